@@ -1,0 +1,71 @@
+"""Resumable state of long work: one folder outside the pipeline's outputs, written atomically, deleted on success.
+
+DVC deletes a stage's outputs when the stage starts, so half-finished work is kept in ``.scratch/<stage>-<fingerprint>`` instead.
+The fingerprint covers everything the result depends on; work that was started with other parameters is never resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hexadecimal digits that identify JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Scratch:
+    """A folder for unfinished work. ``Scratch(None)`` keeps nothing, for callers who do not need to resume."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of_stage(cls, stage: str, *identity: Any) -> Scratch:
+        """Return the scratch folder of a DVC stage, under the main repository also in queued experiments."""
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last saved state, or None when there is none."""
+        if self.folder is None or not self._state.exists():
+            return None
+        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the saved state (tensors, numbers, strings, lists and dicts of them)."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._state.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self._state)
+
+    def delete(self) -> None:
+        """Remove the folder; called when the results are in place."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _state(self) -> Path:
+        assert self.folder is not None
+        return self.folder / "state.pt"

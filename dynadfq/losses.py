@@ -1,0 +1,120 @@
+"""Losses: a step says what happened, a term turns it into a number, an objective adds terms up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from dynadfq.teacher import Recording
+
+
+class SynthesisStep(NamedTuple):
+    """One forward pass of synthetic images through the teacher."""
+
+    images: Tensor  # (B, C, H, W)
+    soft_labels: Tensor  # (B, classes)
+    logits: Tensor  # (B, classes)
+    recording: Recording
+
+
+class StudentStep(NamedTuple):
+    """One forward pass of a batch through student and teacher."""
+
+    soft_labels: Tensor  # (B, classes)
+    logits: Tensor  # (B, classes), the student's
+    teacher_logits: Tensor  # (B, classes)
+    bit_flops_ratio: Tensor  # (B,), cost of each image relative to the target
+
+
+Step = TypeVar("Step", SynthesisStep, StudentStep)
+
+
+@dataclass(frozen=True)
+class Term(Generic[Step]):
+    """One weighted summand of an objective."""
+
+    name: str
+    weight: float
+    value: Callable[[Step], Tensor]  # a scalar
+
+
+@dataclass(frozen=True)
+class Objective(Generic[Step]):
+    """A weighted sum of terms."""
+
+    terms: Sequence[Term[Step]]
+
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum and each term before its weight, by name; terms of weight 0 are left out."""
+        values = {term.name: term.value(step) for term in self.terms if term.weight}
+        total = sum((term.weight * values[term.name] for term in self.terms if term.weight), step.logits.new_zeros(()))
+        return total, values
+
+
+def prediction_entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax predictions in nats: (B, classes) logits to (B,), from 0 (certain) to log(classes) (DynaDFQ, Eq. 4).
+
+    >>> prediction_entropy(torch.zeros(1, 4))
+    tensor([1.3863])
+    """
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def label_entropy(soft_labels: Tensor) -> Tensor:
+    """Entropy of label rows in nats: (B, classes) to (B,); 0 log 0 is 0."""
+    return torch.special.entr(soft_labels).sum(dim=1)
+
+
+def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
+    """Cross entropy of each image to its soft label: (B, classes) twice to (B,), in nats."""
+    return -(soft_labels * log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def distillation(teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) in nats, mean over the batch, times temperature² (Hinton et al. 2015, arXiv 1503.02531)."""
+    target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
+    return (target.exp() * (target - log_q)).sum(dim=1).mean() * temperature**2
+
+
+def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
+    """ZeroQ's BN statistics loss (arXiv 2001.00281; DynaDFQ's L_bns of a single image).
+
+    Squared distance of each image's mean and standard deviation over pixels to the running ones, summed over channels and layers, mean
+    over the batch; the image itself counts as a layer with mean 0 and deviation 1. A map of one pixel has no deviation: its mean counts.
+    """
+    zero, one = images.new_zeros(()), images.new_ones(())
+    total = _distance_per_image(images, zero, one)
+    for layer, x in recording.batch_norms:
+        total = total + _distance_per_image(x, layer.running_mean, (layer.running_var + 1e-6).sqrt())  # type: ignore[operator,arg-type]
+    return total
+
+
+def _distance_per_image(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    if x[0, 0].numel() == 1:
+        return (x.flatten(1) - mean).square().sum(dim=1).mean()
+    variance, average = torch.var_mean(x.flatten(2), dim=2)
+    return ((average - mean).square() + ((variance + 1e-6).sqrt() - std).square()).sum(dim=1).mean()
+
+
+def bn_statistics_of_batch(recording: Recording) -> Tensor:
+    """BN statistics loss of the IntraQ / HAST / GDFQ lineage: mean and biased variance of the whole batch, mean over channels and layers."""
+    losses = []
+    for layer, x in recording.batch_norms:
+        variance, average = torch.var_mean(x.flatten(2), dim=(0, 2), correction=0)
+        losses.append((average - layer.running_mean).square().mean() + (variance - layer.running_var).square().mean())  # type: ignore[operator]
+    return torch.stack(losses).mean()
+
+
+def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
+    """max(B / B_target, 1), mean over the batch (DynaDFQ, Eq. 10), less its least value 1: no gradient at or below the target.
+
+    >>> bit_regularisation(torch.tensor([1.5, 0.5]))
+    tensor(0.2500)
+    """
+    return torch.relu(bit_flops_ratio - 1).mean()

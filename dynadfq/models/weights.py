@@ -1,0 +1,61 @@
+"""Weights from files of others: safetensors, or pickles that hold tensors and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by name; ``state_dict`` wrappers and ``module.`` prefixes are taken off.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is a pickle that would run code, or holds no tensors.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"teacher.checkpoint: {path} does not exist; put the weights there or correct the path")
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path)
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"teacher.checkpoint: {path} is a pickle that holds more than tensors and would run code when loaded, so it is "
+            f"refused ({str(error).splitlines()[0]}). Save its state_dict() alone, best as .safetensors"
+        ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint into a module.
+
+    Raises:
+        ValueError: names or shapes do not fit; the message lists the first few of each kind.
+    """
+    weights, own = read_weights(path), module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    problems += [f"unexpected {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)} in the file and {tuple(tensor.shape)} in the network"
+        for name, tensor in own.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise ValueError(f"teacher.checkpoint: {path} does not fit the architecture: {'; '.join(problems[:4])}{more}")
+    module.load_state_dict(weights, strict=False)

@@ -1,0 +1,131 @@
+"""Quantized layers: subclasses of torch's own, so that parameter names and float checkpoints keep working.
+
+In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer that reads a quantized activation
+convolves integer codes, whose sums are exact in any order, and scales afterwards; a layer that reads floats works in float64. Either way
+an image's codes do not depend on the batch it came in (docs/decisions/0005).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.numerics import FakeQuantize, encode, encode_weight, fake_quantize_weight, grid, levels
+
+EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
+WIDEST_ACTIVATION = 8  # bits
+
+Layer = TypeVar("Layer", bound="QuantizedLayer")
+
+
+class QuantizedLayer(nn.Module):
+    """What quantized convolutions and linear layers share: weights on a grid an output channel, and exact evaluation."""
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_bits: int
+    quantizing: bool
+
+    @classmethod
+    def from_float(cls: type[Layer], layer: nn.Module, weight_bits: int) -> Layer:
+        """Return a quantized layer that takes over the parameters of a float one."""
+        quantized = cls.__new__(cls)
+        quantized.__dict__.update(layer.__dict__)
+        quantized.weight_bits, quantized.quantizing = weight_bits, True
+        return quantized
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's own product with another weight."""
+        raise TypeError(f"{type(self).__name__} must say how it multiplies")
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """(B, …) input, and the (B or 1,) step it lies on when it comes from a quantized activation."""
+        if not self.quantizing:
+            return self.multiply(x, self.weight, self.bias)
+        if self.training:
+            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits), self.bias)
+        return self._multiply_floats(x) if scale is None else self._multiply_codes(x, scale)
+
+    def _multiply_floats(self, x: Tensor) -> Tensor:
+        codes, step = encode_weight(self.weight, self.weight_bits)
+        bias = None if self.bias is None else self.bias.double()
+        return self.multiply(x.double(), (codes * step).double(), bias).float()
+
+    def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
+        weight_codes, step = encode_weight(self.weight, self.weight_bits)
+        scale = scale.view(-1, *[1] * (x.dim() - 1))
+        codes = torch.round(x / scale)
+        largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()
+        dtype = torch.float32 if largest_sum < EXACT_IN_FLOAT32 else torch.float64
+        # The sums are integers; rounding undoes what a Winograd or Fourier algorithm may have left of an error.
+        sums = self.multiply(codes.to(dtype), weight_codes.to(dtype), None).round().float()
+        channels = (1, -1, *[1] * (sums.dim() - 2))
+        y = sums * (scale.view(-1, *[1] * (sums.dim() - 1)) * step.view(channels))
+        return y if self.bias is None else y + self.bias.view(channels)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+
+
+class QuantConv2d(QuantizedLayer, nn.Conv2d):
+    """A convolution with quantized weights."""
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(x, weight, bias)
+
+
+class QuantLinear(QuantizedLayer, nn.Linear):
+    """A linear layer with quantized weights."""
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return nn.functional.linear(x, weight, bias)
+
+
+class ActivationFakeQuantize(nn.Module):
+    """One activation site: puts a tensor on its grid, at the width its image was allocated.
+
+    Args:
+        site: column of this site in a bit allocation.
+        bits: width where no allocation arrives: of a fixed-width student, or of the sites before the bit selector.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, site: int, bits: int, learned_range: bool) -> None:
+        super().__init__()
+        self.site, self.bits = site, bits
+        self.low = nn.Parameter(torch.zeros(()), requires_grad=learned_range)
+        self.high = nn.Parameter(torch.ones(()), requires_grad=learned_range)
+        self.quantizing = True
+        self.observer: Any = None  # set inside `calibration.observing` alone
+
+    def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, …) activations to their values on the grid and, in evaluation, the (B or 1,) step of each image."""
+        if self.observer is not None:
+            self.observer.update(x)
+        if not self.quantizing:
+            return x, None
+        if self.training:
+            return FakeQuantize.apply(x, self.low, self.high, *self._candidates(allocation, x)), None
+        bits = x.new_full((1,), self.bits) if allocation is None else allocation.bits[:, self.site].detach()
+        scale, lowest = grid(self.low, self.high, bits)
+        shape = (-1, *[1] * (x.dim() - 1))
+        step = scale.view(shape)
+        codes = encode(x, step, lowest.view(shape), levels(bits).view(shape))
+        return codes * step, scale
+
+    def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and widths, (B or 1, M) each; M is 1 where nothing is learned."""
+        if allocation is None:
+            return x.new_ones(1, 1), x.new_full((1, 1), self.bits)
+        if allocation.probabilities is None or allocation.widths is None:
+            widths = allocation.bits[:, self.site, None].detach()
+            return torch.ones_like(widths), widths
+        return allocation.probabilities[:, self.site], allocation.widths[None].to(x)
+
+    def extra_repr(self) -> str:
+        return f"site={self.site}, bits={self.bits}, range=[{self.low.item():.4g}, {self.high.item():.4g}]"

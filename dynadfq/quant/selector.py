@@ -1,0 +1,80 @@
+"""The bit selector: one small network that chooses a width for every site of every image (DynaDFQ, Eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dynadfq.quant.bits import BitAllocation, allocate
+
+
+class BitSelector(nn.Module):
+    """Average pool, linear, dropout, linear, softmax over the candidates, as in DynamicQuant (Liu et al., CVPR 2022).
+
+    It reads the activation after the second convolution. Sites up to there run at the widest candidate; the answer repeats that width
+    for them, so that an allocation always covers all sites.
+
+    Args:
+        channels: channels of the activation it reads.
+        sites: number of activation sites S of the student.
+        widths: candidate widths in bits, M of them.
+        target: the candidate that is most probable at the start.
+        fixed_sites: sites that run before the selector can answer.
+        initial_bias: head start of the target's logit.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        sites: int,
+        widths: Sequence[int],
+        target: int,
+        fixed_sites: int = 1,
+        pool: int = 8,
+        hidden: int = 64,
+        dropout: float = 0.2,
+        initial_bias: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.sites, self.fixed_sites = sites, fixed_sites
+        self.register_buffer("widths", torch.tensor(widths, dtype=torch.float32), persistent=False)
+        self.pool = nn.AdaptiveAvgPool2d(pool)
+        self.hidden = nn.Linear(channels * pool * pool, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.choice = nn.Linear(hidden, (sites - fixed_sites) * len(widths))
+        nn.init.normal_(self.choice.weight, std=0.01)
+        bias = torch.zeros(sites - fixed_sites, len(widths))
+        bias[:, list(widths).index(target)] = initial_bias
+        self.choice.bias = nn.Parameter(bias.flatten())
+
+    widths: Tensor
+
+    def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> BitAllocation:
+        """(B, C, H, W) activation to the allocation of its batch; one that is given from outside is passed on instead."""
+        if allocation is not None:
+            return allocation
+        answer = allocate(self.probabilities(x), self.widths)
+        return answer if self.training else BitAllocation(answer.bits.detach())
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, S, M), rows sum to 1; the fixed sites take the widest candidate for certain."""
+        logits = self.logits(self.pool(x if self.training else x.double()).flatten(1))
+        fixed = torch.zeros(len(x), self.fixed_sites, len(self.widths), device=x.device)
+        fixed[:, :, -1] = 1.0
+        return torch.cat([fixed, logits.softmax(dim=2)], dim=1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(B, features) pooled activation to (B, dynamic sites, M); in float64 when evaluating, so that a batch cannot tip a choice."""
+        if self.training:
+            out = self.choice(self.dropout(self.hidden(features)))
+        else:
+            hidden = nn.functional.linear(features, self.hidden.weight.double(), self.hidden.bias.double())
+            out = nn.functional.linear(hidden, self.choice.weight.double(), self.choice.bias.double()).float()
+        return out.view(len(features), self.sites - self.fixed_sites, len(self.widths))
+
+    @property
+    def macs(self) -> int:
+        """MACs the selector adds to an image."""
+        return self.hidden.weight.numel() + self.choice.weight.numel()

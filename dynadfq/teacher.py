@@ -1,0 +1,181 @@
+"""The teacher: a frozen float classifier, with all that is known of its inputs and classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dynadfq.checkpoint import atomic_write
+from dynadfq.models import zoo
+from dynadfq.models.classifier import class_weights, find_classifier
+from dynadfq.models.weights import load_weights
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass
+class Recording:
+    """What one forward pass left behind.
+
+    batch_norms: (BatchNorm module, its input (B, C, H, W)) in execution order.
+    features: (B, features) input of the classification layer.
+    """
+
+    batch_norms: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
+    features: Tensor | None = None
+
+    def clear(self) -> None:
+        """Forget the last pass."""
+        self.batch_norms.clear()
+        self.features = None
+
+
+class Teacher:
+    """A frozen float classifier.
+
+    Args:
+        module: the network; it is set to eval mode and its parameters stop requiring gradients.
+        input_shape: shape of one image, (C, H, W).
+        num_classes: number of logits.
+        mean, std: a channel each, of pixels in 0 … 1; what a normalised image was made with.
+        class_names: one a class; their numbers when None.
+        architecture: ``family/model`` when the network comes from a zoo, so that it can be rebuilt from a file.
+        source: where the weights come from, in words.
+        float_top1: accuracy on its test set in percent, if known.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: Sequence[int],
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        class_names: Sequence[str] | None = None,
+        architecture: str | None = None,
+        source: str = "module",
+        float_top1: float | None = None,
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        channels, height, width = input_shape
+        self.input_shape = (channels, height, width)
+        self.num_classes = num_classes
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.class_names = tuple(class_names or map(str, range(num_classes)))
+        self.architecture, self.source, self.float_top1 = architecture, source, float_top1
+        if len(self.class_names) != num_classes:
+            raise ValueError(f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised images, (B, C, H, W), to logits, (B, classes)."""
+        logits: Tensor = self.module(images)
+        return logits
+
+    def to(self, device: torch.device | str) -> Teacher:
+        """Move the network in place, in the channels-last layout that convolutions are fastest in."""
+        self.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters lie."""
+        return next(self.module.parameters()).device
+
+    @property
+    def class_weights(self) -> Tensor:
+        """Weight rows of the classification layer, (classes, features)."""
+        return class_weights(self.module, self.num_classes)
+
+    @contextmanager
+    def recording(self) -> Iterator[Recording]:
+        """Record BatchNorm inputs and classifier features of the forward passes in this block; nothing is left behind.
+
+        Raises:
+            ValueError: the network has no BatchNorm layer, so that no statistics of the training data survive in it.
+        """
+        layers = [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
+        if not layers:
+            raise ValueError("the teacher has no BatchNorm layers, whose statistics image synthesis needs (were they folded away?)")
+        recording = Recording()
+
+        def keep_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            recording.batch_norms.append((layer, inputs[0]))
+
+        def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            recording.features = inputs[0].flatten(1)
+
+        handles = [layer.register_forward_pre_hook(keep_input) for layer in layers]
+        handles.append(find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features))
+        try:
+            yield recording
+        finally:
+            for handle in handles:
+                handle.remove()
+            recording.clear()
+
+    def describe(self) -> dict[str, Any]:
+        """All that is known of the network besides its weights, JSON-able."""
+        return {
+            "architecture": self.architecture,
+            "class_names": list(self.class_names),
+            "float_top1": self.float_top1,
+            "input_shape": list(self.input_shape),
+            "mean": list(self.mean),
+            "num_classes": self.num_classes,
+            "source": self.source,
+            "std": list(self.std),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``teacher.json``."""
+        folder = Path(folder)
+        weights = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in self.module.state_dict().items()})
+        atomic_write(folder / "model.safetensors", weights)
+        card = {**self.describe(), "sha256": hashlib.sha256(weights).hexdigest()}
+        atomic_write(folder / "teacher.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def load_teacher(
+    source: str | Path,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = True,
+    num_classes: int = 10,
+    input_shape: Sequence[int] = (3, 32, 32),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Teacher:
+    """Load a teacher from a folder written by ``Teacher.save``, or from a zoo by name with weights from a checkpoint or the zoo.
+
+    Raises:
+        ValueError: the weights do not fit the architecture, or a file is altered or not safe to read.
+    """
+    if (Path(source) / "teacher.json").exists():
+        return _load_folder(Path(source))
+    channels = input_shape[0]
+    module = zoo.build(str(source), channels, num_classes, pretrained=pretrained and checkpoint is None)
+    if checkpoint is not None:
+        load_weights(module, checkpoint)
+    origin = str(checkpoint) if checkpoint is not None else ("pretrained weights" if pretrained else "random weights")
+    mean, std = mean or [0.0] * channels, std or [1.0] * channels
+    return Teacher(module, input_shape, num_classes, mean, std, class_names, str(source), origin)
+
+
+def _load_folder(folder: Path) -> Teacher:
+    card = json.loads((folder / "teacher.json").read_text())
+    if card["architecture"] is None:
+        raise ValueError(f"{folder} holds a network that is in no zoo; build it yourself and pass it to dynadfq.Teacher")
+    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop("sha256"):
+        raise ValueError(f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again")
+    module = zoo.build(card["architecture"], card["input_shape"][0], card["num_classes"])
+    load_weights(module, folder / "model.safetensors")
+    return Teacher(module, **card)
