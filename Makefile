@@ -1,0 +1,66 @@
+# Each target works on its own, on a machine that has Python 3.10 or newer, git and make.
+#
+# Environment: PYTHON (by default the active environment's python3) if it has all that the target needs, otherwise .venv, which is
+# made when missing and brought up to date when pyproject.toml or constraints.txt ask for other packages.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+JOBS ?= 2
+
+ifndef PYTHON
+PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python") python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
+endif
+
+EXTRAS := $(if $(filter test,$(MAKECMDGOALS)),test) $(if $(filter check,$(MAKECMDGOALS)),test dev)
+OWN := $(CURDIR)/$(VENV)/bin
+BIN := $(shell "$(PYTHON)" .ci/requirements.py $(EXTRAS) 2>/dev/null)
+STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
+BIN := $(if $(STAMP),$(OWN),$(BIN))
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help repro test check clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+repro: $(STAMP) ## the environment and the whole experiment of params.yaml; the report is reports/index.html
+	@git ls-files --error-unmatch dvc.yaml >/dev/null 2>&1 || test -e .dvc/config.local || { \
+		echo "Not a git checkout: the pipeline runs, experiments and comparisons (dvc exp, dvc metrics diff) do not."; \
+		printf '[core]\n    no_scm = true\n    autostage = false\n' > .dvc/config.local; }
+	dvc repro
+	@python -c "$$HEADLINE"
+
+test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
+	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile
+
+check: $(STAMP) ## linter, formatting, types
+	python -m ruff check .
+	python -m ruff format --check .
+	python -m mypy
+
+clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
+	rm -rf artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find dynadfq stages tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A .venv that already has every pinned version is taken as it is.
+$(VENV)/requirements-met: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer found; name one with make PYTHON=…"; exit 1; }
+	@"$(OWN)/python" -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)."; exit 1; }
+	@"$(OWN)/python" .ci/requirements.py --pinned test dev >/dev/null 2>&1 || { \
+		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
+		"$(OWN)/python" -m pip install -c constraints.txt -e '.[test,dev]'; }
+	@touch $@
+
+define HEADLINE
+import json
+metrics = json.load(open("reports/metrics.json"))
+print()
+for name in ("teacher", "fixed", "control", "student"):
+    measured = metrics[name]
+    cost = measured.get("bit_flops_percent", metrics["student"]["bit_flops_percent"])
+    print(f"{name:8} {measured['top1']:6.2f} % top-1 at {cost:6.2f} % of the float model's bit-FLOPs")
+print("Report: reports/index.html")
+endef
+export HEADLINE
