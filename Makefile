@@ -25,7 +25,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 repro: $(STAMP) ## the environment and the whole experiment of params.yaml; the report is reports/index.html
-	@git ls-files --error-unmatch dvc.yaml >/dev/null 2>&1 || test -e .dvc/config.local || { \
+	@git ls-files --error-unmatch Makefile >/dev/null 2>&1 || test -e .dvc/config.local || { \
 		echo "Not a git checkout: the pipeline runs, experiments and comparisons (dvc exp, dvc metrics diff) do not."; \
 		printf '[core]\n    no_scm = true\n    autostage = false\n' > .dvc/config.local; }
 	dvc repro
