@@ -6,10 +6,11 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 JOBS ?= 2
+RECENT := import sys; sys.exit(sys.version_info < (3, 10))
 
 ifndef PYTHON
 PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python") python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
-	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
+	"$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done)
 endif
 
 EXTRAS := $(if $(filter test,$(MAKECMDGOALS)),test) $(if $(filter check,$(MAKECMDGOALS)),test dev)
@@ -45,8 +46,9 @@ clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the
 
 # A .venv that already has every pinned version is taken as it is.
 $(VENV)/requirements-met: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer found; name one with make PYTHON=…"; exit 1; }
-	@"$(OWN)/python" -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
+	@"$(OWN)/python" -c '$(RECENT)' 2>/dev/null || "$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { \
+		echo "Python 3.10 or newer is needed$(if $(PYTHON),: $(PYTHON) is not); name one with make PYTHON=…"; exit 1; }
+	@"$(OWN)/python" -c '$(RECENT)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)."; exit 1; }
 	@"$(OWN)/python" .ci/requirements.py --pinned test dev >/dev/null 2>&1 || { \
 		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
