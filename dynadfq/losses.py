@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from dynadfq.moments import moments
 from dynadfq.teacher import Recording
 
 
@@ -98,15 +99,19 @@ def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
 def _distance_per_image(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     if x[0, 0].numel() == 1:
         return (x.flatten(1) - mean).square().sum(dim=1).mean()
-    variance, average = torch.var_mean(x.flatten(2), dim=2)
+    average, variance = moments(x, _pixels(x))
     return ((average - mean).square() + ((variance + 1e-6).sqrt() - std).square()).sum(dim=1).mean()
+
+
+def _pixels(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, x.dim()))
 
 
 def bn_statistics_of_batch(recording: Recording) -> Tensor:
     """BN statistics loss of the IntraQ / HAST / GDFQ lineage: mean and biased variance of the whole batch, mean over channels and layers."""
     losses = []
     for layer, x in recording.batch_norms:
-        variance, average = torch.var_mean(x.flatten(2), dim=(0, 2), correction=0)
+        average, variance = moments(x, (0, *_pixels(x)), correction=0)
         losses.append((average - layer.running_mean).square().mean() + (variance - layer.running_var).square().mean())  # type: ignore[operator]
     return torch.stack(losses).mean()
 
@@ -118,3 +123,24 @@ def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
     tensor(0.2500)
     """
     return torch.relu(bit_flops_ratio - 1).mean()
+
+
+BN_STATISTICS: dict[str, Callable[[SynthesisStep], Tensor]] = {
+    "per_image_std": lambda step: bn_statistics_per_image(step.recording, step.images),
+    "batch_var": lambda step: bn_statistics_of_batch(step.recording),
+}
+
+
+def image_class_term(weight: float) -> Term[SynthesisStep]:
+    """Cross entropy of the teacher's prediction to the image's soft label, mean over the batch (DynaDFQ, Eq. 7)."""
+    return Term("class", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
+
+
+def label_term(weight: float) -> Term[StudentStep]:
+    """Cross entropy of the student's prediction to the soft label, mean over the batch (DynaDFQ, Eq. 11)."""
+    return Term("label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
+
+
+def distillation_term(weight: float, temperature: float) -> Term[StudentStep]:
+    """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al. 2015)."""
+    return Term("distillation", weight, lambda step: distillation(step.teacher_logits, step.logits, temperature))

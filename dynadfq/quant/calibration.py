@@ -1,0 +1,104 @@
+"""Activation ranges before training: observers watch the float activations of synthetic images and answer with a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dynadfq.quant.model import Student
+from dynadfq.quant.numerics import encode, grid, levels
+
+Range = tuple[Tensor, Tensor]
+RangeOfBatch = Callable[[Tensor], Range]
+
+
+def extremes(x: Tensor) -> Range:
+    """Smallest and largest value of a batch."""
+    return x.amin(), x.amax()
+
+
+def median_of_extremes(x: Tensor) -> Range:
+    """Median over images of each image's smallest and largest value: one odd image cannot widen it."""
+    flat = x.flatten(1)
+    return flat.amin(dim=1).median(), flat.amax(dim=1).median()
+
+
+def quantiles(x: Tensor, share: float) -> Range:
+    """The range that leaves out a share of (1 - ``share``) of the values on each side that has any beyond zero."""
+    flat = x.flatten()
+    beyond = max(1, round((1 - share) * flat.numel()))
+    high = flat.topk(beyond).values[-1]
+    low = -(-flat).topk(beyond).values[-1]
+    return low.minimum(x.new_zeros(())), high
+
+
+def least_squared_error(x: Tensor, bits: int, candidates: int = 40) -> Range:
+    """The shrunken range of a batch whose grid at ``bits`` has the least squared error, of ``candidates`` equal steps of shrinking."""
+    low, high = extremes(x)
+    best, best_error = (low, high), float("inf")
+    for step in range(candidates):
+        ratio = 1 - step / (candidates + 5)
+        scale, lowest = grid(low * ratio, high * ratio, bits)
+        error = float((encode(x, scale, lowest, levels(bits).to(x)) * scale - x).square().mean())
+        if error < best_error:
+            best, best_error = (low * ratio, high * ratio), error
+    return best
+
+
+@dataclass
+class Observer:
+    """Averages the ranges of the batches it sees: a debiased mean, so that one batch is as good as its range."""
+
+    range_of_batch: RangeOfBatch
+    ranges: list[Range] = field(default_factory=list)
+
+    def update(self, x: Tensor) -> None:
+        """Watch one batch, (B, …)."""
+        self.ranges.append(self.range_of_batch(x.detach()))
+
+    def range(self) -> Range:
+        """The mean low and high of all batches."""
+        lows, highs = zip(*self.ranges, strict=True)
+        return torch.stack(lows).mean(), torch.stack(highs).mean()
+
+
+def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBatch:
+    """The range rule of ``quantization.ranges.observer``."""
+    rules: dict[str, RangeOfBatch] = {
+        "max": extremes,
+        "median_max": median_of_extremes,
+        "quantile": lambda x: quantiles(x, quantile),
+        "mse": lambda x: least_squared_error(x, target_bits),
+    }
+    return rules[name]
+
+
+@contextmanager
+def observing(student: Student, rule: RangeOfBatch) -> Iterator[list[Observer]]:
+    """Within this block the student runs in float and every site is watched; nothing is left behind."""
+    observers = [Observer(rule) for _ in student.sites]
+    with student.unquantized():
+        for site, watcher in zip(student.sites, observers, strict=True):
+            site.observer = watcher
+        try:
+            yield observers
+        finally:
+            for site in student.sites:
+                site.observer = None
+
+
+@torch.no_grad()
+def calibrate(student: Student, batches: Iterable[Tensor], rule: RangeOfBatch) -> None:
+    """Set the range of every site from (B, C, H, W) batches of synthetic images."""
+    device = next(student.parameters()).device
+    with observing(student, rule) as observers:
+        for images in batches:
+            student(images.to(device))
+    for site, watcher in zip(student.sites, observers, strict=True):
+        low, high = watcher.range()
+        site.low.copy_(low.clamp(max=0))
+        site.high.copy_(high.clamp(min=0))

@@ -1,0 +1,132 @@
+"""The student: a quantized network that answers with logits and knows what each image cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dynadfq.checkpoint import atomic_write
+from dynadfq.cost import FLOAT_OPERATION, CostModel
+from dynadfq.models.normalize import normalize
+from dynadfq.models.trace import describe
+from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
+from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.selector import BitSelector
+
+
+class Student(nn.Module):
+    """A float classifier, quantized.
+
+    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer codes; BatchNorm and dropout of the network
+    itself stay in eval mode in both. Build one with ``dynadfq.quantize``.
+
+    Args:
+        module: the float classifier; it is copied.
+        input_shape: shape of one image, (C, H, W).
+        scheme: widths, sites and selector.
+        description: what is known of the float network; written beside the weights.
+    """
+
+    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], scheme: Scheme, description: dict[str, Any]) -> None:
+        super().__init__()
+        parameter = next(module.parameters())
+        network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
+        trace = describe(network, input_shape)
+        self.scheme, self.description = scheme, description
+        self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
+        self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
+        self.network = insert_quantizers(network, trace, scheme).requires_grad_(True)
+        for site in self.sites:
+            site.requires_grad_(scheme.learned_ranges)
+        self.to(parameter.device)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) normalised images to (B, classes) logits."""
+        return self.run(images)[0]
+
+    def run(self, images: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) images to (B, classes) logits and the (B, S) bits of every site; ``allocation`` overrides the selector."""
+        logits, used = self.network(images, allocation)
+        if used is None:
+            used = uniform(self.scheme.activation_bits[-1], len(self.sites))
+        return logits, used.bits.to(images.device).expand(len(images), -1)
+
+    def bit_flops_percent(self, bits: Tensor) -> Tensor:
+        """Cost of images in percent of the float model: (B, S) bits to (B,)."""
+        return self.cost.percent(bits)
+
+    def bit_flops_ratio(self, bits: Tensor) -> Tensor:
+        """Cost of images relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable (Eq. 10)."""
+        target = self.cost.total(torch.full((len(self.sites),), float(self.scheme.target_bits)))
+        return (self.cost.total(bits) / target.to(bits.device)).float()
+
+    def train(self, mode: bool = True) -> Student:
+        """Switch between the fake-quantized and the exact form."""
+        self.training = mode
+        for module in self.network.modules():
+            module.training = False
+        for module in (*self.sites, *self.layers, *(self.selector.modules() if self.selector else ())):
+            module.training = mode
+        return self
+
+    @property
+    def sites(self) -> list[ActivationFakeQuantize]:
+        """Activation quantizers in execution order."""
+        return list(site_nodes(self.network))
+
+    @property
+    def layers(self) -> list[QuantizedLayer]:
+        """Layers with quantized weights."""
+        return [module for module in self.network.modules() if isinstance(module, QuantizedLayer)]
+
+    @property
+    def selector(self) -> BitSelector | None:
+        """The bit selector, or None in a student of fixed width."""
+        return next((module for module in self.network.modules() if isinstance(module, BitSelector)), None)
+
+    @property
+    def selector_overhead_percent(self) -> float:
+        """What the selector itself costs: its float32 MACs in percent of the float model's bit-FLOPs."""
+        return 100.0 * FLOAT_OPERATION * (self.selector.macs if self.selector else 0) / self.cost.float_total
+
+    @contextmanager
+    def unquantized(self) -> Iterator[Student]:
+        """Within this block the student computes what the float model computes."""
+        parts = [*self.sites, *self.layers]
+        for part in parts:
+            part.quantizing = False
+        try:
+            yield self
+        finally:
+            for part in parts:
+                part.quantizing = True
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``student.json``."""
+        folder = Path(folder)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        atomic_write(folder / "model.safetensors", safetensors.torch.save(state))
+        sites = zip(self.site_names, self.cost.per_site.tolist(), strict=True)
+        card = {
+            "input_shape": list(self.cost.trace.input_shape),
+            "scheme": asdict(self.scheme),
+            "sites": [{"name": name, "macs": round(per_bit / self.scheme.weight_bits)} for name, per_bit in sites],
+            "teacher": self.description,
+        }
+        atomic_write(folder / "student.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+
+
+def scheme_from_json(card: dict[str, Any]) -> Scheme:
+    """Read back what ``Student.save`` wrote under ``scheme``."""
+    values = {**card, "activation_bits": tuple(card["activation_bits"]), "selector": SelectorShape(**card["selector"])}
+    return Scheme(**values)

@@ -1,0 +1,60 @@
+"""What an image should be of: samplers of soft labels, (count, classes) rows that sum to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from dynadfq.similarity import most_similar
+
+LabelSampler = Callable[[int, torch.Generator], Tensor]
+
+
+def dirichlet(count: int, classes: int, concentration: float, rng: torch.Generator) -> Tensor:
+    """Rows of a symmetric Dirichlet distribution: (count, classes) float32, each on the simplex.
+
+    With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1 nats (H: harmonic number).
+    """
+    shape = torch.full((count, classes), concentration, dtype=torch.float64)
+    gamma = torch._standard_gamma(shape, generator=rng)
+    return (gamma / gamma.sum(dim=1, keepdim=True)).float()
+
+
+@dataclass(frozen=True)
+class OneHotLabels:
+    """A class drawn at random, for certain."""
+
+    num_classes: int
+
+    def __call__(self, count: int, rng: torch.Generator) -> Tensor:
+        """(count, classes) one-hot rows."""
+        return one_hot(torch.randint(self.num_classes, (count,), generator=rng), self.num_classes).float()
+
+
+@dataclass(frozen=True)
+class SimilarClassLabels:
+    """Probabilities shared by classes that resemble each other (DynaDFQ, Eq. 6).
+
+    Of each call's images, at random positions, a share of ``diverse_ratio`` gets z ~ Dirichlet(concentration) over the
+    ``similar_classes`` most similar classes of a random class, that class among them; the others are one-hot.
+    """
+
+    similarity: Tensor  # (classes, classes)
+    similar_classes: int = 2
+    diverse_ratio: float = 0.5
+    concentration: float = 1.0
+
+    def __call__(self, count: int, rng: torch.Generator) -> Tensor:
+        """(count, classes) rows."""
+        classes = len(self.similarity)
+        own = torch.randint(classes, (count,), generator=rng)
+        labels = one_hot(own, classes).float()
+        diverse = torch.randperm(count, generator=rng)[: round(self.diverse_ratio * count)]
+        support = most_similar(self.similarity, self.similar_classes)[own[diverse]]
+        shares = dirichlet(len(diverse), self.similar_classes, self.concentration, rng)
+        labels[diverse] = torch.zeros(len(diverse), classes).scatter(1, support, shares)
+        return labels

@@ -1,0 +1,109 @@
+"""The loop that makes a synthetic data set: one shard after another, each from its own seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dynadfq.checkpoint import Scratch, atomic_write
+from dynadfq.log import Progress
+from dynadfq.losses import Objective, SynthesisStep
+from dynadfq.seeding import derive, generator
+from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
+from dynadfq.synthesis.labels import LabelSampler
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.teacher import Teacher
+
+
+def synthesize_set(
+    teacher: Teacher,
+    labels: LabelSampler,
+    objective: Objective[SynthesisStep],
+    optimiser: PixelOptimiser,
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    folder: Path,
+    scratch: Scratch,
+    keep_alive: object = None,
+) -> SyntheticSet:
+    """Make ``num_images`` images in shards of ``batch_size`` and write them to ``folder``.
+
+    A shard depends on the seed and its number alone. Finished shards wait in ``scratch`` (or ``folder`` without one), so that a run
+    which was killed makes the missing ones and ends with the same bytes.
+    """
+    working = scratch.folder or folder
+    sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
+    entries = [_finished(working, number) for number in range(len(sizes))]
+    done = sum(entry is not None for entry in entries)
+    with Progress("synthesize", len(sizes) * optimiser.iterations, done * optimiser.iterations, "iteration") as progress:
+        for number, size in enumerate(sizes):
+            if entries[number] is None:
+                entries[number] = _make_shard(teacher, labels, objective, optimiser, number, size, seed, working, progress)
+    if working != folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(len(sizes)):
+            shutil.copyfile(working / _name(number), folder / _name(number))
+    manifest = {"batch_size": batch_size, "num_images": num_images, "seed": seed, "shards": entries}
+    atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+    for number in range(len(sizes)):
+        (folder / _name(number)).with_suffix(".json").unlink(missing_ok=True)
+    scratch.delete()
+    return SyntheticSet(folder, keep_alive)
+
+
+def _name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
+
+
+def _make_shard(
+    teacher: Teacher,
+    labels: LabelSampler,
+    objective: Objective[SynthesisStep],
+    optimiser: PixelOptimiser,
+    number: int,
+    size: int,
+    seed: int,
+    working: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Make one shard and return its manifest entry, which is written last: a shard without one is unfinished."""
+    rng = generator(seed, "synthesis", number)
+    soft_labels = labels(size, rng)
+    images, logits, losses = optimiser(teacher, soft_labels, objective, rng, progress)
+    data = safetensors.torch.save({"images": images, "soft_labels": soft_labels})
+    entry = {
+        "file": _name(number),
+        "losses": losses,
+        "num_images": size,
+        "seed": derive(seed, "synthesis", number),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **_recognition(soft_labels, logits),
+    }
+    atomic_write(working / _name(number), data)
+    atomic_write((working / _name(number)).with_suffix(".json"), json.dumps(entry).encode())
+    return entry
+
+
+def _finished(working: Path, number: int) -> dict[str, Any] | None:
+    """The manifest entry of a shard that an earlier run finished, if its bytes are still what they were."""
+    path = working / _name(number)
+    note = path.with_suffix(".json")
+    if not note.exists() or not path.exists():
+        return None
+    entry: dict[str, Any] = json.loads(note.read_text())
+    return entry if hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"] else None
+
+
+def _recognition(soft_labels: Tensor, logits: Tensor) -> dict[str, int]:
+    """How many one-hot images there are, and how many of them the teacher takes for their class."""
+    one_hot = soft_labels.amax(dim=1) == 1
+    agree = logits.argmax(dim=1) == soft_labels.argmax(dim=1)
+    return {"one_hot_images": int(one_hot.sum()), "one_hot_recognised": int((one_hot & agree).sum())}
