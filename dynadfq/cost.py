@@ -68,6 +68,11 @@ class CostModel:
         """Percent of the float model's bit-FLOPs: (B, L) activation bits to (B,) float64; (L,) to a scalar."""
         return self.total(bits) * (100.0 / self.float_total)
 
+    def at(self, activation_bits: int | Sequence[float]) -> BitFlops:
+        """The cost of one image at one width for all sites, or one width a site, in order."""
+        bits = torch.as_tensor(activation_bits, dtype=torch.float64)
+        return self.breakdown(bits.expand(len(self.sites)) if bits.ndim == 0 else bits)
+
     def breakdown(self, bits: Tensor) -> BitFlops:
         """The cost of one image, layer by layer: (L,) activation bits."""
         input_bits = FLOAT_BITS + self._fractions @ (bits.detach().double().cpu() - FLOAT_BITS)
@@ -134,9 +139,7 @@ def bit_flops(
     `model` may be normalised already. `activation_bits` is one width for all sites of `placement`, or one per site.
     """
     trace = describe(_normalized(model, input_shape), input_shape)
-    cost = CostModel(trace, tuple(site.name for site in trace.sites(placement)), weight_bits)
-    bits = torch.as_tensor(activation_bits, dtype=torch.float64)
-    return cost.breakdown(bits.expand(len(cost.sites)) if bits.ndim == 0 else bits)
+    return CostModel(trace, tuple(site.name for site in trace.sites(placement)), weight_bits).at(activation_bits)
 
 
 def _normalized(model: nn.Module, input_shape: Sequence[int]) -> fx.GraphModule:

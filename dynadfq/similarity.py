@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -44,3 +45,14 @@ def most_similar(similarity: Tensor, count: int) -> Tensor:
     ranked = similarity.clone()
     ranked.fill_diagonal_(float("inf"))
     return ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def top_similar(similarity: Tensor, names: Sequence[str], count: int) -> list[tuple[str, int, str, float]]:
+    """The ``count`` classes most similar to each other class, for people: (class, rank from 1, similar class, similarity)."""
+    count = min(count, len(names) - 1)
+    ranked = most_similar(similarity, count + 1)[:, 1:].tolist()
+    return [
+        (names[k], rank, names[other], float(similarity[k, other]))
+        for k, others in enumerate(ranked)
+        for rank, other in enumerate(others, start=1)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,3 +179,13 @@ def _load_folder(folder: Path) -> Teacher:
     module = zoo.build(card["architecture"], card["input_shape"][0], card["num_classes"])
     load_weights(module, folder / "model.safetensors")
     return Teacher(module, **card)
+
+
+@torch.no_grad()
+def accuracy(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Top-1 accuracy in percent on batches of (B, C, H, W) images with (B,) labels."""
+    right, seen = 0, 0
+    for images, labels in batches:
+        right += int((teacher(images.to(teacher.device)).argmax(dim=1).cpu() == labels).sum())
+        seen += len(labels)
+    return 100.0 * right / seen

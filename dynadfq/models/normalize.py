@@ -7,13 +7,13 @@ not work in place. Everything else stays as it was: submodules keep their names,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.models.activations import functional_activation, is_activation, is_activation_call
+from dynadfq.models.activations import FunctionalActivation, functional_activation, is_activation_call
 from dynadfq.models.symbolic import UntraceableModel, trace
 
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
@@ -33,8 +33,7 @@ def normalize(module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn
     original = deepcopy(module).eval()
     expected = _output(original, example)
     normalized = trace(original, tuple(leaf_modules))
-    _separate_modules(normalized)
-    _separate_functions(normalized)
+    _separate_calls(normalized)
     normalized.graph.lint()
     normalized.recompile()
     normalized.eval()
@@ -42,37 +41,39 @@ def normalize(module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn
     return normalized
 
 
-def _separate_modules(model: fx.GraphModule) -> None:
-    """Gives every call of an activation module its own module; the first call keeps the name."""
+def _separate_calls(model: fx.GraphModule) -> None:
+    """Gives every activation call a module of its own that does not work in place."""
     called: set[str] = set()
-    for node in _calls(model, "call_module"):
-        if not is_activation_call(node, model):
-            continue
-        name, module = str(node.target), model.get_submodule(str(node.target))
-        if getattr(module, "inplace", False):
-            _write_back(model, node, node.all_input_nodes[0])
-        if name in called:
-            _refuse_weights(name, module)
-            node.target = _insert(model, name, deepcopy(module))
-        called.add(name)
-    for node in _calls(model, "call_module"):
-        module = model.get_submodule(str(node.target))
-        if is_activation(module) and hasattr(module, "inplace"):
+    for node in list(model.graph.nodes):
+        if is_activation_call(node, model):
+            _separate_module(model, node, called)
+        elif call := functional_activation(node):
+            _separate_function(model, node, call)
+    for name in called:
+        module = model.get_submodule(name)
+        if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]
 
 
-def _separate_functions(model: fx.GraphModule) -> None:
-    """Turns every functional activation into a module, named after the function, in the block that calls it."""
-    for node in _calls(model, "call_function", "call_method"):
-        call = functional_activation(node)
-        if call is None:
-            continue
-        if call.inplace:
-            _write_back(model, node, call.input)
-        blocks = list((node.meta.get("nn_module_stack") or {}).values())
-        prefix = f"{blocks[-1][0]}." if blocks and blocks[-1][0] else ""
-        node.target = _insert(model, prefix + call.name, call.module)
-        node.op, node.args, node.kwargs = "call_module", (call.input,), {}
+def _separate_module(model: fx.GraphModule, node: fx.Node, called: set[str]) -> None:
+    """The first call of a module keeps it, each further one gets a copy."""
+    name, module = str(node.target), model.get_submodule(str(node.target))
+    if getattr(module, "inplace", False):
+        _write_back(model, node, node.all_input_nodes[0])
+    if name in called:
+        _refuse_weights(name, module)
+        node.target = name = _insert(model, name, deepcopy(module))
+    called.add(name)
+
+
+def _separate_function(model: fx.GraphModule, node: fx.Node, call: FunctionalActivation) -> None:
+    """A function becomes a module, named after the function, in the block that calls it."""
+    if call.inplace:
+        _write_back(model, node, call.input)
+    blocks = list((node.meta.get("nn_module_stack") or {}).values())
+    prefix = f"{blocks[-1][0]}." if blocks and blocks[-1][0] else ""
+    node.target = _insert(model, prefix + call.name, call.module)
+    node.op, node.args, node.kwargs = "call_module", (call.input,), {}
 
 
 def _write_back(model: fx.GraphModule, call: fx.Node, source: fx.Node) -> None:
@@ -94,10 +95,6 @@ def _insert(model: fx.GraphModule, name: str, module: nn.Module) -> str:
         unique = f"{leaf}_{number}"
     model.add_submodule(prefix + unique, module)
     return prefix + unique
-
-
-def _calls(model: fx.GraphModule, *operations: str) -> Iterator[fx.Node]:
-    return (node for node in list(model.graph.nodes) if node.op in operations)
 
 
 def _refuse_weights(name: str, module: nn.Module) -> None:

@@ -116,12 +116,11 @@ def _path(node: fx.Node) -> str:
 def _check_normalized(model: fx.GraphModule) -> None:
     called: set[str] = set()
     for node in model.graph.nodes:
-        repeated = is_activation_call(node, model) and str(node.target) in called
-        if repeated or functional_activation(node) is not None:
-            raise ValueError(
-                f"{node.name}: activation without a module of its own; call normalize(model, example) first"
-            )
-        called.add(str(node.target))
+        is_site, name = is_activation_call(node, model), str(node.target)
+        if (is_site and name in called) or functional_activation(node) is not None:
+            raise ValueError(f"{node.name}: activation without a module of its own; normalize(model, example) first")
+        if is_site:
+            called.add(name)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from torch import Tensor
 from dynadfq.quant.model import Student
 from dynadfq.quant.numerics import encode, grid, levels
 
+CALIBRATION_BATCH = 64  # images
+
 Range = tuple[Tensor, Tensor]
 RangeOfBatch = Callable[[Tensor], Range]
 

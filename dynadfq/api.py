@@ -1,0 +1,136 @@
+"""The library in five verbs, for people who write Python rather than params.yaml."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from dynadfq import cost
+from dynadfq.checkpoint import Scratch
+from dynadfq.cost import BitFlops
+from dynadfq.methods import METHODS
+from dynadfq.methods.base import StudentRecipe
+from dynadfq.models.trace import Placement
+from dynadfq.quant.build import build_student
+from dynadfq.quant.calibration import CALIBRATION_BATCH, calibrate, observer
+from dynadfq.quant.insert import Scheme
+from dynadfq.quant.model import Student
+from dynadfq.similarity import Measure, class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+from dynadfq.training.budget import Budget, Form
+from dynadfq.training.student import Schedule, finetune_student
+
+
+def synthesize(
+    teacher: Teacher,
+    method: str = "dynadfq",
+    num_images: int = 5120,
+    iterations: int = 4000,
+    batch_size: int = 64,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    similarity: Measure = "dot",
+    optimiser: PixelOptimiser | None = None,
+    **hyperparameters: Any,
+) -> SyntheticSet:
+    """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as ``similar_classes=2``.
+
+    Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the returned set.
+
+    Raises:
+        ValueError: the method is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
+    """
+    settings = _method(method).model_fields["images"].default.__class__(**hyperparameters)
+    recipe = settings.recipe(class_similarity(teacher, similarity))
+    keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
+    target = Path(keep_alive.name if keep_alive else folder or ".")
+    optimiser = optimiser or PixelOptimiser(iterations)
+    return synthesize_set(
+        teacher, recipe.labels, recipe.objective, optimiser, num_images, batch_size, seed, target, Scratch(None), keep_alive
+    )
+
+
+def quantize(
+    teacher: Teacher,
+    weight_bits: int = 4,
+    activation_bits: int | Sequence[int] = (3, 4, 5),
+    target_bits: int | None = None,
+    placement: Placement = "relu_output",
+    learned_ranges: bool = True,
+    seed: int = 0,
+) -> Student:
+    """A student of the teacher, not yet calibrated or fine-tuned: one activation width, or candidates that every image chooses from.
+
+    ``target_bits`` is the width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
+
+    Raises:
+        ValueError: a width is outside 2 … 8, or the target is no candidate.
+    """
+    widths = (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
+    target = widths[(len(widths) - 1) // 2] if target_bits is None else target_bits
+    for name, bits in [("weight_bits", weight_bits), *(("activation_bits", width) for width in widths)]:
+        if not 2 <= bits <= 8:
+            raise ValueError(f"{name}: {bits} is outside 2 … 8")
+    if target not in widths:
+        raise ValueError(f"target_bits: {target} is not among activation_bits {widths}")
+    return build_student(teacher, Scheme(weight_bits, widths, target, placement, learned_ranges), seed)
+
+
+def finetune(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    epochs: int = 400,
+    method: str = "dynadfq",
+    budget: Form = "penalty",
+    bit_weight: float = 100.0,
+    ranges: str = "median_max",
+    calibration_images: int = 1024,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+    **hyperparameters: Any,
+) -> pd.DataFrame:
+    """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns the learning curves, one row an epoch.
+
+    ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and learning rates, and
+    its ``epochs`` win over the argument.
+    """
+    recipe: StudentRecipe = _method(method).model_fields["student"].default.__class__(**hyperparameters).recipe()
+    batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration_images))
+    calibrate(student, batches, observer(ranges, student.scheme.target_bits))
+    schedule = schedule or Schedule(epochs=epochs)
+    return finetune_student(student, teacher, images, recipe, schedule, Budget(budget, bit_weight), seed, Scratch(None))
+
+
+def bit_flops(
+    model: Teacher | Student | nn.Module,
+    input_shape: Sequence[int] | None = None,
+    weight_bits: int = 4,
+    activation_bits: int | Sequence[float] = 4,
+    placement: Placement = "relu_output",
+) -> BitFlops:
+    """The cost of one image at given widths: ``.total`` in bit-FLOPs, ``.percent`` of the float model, ``.layers`` as a table.
+
+    A student has its own weight width and placement; of a teacher, ``input_shape`` (C, H, W) is known.
+    """
+    if isinstance(model, Student):
+        return model.cost.at(activation_bits)
+    if isinstance(model, Teacher):
+        model, input_shape = model.module, input_shape or model.input_shape
+    if input_shape is None:
+        raise ValueError("input_shape: a bare module does not know it; pass (C, H, W)")
+    return cost.bit_flops(model, input_shape, weight_bits, activation_bits, placement)
+
+
+def _method(name: str) -> Any:
+    if name not in METHODS:
+        raise ValueError(f"method: {name!r} is unknown; the methods are {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,42 @@
+"""Students from teachers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors.torch
+from torch import nn
+
+from dynadfq.models.zoo import build
+from dynadfq.quant.insert import Scheme
+from dynadfq.quant.model import Student, scheme_from_json
+from dynadfq.seeding import global_stream
+from dynadfq.teacher import Teacher
+
+
+def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
+    """A student with the teacher's weights; the seed initialises the selector. Its ranges are not calibrated yet."""
+    with global_stream(seed, "student", "weights"):
+        return Student(teacher.module, teacher.input_shape, scheme, teacher.describe()).to(teacher.device)
+
+
+def load_student(folder: str | Path, module: nn.Module | None = None) -> Student:
+    """Load what ``Student.save`` wrote; ``module`` is the float architecture, needed where it is in no zoo.
+
+    Raises:
+        FileNotFoundError: there is no student in this folder.
+        ValueError: the architecture is in no zoo and none was given.
+    """
+    folder = Path(folder)
+    if not (folder / "student.json").exists():
+        raise FileNotFoundError(f"{folder / 'student.json'} does not exist; make a student first (stage finetune)")
+    card = json.loads((folder / "student.json").read_text())
+    teacher, shape = card["teacher"], tuple(card["input_shape"])
+    if module is None:
+        if teacher["architecture"] is None:
+            raise ValueError(f"{folder} holds a network that is in no zoo; pass its float architecture: load_student(path, module=…)")
+        module = build(teacher["architecture"], shape[0], teacher["num_classes"])
+    student = Student(module.eval(), shape, scheme_from_json(card["scheme"]), teacher)
+    student.network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return student

@@ -1,0 +1,18 @@
+"""The gate after synthesis: an image of one class that its own teacher does not recognise cannot teach a student."""
+
+from __future__ import annotations
+
+from dynadfq.synthesis.dataset import SyntheticSet
+
+GATE = 90.0  # percent
+
+
+def gate_message(images: SyntheticSet) -> str:
+    """One line on how many one-hot images the teacher recognises; below the gate, a warning with the remedy."""
+    share = images.one_hot_recognised
+    if share >= GATE:
+        return f"synthesize: the teacher recognises {share:.1f} % of the one-hot images (gate {GATE:g} %)"
+    return (
+        f"WARNING: synthesize: the teacher recognises only {share:.1f} % of the one-hot images (gate {GATE:g} %). Raise the method's "
+        "images.class_weight or synthesis.iterations, or set its images.bn_statistics to batch_var, whose scale the class term matches"
+    )

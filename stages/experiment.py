@@ -1,0 +1,30 @@
+"""From parameters to the library's own types, for the two stages that fine-tune."""
+
+from __future__ import annotations
+
+from dynadfq import params
+from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.training.budget import Budget
+from dynadfq.training.student import Schedule
+
+
+def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:
+    """How the student is quantized; the fixed one has the target width alone."""
+    q = p.quantization
+    common = {"weight_bits": q.weight_bits, "target_bits": q.target_bits, "placement": q.placement, "learned_ranges": q.ranges.learned}
+    if fixed:
+        return Scheme(activation_bits=(q.target_bits,), **common)
+    shape = SelectorShape(q.selector.pool, q.selector.hidden, q.selector.dropout, q.selector.initial_bias)
+    return Scheme(activation_bits=tuple(q.activation_bits), selector=shape, **common)
+
+
+def schedule_of(p: params.StageParams, fixed: bool) -> Schedule:
+    """Steps and rates of the fine-tuning."""
+    f = p.finetune.model_dump(exclude={"calibration_images"})
+    selector_rate = 0.0 if fixed else p.quantization.selector.learning_rate
+    return Schedule(**f, range_learning_rate=p.quantization.ranges.learning_rate, selector_learning_rate=selector_rate)
+
+
+def budget_of(p: params.StageParams, fixed: bool) -> Budget:
+    """How the bit-FLOPs target binds; a student of fixed width has nothing to choose."""
+    return Budget() if fixed else Budget(p.quantization.selector.budget, p.quantization.selector.bit_weight)

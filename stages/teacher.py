@@ -1,0 +1,40 @@
+"""Stage ``teacher``: a float classifier, from a checkpoint, from a zoo, or trained here on the labelled data."""
+
+from __future__ import annotations
+
+from dynadfq import data, device, seeding
+from dynadfq.artifacts import TEACHER
+from dynadfq.checkpoint import Scratch
+from dynadfq.models.zoo import build
+from dynadfq.teacher import Teacher, accuracy, load_teacher
+from dynadfq.training.teacher import TeacherRecipe, train_teacher
+from stages.runtime import begin, main, root
+
+EVALUATION_BATCH = 250  # images
+
+
+def run() -> None:
+    p = begin("teacher")
+    card = data.CARDS[p.data.name]
+    side = p.data.image_size or card.size
+    shape = (card.channels, side, side)
+    if p.teacher.checkpoint or p.teacher.pretrained:
+        weights = root(p.teacher.checkpoint) if p.teacher.checkpoint else None
+        known = (card.mean, card.std, card.class_names)
+        load_teacher(p.teacher.architecture, weights, True, len(card.class_names), shape, *known).save(TEACHER)
+        return
+    where, folder = device.resolve(p.device), root(p.data.root)
+    with seeding.global_stream(p.seed, "teacher", "weights"):
+        module = build(p.teacher.architecture, card.channels, len(card.class_names))
+    recipe = TeacherRecipe(**p.teacher.model_dump(exclude={"architecture", "checkpoint", "pretrained"}))
+    scratch = Scratch.of_stage("teacher", p.as_dict())
+    train_teacher(module, data.load(card.name, folder, train=True, image_size=side), recipe, p.seed, where, scratch)
+    source = f"trained on {card.name} for {recipe.epochs} epochs"
+    teacher = Teacher(module, shape, len(card.class_names), card.mean, card.std, card.class_names, p.teacher.architecture, source)
+    teacher.float_top1 = accuracy(teacher.to(where), data.load(card.name, folder, image_size=side).batches(EVALUATION_BATCH))
+    teacher.save(TEACHER)
+    scratch.delete()
+
+
+if __name__ == "__main__":
+    main(run)
