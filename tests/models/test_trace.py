@@ -235,3 +235,18 @@ def test_in_place_operations_relabel_what_they_write_into() -> None:
             return self.conv(x).mean((2, 3))
 
     assert layers_of(Added(), 4)["conv"].fed_by == {}
+
+
+def test_a_module_may_serve_as_gate_and_as_activation() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu6, self.conv = nn.ReLU6(inplace=True), nn.Conv2d(3, 3, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = images * self.relu6(images + 3) / 6
+            return self.conv(self.relu6(x)).mean((2, 3))
+
+    trace = trace_of(Both(), 4)
+    assert [site.name for site in trace.activations] == ["relu6"]
+    assert trace.layers[0].fed_by == {"relu6": 1.0}
