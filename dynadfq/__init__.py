@@ -5,7 +5,8 @@
     student = dynadfq.quantize(teacher, weight_bits=4, activation_bits=(3, 4, 5), target_bits=4)
     dynadfq.finetune(student, teacher, images)
 
-Legend of shapes, used throughout: B images in a batch, C channels, H × W pixels, S activation sites, M candidate widths; classes are spelled out.
+Legend of shapes, used throughout: B images in a batch, C channels, H × W pixels, S activation sites, M candidate
+widths; classes are spelled out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the library starts fast, and a pipeline stage depends on what it uses alone."""
+    """Import a public name when it is first used: the library starts fast, and a stage depends on what it uses."""
     if name not in _HOME:
         raise AttributeError(f"module 'dynadfq' has no attribute {name!r}")
     return getattr(import_module(f"dynadfq.{_HOME[name]}"), name)

@@ -43,7 +43,8 @@ def synthesize(
 ) -> SyntheticSet:
     """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as ``similar_classes=2``.
 
-    Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the returned set.
+    Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the
+    returned set.
 
     Raises:
         ValueError: the method is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
@@ -54,7 +55,16 @@ def synthesize(
     target = Path(keep_alive.name if keep_alive else folder or ".")
     optimiser = optimiser or PixelOptimiser(iterations)
     return synthesize_set(
-        teacher, recipe.labels, recipe.objective, optimiser, num_images, batch_size, seed, target, Scratch(None), keep_alive
+        teacher,
+        recipe.labels,
+        recipe.objective,
+        optimiser,
+        num_images,
+        batch_size,
+        seed,
+        target,
+        Scratch(None),
+        keep_alive,
     )
 
 
@@ -67,9 +77,10 @@ def quantize(
     learned_ranges: bool = True,
     seed: int = 0,
 ) -> Student:
-    """A student of the teacher, not yet calibrated or fine-tuned: one activation width, or candidates that every image chooses from.
+    """A student of the teacher, not yet calibrated or fine-tuned.
 
-    ``target_bits`` is the width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
+    ``activation_bits`` is one width, or the candidates that every image chooses from. ``target_bits`` is the
+    width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
 
     Raises:
         ValueError: a width is outside 2 … 8, or the target is no candidate.
@@ -98,10 +109,10 @@ def finetune(
     schedule: Schedule | None = None,
     **hyperparameters: Any,
 ) -> pd.DataFrame:
-    """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns the learning curves, one row an epoch.
+    """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns one row of history an epoch.
 
-    ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and learning rates, and
-    its ``epochs`` win over the argument.
+    ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and
+    learning rates, and its ``epochs`` win over the argument.
     """
     recipe: StudentRecipe = _method(method).model_fields["student"].default.__class__(**hyperparameters).recipe()
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration_images))
@@ -117,17 +128,19 @@ def bit_flops(
     activation_bits: int | Sequence[float] = 4,
     placement: Placement = "relu_output",
 ) -> BitFlops:
-    """The cost of one image at given widths: ``.total`` in bit-FLOPs, ``.percent`` of the float model, ``.layers`` as a table.
+    """The cost of one image at given widths.
 
-    A student has its own weight width and placement; of a teacher, ``input_shape`` (C, H, W) is known.
+    ``.total`` is in bit-FLOPs, ``.percent`` of the float model, ``.layers`` a table. A student has its own weight
+    width and placement; of a teacher, ``input_shape`` (C, H, W) is known.
     """
     if isinstance(model, Student):
         return model.cost.at(activation_bits)
-    if isinstance(model, Teacher):
-        model, input_shape = model.module, input_shape or model.input_shape
-    if input_shape is None:
+    module, shape = (
+        (model.module, input_shape or model.input_shape) if isinstance(model, Teacher) else (model, input_shape)
+    )
+    if shape is None:
         raise ValueError("input_shape: a bare module does not know it; pass (C, H, W)")
-    return cost.bit_flops(model, input_shape, weight_bits, activation_bits, placement)
+    return cost.bit_flops(module, shape, weight_bits, activation_bits, placement)
 
 
 def _method(name: str) -> Any:

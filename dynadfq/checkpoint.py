@@ -1,7 +1,8 @@
 """Resumable state of long work: one folder outside the pipeline's outputs, written atomically, deleted on success.
 
-DVC deletes a stage's outputs when the stage starts, so half-finished work is kept in ``.scratch/<stage>-<fingerprint>`` instead.
-The fingerprint covers everything the result depends on; work that was started with other parameters is never resumed.
+DVC deletes a stage's outputs when the stage starts, so half-finished work is kept in
+``.scratch/<stage>-<fingerprint>`` instead. The fingerprint covers everything the result depends on; work that was
+started with other parameters is never resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def fingerprint(*parts: Any) -> str:
 def digest(folder: Path) -> str:
     """Return a fingerprint of the names and contents of a folder's files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return fingerprint([(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+    return fingerprint(
+        [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    )
 
 
 def atomic_write(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,10 @@ class Answers(NamedTuple):
 class Evaluation:
     """Accuracy and cost of a student on labelled images.
 
-    top1: percent. bit_flops_percent: mean over images, percent of the float model; bit_flops_percent_std: spread over images.
-    per_image: one row an image: index, label, prediction, bit_flops_percent, mean_bits; with a teacher also teacher_prediction and
-        entropy_nats (of the teacher's prediction).
+    top1: percent. bit_flops_percent: mean over images, percent of the float model; bit_flops_percent_std: spread over
+        images.
+    per_image: one row an image: index, label, prediction, bit_flops_percent, mean_bits; with a teacher also
+        teacher_prediction and entropy_nats (of the teacher's prediction).
     bits: (N, S) chosen widths.
     """
 
@@ -92,7 +94,7 @@ def teacher_logits(teacher: Teacher, images: Iterable[Tensor]) -> Tensor:
 
 
 def shuffled_control(student: Student, images: Sequence[Tensor], bits: Tensor, rng: torch.Generator) -> Answers:
-    """Answers when each image gets the bits that the selector chose for another, drawn at random: the same cost, no knowledge.
+    """Answers when each image gets the bits that the selector chose for a random other: the same cost, no knowledge.
 
     A selector that does not beat this control knows nothing about images.
     """
@@ -101,12 +103,14 @@ def shuffled_control(student: Student, images: Sequence[Tensor], bits: Tensor, r
     return answer(student, images, (BitAllocation(row) for row in rows))
 
 
-def lowest_surviving_bits(student: Student, images: Sequence[Tensor], expected: Tensor, widths: Sequence[int]) -> Tensor:
-    """Quantization sensitivity: (N,) lowest uniform width from which on the prediction is the expected one; 0 where there is none."""
+def lowest_surviving_bits(
+    student: Student, images: Sequence[Tensor], expected: Tensor, widths: Sequence[int]
+) -> Tensor:
+    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as expected, or 0."""
     lowest, alive = torch.zeros(len(expected), dtype=torch.int64), torch.ones(len(expected), dtype=torch.bool)
     for width in sorted(widths, reverse=True):
         forced = uniform(width, len(student.sites))
-        alive &= answer(student, images, iter(lambda forced=forced: forced, None)).predictions == expected  # type: ignore[misc]
+        alive &= answer(student, images, repeat(forced)).predictions == expected
         lowest[alive] = width
     return lowest
 

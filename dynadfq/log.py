@@ -25,7 +25,8 @@ def require_finite(terms: dict[str, Tensor], step: int) -> None:
     bad = [f"{name} = {float(value.detach())}" for name, value in terms.items() if not bool(torch.isfinite(value))]
     if bad:
         raise NonFiniteLoss(
-            f"step {step}: {', '.join(bad)}; lower the learning rate. The last good state is kept, nothing was overwritten"
+            f"step {step}: {', '.join(bad)}; lower the learning rate. "
+            "The last good state is kept, nothing was overwritten"
         )
 
 
@@ -40,7 +41,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
 
     def step(self, **losses: float) -> None:

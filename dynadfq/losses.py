@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from dynadfq.moments import moments
-from dynadfq.teacher import Recording
+from dynadfq.teacher import Recording, running_statistics
 
 
 class SynthesisStep(NamedTuple):
@@ -58,7 +58,7 @@ class Objective(Generic[Step]):
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy of softmax predictions in nats: (B, classes) logits to (B,), from 0 (certain) to log(classes) (DynaDFQ, Eq. 4).
+    """Entropy of softmax predictions in nats, 0 … log(classes): (B, classes) logits to (B,) (DynaDFQ, Eq. 4).
 
     >>> prediction_entropy(torch.zeros(1, 4))
     tensor([1.3863])
@@ -69,7 +69,8 @@ def prediction_entropy(logits: Tensor) -> Tensor:
 
 def label_entropy(soft_labels: Tensor) -> Tensor:
     """Entropy of label rows in nats: (B, classes) to (B,); 0 log 0 is 0."""
-    return torch.special.entr(soft_labels).sum(dim=1)
+    entropy: Tensor = torch.special.entr(soft_labels).sum(dim=1)
+    return entropy
 
 
 def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
 
 
 def distillation(teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) in nats, mean over the batch, times temperature² (Hinton et al. 2015, arXiv 1503.02531)."""
+    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531)."""
     target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
     return (target.exp() * (target - log_q)).sum(dim=1).mean() * temperature**2
 
@@ -86,13 +87,15 @@ def distillation(teacher_logits: Tensor, logits: Tensor, temperature: float = 1.
 def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
     """ZeroQ's BN statistics loss (arXiv 2001.00281; DynaDFQ's L_bns of a single image).
 
-    Squared distance of each image's mean and standard deviation over pixels to the running ones, summed over channels and layers, mean
-    over the batch; the image itself counts as a layer with mean 0 and deviation 1. A map of one pixel has no deviation: its mean counts.
+    Squared distance of each image's mean and standard deviation over pixels to the running ones, summed over channels
+    and layers, mean over the batch; the image itself counts as a layer with mean 0 and deviation 1. A map of one
+    pixel has no deviation: its mean counts.
     """
     zero, one = images.new_zeros(()), images.new_ones(())
     total = _distance_per_image(images, zero, one)
     for layer, x in recording.batch_norms:
-        total = total + _distance_per_image(x, layer.running_mean, (layer.running_var + 1e-6).sqrt())  # type: ignore[operator,arg-type]
+        mean, variance = running_statistics(layer)
+        total = total + _distance_per_image(x, mean, (variance + 1e-6).sqrt())
     return total
 
 
@@ -108,16 +111,20 @@ def _pixels(x: Tensor) -> tuple[int, ...]:
 
 
 def bn_statistics_of_batch(recording: Recording) -> Tensor:
-    """BN statistics loss of the IntraQ / HAST / GDFQ lineage: mean and biased variance of the whole batch, mean over channels and layers."""
+    """BN statistics loss of the IntraQ / HAST / GDFQ lineage, on mean and biased variance of the whole batch.
+
+    Squared distances to the running ones, mean over channels and layers.
+    """
     losses = []
     for layer, x in recording.batch_norms:
         average, variance = moments(x, (0, *_pixels(x)), correction=0)
-        losses.append((average - layer.running_mean).square().mean() + (variance - layer.running_var).square().mean())  # type: ignore[operator]
+        running_mean, running_variance = running_statistics(layer)
+        losses.append((average - running_mean).square().mean() + (variance - running_variance).square().mean())
     return torch.stack(losses).mean()
 
 
 def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
-    """max(B / B_target, 1), mean over the batch (DynaDFQ, Eq. 10), less its least value 1: no gradient at or below the target.
+    """Mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10): no gradient at or below the target.
 
     >>> bit_regularisation(torch.tensor([1.5, 0.5]))
     tensor(0.2500)

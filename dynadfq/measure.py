@@ -27,7 +27,7 @@ def confusion_table(labels: Tensor, predictions: dict[str, Tensor], classes: int
 
 
 def co_occurrence_table(logits: Tensor) -> pd.DataFrame:
-    """How often two classes share a prediction (DynaDFQ, Fig. 2c): mean of p_a · p_b over (N, classes) logits, a ≠ b, long form."""
+    """How often classes a ≠ b share a prediction (DynaDFQ, Fig. 2c): mean of p_a · p_b over (N, classes) logits."""
     p = logits.double().softmax(dim=1)
     matrix = (p.T @ p / len(p)).numpy()
     a, b = np.nonzero(~np.eye(len(matrix), dtype=bool))
@@ -35,7 +35,7 @@ def co_occurrence_table(logits: Tensor) -> pd.DataFrame:
 
 
 def synthetic_table(student: Student, teacher: Teacher, images: SyntheticSet, batch_size: int) -> pd.DataFrame:
-    """One row a synthetic image: what it was made of, what the teacher sees in it, and what the student spends on it."""
+    """One row a synthetic image: what it was made of, what the teacher sees in it, what the student spends on it."""
     labels = torch.cat([batch.soft_labels for batch in images.batches(batch_size)])
     logits = teacher_logits(teacher, (batch.images for batch in images.batches(batch_size)))
     answers = answer(student, (batch.images for batch in images.batches(batch_size)))
@@ -54,7 +54,7 @@ def synthetic_table(student: Student, teacher: Teacher, images: SyntheticSet, ba
 
 
 def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
-    """One row a site: MACs that read it, its ranges, and the percent of images (rows of the (N, S) bits) at each candidate width."""
+    """One row a site: MACs that read it, its ranges, and the percent of images (rows of (N, S) bits) at each width."""
     table = pd.DataFrame(
         {
             "site": range(len(student.sites)),
@@ -92,7 +92,9 @@ def headline(dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], s
             "selector_overhead_percent": student.selector_overhead_percent,
         },
         "control": {"top1": float(np.mean(control)), "top1_std": float(np.std(control)), "repeats": len(control)},
-        "entropy_bits_spearman": rank_correlation(table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()),
+        "entropy_bits_spearman": rank_correlation(
+            table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
+        ),
         "quantization": {
             "weight_bits": student.scheme.weight_bits,
             "target_bits": student.scheme.target_bits,

@@ -19,7 +19,13 @@ from dynadfq.models import zoo
 from dynadfq.models.classifier import class_weights, find_classifier
 from dynadfq.models.weights import load_weights
 
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+
+def running_statistics(layer: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance of a BatchNorm layer that keeps them, (C,) each."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    return layer.running_mean, layer.running_var
 
 
 @dataclass
@@ -30,7 +36,7 @@ class Recording:
     features: (B, features) input of the classification layer.
     """
 
-    batch_norms: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
+    batch_norms: list[tuple[BatchNorm, Tensor]] = field(default_factory=list)
     features: Tensor | None = None
 
     def clear(self) -> None:
@@ -82,7 +88,7 @@ class Teacher:
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move the network in place, in the channels-last layout that convolutions are fastest in."""
-        self.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module.to(device).to(memory_format=torch.channels_last)
         return self
 
     @property
@@ -104,10 +110,12 @@ class Teacher:
         """
         layers = [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
         if not layers:
-            raise ValueError("the teacher has no BatchNorm layers, whose statistics image synthesis needs (were they folded away?)")
+            raise ValueError(
+                "the teacher has no BatchNorm layers, whose statistics image synthesis needs (were they folded away?)"
+            )
         recording = Recording()
 
-        def keep_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def keep_input(layer: BatchNorm, inputs: tuple[Tensor, ...]) -> None:
             recording.batch_norms.append((layer, inputs[0]))
 
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -138,7 +146,9 @@ class Teacher:
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``teacher.json``."""
         folder = Path(folder)
-        weights = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in self.module.state_dict().items()})
+        weights = safetensors.torch.save(
+            {name: t.detach().cpu().contiguous() for name, t in self.module.state_dict().items()}
+        )
         atomic_write(folder / "model.safetensors", weights)
         card = {**self.describe(), "sha256": hashlib.sha256(weights).hexdigest()}
         atomic_write(folder / "teacher.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
@@ -154,7 +164,7 @@ def load_teacher(
     std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Teacher:
-    """Load a teacher from a folder written by ``Teacher.save``, or from a zoo by name with weights from a checkpoint or the zoo.
+    """Load a teacher from a folder that ``Teacher.save`` wrote, or from a zoo by name, with weights from a checkpoint.
 
     Raises:
         ValueError: the weights do not fit the architecture, or a file is altered or not safe to read.
@@ -173,9 +183,13 @@ def load_teacher(
 def _load_folder(folder: Path) -> Teacher:
     card = json.loads((folder / "teacher.json").read_text())
     if card["architecture"] is None:
-        raise ValueError(f"{folder} holds a network that is in no zoo; build it yourself and pass it to dynadfq.Teacher")
+        raise ValueError(
+            f"{folder} holds a network that is in no zoo; build it yourself and pass it to dynadfq.Teacher"
+        )
     if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop("sha256"):
-        raise ValueError(f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again")
+        raise ValueError(
+            f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again"
+        )
     module = zoo.build(card["architecture"], card["input_shape"][0], card["num_classes"])
     load_weights(module, folder / "model.safetensors")
     return Teacher(module, **card)

@@ -6,7 +6,14 @@ import torch
 
 from dynadfq import data, device, seeding
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
-from dynadfq.evaluate import evaluate, lowest_surviving_bits, percent_equal, rank_correlation, shuffled_control, teacher_logits
+from dynadfq.evaluate import (
+    evaluate,
+    lowest_surviving_bits,
+    percent_equal,
+    rank_correlation,
+    shuffled_control,
+    teacher_logits,
+)
 from dynadfq.measure import co_occurrence_table, confusion_table, headline, site_table, synthetic_table
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -16,6 +23,7 @@ from stages.runtime import begin, main, root
 
 
 def run() -> None:
+    """Measure, and write artifacts/evaluation."""
     p = begin("evaluate")
     where, size = device.resolve(p.device), p.evaluation.batch_size
     teacher = load_teacher(TEACHER).to(where)
@@ -25,7 +33,9 @@ def run() -> None:
 
     dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size), teacher)
     shuffles = (seeding.generator(p.seed, "control", repeat) for repeat in range(p.evaluation.control_repeats))
-    control = [percent_equal(shuffled_control(student, images, dynamic.bits, rng).predictions, test.labels) for rng in shuffles]
+    control = [
+        percent_equal(shuffled_control(student, images, dynamic.bits, rng).predictions, test.labels) for rng in shuffles
+    ]
     logits = teacher_logits(teacher, images)
     per_image = dynamic.per_image.assign(
         fixed_prediction=constant.per_image["prediction"],

@@ -1,4 +1,4 @@
-"""Stage `plot`: what `evaluate` and the others measured, as files to open. Cheap, and the only stage that writes `reports/`."""
+"""Stage `plot`: what the other stages measured, as files to open. It is cheap, and alone writes `reports/`."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ from dynadfq import params, seeding
 
 
 def begin(stage: str) -> params.StageParams:
-    """Return the parameters that ``dvc.yaml`` declares for a stage; nothing has been computed before they are all valid."""
+    """Return the parameters that ``dvc.yaml`` declares for a stage; nothing is computed before all are valid."""
     _end_with_parent()
     seeding.deterministic()
     return params.load(stage)
@@ -35,7 +35,7 @@ def main(stage: Callable[[], None]) -> None:
 
 
 def _end_with_parent() -> None:
-    """On Linux, end when the parent process does: else a killed ``dvc`` leaves a stage writing beside the next run's."""
+    """On Linux, end when the parent does: else a killed ``dvc`` leaves a stage writing beside the next run's."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGTERM, 0, 0, 0)

@@ -13,12 +13,15 @@ from stages.runtime import begin, main
 
 
 def run() -> None:
+    """Write artifacts/similarity."""
     p = begin("similarity")
     teacher = load_teacher(TEACHER)
     similarity = class_similarity(teacher, p.similarity.measure)
     atomic_write(SIMILARITY / "similarity.safetensors", safetensors.torch.save({"similarity": similarity}))
     rows = top_similar(similarity, teacher.class_names, p.similarity.top)
-    write_table(SIMILARITY / "top_similar.csv", pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"]))
+    write_table(
+        SIMILARITY / "top_similar.csv", pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"])
+    )
 
 
 if __name__ == "__main__":

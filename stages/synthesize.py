@@ -17,6 +17,7 @@ from stages.runtime import begin, main
 
 
 def run() -> None:
+    """Write artifacts/synthetic, and say on stderr whether the teacher recognises it."""
     p = begin("synthesize")
     teacher = load_teacher(TEACHER).to(device.resolve(p.device))
     similarity = safetensors.torch.load_file(SIMILARITY / "similarity.safetensors")["similarity"]
@@ -24,7 +25,15 @@ def run() -> None:
     optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size"}))
     scratch = Scratch.of_stage("synthesize", p.as_dict(), digest(TEACHER), digest(SIMILARITY))
     images = synthesize_set(
-        teacher, recipe.labels, recipe.objective, optimiser, p.synthesis.num_images, p.synthesis.batch_size, p.seed, SYNTHETIC, scratch
+        teacher,
+        recipe.labels,
+        recipe.objective,
+        optimiser,
+        p.synthesis.num_images,
+        p.synthesis.batch_size,
+        p.seed,
+        SYNTHETIC,
+        scratch,
     )
     print(gate_message(images), file=sys.stderr)
 

@@ -14,6 +14,7 @@ EVALUATION_BATCH = 250  # images
 
 
 def run() -> None:
+    """Write artifacts/teacher."""
     p = begin("teacher")
     card = data.CARDS[p.data.name]
     side = p.data.image_size or card.size
@@ -30,8 +31,12 @@ def run() -> None:
     scratch = Scratch.of_stage("teacher", p.as_dict())
     train_teacher(module, data.load(card.name, folder, train=True, image_size=side), recipe, p.seed, where, scratch)
     source = f"trained on {card.name} for {recipe.epochs} epochs"
-    teacher = Teacher(module, shape, len(card.class_names), card.mean, card.std, card.class_names, p.teacher.architecture, source)
-    teacher.float_top1 = accuracy(teacher.to(where), data.load(card.name, folder, image_size=side).batches(EVALUATION_BATCH))
+    teacher = Teacher(
+        module, shape, len(card.class_names), card.mean, card.std, card.class_names, p.teacher.architecture, source
+    )
+    teacher.float_top1 = accuracy(
+        teacher.to(where), data.load(card.name, folder, image_size=side).batches(EVALUATION_BATCH)
+    )
     teacher.save(TEACHER)
     scratch.delete()
 

@@ -52,6 +52,8 @@ def load(name: str, root: str | Path = "data", train: bool = False, image_size: 
     card = CARDS[name]
     pixels, labels = card.read(Path(root), train)
     if image_size is not None and image_size != card.size:
-        resized = interpolate(pixels.float(), size=(image_size, image_size), mode="bilinear", antialias=image_size < card.size)
+        resized = interpolate(
+            pixels.float(), size=(image_size, image_size), mode="bilinear", antialias=image_size < card.size
+        )
         pixels = resized.round().clamp(0, 255).to(torch.uint8)
     return LabelledSet(card, pixels, labels)

@@ -21,7 +21,7 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's pac
 
 @dataclass(frozen=True)
 class DataCard:
-    """What is known of a data set without opening it. Mean and standard deviation are of pixels in 0 … 1, a channel each."""
+    """What is known of a data set without opening it; mean and deviation are of pixels in 0 … 1, a channel each."""
 
     name: str
     channels: int
@@ -33,7 +33,7 @@ class DataCard:
 
 
 def read_digits(_root: Path, train: bool) -> Pixels:
-    """scikit-learn's handwritten digits, 8×8, 17 grey levels: 1257 to train and 540 to test, split by class once and for all."""
+    """scikit-learn's handwritten digits, 8×8, 17 grey levels: 1257 to train, 540 to test, always the same, by class."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -53,7 +53,9 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
             with gzip.open(packed) as source, open(raw / packed.stem, "wb") as target:
                 shutil.copyfileobj(source, target)
     needs = f"the four IDX files (train-images-idx3-ubyte, …) in {raw}"
-    dataset = _torchvision_set("fashion-mnist", needs, lambda download: datasets.FashionMNIST(str(root), train, download=download))
+    dataset = _torchvision_set(
+        "fashion-mnist", needs, lambda download: datasets.FashionMNIST(str(root), train, download=download)
+    )
     return dataset.data[:, None], dataset.targets.long()
 
 
@@ -85,19 +87,20 @@ CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # fmt: off
 CIFAR100 = (
-    "apple", "aquarium fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy", "bridge",
-    "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach",
-    "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster",
-    "house", "kangaroo", "keyboard", "lamp", "lawn mower", "leopard", "lion", "lizard", "lobster", "man", "maple tree",
-    "motorcycle", "mountain", "mouse", "mushroom", "oak tree", "orange", "orchid", "otter", "palm tree", "pear",
-    "pickup truck", "pine tree", "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road",
-    "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider", "squirrel",
-    "streetcar", "sunflower", "sweet pepper", "table", "tank", "telephone", "television", "tiger", "tractor", "train",
-    "trout", "tulip", "turtle", "wardrobe", "whale", "willow tree", "wolf", "woman", "worm",
+    "apple", "aquarium fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy",
+    "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock",
+    "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish",
+    "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn mower", "leopard", "lion",
+    "lizard", "lobster", "man", "maple tree", "motorcycle", "mountain", "mouse", "mushroom", "oak tree", "orange",
+    "orchid", "otter", "palm tree", "pear", "pickup truck", "pine tree", "plain", "plate", "poppy", "porcupine",
+    "possum", "rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk",
+    "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower", "sweet pepper", "table", "tank",
+    "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
+    "willow tree", "wolf", "woman", "worm",
 )
 # fmt: on
 
-# CIFAR statistics: those of the IntraQ / HAST lineage, so that published checkpoints see the input they were trained on.
+# CIFAR statistics: those of the IntraQ / HAST lineage, so that published checkpoints see the input they know.
 CARDS = {
     card.name: card
     for card in (

@@ -30,13 +30,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
-            f"teacher.checkpoint: {path} is a pickle that holds more than tensors and would run code when loaded, so it is "
-            f"refused ({str(error).splitlines()[0]}). Save its state_dict() alone, best as .safetensors"
+            f"teacher.checkpoint: {path} is a pickle that holds more than tensors and would run code when loaded, so "
+            f"it is refused ({str(error).splitlines()[0]}). Save its state_dict() alone, best as .safetensors"
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
         raise ValueError(f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 

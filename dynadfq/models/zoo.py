@@ -27,7 +27,9 @@ def build(architecture: str, in_channels: int = 3, num_classes: int = 10, pretra
     try:
         importlib.import_module(family)
     except ImportError as error:
-        raise ImportError(f"teacher.architecture: {architecture!r} needs the package {family}: pip install {family}") from error
+        raise ImportError(
+            f"teacher.architecture: {architecture!r} needs the package {family}: pip install {family}"
+        ) from error
     builders = {"pytorchcv": _pytorchcv, "torchvision": _torchvision, "timm": _timm}
     return builders[family](name, in_channels, num_classes, pretrained)
 
@@ -56,7 +58,9 @@ def _torchvision(name: str, in_channels: int, num_classes: int, pretrained: bool
     if name not in models.list_models(models):
         raise _unknown("torchvision", name, models.list_models(models))
     extra: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") and not pretrained else {}
-    model: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, num_classes=num_classes, **extra)
+    model: nn.Module = models.get_model(
+        name, weights="DEFAULT" if pretrained else None, num_classes=num_classes, **extra
+    )
     return model if in_channels == 3 else _with_in_channels(model, in_channels)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 class BitAllocation(NamedTuple):
     """The widths of one batch: an ordinary value that flows through the student's graph.
 
-    bits: (B, S) chosen widths in bits; B may be 1 where all images agree. In training they carry the straight-through gradient of
-        the expected width, so that ∂bits/∂p_m = b_m.
+    bits: (B, S) chosen widths in bits; B may be 1 where all images agree. In training they carry the straight-through
+        gradient of the expected width, so that ∂bits/∂p_m = b_m.
     probabilities: (B, S, M) over the candidates, or None where nothing is learned.
     widths: (M,) candidate widths in bits, or None likewise.
     """
@@ -28,7 +28,7 @@ def uniform(bits: int, sites: int) -> BitAllocation:
 
 
 def allocate(probabilities: Tensor, widths: Tensor) -> BitAllocation:
-    """Choose the most probable width of each site: (B, S, M) and (M,) to an allocation with straight-through gradients (Eq. 9).
+    """Choose the most probable width of each site: (B, S, M) and (M,) to an allocation, straight-through (Eq. 9).
 
     >>> allocate(torch.tensor([[[0.2, 0.5, 0.3]]]), torch.tensor([3.0, 4.0, 5.0])).bits
     tensor([[4.]])

@@ -35,7 +35,9 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     teacher, shape = card["teacher"], tuple(card["input_shape"])
     if module is None:
         if teacher["architecture"] is None:
-            raise ValueError(f"{folder} holds a network that is in no zoo; pass its float architecture: load_student(path, module=…)")
+            raise ValueError(
+                f"{folder} holds a network that is in no zoo; pass its float architecture: load_student(path, module=…)"
+            )
         module = build(teacher["architecture"], shape[0], teacher["num_classes"])
     student = Student(module.eval(), shape, scheme_from_json(card["scheme"]), teacher)
     student.network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))

@@ -1,4 +1,4 @@
-"""Activation ranges before training: observers watch the float activations of synthetic images and answer with a range."""
+"""Activation ranges before training: observers watch float activations of synthetic images and answer with a range."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def quantiles(x: Tensor, share: float) -> Range:
 
 
 def least_squared_error(x: Tensor, bits: int, candidates: int = 40) -> Range:
-    """The shrunken range of a batch whose grid at ``bits`` has the least squared error, of ``candidates`` equal steps of shrinking."""
+    """The range of a batch, shrunk in ``candidates`` equal steps, whose grid at ``bits`` has least squared error."""
     low, high = extremes(x)
     best, best_error = (low, high), float("inf")
     for step in range(candidates):

@@ -1,13 +1,14 @@
 """From a float graph to a student's graph: quantized layers, one quantizer a site, one selector (docs/decisions/0001).
 
-The student's graph takes images and, optionally, a bit allocation, and returns logits and the allocation that was used. The selector's
-answer is an ordinary value of the graph, handed to every quantizer behind it; nothing is passed behind the scenes.
+The student's graph takes images and, optionally, a bit allocation, and returns logits and the allocation that was
+used. The selector's answer is an ordinary value of the graph, handed to every quantizer behind it; nothing is passed
+behind the scenes.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
@@ -17,7 +18,7 @@ from dynadfq.models.trace import NetworkTrace, Placement
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.selector import BitSelector
 
-FIXED_SITES = 1  # the activation after the first convolution; the selector reads the one after the second (DynaDFQ, Sec. 4.1)
+FIXED_SITES = 1  # after the first convolution; the selector reads the activation after the second (DynaDFQ, Sec. 4.1)
 QUANTIZED: dict[str, type[QuantizedLayer]] = {"conv": QuantConv2d, "linear": QuantLinear}
 
 
@@ -60,7 +61,10 @@ def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme
     """
     sites = trace.sites(scheme.placement)
     if scheme.dynamic and len(sites) <= FIXED_SITES:
-        raise ValueError(f"quantization.activation_bits: the network has {len(sites)} activation sites, a selector needs {FIXED_SITES + 1}")
+        raise ValueError(
+            f"quantization.activation_bits: the network has {len(sites)} activation sites, "
+            f"a selector needs {FIXED_SITES + 1}"
+        )
     graph, nodes = model.graph, {node.name: node for node in model.graph.nodes}
     allocation = _add_allocation_input(graph)
     scales: dict[str, fx.Node] = {}
@@ -74,8 +78,8 @@ def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme
         output = _call_after(model, after, f"sites.{index}", quantizer, (source, allocation))
         value = _item_after(graph, output, output, 0)
         scales[site.name] = _item_after(graph, value, output, 1)
-        readers = _readers(nodes, trace, site.name) if scheme.placement == "layer_input" else set(source.users) - {output, allocation}
-        for reader in readers:
+        layers, others = _readers(nodes, trace, site.name), set(source.users) - {output, allocation}
+        for reader in layers if scheme.placement == "layer_input" else others:
             reader.replace_input_with(source, value)
     _swap_layers(model, trace, scheme, nodes, scales)
     _return_allocation(graph, allocation)
@@ -87,7 +91,15 @@ def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme
 def _selector(channels: int, sites: int, scheme: Scheme) -> BitSelector:
     shape = scheme.selector
     return BitSelector(
-        channels, sites, scheme.activation_bits, scheme.target_bits, FIXED_SITES, shape.pool, shape.hidden, shape.dropout, shape.initial_bias
+        channels,
+        sites,
+        scheme.activation_bits,
+        scheme.target_bits,
+        FIXED_SITES,
+        shape.pool,
+        shape.hidden,
+        shape.dropout,
+        shape.initial_bias,
     )
 
 
@@ -97,7 +109,9 @@ def _add_allocation_input(graph: fx.Graph) -> fx.Node:
         return graph.placeholder("allocation", default_value=None)
 
 
-def _call_after(model: fx.GraphModule, after: fx.Node, name: str, module: nn.Module, args: tuple[fx.Node, ...]) -> fx.Node:
+def _call_after(
+    model: fx.GraphModule, after: fx.Node, name: str, module: nn.Module, args: tuple[fx.Node, ...]
+) -> fx.Node:
     model.add_submodule(name, module)
     with model.graph.inserting_after(after):
         return model.graph.call_module(name, args)
@@ -125,7 +139,7 @@ def _swap_layers(
             nodes[layer.node].args = (nodes[layer.node].args[0], scale)
 
 
-def _single_scale(input_site: str | None, fed_by: dict[str, float], scales: dict[str, fx.Node]) -> fx.Node | None:
+def _single_scale(input_site: str | None, fed_by: Mapping[str, float], scales: dict[str, fx.Node]) -> fx.Node | None:
     if input_site in scales:
         return scales[input_site]
     full = [name for name, share in fed_by.items() if share == 1.0]

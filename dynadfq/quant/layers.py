@@ -1,8 +1,9 @@
 """Quantized layers: subclasses of torch's own, so that parameter names and float checkpoints keep working.
 
-In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer that reads a quantized activation
-convolves integer codes, whose sums are exact in any order, and scales afterwards; a layer that reads floats works in float64. Either way
-an image's codes do not depend on the batch it came in (docs/decisions/0005).
+In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer that reads a
+quantized activation convolves integer codes, whose sums are exact in any order, and scales afterwards; a layer that
+reads floats works in float64. Either way an image's codes do not depend on the batch it came in
+(docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ Layer = TypeVar("Layer", bound="QuantizedLayer")
 
 
 class QuantizedLayer(nn.Module):
-    """What quantized convolutions and linear layers share: weights on a grid an output channel, and exact evaluation."""
+    """What quantized convolutions and linear layers share: weights on one grid a channel, and exact evaluation."""
 
     weight: Tensor
     bias: Tensor | None
     weight_bits: int
     quantizing: bool
+    channel_axis: int  # of the output
 
     @classmethod
     def from_float(cls: type[Layer], layer: nn.Module, weight_bits: int) -> Layer:
@@ -62,7 +64,8 @@ class QuantizedLayer(nn.Module):
         dtype = torch.float32 if largest_sum < EXACT_IN_FLOAT32 else torch.float64
         # The sums are integers; rounding undoes what a Winograd or Fourier algorithm may have left of an error.
         sums = self.multiply(codes.to(dtype), weight_codes.to(dtype), None).round().float()
-        channels = (1, -1, *[1] * (sums.dim() - 2))
+        channels = [1] * sums.dim()
+        channels[self.channel_axis] = -1
         y = sums * (scale.view(-1, *[1] * (sums.dim() - 1)) * step.view(channels))
         return y if self.bias is None else y + self.bias.view(channels)
 
@@ -73,12 +76,17 @@ class QuantizedLayer(nn.Module):
 class QuantConv2d(QuantizedLayer, nn.Conv2d):
     """A convolution with quantized weights."""
 
+    channel_axis = 1
+
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self._conv_forward(x, weight, bias)
+        product: Tensor = self._conv_forward(x, weight, bias)
+        return product
 
 
-class QuantLinear(QuantizedLayer, nn.Linear):
+class QuantLinear(QuantizedLayer, nn.Linear):  # type: ignore[misc]  # torch takes Linear.bias to be never None
     """A linear layer with quantized weights."""
+
+    channel_axis = -1
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return nn.functional.linear(x, weight, bias)

@@ -26,8 +26,8 @@ from dynadfq.quant.selector import BitSelector
 class Student(nn.Module):
     """A float classifier, quantized.
 
-    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer codes; BatchNorm and dropout of the network
-    itself stay in eval mode in both. Build one with ``dynadfq.quantize``.
+    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer codes; BatchNorm and
+    dropout of the network itself stay in eval mode in both. Build one with ``dynadfq.quantize``.
 
     Args:
         module: the float classifier; it is copied.
@@ -36,7 +36,9 @@ class Student(nn.Module):
         description: what is known of the float network; written beside the weights.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], scheme: Scheme, description: dict[str, Any]) -> None:
+    def __init__(
+        self, module: nn.Module, input_shape: tuple[int, int, int], scheme: Scheme, description: dict[str, Any]
+    ) -> None:
         super().__init__()
         parameter = next(module.parameters())
         network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
@@ -55,7 +57,7 @@ class Student(nn.Module):
         return self.run(images)[0]
 
     def run(self, images: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and the (B, S) bits of every site; ``allocation`` overrides the selector."""
+        """(B, C, H, W) images to (B, classes) logits and (B, S) bits; ``allocation`` overrides the selector."""
         logits, used = self.network(images, allocation)
         if used is None:
             used = uniform(self.scheme.activation_bits[-1], len(self.sites))
@@ -66,7 +68,7 @@ class Student(nn.Module):
         return self.cost.percent(bits)
 
     def bit_flops_ratio(self, bits: Tensor) -> Tensor:
-        """Cost of images relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable (Eq. 10)."""
+        """Cost relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable (Eq. 10)."""
         target = self.cost.total(torch.full((len(self.sites),), float(self.scheme.target_bits)))
         return (self.cost.total(bits) / target.to(bits.device)).float()
 
@@ -102,7 +104,7 @@ class Student(nn.Module):
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
         """Within this block the student computes what the float model computes."""
-        parts = [*self.sites, *self.layers]
+        parts: list[ActivationFakeQuantize | QuantizedLayer] = [*self.sites, *self.layers]
         for part in parts:
             part.quantizing = False
         try:

@@ -1,9 +1,9 @@
 """Arithmetic of uniform quantization: integer codes, their values, and gradients through them.
 
-A tensor with range [low, high] at b bits has ``levels = 2**b - 1`` steps of size ``scale = (high - low) / levels``. Its codes are the
-integers ``lowest … lowest + levels`` with ``lowest = round(low / scale)``, so that 0.0 is always code 0 (the zero point is
-``-lowest``) and a value is ``scale * code``. With low = 0, as after every ReLU, this is DynaDFQ, Eq. 2; else the grid is shifted by
-less than half a step.
+A tensor with range [low, high] at b bits has ``levels = 2**b - 1`` steps of size ``scale = (high - low) / levels``.
+Its codes are the integers ``lowest … lowest + levels`` with ``lowest = round(low / scale)``, so that 0.0 is always
+code 0 (the zero point is ``-lowest``) and a value is ``scale * code``. With low = 0, as after every ReLU, this is
+DynaDFQ, Eq. 2; else the grid is shifted by less than half a step.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def encode(x: Tensor, scale: Tensor, lowest: Tensor, levels: Tensor) -> Tensor:
 def fake_quantize_reference(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
     """Values of x on its grid, with straight-through gradients to x, low and high, written to be read.
 
-    The tested reference of ``FakeQuantize``. Rounding has gradient 1; comparisons are strict and made on codes, so that the zeros of a
-    ReLU, which lie exactly on the lower bound, pass their whole gradient to x (``clamp`` and ``maximum`` would share it).
+    The tested reference of ``FakeQuantize``. Rounding has gradient 1; comparisons are strict and made on codes, so
+    that the zeros of a ReLU, which lie exactly on the lower bound, pass their whole gradient to x (``clamp`` and
+    ``maximum`` would share it).
     """
 
     def rounded(v: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ class FakeQuantize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, probabilities: Tensor, widths: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, probabilities: Tensor, widths: Tensor) -> Tensor:
         """(B, …) values, scalar bounds, (B or 1, M) probabilities and widths in bits to (B, …) values on the grid."""
         ctx.save_for_backward(x, low, high, probabilities, widths)
         chosen = probabilities.argmax(dim=1, keepdim=True)
@@ -76,7 +77,7 @@ class FakeQuantize(torch.autograd.Function):
         return encode(x, scale, lowest, n) * scale
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, low, high, probabilities, widths = ctx.saved_tensors
         to_x = torch.zeros_like(x)
         to_low, to_high = torch.zeros_like(low), torch.zeros_like(high)

@@ -38,7 +38,9 @@ class SyntheticSet:
     def __init__(self, folder: str | Path, keep_alive: object = None) -> None:
         self.folder, self._keep_alive = Path(folder), keep_alive
         if not (self.folder / MANIFEST).exists():
-            raise FileNotFoundError(f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)")
+            raise FileNotFoundError(
+                f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)"
+            )
         self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
 
     def __len__(self) -> int:
@@ -54,7 +56,10 @@ class SyntheticSet:
             path = self.folder / shard["file"]
             if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
                 state = "has been altered or truncated" if path.exists() else "is missing"
-                raise AlteredShard(f"{path} {state}; restore it with `dvc checkout --force`, or make it again with `dvc repro -f synthesize`")
+                raise AlteredShard(
+                    f"{path} {state}; restore it with `dvc checkout --force`, or make it again with "
+                    "`dvc repro -f synthesize`"
+                )
         return self
 
     @cached_property

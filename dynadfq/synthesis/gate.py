@@ -13,6 +13,7 @@ def gate_message(images: SyntheticSet) -> str:
     if share >= GATE:
         return f"synthesize: the teacher recognises {share:.1f} % of the one-hot images (gate {GATE:g} %)"
     return (
-        f"WARNING: synthesize: the teacher recognises only {share:.1f} % of the one-hot images (gate {GATE:g} %). Raise the method's "
-        "images.class_weight or synthesis.iterations, or set its images.bn_statistics to batch_var, whose scale the class term matches"
+        f"WARNING: synthesize: the teacher recognises only {share:.1f} % of the one-hot images (gate {GATE:g} %). "
+        "Raise the method's images.class_weight or synthesis.iterations, or set its images.bn_statistics to batch_var, "
+        "whose scale the class term matches"
     )

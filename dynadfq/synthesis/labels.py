@@ -17,7 +17,8 @@ LabelSampler = Callable[[int, torch.Generator], Tensor]
 def dirichlet(count: int, classes: int, concentration: float, rng: torch.Generator) -> Tensor:
     """Rows of a symmetric Dirichlet distribution: (count, classes) float32, each on the simplex.
 
-    With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1 nats (H: harmonic number).
+    With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1 nats (H: harmonic
+    number).
     """
     shape = torch.full((count, classes), concentration, dtype=torch.float64)
     gamma = torch._standard_gamma(shape, generator=rng)

@@ -14,7 +14,7 @@ from dynadfq.teacher import Recording, Teacher
 
 @dataclass(frozen=True)
 class PixelOptimiser:
-    """Adam on pixels; the rate falls by ``decay`` when the loss has not fallen for ``patience`` iterations (DynaDFQ, Sec. 4.1)."""
+    """Adam on pixels; its rate falls by ``decay`` after ``patience`` iterations without gain (DynaDFQ, Sec. 4.1)."""
 
     iterations: int = 4000
     learning_rate: float = 0.5
@@ -30,7 +30,7 @@ class PixelOptimiser:
         rng: torch.Generator,
         progress: Progress,
     ) -> tuple[Tensor, Tensor, dict[str, float]]:
-        """(B, classes) labels to (B, C, H, W) normalised images, the teacher's (B, classes) logits on them, and their losses.
+        """(B, classes) labels to (B, C, H, W) images, the teacher's (B, classes) logits on them, and their losses.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
@@ -49,7 +49,9 @@ class PixelOptimiser:
                 (images.grad,) = torch.autograd.grad(total, images)
                 adam.step()
                 plateau.step(total.detach())
-                progress.step(total=float(total.detach()), **{name: float(value.detach()) for name, value in values.items()})
+                progress.step(
+                    total=float(total.detach()), **{name: float(value.detach()) for name, value in values.items()}
+                )
             with torch.no_grad():
                 total, values, logits = _step(teacher, images, soft_labels, objective, recording)
         losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from dynadfq.checkpoint import Scratch, atomic_write
@@ -36,17 +35,21 @@ def synthesize_set(
 ) -> SyntheticSet:
     """Make ``num_images`` images in shards of ``batch_size`` and write them to ``folder``.
 
-    A shard depends on the seed and its number alone. Finished shards wait in ``scratch`` (or ``folder`` without one), so that a run
-    which was killed makes the missing ones and ends with the same bytes.
+    A shard depends on the seed and its number alone. Finished shards wait in ``scratch`` (or ``folder`` without one),
+    so that a run which was killed makes the missing ones and ends with the same bytes.
     """
     working = scratch.folder or folder
     sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
     entries = [_finished(working, number) for number in range(len(sizes))]
     done = sum(entry is not None for entry in entries)
-    with Progress("synthesize", len(sizes) * optimiser.iterations, done * optimiser.iterations, "iteration") as progress:
+    with Progress(
+        "synthesize", len(sizes) * optimiser.iterations, done * optimiser.iterations, "iteration"
+    ) as progress:
         for number, size in enumerate(sizes):
             if entries[number] is None:
-                entries[number] = _make_shard(teacher, labels, objective, optimiser, number, size, seed, working, progress)
+                entries[number] = _make_shard(
+                    teacher, labels, objective, optimiser, number, size, seed, working, progress
+                )
     if working != folder:
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(len(sizes)):

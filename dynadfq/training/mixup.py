@@ -18,7 +18,8 @@ def easiest(losses: Tensor, share: float) -> Tensor:
 def mix_pairs(images: Tensor, soft_labels: Tensor, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Replace each chosen image and label by λ · itself + (1 - λ) · another chosen one, λ ~ U(0, 1) a pair.
 
-    (B, C, H, W) images, (B, classes) labels and (n,) indices to new images and labels; those not chosen stay as they are.
+    (B, C, H, W) images, (B, classes) labels and (n,) indices to new images and labels; those not chosen stay as they
+    are.
     """
     partners = chosen[torch.randperm(len(chosen), generator=rng).to(chosen.device)]
     share = torch.rand(len(chosen), generator=rng).to(images)

@@ -38,12 +38,14 @@ def train_teacher(
     Raises:
         NonFiniteLoss: the loss is NaN or infinite.
     """
-    module.to(device, memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
     steps = len(data) // recipe.batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
+    )
     start = _resume(scratch, module, optimizer, schedule)
     with Progress("teacher", recipe.epochs * steps, done=start * steps, unit="step") as progress:
         for epoch in range(start, recipe.epochs):
