@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-PAPER = "DynaDFQ (ICLR 2024 submission)"
-LINEAGE = "lineage: the fine-tuning loop of IntraQ, HAST and SynQ"
+PAPER = "DynaDFQ"  # numbered as in the ICLR 2024 submission
+LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
 
 
 class Section(BaseModel):

@@ -1,0 +1,8 @@
+"""``params.yaml`` as types: ``load(stage)`` for a DVC stage, ``read(path)`` for the whole file."""
+
+from dynadfq.params.errors import ParameterError
+from dynadfq.params.loading import read
+from dynadfq.params.sections import Params
+from dynadfq.params.view import StageParams, load
+
+__all__ = ["ParameterError", "Params", "StageParams", "load", "read"]

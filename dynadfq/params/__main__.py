@@ -1,0 +1,52 @@
+"""``python -m dynadfq.params``: check a parameter file, take a ready one, or rewrite ``docs/params.md``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from dynadfq.params import ParameterError, read
+from dynadfq.params.docs import render
+from dynadfq.params.errors import did_you_mean
+
+ACTIVE, CONFIGS, DOCS = Path("params.yaml"), Path("configs"), Path("docs/params.md")
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """Do what the command line says, from the repository root, and return what to print."""
+    parser = argparse.ArgumentParser(prog="python -m dynadfq.params", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="report every problem of a file")
+    check.add_argument("file", nargs="?", type=Path, default=ACTIVE)
+    use = commands.add_parser("use", help="copy configs/NAME.yaml to params.yaml")
+    use.add_argument("name")
+    commands.add_parser("docs", help="write docs/params.md")
+    options = parser.parse_args(arguments)
+    if options.command == "check":
+        read(options.file)
+        return f"{options.file} is valid"
+    if options.command == "use":
+        return use_config(options.name)
+    DOCS.parent.mkdir(exist_ok=True)
+    DOCS.write_text(render(), encoding="utf-8")
+    return f"wrote {DOCS}"
+
+
+def use_config(name: str) -> str:
+    """Check a ready experiment and make it the active one."""
+    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    if name not in known:
+        raise ParameterError(CONFIGS, [f"{name}.yaml: not one of {', '.join(known)}{did_you_mean(name, known)}"])
+    source = CONFIGS / f"{name}.yaml"
+    read(source)
+    shutil.copyfile(source, ACTIVE)
+    return f"{ACTIVE} is now {source}"
+
+
+if __name__ == "__main__":
+    try:
+        print(main())
+    except ParameterError as error:
+        sys.exit(str(error))

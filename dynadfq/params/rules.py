@@ -1,0 +1,68 @@
+"""Constraints between keys."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from dynadfq.params.errors import shown
+from dynadfq.params.sections import Params
+
+CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the values of two keys owe each other, in words, and what is said of the first when they do not."""
+
+    keys: tuple[str, str]
+    holds: Callable[[Any, Any], bool]
+    requirement: str
+    broken: str
+
+
+def _weights_once(checkpoint: str | None, pretrained: bool) -> bool:
+    return checkpoint is None or not pretrained
+
+
+def _within_classes(count: int, data: str) -> bool:
+    return count <= CLASSES[data]
+
+
+def _among(width: int, candidates: tuple[int, ...]) -> bool:
+    return width in candidates
+
+
+# fmt: off
+RULES = (
+    Rule(("teacher.checkpoint", "teacher.pretrained"), _weights_once,
+         "the first null, or the second false", "and teacher.pretrained: {1} both choose the weights; keep one"),
+    Rule(("synthesis.min_learning_rate", "synthesis.learning_rate"), operator.le,
+         "the first at most the second", "is above synthesis.learning_rate: {1}"),
+    Rule(("method.dynadfq.images.similar_classes", "data.name"), _within_classes,
+         "at most as many as the data set has classes", "is more than the classes of data.name: {1}"),
+    Rule(("quantization.target_bits", "quantization.activation_bits"), _among,
+         "the first among the second", "is not among quantization.activation_bits: {1}"),
+    Rule(("finetune.calibration_images", "synthesis.num_images"), operator.le,
+         "the first at most the second", "is more than synthesis.num_images: {1}"),
+)
+# fmt: on
+
+
+def lookup(params: object, key: str) -> Any:
+    """The value of a dotted key."""
+    return reduce(getattr, key.split("."), params)
+
+
+def broken_rules(params: Params, doubtful: Collection[str] = ()) -> Iterator[str]:
+    """A line for each constraint that does not hold, leaving out those that touch a ``doubtful`` key or group."""
+    for rule in RULES:
+        if any(f"{key}.".startswith(f"{other}.") for key in rule.keys for other in doubtful):
+            continue
+        values = [lookup(params, key) for key in rule.keys]
+        if not rule.holds(*values):
+            first, second = map(shown, values)
+            yield f"{rule.keys[0]}: {first} {rule.broken.format(first, second)}"

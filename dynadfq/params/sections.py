@@ -1,0 +1,160 @@
+"""``params.yaml`` as types. The defaults are the paper's CIFAR-10 experiment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynadfq.methods import Methods
+from dynadfq.params.quantization import Quantization, Widths
+from dynadfq.schema import LINEAGE, PAPER, Section, setting
+
+TRAINING = f"{PAPER}, Sec. 4.1"
+RESNET = "He et al., CVPR 2016, Sec. 4.2"
+
+
+class Data(Section):
+    """The labelled data set: it trains a teacher that has no checkpoint, and measures. Nothing else sees it."""
+
+    name: Literal["digits", "fashion-mnist", "cifar10", "cifar100"] = setting(
+        "cifar10", "the data set", source=TRAINING
+    )
+    root: str = setting(
+        "data", "folder of the data set's files; a relative path starts at the repository", min_length=1
+    )
+    image_size: int | None = setting(
+        None, "side to which images are resized; null keeps the data set's own", unit="pixels", ge=8
+    )
+
+
+class Teacher(Section):
+    """The frozen float classifier. With a checkpoint or published weights the keys from `epochs` on are not used."""
+
+    architecture: str = setting(
+        "pytorchcv/resnet20_cifar10",
+        "library and model name",
+        source=TRAINING,
+        pattern=r"^(pytorchcv|torchvision|timm)/.+$",
+        allowed="a name of the form pytorchcv/…, torchvision/… or timm/…",
+    )
+    checkpoint: str | None = setting(
+        None,
+        "file with the teacher's weights (.safetensors or .pth); a relative path starts at the repository",
+        min_length=1,
+    )
+    pretrained: bool = setting(
+        True, "take the library's published weights, which it downloads", source=f"{LINEAGE} (pytorchcv)"
+    )
+    epochs: int = setting(200, "passes over the training images", unit="epochs", source=RESNET, ge=1)
+    batch_size: int = setting(128, "images in a step", unit="images", source=RESNET, ge=1)
+    learning_rate: float = setting(
+        0.1, "peak of the one-cycle learning rate of SGD with Nesterov momentum", source=RESNET, gt=0
+    )
+    momentum: float = setting(0.9, "Nesterov momentum", source=RESNET, ge=0, le=1)
+    weight_decay: float = setting(1e-4, "weight decay", source=RESNET, ge=0)
+    crop_padding: int = setting(
+        4, "largest random shift of a training image; 0 is none", unit="pixels", source=RESNET, ge=0
+    )
+    horizontal_flip: bool = setting(True, "mirror half of the training images", source=RESNET)
+
+
+class Similarity(Section):
+    """How alike two classes are, read from the teacher's classifier weights."""
+
+    measure: Literal["dot", "cosine", "centred"] = setting(
+        "dot",
+        "inner product of two classes' weight rows, their cosine, or their cosine after subtracting the mean row",
+        source=f"dot: {PAPER}, Eq. 5",
+    )
+    top: int = setting(5, "classes listed for each class in top_similar.csv, most similar first", unit="classes", ge=1)
+
+
+class Synthesis(Section):
+    """How the synthetic images are optimised; what they are optimised for is the method's part."""
+
+    num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
+    batch_size: int = setting(64, "images optimised together, kept as one shard", unit="images", source=TRAINING, ge=1)
+    iterations: int = setting(4000, "steps of Adam on each batch", unit="steps", source=TRAINING, ge=1)
+    learning_rate: float = setting(0.5, "initial learning rate of Adam", source=TRAINING, gt=0)
+    decay: float = setting(
+        0.1, "factor on the learning rate when the loss has stopped decreasing", source=TRAINING, gt=0, le=1
+    )
+    patience: int = setting(100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1)
+    min_learning_rate: float = setting(1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0)
+
+
+class Finetune(Section):
+    """How the student is trained on the synthetic images: SGD with Nesterov momentum."""
+
+    epochs: int = setting(400, "length of the training", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1)
+    steps_per_epoch: int = setting(
+        200,
+        "steps that count as one epoch, however many images there are",
+        unit="steps",
+        source=f"{LINEAGE}; the paper does not say",
+        ge=1,
+    )
+    batch_size: int = setting(256, "images in a step", unit="images", source=f"{TRAINING} (CIFAR)", ge=1)
+    learning_rate: float = setting(1e-5, "initial learning rate of the weights", source=f"{TRAINING} (CIFAR)", gt=0)
+    decay: float = setting(
+        0.1, "factor on every learning rate after each `decay_every` epochs", source=TRAINING, gt=0, le=1
+    )
+    decay_every: int = setting(100, "epochs between decays", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1)
+    momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, le=1)
+    weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0)
+    calibration_images: int = setting(
+        1024, "synthetic images that set the activation ranges before training", unit="images", ge=1
+    )
+    crop_scale: float = setting(
+        0.5,
+        "smallest area of a random resized crop; 1 is off",
+        unit="fraction of the image",
+        source=LINEAGE,
+        gt=0,
+        le=1,
+    )
+    horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
+
+
+class Evaluation(Section):
+    """What is measured on the data set's test images."""
+
+    batch_size: int = setting(256, "images in a forward pass; no result depends on it", unit="images", ge=1)
+    control_repeats: int = setting(
+        5, "random reassignments of the chosen widths to images in the control", unit="repeats", ge=1
+    )
+    sensitivity_bits: Widths = setting(
+        (2, 3, 4, 5, 6, 7, 8),
+        "uniform widths at which predictions are compared with the teacher's; [] is none",
+        unit="bits",
+        allowed="a list of whole numbers in 2 … 8, ascending",
+        items="2 … 8",
+        strict=False,
+    )
+
+
+class Report(Section):
+    """What the report shows."""
+
+    title: str = setting("dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1)
+    grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1)
+
+
+class Params(Section):
+    """Everything an experiment can vary."""
+
+    seed: int = setting(0, "the one source of randomness: the same seed gives the same files", ge=0)
+    device: str = setting(
+        "auto",
+        "where tensors live; auto is a GPU where there is one",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        allowed="one of auto, cpu, cuda, cuda:N",
+    )
+    data: Data = Data()
+    teacher: Teacher = Teacher()
+    similarity: Similarity = Similarity()
+    synthesis: Synthesis = Synthesis()
+    method: Methods = Methods()
+    quantization: Quantization = Quantization()
+    finetune: Finetune = Finetune()
+    evaluation: Evaluation = Evaluation()
+    report: Report = Report()

@@ -1,0 +1,115 @@
+"""The shipped experiments, and reading what DVC writes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
+
+from dynadfq.data.sets import CARDS
+from dynadfq.params import Params, read
+from dynadfq.params.__main__ import main
+from dynadfq.params.rules import CLASSES
+from dynadfq.params.yaml12 import read_yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+def key_set(tree: object, prefix: str = "") -> set[str]:
+    if not isinstance(tree, dict):
+        return {prefix}
+    return set().union(*(key_set(value, f"{prefix}.{name}") for name, value in tree.items()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_file_is_valid_and_complete(path):
+    assert key_set(read_yaml(path, "")[0]) == key_set(read(path).model_dump())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_dvc_reads_the_same_values(path):
+    assert load_yaml(path) == read_yaml(path, "")[0]
+
+
+def test_the_default_experiment_is_digits():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "configs" / "digits.yaml").read_bytes()
+
+
+def test_the_defaults_are_the_papers_cifar10_experiment():
+    assert read(ROOT / "configs" / "cifar10.yaml") == Params()
+
+
+def test_a_file_names_its_own_data_set():
+    assert {path.stem: read(path).data.name for path in FILES[1:]} == {path.stem: path.stem for path in FILES[1:]}
+
+
+def test_the_number_of_classes_is_the_data_sets():
+    assert {name: len(card.class_names) for name, card in CARDS.items()} == CLASSES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_writing_and_reading_changes_nothing(path, written):
+    params = read(path)
+    assert read(written(yaml.safe_dump(params.model_dump(mode="json")))) == params
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("finetune.learning_rate=1e-6", "learning_rate: 1e-06", 1e-6),
+        ("method.name=zeroq", "name: zeroq", "zeroq"),
+        ("quantization.activation_bits=[2,4]", "", (2, 4)),
+        ("data.image_size=null", "image_size:", None),
+        ("finetune.horizontal_flip=true", "horizontal_flip: true", True),
+    ],
+)
+def test_an_override_of_dvc_exp_run_is_read(folder, override, key, value):
+    path = folder / "params.yaml"
+    apply_overrides(path, [override])
+    assert key in path.read_text()
+    found = read(path)
+    for name in override.partition("=")[0].split("."):
+        found = getattr(found, name)
+    assert found == value and type(found) is type(value)
+
+
+def test_a_missing_key_has_its_default(written):
+    assert read(written("")) == Params()
+    assert read(written("finetune: {epochs: 3}")).finetune == Params().finetune.model_copy(update={"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3), ("1e-06", 1e-6), ("1E+2", 100.0), (".5", 0.5), ("2.", 2.0), ("-3", -3), ("010", 10),
+        ("0o10", 8), ("0x1F", 31), ("yes", "yes"), ("on", "on"), ("True", True), ("1:30", "1:30"),
+        ("2024-01-01", "2024-01-01"), ("1_000", "1_000"), ("~", None), ("", None),
+        (".inf", float("inf")), ("e3", "e3"), ("'1e-3'", "1e-3"),
+    ],
+)  # fmt: skip
+def test_scalars_are_those_of_yaml_1_2(written, text, value):
+    found = read_yaml(written(f"key: {text}"), "")[0]["key"]
+    assert found == value and type(found) is type(value)
+
+
+def test_merge_keys_work(written):
+    assert read_yaml(written("a: &a {x: 1}\nb: {<<: *a, y: 2}"), "") == ({"a": {"x": 1}, "b": {"x": 1, "y": 2}}, [])
+
+
+def test_params_are_read_only():
+    with pytest.raises(ValueError, match="frozen"):
+        Params().finetune.epochs = 3
+
+
+def test_taking_a_ready_experiment_copies_it(folder, monkeypatch):
+    (folder / "configs").mkdir()
+    source = folder / "configs" / "cifar100.yaml"
+    source.write_bytes((ROOT / "configs" / "cifar100.yaml").read_bytes())
+    monkeypatch.chdir(folder)
+    assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
+    assert (folder / "params.yaml").read_bytes() == source.read_bytes()
+    assert main(["check"]) == "params.yaml is valid"
+    with pytest.raises(ValueError, match=r"cifar_100\.yaml: not one of cifar100; did you mean cifar100\?"):
+        main(["use", "cifar_100"])
