@@ -1,0 +1,69 @@
+"""Networks as people bring them: every activation is quantized exactly once, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from dynadfq.models.normalize import normalize
+from dynadfq.models.trace import describe
+from dynadfq.models.zoo import build
+from dynadfq.quant.calibration import calibrate, extremes
+from dynadfq.quant.insert import Scheme
+from dynadfq.quant.layers import QuantizedLayer
+from dynadfq.quant.model import Student
+
+SIZE = 64
+# sites after activations; at layer inputs
+NETWORKS = {
+    "resnet18": (17, 17),  # shared ReLU modules
+    "googlenet": (57, 39),  # functional ReLUs
+    "mobilenet_v2": (35, 52),  # ReLU6, depthwise, linear bottlenecks
+    "densenet121": (121, 120),
+    "pytorchcv/mobilenetv2_w1": (36, 53),  # a convolution as the classifier
+}
+
+
+@lru_cache
+def network(name: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if "/" in name:
+            return build(name, num_classes=10).eval()
+        settings = {"init_weights": False} if name == "googlenet" else {}
+        return torchvision.models.get_model(name, weights=None, **settings).eval()
+
+
+@pytest.mark.parametrize("placement", ["relu_output", "layer_input"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_site_exactly_once(name: str, placement: str) -> None:
+    module, shape = network(name), (3, SIZE, SIZE)
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    student = Student(module, shape, Scheme(placement=placement), {})
+    trace = describe(normalize(module, images), shape)
+
+    sites = trace.sites(placement)
+    assert len(student.sites) == len(sites) == NETWORKS[name][placement == "layer_input"]
+    assert student.site_names == tuple(site.name for site in sites) and len(set(student.site_names)) == len(sites)
+    assert {layer.name for layer in trace.layers} == {
+        name for name, layer in student.network.named_modules() if isinstance(layer, QuantizedLayer)
+    }
+
+    calls: list[int] = []
+    handles = [site.register_forward_hook(lambda site, *_: calls.append(site.site)) for site in student.sites]
+    with torch.no_grad():
+        with student.unquantized():
+            logits = student(images)
+        assert torch.equal(logits, module(images))
+        assert calls == list(range(len(sites)))
+        for handle in handles:
+            handle.remove()
+        calibrate(student, [images], extremes)
+        logits, bits = student.run(images)
+    assert torch.isfinite(logits).all() and bits.shape == (2, len(sites))
+    assert Counter(bits[:, 0].tolist()) == {5.0: 2}
