@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import NonFiniteLoss, Progress
+from dynadfq.losses import Objective, SynthesisStep, Term
+from dynadfq.methods.dynadfq import DynaDFQ, Images
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
+from dynadfq.synthesis.gate import gate_message
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+
+Synthesize = Callable[..., SyntheticSet]
+
+
+@pytest.fixture
+def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
+    recipe = DynaDFQ().images.recipe(class_similarity(teacher))
+
+    def run(
+        name: str = "set",
+        seed: int = 0,
+        scratch: Path | None = None,
+        objective: Objective[SynthesisStep] = recipe.objective,
+        iterations: int = 3,
+        images: int = 10,
+    ) -> SyntheticSet:
+        optimiser, folder = PixelOptimiser(iterations), tmp_path / name
+        return synthesize_set(teacher, recipe.labels, objective, optimiser, images, 4, seed, folder, Scratch(scratch))
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    original, steps = Progress.step, iter(range(10_000))
+
+    def step(self: Progress, **losses: float) -> None:
+        if next(steps) == after:
+            raise KeyboardInterrupt
+        original(self, **losses)
+
+    monkeypatch.setattr(Progress, "step", step)
+
+
+def test_the_seed_decides(synthesize: Synthesize) -> None:
+    first = synthesize("first")
+    assert files(first.folder) == files(synthesize("again").folder)
+    other = synthesize("other", seed=1)
+    everything = torch.arange(10)
+    assert not torch.isclose(first.take(everything).images, other.take(everything).images).any()
+    assert first.manifest["shards"][0]["seed"] != other.manifest["shards"][0]["seed"]
+
+
+def test_shards_hold_images_and_labels(synthesize: Synthesize) -> None:
+    images = synthesize()
+    assert len(images.check()) == 10
+    assert sorted(files(images.folder)) == ["manifest.json", *(f"shard-0000{n}.safetensors" for n in range(3))]
+    batches = list(images.batches(4))
+    assert [len(batch.images) for batch in batches] == [4, 4, 2]
+    everything = images.take(torch.arange(10))
+    assert everything.images.shape == (10, 3, 8, 8) and everything.images.dtype == torch.float32
+    assert torch.equal(torch.cat([batch.images for batch in batches]), everything.images)
+    torch.testing.assert_close(everything.soft_labels.sum(dim=1), torch.ones(10))
+    backwards = images.take(torch.tensor([9, 4, 0]))
+    assert torch.equal(backwards.images, everything.images[[9, 4, 0]])
+    assert torch.equal(backwards.soft_labels, everything.soft_labels[[9, 4, 0]])
+    assert sum(len(batch.images) for batch in images.batches(4, limit=7)) == 7
+    assert [shard["num_images"] for shard in images.manifest["shards"]] == [4, 4, 2]
+    assert set(images.manifest["shards"][0]["losses"]) == {"total", "bn_statistics", "class"}
+
+
+def test_a_shard_does_not_depend_on_the_others(synthesize: Synthesize) -> None:
+    more, fewer = synthesize("more", images=12), synthesize("fewer", images=8)
+    for name in ("shard-00000.safetensors", "shard-00001.safetensors"):
+        assert files(more.folder)[name] == files(fewer.folder)[name]
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+@pytest.mark.parametrize("after", [0, 4, 8])
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool, after: int
+) -> None:
+    expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch" if scratch else None
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, after)
+        synthesize("parts", scratch=waiting)
+    assert not (tmp_path / "parts" / "manifest.json").exists()
+    done = len(list((waiting or tmp_path / "parts").glob("shard-*.safetensors"))) if after else 0
+    assert done == after // 3
+    steps: list[int] = []
+    original = Progress.step
+    monkeypatch.setattr(Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1])
+    assert files(synthesize("parts", scratch=waiting).folder) == expected
+    assert len(steps) == 3 * (3 - done)
+    assert waiting is None or not waiting.exists()
+
+
+def test_an_unfinished_shard_that_was_damaged_is_made_again(
+    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 7)
+        synthesize("parts", scratch=waiting)
+    shard = waiting / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    assert files(synthesize("parts", scratch=waiting).folder) == expected
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "missing"])
+def test_a_damaged_shard_is_named(synthesize: Synthesize, damage: str) -> None:
+    images = synthesize()
+    path = images.folder / "shard-00001.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        content[-1] ^= 1
+        path.write_bytes(content if damage == "altered" else content[:-10])
+    words = "is missing" if damage == "missing" else "has been altered or truncated"
+    with pytest.raises(AlteredShard, match=rf"shard-00001\.safetensors {words}; .*dvc checkout"):
+        SyntheticSet(images.folder).check()
+
+
+def test_a_set_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json does not exist; make the images first"):
+        SyntheticSet(tmp_path)
+
+
+def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize: Synthesize, tmp_path: Path) -> None:
+    calls = iter(range(10_000))
+
+    def poison(step: SynthesisStep) -> Tensor:
+        return step.images.square().sum() * (torch.nan if next(calls) == 4 + 2 else 1.0)  # 3 steps and a last look
+
+    waiting = tmp_path / "scratch"
+    with pytest.raises(NonFiniteLoss, match="step 2: poison = nan; lower the learning rate"):
+        synthesize(scratch=waiting, objective=Objective([Term("poison", 1.0, poison)]))
+    assert sorted(files(waiting)) == ["shard-00000.json", "shard-00000.safetensors"]
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_loss_goes_down(synthesize: Synthesize) -> None:
+    losses = [synthesize(str(n), iterations=n).manifest["shards"][0]["losses"] for n in (0, 30)]
+    assert losses[1]["total"] < 0.5 * losses[0]["total"]
+    assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + 0.1 * losses[1]["class"])
+
+
+def test_manifest_losses_are_those_of_the_images_written(synthesize: Synthesize, teacher: Teacher) -> None:
+    images = synthesize()
+    batch, entry = images.take(torch.arange(4)), images.manifest["shards"][0]
+    objective = Images().recipe(class_similarity(teacher)).objective
+    with teacher.recording() as recording:
+        logits = teacher(batch.images)
+        total, _ = objective(SynthesisStep(*batch, logits, recording))
+    assert entry["losses"]["total"] == pytest.approx(total.item(), rel=1e-5)
+    one_hot = batch.soft_labels.amax(dim=1) == 1
+    right = (logits.argmax(1) == batch.soft_labels.argmax(1)) & one_hot
+    assert (entry["one_hot_images"], entry["one_hot_recognised"]) == (one_hot.sum(), right.sum())
+
+
+def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
+    flat = Objective([Term("flat", 1.0, lambda step: step.images.sum() * 0.0 + 1.0)])
+    seen: list[float] = []
+    original = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, *args: object) -> object:
+        seen.append(self.param_groups[0]["lr"])
+        return original(self, *args)
+
+    optimiser = PixelOptimiser(8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01)
+    with pytest.MonkeyPatch.context() as patch, Progress("test", 8) as progress:
+        patch.setattr(torch.optim.Adam, "step", step)
+        optimiser(teacher, torch.eye(6)[:2], flat, torch.Generator().manual_seed(0), progress)
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor([0.5] * 4 + [0.05] * 3 + [0.01]))
+    assert replace(optimiser, iterations=1).iterations == 1
+
+
+@pytest.mark.parametrize(("recognised", "passes"), [(90, True), (89, False)])
+def test_the_gate_speaks_either_way(tmp_path: Path, recognised: int, passes: bool) -> None:
+    shards = [
+        {"one_hot_images": 40, "one_hot_recognised": 40},
+        {"one_hot_images": 60, "one_hot_recognised": recognised - 40},
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 200, "shards": shards}))
+    images = SyntheticSet(tmp_path)
+    assert images.one_hot_recognised == recognised
+    message = gate_message(images)
+    assert f"{recognised}.0 %" in message and "gate 90 %" in message
+    assert message.startswith("WARNING") != passes
+    assert ("images.class_weight" in message and "batch_var" in message) != passes
+
+
+def test_without_one_hot_images_the_gate_is_open(tmp_path: Path) -> None:
+    shards = [{"one_hot_images": 0, "one_hot_recognised": 0}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
+    assert SyntheticSet(tmp_path).one_hot_recognised == 100
