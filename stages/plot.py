@@ -1,16 +1,18 @@
-"""Stage `plot`: what the other stages measured, as files to open. It is cheap, and alone writes `reports/`."""
+"""Stage ``plot``: what the other stages measured, as files to open. It is cheap, and alone writes ``reports/``."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
-from dynadfq import params
 from dynadfq.report import write_report
+from stages.runtime import begin, main
 
 
-def main() -> None:
-    """Read `report` from params.yaml and artifacts/, write reports/."""
-    report = params.load("plot").report
+def run() -> None:
+    """Read artifacts/, write reports/."""
+    report = begin("plot").report
     write_report(Path("artifacts"), Path("reports"), title=report.title, grid_images=report.grid_images)
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -1,0 +1,126 @@
+"""What `write_report` leaves on disk."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dynadfq.report import write_report
+
+FIGURES = {
+    "accuracy_against_cost",
+    "bits_per_site",
+    "class_similarity",
+    "confusion",
+    "entropy_against_cost",
+    "entropy_distribution",
+    "learning_curves",
+    "sensitivity_against_entropy",
+    "synthetic_easiest",
+    "synthetic_hardest",
+}
+PLOTS = {
+    "bits_per_site",
+    "confusion",
+    "entropy_cost_synthetic",
+    "entropy_cost_test",
+    "entropy_histogram",
+    "learning_curves",
+    "sensitivity",
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_file_is_written(reports: Path) -> None:
+    figures = {f"figures/{name}.png" for name in FIGURES}
+    plots = {f"plots/{name}.csv" for name in PLOTS}
+    assert set(contents(reports)) == figures | plots | {"index.html", "metrics.json", "per_image.csv"}
+
+
+def test_a_second_run_writes_the_same_bytes(artifacts: Path, reports: Path, tmp_path: Path) -> None:
+    write_report(artifacts, tmp_path, grid_images=16)
+    assert contents(tmp_path) == contents(reports)
+
+
+def test_figures_are_opaque_pngs_of_one_width(reports: Path) -> None:
+    for path in (reports / "figures").glob("*.png"):
+        with Image.open(path) as image:
+            assert image.width == 1144, path.name
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20, f"{path.name} is nearly blank"
+
+
+def test_metrics_are_sorted_and_unchanged(artifacts: Path, reports: Path) -> None:
+    written = (reports / "metrics.json").read_text()
+    measured = json.loads((artifacts / "evaluation/metrics.json").read_text())
+    assert json.loads(written) == measured
+    assert written == json.dumps(measured, indent=2, sort_keys=True) + "\n"
+
+
+def test_what_is_not_a_number_becomes_null(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    nan = float("nan")
+    changes = {"synthetic": {"entropy_bits_spearman": nan}}
+    folder = make_artifacts(tmp_path / "artifacts", tests=200, synthetic=40, changes=changes)
+    write_report(folder, tmp_path / "reports", grid_images=4)
+    text = (tmp_path / "reports/metrics.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["synthetic"]["entropy_bits_spearman"] is None
+
+
+def test_per_image_table_has_the_public_columns(reports: Path) -> None:
+    public = {"index", "label", "prediction", "teacher_prediction", "entropy_nats", "bit_flops_percent", "mean_bits"}
+    assert public <= set(pd.read_csv(reports / "per_image.csv").columns)
+
+
+def test_confusion_rows_count_to_the_measured_matrix(artifacts: Path, reports: Path) -> None:
+    rows = pd.read_csv(reports / "plots/confusion.csv")
+    assert list(rows.columns) == ["actual", "predicted"]
+    names = json.loads((artifacts / "teacher/teacher.json").read_text())["class_names"]
+    counted = rows.groupby(["actual", "predicted"]).size()
+    measured = pd.read_csv(artifacts / "evaluation/confusion.csv")
+    for one in measured[measured["student"] > 0].itertuples():
+        assert counted[names[one.label], names[one.prediction]] == one.student
+    assert counted.sum() == measured["student"].sum()
+
+
+def test_histogram_columns_sum_to_all_images(reports: Path) -> None:
+    table = pd.read_csv(reports / "plots/entropy_histogram.csv")
+    for group in ("test", "one_hot", "soft"):
+        assert table[f"{group}_percent"].sum() == pytest.approx(100, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("evaluation/sites.csv", "evaluate"),
+        ("fixed/history.csv", "finetune_fixed"),
+        ("student/history.csv", "finetune"),
+        ("similarity/similarity.safetensors", "similarity"),
+        ("synthetic/manifest.json", "synthesize"),
+        ("teacher/teacher.json", "teacher"),
+    ],
+)
+def test_a_missing_file_names_its_stage(
+    make_artifacts: Callable[..., Path], tmp_path: Path, file: str, stage: str
+) -> None:
+    folder = make_artifacts(tmp_path / "artifacts", tests=50, synthetic=20)
+    (folder / file).unlink()
+    with pytest.raises(FileNotFoundError, match=re.escape(f"run `dvc repro {stage}`")):
+        write_report(folder, tmp_path / "reports")
+    assert not (tmp_path / "reports/index.html").exists()
+
+
+def test_images_of_another_set_are_refused(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_artifacts(tmp_path / "artifacts", tests=50, synthetic=20)
+    path = folder / "evaluation/synthetic_per_image.csv"
+    table = pd.read_csv(path)
+    table["index"] += 7
+    table.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="the evaluation belongs to another set"):
+        write_report(folder, tmp_path / "reports")
