@@ -21,7 +21,8 @@ def mix_pairs(images: Tensor, soft_labels: Tensor, chosen: Tensor, rng: torch.Ge
     (B, C, H, W) images, (B, classes) labels and (n,) indices to new images and labels; those not chosen stay as they
     are.
     """
-    partners = chosen[torch.randperm(len(chosen), generator=rng).to(chosen.device)]
+    chosen = chosen[torch.randperm(len(chosen), generator=rng).to(chosen.device)]
+    partners = chosen.roll(1)  # a cycle in random order: nobody is its own partner
     share = torch.rand(len(chosen), generator=rng).to(images)
     mixed_images, mixed_labels = images.clone(), soft_labels.clone()
     pixels = share.view(-1, 1, 1, 1)

@@ -36,8 +36,11 @@ def train_teacher(
     State is saved to ``scratch`` after every epoch; a run that was killed goes on with the epoch it had not finished.
 
     Raises:
+        ValueError: there are fewer images than a batch holds.
         NonFiniteLoss: the loss is NaN or infinite.
     """
+    if recipe.batch_size > len(data):
+        raise ValueError(f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images")
     module.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
