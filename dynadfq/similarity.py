@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -24,6 +24,8 @@ def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
     tensor([[4., 2.],
             [2., 2.]])
     """
+    if measure not in get_args(Measure):
+        raise ValueError(f"measure: {measure!r} is none of {', '.join(get_args(Measure))}")
     rows = weights.float()
     if measure == "centred":
         rows = rows - rows.mean(dim=0)

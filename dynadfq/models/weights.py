@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,6 +10,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -19,20 +21,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is a pickle that would run code, or holds no tensors.
+        ValueError: the file is a pickle that would run code, is damaged, or holds no tensors.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"teacher.checkpoint: {path} does not exist; put the weights there or correct the path")
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"teacher.checkpoint: {path} is a pickle that holds more than tensors and would run code when loaded, so "
-            f"it is refused ({str(error).splitlines()[0]}). Save its state_dict() alone, best as .safetensors"
-        ) from error
+    content = _content(path)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -43,6 +37,28 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _content(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"teacher.checkpoint: {path} is a pickle that holds more than tensors and would run code when loaded, so "
+            f"it is refused ({_reason(error)}). Save its state_dict() alone, best as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, KeyError, EOFError, OSError) as error:
+        raise ValueError(
+            f"teacher.checkpoint: {path} is damaged or no checkpoint ({type(error).__name__}: {error}); copy it again"
+        ) from error
+
+
+def _reason(error: UnpicklingError) -> str:
+    """What torch objects to, without its advice to load the file all the same."""
+    found = re.search(r"unsupported (global: )?\w+ [\w.]+", str(error), re.IGNORECASE)
+    return found.group() if found else str(error).splitlines()[0]
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:

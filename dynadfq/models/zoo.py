@@ -45,7 +45,14 @@ def _pytorchcv(name: str, in_channels: int, num_classes: int, pretrained: bool) 
     known = sorted(provider._models)
     if name not in known:
         raise _unknown("pytorchcv", name, known)
-    model: nn.Module = provider.get_model(name, in_channels=in_channels, num_classes=num_classes, pretrained=pretrained)
+    try:
+        model: nn.Module = provider.get_model(
+            name, in_channels=in_channels, num_classes=num_classes, pretrained=pretrained
+        )
+    except AssertionError as error:  # the CIFAR networks are for 10 or 100 classes
+        raise ValueError(
+            f"teacher.architecture: pytorchcv/{name} cannot be built for {num_classes} classes and {in_channels} channels"
+        ) from error
     features = getattr(model, "features", None)
     if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
         # A fixed 8×8 window fits 32×32 images alone; averaging the whole map is the same there and fits every size.
