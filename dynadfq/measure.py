@@ -60,10 +60,10 @@ def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
             "site": range(len(student.sites)),
             "name": student.site_names,
             "macs": (student.cost.per_site / student.scheme.weight_bits).round().long().numpy(),
-            "fixed_low": [float(site.low) for site in fixed.sites],
-            "fixed_high": [float(site.high) for site in fixed.sites],
-            "low": [float(site.low) for site in student.sites],
-            "high": [float(site.high) for site in student.sites],
+            "fixed_low": [site.low.item() for site in fixed.sites],
+            "fixed_high": [site.high.item() for site in fixed.sites],
+            "low": [site.low.item() for site in student.sites],
+            "high": [site.high.item() for site in student.sites],
         }
     )
     for width in student.scheme.activation_bits:

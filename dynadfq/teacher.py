@@ -108,10 +108,11 @@ class Teacher:
         Raises:
             ValueError: the network has no BatchNorm layer, so that no statistics of the training data survive in it.
         """
-        layers = [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
+        norms = [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
+        layers = [layer for layer in norms if layer.running_mean is not None]
         if not layers:
             raise ValueError(
-                "the teacher has no BatchNorm layers, whose statistics image synthesis needs (were they folded away?)"
+                "the teacher has no BatchNorm layers with running statistics, which synthesis needs (were they folded away?)"
             )
         recording = Recording()
 

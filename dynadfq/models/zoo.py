@@ -51,7 +51,7 @@ def _pytorchcv(name: str, in_channels: int, num_classes: int, pretrained: bool) 
         )
     except AssertionError as error:  # the CIFAR networks are for 10 or 100 classes
         raise ValueError(
-            f"teacher.architecture: pytorchcv/{name} cannot be built for {num_classes} classes and {in_channels} channels"
+            f"teacher.architecture: pytorchcv/{name} cannot be built for {num_classes} classes, {in_channels} channels"
         ) from error
     features = getattr(model, "features", None)
     if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
