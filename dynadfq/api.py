@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from torch import nn
@@ -83,9 +83,15 @@ def quantize(
     width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
 
     Raises:
-        ValueError: a width is outside 2 … 8, or the target is no candidate.
+        ValueError: a width is outside 2 … 8 or comes twice, the target is no candidate, or the placement is unknown.
     """
     widths = (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
+    if not widths:
+        raise ValueError("activation_bits: give at least one width")
+    if len(set(widths)) < len(widths):
+        raise ValueError(f"activation_bits: {widths} holds a width twice")
+    if placement not in get_args(Placement):
+        raise ValueError(f"placement: {placement!r} is none of {', '.join(get_args(Placement))}")
     target = widths[(len(widths) - 1) // 2] if target_bits is None else target_bits
     for name, bits in [("weight_bits", weight_bits), *(("activation_bits", width) for width in widths)]:
         if not 2 <= bits <= 8:

@@ -112,7 +112,8 @@ class Teacher:
         layers = [layer for layer in norms if layer.running_mean is not None]
         if not layers:
             raise ValueError(
-                "the teacher has no BatchNorm layers with running statistics, which synthesis needs (were they folded away?)"
+                "the teacher has no BatchNorm layers with running statistics (were they folded away?), and synthesis "
+                "needs them"
             )
         recording = Recording()
 

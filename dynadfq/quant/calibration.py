@@ -76,6 +76,8 @@ def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBat
         "quantile": lambda x: quantiles(x, quantile),
         "mse": lambda x: least_squared_error(x, target_bits),
     }
+    if name not in rules:
+        raise ValueError(f"ranges: {name!r} is none of {', '.join(rules)}")
     return rules[name]
 
 

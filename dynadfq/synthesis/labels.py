@@ -52,6 +52,8 @@ class SimilarClassLabels:
     def __call__(self, count: int, rng: torch.Generator) -> Tensor:
         """(count, classes) rows."""
         classes = len(self.similarity)
+        if self.similar_classes > classes:
+            raise ValueError(f"similar_classes: {self.similar_classes} is more than the {classes} classes there are")
         own = torch.randint(classes, (count,), generator=rng)
         labels = one_hot(own, classes).float()
         diverse = torch.randperm(count, generator=rng)[: round(self.diverse_ratio * count)]

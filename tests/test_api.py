@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+import dynadfq
+from dynadfq.api import bit_flops, finetune, quantize, synthesize
+from dynadfq.quant.model import Student
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.teacher import Teacher
+from dynadfq.training.student import Schedule
+
+SCHEDULE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8)
+
+
+def test_the_five_verbs(teacher: Teacher, images: Tensor, tmp_path: Path, make_net: Callable[[], nn.Module]) -> None:
+    synthetic = dynadfq.synthesize(
+        teacher, num_images=12, iterations=2, batch_size=8, similar_classes=3, class_weight=1.0
+    )
+    assert len(synthetic) == 12
+    student = dynadfq.quantize(teacher, weight_bits=4, activation_bits=(5, 3, 4))
+    assert student.scheme.activation_bits == (3, 4, 5) and student.scheme.target_bits == 4
+    history = dynadfq.finetune(student, teacher, synthetic, schedule=SCHEDULE, mixup_share=0.5)
+    assert len(history) == 2 and not student.training
+    result = dynadfq.evaluate(student, [(images, teacher(images).argmax(dim=1))], teacher)
+    assert 0 <= result.top1 <= 100 and len(result.per_image) == 256
+    student.save(tmp_path)
+    loaded = dynadfq.load_student(tmp_path, make_net())
+    assert torch.equal(loaded(images), student(images))
+    cost = dynadfq.bit_flops(student, activation_bits=4)
+    assert cost.percent == pytest.approx(student.bit_flops_percent(torch.full((4,), 4.0)).item())
+
+
+def test_synthetic_images_live_as_long_as_their_set(teacher: Teacher, tmp_path: Path) -> None:
+    first = synthesize(teacher, num_images=4, iterations=1, batch_size=2)
+    folder = first.folder
+    assert folder.exists()
+    kept = synthesize(teacher, num_images=4, iterations=1, batch_size=2, folder=tmp_path / "kept")
+    everything = torch.arange(4)
+    assert torch.equal(first.take(everything).images, kept.take(everything).images)
+    del first
+    assert not folder.exists()
+    assert len(SyntheticSet(tmp_path / "kept").check()) == 4
+    other = synthesize(teacher, num_images=4, batch_size=2, optimiser=PixelOptimiser(0), seed=1)
+    assert not torch.equal(other.take(everything).images, kept.take(everything).images)
+
+
+@pytest.mark.parametrize("method", ["dynadfq", "zeroq"])
+def test_every_method_runs(teacher: Teacher, method: str) -> None:
+    images = synthesize(teacher, method, num_images=8, iterations=1, batch_size=8)
+    history = finetune(quantize(teacher), teacher, images, method=method, schedule=SCHEDULE)
+    assert torch.isfinite(torch.tensor(history["loss"].to_numpy())).all()
+
+
+def test_finetuning_calibrates_first(teacher: Teacher, synthetic: SyntheticSet) -> None:
+    student = quantize(teacher)
+    assert all(site.high == 1 for site in student.sites)
+    finetune(student, teacher, synthetic, ranges="max", schedule=Schedule(epochs=0))
+    assert all(site.high != 1 for site in student.sites)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight_bits": 1}, "weight_bits: 1 is outside 2 … 8"),
+        ({"weight_bits": 9}, "weight_bits: 9 is outside 2 … 8"),
+        ({"activation_bits": 16}, "activation_bits: 16 is outside 2 … 8"),
+        ({"activation_bits": (3, 4, 12)}, "activation_bits: 12 is outside 2 … 8"),
+        ({"activation_bits": (3, 4, 5), "target_bits": 6}, r"target_bits: 6 is not among activation_bits \(3, 4, 5\)"),
+        ({"activation_bits": ()}, "activation_bits: give at least one width"),
+        ({"activation_bits": (4, 4, 5)}, r"activation_bits: \(4, 4, 5\) holds a width twice"),
+        ({"placement": "relu"}, "placement: 'relu' is none of relu_output, layer_input"),
+    ],
+)
+def test_quantize_says_what_is_wrong(teacher: Teacher, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantize(teacher, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
+    assert quantize(teacher, activation_bits=6).scheme.target_bits == 6
+    assert not quantize(teacher, activation_bits=6).scheme.dynamic
+    assert quantize(teacher, activation_bits=(2, 8, 4, 6, 3)).scheme.target_bits == 4
+
+
+def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: SyntheticSet) -> None:
+    with pytest.raises(ValueError, match="method: 'gdfq' is unknown; the methods are dynadfq, zeroq"):
+        synthesize(teacher, "gdfq")
+    with pytest.raises(ValidationError, match="similar_clases"):
+        synthesize(teacher, similar_clases=3)
+    with pytest.raises(ValidationError, match="diverse_ratio"):
+        synthesize(teacher, diverse_ratio=1.5)
+    with pytest.raises(ValueError, match="ranges: 'maximum' is none of max, median_max, quantile, mse"):
+        finetune(quantize(teacher), teacher, synthetic, ranges="maximum")
+    with pytest.raises(ValueError, match="similar_classes: 7 is more than the 6 classes"):
+        synthesize(teacher, num_images=4, iterations=1, similar_classes=7)
+
+
+def test_bit_flops_of_teacher_student_and_module(teacher: Teacher, make_student: Callable[..., Student]) -> None:
+    of_teacher = bit_flops(teacher, weight_bits=4, activation_bits=4)
+    of_module = bit_flops(teacher.module, (3, 8, 8), weight_bits=4, activation_bits=4)
+    of_student = bit_flops(make_student(4), activation_bits=4)
+    assert of_teacher.total == of_module.total == of_student.total
+    assert of_teacher.percent < bit_flops(teacher, activation_bits=5).percent < 100
+    assert list(of_teacher.layers["layer"]) == ["conv1", "conv2", "conv3", "conv4", "fc"]
+    with pytest.raises(ValueError, match="input_shape: a bare module does not know it"):
+        bit_flops(teacher.module)
+
+
+def test_public_names_exist_and_are_imported_late() -> None:
+    assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'quantise'"):
+        _ = dynadfq.quantise  # type: ignore[attr-defined]
+    code = "import sys, dynadfq; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
