@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynadfq.api import bit_flops, finetune, quantize, synthesize
-    from dynadfq.evaluate import Evaluation, evaluate
+    from dynadfq.evaluation import Evaluation, evaluate
     from dynadfq.quant.build import load_student
     from dynadfq.quant.model import Student
     from dynadfq.similarity import class_similarity
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Evaluation": "evaluate", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher",
-    "bit_flops": "api", "class_similarity": "similarity", "evaluate": "evaluate", "finetune": "api",
+    "Evaluation": "evaluation", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher",
+    "bit_flops": "api", "class_similarity": "similarity", "evaluate": "evaluation", "finetune": "api",
     "load_student": "quant.build", "load_teacher": "teacher", "quantize": "api", "synthesize": "api",
 }  # fmt: skip
 

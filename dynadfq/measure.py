@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq.evaluate import Evaluation, answer, rank_correlation, teacher_logits
+from dynadfq.evaluation import Evaluation, answer, rank_correlation, teacher_logits
 from dynadfq.losses import label_entropy, prediction_entropy
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet

@@ -6,7 +6,7 @@ import torch
 
 from dynadfq import data, device, seeding
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
-from dynadfq.evaluate import (
+from dynadfq.evaluation import (
     evaluate,
     lowest_surviving_bits,
     percent_equal,

@@ -117,6 +117,8 @@ def test_bit_flops_of_teacher_student_and_module(teacher: Teacher, make_student:
 
 def test_public_names_exist_and_are_imported_late() -> None:
     assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
+    modules = {path.stem for path in Path(dynadfq.__file__).parent.iterdir()}
+    assert not modules & set(dynadfq.__all__), "a module, once imported, would hide the function of its name"
     with pytest.raises(AttributeError, match="has no attribute 'quantise'"):
         _ = dynadfq.quantise  # type: ignore[attr-defined]
     code = "import sys, dynadfq; sys.exit('torch' in sys.modules)"

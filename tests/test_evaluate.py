@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.evaluate import answer, evaluate, lowest_surviving_bits, percent_equal, rank_correlation, shuffled_control
+from dynadfq.evaluation import (
+    answer,
+    evaluate,
+    lowest_surviving_bits,
+    percent_equal,
+    rank_correlation,
+    shuffled_control,
+)
 from dynadfq.losses import prediction_entropy
 from dynadfq.measure import co_occurrence_table, confusion_table, headline, site_table, synthetic_table
 from dynadfq.quant.bits import BitAllocation, uniform
