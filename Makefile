@@ -20,7 +20,7 @@ STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro test check clean
+.PHONY: help repro test check deps clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -39,6 +39,9 @@ check: $(STAMP) ## linter, formatting, types
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
+
+deps: $(STAMP) ## write the code each stage depends on into dvc.yaml
+	python tests/pipeline/imports.py
 
 clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
 	rm -rf artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache

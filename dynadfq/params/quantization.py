@@ -83,6 +83,10 @@ class Selector(Section):
         source=f"{PAPER}, Eq. 11; value in Sec. 4.1",
         ge=0,
     )
+    warm_start_images: int = setting(
+        0, "synthetic images on which the sensitivity of every site to every width is measured, to teach the selector "
+        "before fine-tuning; 0 is off", unit="images", ge=0,
+    )  # fmt: skip
     budget: Literal["penalty", "constraint"] = setting(
         "penalty",
         "how the target binds: Eq. 10's penalty on each image above it, or a price that holds the mean at it",

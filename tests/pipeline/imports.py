@@ -1,34 +1,58 @@
-"""Which files of this repository a stage imports, directly or not, found without running anything."""
+"""The code that each stage of ``dvc.yaml`` depends on: its import closure, found without running anything.
+
+DVC does not follow imports. ``python tests/pipeline/imports.py`` (``make deps``) writes the closures into ``dvc.yaml``; a test holds them there.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("dynadfq", "stages")
-# What cannot change a result is left out. Reading parameters affects a stage through their values alone, and those are declared under
-# `params:`; the packages' own files name things and compute nothing. Of the methods, a stage depends on the one in use
-# (`dynadfq/methods/${method.name}.py`), so that adding a method re-runs nothing.
-PLUMBING = ("dynadfq/__init__.py", "dynadfq/params/", "dynadfq/schema.py", "dynadfq/methods/__init__.py", "stages/__init__.py")
+# What cannot change a result is left out. Reading parameters affects a stage through their values alone, and those are
+# declared under `params:`; a package's own file names things and computes nothing.
+PLUMBING = ("dynadfq/__init__.py", "dynadfq/params/", "dynadfq/schema.py", "dynadfq/methods/__init__.py", "stages/__init__.py")  # fmt: skip
+MODULES = {"finetune_fixed": "finetune"}
+# Of the methods, these stages depend on the one in use, so that adding a method re-runs nothing.
+USES_METHOD = ("synthesize", "finetune", "finetune_fixed")
+METHOD_IN_USE = "dynadfq/methods/${method.name}.py"
+DATA_FILES = {"plot": ["dynadfq/report/page.html.j2"]}
 
 
-def closure(root: Path, entry: Path) -> set[str]:
-    """Paths, relative to ``root``, of all that ``entry`` imports, itself included; plumbing is neither listed nor followed."""
+def code_dependencies(stage: str) -> list[str]:
+    """Paths relative to the repository, sorted, as they belong under the stage's ``deps``."""
+    found = closure(ROOT / "stages" / f"{MODULES.get(stage, stage)}.py")
+    if stage in USES_METHOD:
+        for method in methods():
+            found |= closure(method) - {method.relative_to(ROOT).as_posix()}
+        found.add(METHOD_IN_USE)
+    return sorted([*found, *DATA_FILES.get(stage, [])])
+
+
+def methods() -> list[Path]:
+    """The methods' files."""
+    folder = ROOT / "dynadfq" / "methods"
+    return [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "base.py")]
+
+
+def closure(entry: Path) -> set[str]:
+    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, empty files change nothing."""
     found: set[str] = set()
     waiting = [entry]
     while waiting:
         path = waiting.pop()
-        name = path.relative_to(root).as_posix()
+        name = path.relative_to(ROOT).as_posix()
         if name not in found and not name.startswith(PLUMBING):
             found.add(name)
-            waiting += _imported(root, path)
-    return {name for name in found if (root / name).stat().st_size}
+            waiting += _imported(path)
+    return {name for name in found if (ROOT / name).stat().st_size}
 
 
-def _imported(root: Path, path: Path) -> Iterator[Path]:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(_without_typing(tree)):
+def _imported(path: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -36,20 +60,30 @@ def _imported(root: Path, path: Path) -> Iterator[Path]:
         else:
             continue
         for name in names:
-            yield from _files(root, name)
+            yield from _files(name)
 
 
-def _files(root: Path, module: str) -> Iterator[Path]:
+def _files(module: str) -> Iterator[Path]:
     """The module's file, and the ``__init__.py`` of every package on the way to it."""
     parts = module.split(".")
     if parts[0] not in PACKAGES:
         return
     for length in range(1, len(parts) + 1):
-        place = root.joinpath(*parts[:length])
+        place = ROOT.joinpath(*parts[:length])
         yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists())
 
 
-def _without_typing(tree: ast.Module) -> ast.Module:
-    """Leave out what stands under ``if TYPE_CHECKING:``."""
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
-    return tree
+def rewritten(text: str) -> str:
+    """``dvc.yaml`` with every stage's code dependencies as they should be."""
+
+    def block(match: re.Match[str]) -> str:
+        stage = match[1]
+        listed = "".join(f"      - {path}\n" for path in code_dependencies(stage))
+        return re.sub(r"(?:      - (?:dynadfq|stages)/.*\n)+", lambda _: listed, match[0], count=1)
+
+    return re.sub(r"^  (\w+):\n(?:(?:    .*)?\n)+", block, text, flags=re.MULTILINE)
+
+
+if __name__ == "__main__":
+    graph = ROOT / "dvc.yaml"
+    graph.write_text(rewritten(graph.read_text()))
