@@ -13,7 +13,7 @@ from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.calibration import extremes, observing
 from dynadfq.quant.insert import Scheme, SelectorShape
-from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantConv2d, QuantLinear
+from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
 from dynadfq.quant.numerics import encode_weight
 from dynadfq.teacher import Teacher
@@ -113,6 +113,28 @@ def test_each_image_is_at_its_own_width(make_student: Build, images: Tensor) -> 
         torch.testing.assert_close(alone[0], logits[i], atol=1e-5, rtol=0)
     given, used = student.run(images[:16], BitAllocation(bits))
     assert torch.equal(given, logits) and torch.equal(used, bits)
+
+
+@pytest.mark.parametrize(
+    ("placement", "on_codes"),
+    [("relu_output", ["conv2", "conv3", "conv4"]), ("layer_input", ["conv2", "conv3", "conv4", "fc"])],
+)
+def test_layers_behind_a_site_multiply_codes(
+    make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch, placement: str, on_codes: list[str]
+) -> None:
+    student, used = make_student(placement=placement), []
+    names = {id(module): name for name, module in student.network.named_modules()}
+    original = QuantizedLayer._multiply_codes
+
+    def spy(self: QuantizedLayer, x: Tensor, scale: Tensor) -> Tensor:
+        used.append(names[id(self)])
+        codes = x / scale.view(-1, *[1] * (x.dim() - 1))
+        assert (codes - codes.round()).abs().max() < 1e-3
+        return original(self, x, scale)
+
+    monkeypatch.setattr(QuantizedLayer, "_multiply_codes", spy)
+    student(images)
+    assert used == on_codes
 
 
 class Stop(Exception):

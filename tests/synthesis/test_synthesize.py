@@ -85,6 +85,9 @@ def test_shards_hold_images_and_labels(synthesize: Synthesize) -> None:
 
 def test_a_shard_does_not_depend_on_the_others(synthesize: Synthesize) -> None:
     more, fewer = synthesize("more", images=12), synthesize("fewer", images=8)
+    everything = more.take(torch.arange(12)).images
+    assert len({image.numpy().tobytes() for image in everything}) == 12
+    assert not torch.isclose(everything[:4], everything[4:8]).any()
     for name in ("shard-00000.safetensors", "shard-00001.safetensors"):
         assert files(more.folder)[name] == files(fewer.folder)[name]
 

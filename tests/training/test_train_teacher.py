@@ -64,6 +64,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert len(done) == 8
 
 
+def test_every_epoch_shuffles_and_shifts_anew(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
+    module, seen = make_net(), []
+    with module.register_forward_pre_hook(lambda _, inputs: seen.extend(image.clone() for image in inputs[0])):
+        train(module, data)
+    assert len(seen) == 4 * 64
+    assert len({image.numpy().tobytes() for image in seen}) > 230  # of 70 images in at most 18 forms each
+
+
 def test_a_loss_that_is_not_finite_stops(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
     module = make_net()
     nn.init.constant_(module.fc.bias, torch.nan)
