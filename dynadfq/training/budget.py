@@ -11,15 +11,18 @@ from dynadfq.losses import bit_regularisation
 
 Form = Literal["penalty", "constraint"]
 
+PRICE_RATE = 0.02  # how far the price moves in a step, relative to the push of the quadratic part
+
 
 @dataclass
 class Budget:
     """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to the target.
 
-    form: ``penalty`` is γ · mean max(ratio, 1) (DynaDFQ, Eqs. 10 and 11): it pushes while an image is above the target and never pulls
-        back. ``constraint`` is price · mean ratio, where the price rises while the mean is above the target and falls while it is below
-        (dual ascent), so that the target is met from both sides.
-    weight: γ of the penalty; of the constraint, how far the price moves for a mean off by the whole target in one step.
+    form: ``penalty`` is γ · mean max(ratio, 1) (DynaDFQ, Eqs. 10 and 11): it pushes while an image is above the target and
+        never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio = 1: the
+        target is met from both sides, and what an image does not need another may spend.
+    weight: γ of the penalty, or the curvature of the constraint's quadratic part.
+    price: the constraint's multiplier.
     """
 
     form: Form = "penalty"
@@ -30,12 +33,11 @@ class Budget:
         """The term before its weight."""
         return bit_regularisation(ratio) if self.form == "penalty" else ratio.mean() - 1
 
-    @property
-    def factor(self) -> float:
-        """What the term is multiplied by in this step."""
-        return self.weight if self.form == "penalty" else self.price
+    def factor(self, value: Tensor) -> float:
+        """What the term is multiplied by, so that its gradient is that of the whole form."""
+        return self.weight if self.form == "penalty" else self.price + self.weight * float(value.detach())
 
-    def update(self, ratio: Tensor) -> None:
+    def update(self, value: Tensor) -> None:
         """Move the price after a step."""
         if self.form == "constraint":
-            self.price += self.weight * float(ratio.detach().mean() - 1)
+            self.price += PRICE_RATE * self.weight * float(value.detach())

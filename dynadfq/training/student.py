@@ -100,8 +100,8 @@ class Finetuning:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        ratio = self.student.bit_flops_ratio(bits.detach())
-        self.budget.update(ratio)
+        if "budget" in values:
+            self.budget.update(values["budget"])
         percent = self.student.bit_flops_percent(bits.detach())
         measured |= {name: float(value.detach()) for name, value in values.items()}
         return measured | {
@@ -109,7 +109,7 @@ class Finetuning:
             "bit_flops_percent": float(percent.mean()),
             "bit_flops_percent_std": float(percent.std(correction=0)),
             "mean_bits": float(bits.detach().mean()),
-            "price": self.budget.factor,
+            "price": self.budget.price,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Finetuning:
         if not self.student.scheme.dynamic:
             return total, values
         budget = self.budget.value(step.bit_flops_ratio)
-        return total + self.budget.factor * budget, {**values, "budget": budget}
+        return total + self.budget.factor(budget) * budget, {**values, "budget": budget}
 
 
 def finetune_student(
