@@ -53,9 +53,13 @@ class Scratch:
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
 
+    def exists(self) -> bool:
+        """Whether there is a saved state to go on from."""
+        return self.folder is not None and self._state.exists()
+
     def load(self) -> dict[str, Any] | None:
         """Return the last saved state, or None when there is none."""
-        if self.folder is None or not self._state.exists():
+        if not self.exists():
             return None
         state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         return state

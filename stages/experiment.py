@@ -6,12 +6,18 @@ from dynadfq import params
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.training.budget import Budget
 from dynadfq.training.student import Schedule
+from dynadfq.training.warm_start import WarmStart
 
 
 def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:
     """How the student is quantized; the fixed one has the target width alone."""
     q = p.quantization
-    common = {"weight_bits": q.weight_bits, "target_bits": q.target_bits, "placement": q.placement, "learned_ranges": q.ranges.learned}
+    common = {
+        "weight_bits": q.weight_bits,
+        "target_bits": q.target_bits,
+        "placement": q.placement,
+        "learned_ranges": q.ranges.learned,
+    }
     if fixed:
         return Scheme(activation_bits=(q.target_bits,), **common)
     shape = SelectorShape(q.selector.pool, q.selector.hidden, q.selector.dropout, q.selector.initial_bias)
@@ -28,3 +34,8 @@ def schedule_of(p: params.StageParams, fixed: bool) -> Schedule:
 def budget_of(p: params.StageParams, fixed: bool) -> Budget:
     """How the bit-FLOPs target binds; a student of fixed width has nothing to choose."""
     return Budget() if fixed else Budget(p.quantization.selector.budget, p.quantization.selector.bit_weight)
+
+
+def warm_start_of(p: params.StageParams, fixed: bool) -> WarmStart:
+    """How the selector gets its head start; a student of fixed width has none."""
+    return WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)

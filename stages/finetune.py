@@ -12,7 +12,8 @@ from dynadfq.quant.calibration import CALIBRATION_BATCH, calibrate, observer
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
 from dynadfq.training.student import finetune_student
-from stages.experiment import budget_of, schedule_of, scheme_of
+from dynadfq.training.warm_start import warm_start
+from stages.experiment import budget_of, schedule_of, scheme_of, warm_start_of
 from stages.runtime import begin, main
 
 
@@ -27,11 +28,13 @@ def run() -> None:
     scratch = Scratch.of_stage(stage, p.as_dict(), digest(TEACHER), digest(SYNTHETIC))
     ranges = p.quantization.ranges
     student = build_student(teacher, scheme_of(p, fixed), p.seed)
-    rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
-    calibrate(student, (batch.images for batch in images.batches(CALIBRATION_BATCH, p.finetune.calibration_images)), rule)
-    history = finetune_student(
-        student, teacher, images, p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed), p.seed, scratch
-    )
+    if not scratch.exists():
+        rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
+        batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, p.finetune.calibration_images))
+        calibrate(student, batches, rule)
+        warm_start(student, teacher, images, warm_start_of(p, fixed), p.seed)
+    recipe, schedule, budget = p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed)
+    history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()

@@ -101,6 +101,13 @@ class Student(nn.Module):
         """What the selector itself costs: its float32 MACs in percent of the float model's bit-FLOPs."""
         return 100.0 * FLOAT_OPERATION * (self.selector.macs if self.selector else 0) / self.cost.float_total
 
+    @torch.no_grad()
+    def keep_zero_in_range(self) -> None:
+        """Bring learned ranges back to low ≤ 0 ≤ high, so that 0.0 stays a code (padding and ReLU zeros are exact)."""
+        for site in self.sites:
+            site.low.clamp_(max=0)
+            site.high.clamp_(min=0)
+
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
         """Within this block the student computes what the float model computes."""

@@ -72,7 +72,8 @@ class BitSelector(nn.Module):
         else:
             hidden = nn.functional.linear(features, self.hidden.weight.double(), self.hidden.bias.double())
             out = nn.functional.linear(hidden, self.choice.weight.double(), self.choice.bias.double()).float()
-        return out.view(len(features), self.sites - self.fixed_sites, len(self.widths))
+        logits: Tensor = out.view(len(features), self.sites - self.fixed_sites, len(self.widths))
+        return logits
 
     @property
     def macs(self) -> int:

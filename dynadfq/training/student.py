@@ -59,9 +59,13 @@ class _Epoch:
 class Finetuning:
     """One run: everything that changes from step to step, and so everything a checkpoint holds."""
 
-    def __init__(self, student: Student, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule, budget: Budget) -> None:
+    def __init__(
+        self, student: Student, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule, budget: Budget
+    ) -> None:
         self.student, self.teacher, self.recipe, self.schedule, self.budget = student, teacher, recipe, schedule, budget
-        self.optimizer = torch.optim.SGD(_parameter_groups(student, schedule), momentum=schedule.momentum, nesterov=True)
+        self.optimizer = torch.optim.SGD(
+            _parameter_groups(student, schedule), momentum=schedule.momentum, nesterov=True
+        )
         self.rates = torch.optim.lr_scheduler.StepLR(self.optimizer, schedule.decay_every, schedule.decay)
         self.history: list[dict[str, float]] = []
 
@@ -100,6 +104,7 @@ class Finetuning:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
+        self.student.keep_zero_in_range()
         if "budget" in values:
             self.budget.update(values["budget"])
         percent = self.student.bit_flops_percent(bits.detach())
@@ -157,7 +162,9 @@ class Finetuning:
         teacher_logits = teacher_logits.index_copy(0, chosen, self.teacher(images[chosen]))
         return images, labels, teacher_logits, {f"{name}_unmixed": float(value) for name, value in values.items()}
 
-    def _losses(self, images: Tensor, labels: Tensor, teacher_logits: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def _losses(
+        self, images: Tensor, labels: Tensor, teacher_logits: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         logits, bits = self.student.run(images)
         total, values = self._objective(StudentStep(labels, logits, teacher_logits, self.student.bit_flops_ratio(bits)))
         return total, values, bits

@@ -71,7 +71,12 @@ def _watching(module: nn.Module, seen: list[Tensor]) -> Iterator[None]:
 
 
 def _fit(
-    student: Student, selector: BitSelector, features: Tensor, divergence: Tensor, settings: WarmStart, rng: torch.Generator
+    student: Student,
+    selector: BitSelector,
+    features: Tensor,
+    divergence: Tensor,
+    settings: WarmStart,
+    rng: torch.Generator,
 ) -> None:
     fixed = selector.fixed_sites
     harm = divergence[:, fixed:] - divergence.amin(dim=2, keepdim=True)[:, fixed:]
