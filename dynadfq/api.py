@@ -27,6 +27,7 @@ from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher import Teacher
 from dynadfq.training.budget import Budget, Form
 from dynadfq.training.student import Schedule, finetune_student
+from dynadfq.training.warm_start import WarmStart, warm_start
 
 
 def synthesize(
@@ -111,6 +112,7 @@ def finetune(
     bit_weight: float = 100.0,
     ranges: str = "median_max",
     calibration_images: int = 1024,
+    warm_start_images: int = 0,
     seed: int = 0,
     schedule: Schedule | None = None,
     **hyperparameters: Any,
@@ -118,11 +120,12 @@ def finetune(
     """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns one row of history an epoch.
 
     ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and
-    learning rates, and its ``epochs`` win over the argument.
+    learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start.
     """
     recipe: StudentRecipe = _method(method).model_fields["student"].default.__class__(**hyperparameters).recipe()
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration_images))
     calibrate(student, batches, observer(ranges, student.scheme.target_bits))
+    warm_start(student, teacher, images, WarmStart(warm_start_images), seed)
     schedule = schedule or Schedule(epochs=epochs)
     return finetune_student(student, teacher, images, recipe, schedule, Budget(budget, bit_weight), seed, Scratch(None))
 

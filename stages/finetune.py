@@ -1,4 +1,4 @@
-"""Stages ``finetune`` and ``finetune_fixed``: a quantized student learns on the synthetic images; ``--fixed`` has one width for all."""
+"""Stages ``finetune`` and ``finetune_fixed``: a student learns on the synthetic images, dynamic or (``--fixed``) of one width."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stages.runtime import begin, main
 
 
 def run() -> None:
+    """Calibrate, give the selector its head start, fine-tune, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fixed", action="store_true", help="the student of fixed target width")
     fixed = parser.parse_args().fixed

@@ -13,8 +13,8 @@ from dynadfq.quant.bits import BitAllocation, allocate
 class BitSelector(nn.Module):
     """Average pool, linear, dropout, linear, softmax over the candidates, as in DynamicQuant (Liu et al., CVPR 2022).
 
-    It reads the activation after the second convolution. Sites up to there run at the widest candidate; the answer repeats that width
-    for them, so that an allocation always covers all sites.
+    It reads the activation after the second convolution. Sites up to there run at the widest candidate; the answer
+    repeats that width for them, so that an allocation always covers all sites.
 
     Args:
         channels: channels of the activation it reads.
@@ -52,7 +52,7 @@ class BitSelector(nn.Module):
     widths: Tensor
 
     def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> BitAllocation:
-        """(B, C, H, W) activation to the allocation of its batch; one that is given from outside is passed on instead."""
+        """(B, C, H, W) activation to the allocation of its batch; one given from outside is passed on instead."""
         if allocation is not None:
             return allocation
         answer = allocate(self.probabilities(x), self.widths)
@@ -66,7 +66,10 @@ class BitSelector(nn.Module):
         return torch.cat([fixed, logits.softmax(dim=2)], dim=1)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, features) pooled activation to (B, dynamic sites, M); in float64 when evaluating, so that a batch cannot tip a choice."""
+        """(B, features) pooled activation to (B, dynamic sites, M).
+
+        In float64 when evaluating, so that an image's batch cannot tip a choice.
+        """
         if self.training:
             out = self.choice(self.dropout(self.hidden(features)))
         else:

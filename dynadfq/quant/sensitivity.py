@@ -1,7 +1,8 @@
-"""How much a student's prediction suffers when one site of one image gets another width: measured, not estimated by a gradient.
+"""How much a prediction suffers when one site of one image gets another width: measured, not estimated by a gradient.
 
-At a well-calibrated student the first-order effect of a site's rounding error is no guide: the gradient prefers *any* other width to the
-one in use, finer or coarser. So each site is set to each candidate in turn, and the change of the prediction is read off.
+At a well-calibrated student the first-order effect of a site's rounding error is no guide: the gradient prefers *any*
+other width to the one in use, finer or coarser. So each site is set to each candidate in turn, and the change of the
+prediction is read off.
 """
 
 from __future__ import annotations

@@ -82,8 +82,10 @@ class SyntheticSet:
             yield self.take(indices)
 
     @property
-    def one_hot_recognised(self) -> float:
-        """Percent of the one-hot images that the teacher assigns to their class; 100 where there are none."""
+    def one_hot_recognised(self) -> float | None:
+        """Percent of the one-hot images that the teacher assigns to their class; None where labels shaped no image."""
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
-        return 100.0 * sum(shard["one_hot_recognised"] for shard in shards) / images if images else 100.0
+        if not images or "class" not in shards[0]["losses"]:
+            return None
+        return 100.0 * float(sum(shard["one_hot_recognised"] for shard in shards)) / float(images)

@@ -10,6 +10,8 @@ GATE = 90.0  # percent
 def gate_message(images: SyntheticSet) -> str:
     """One line on how many one-hot images the teacher recognises; below the gate, a warning with the remedy."""
     share = images.one_hot_recognised
+    if share is None:
+        return "synthesize: no image was made for a single class, so there is nothing for the teacher to recognise"
     if share >= GATE:
         return f"synthesize: the teacher recognises {share:.1f} % of the one-hot images (gate {GATE:g} %)"
     return (

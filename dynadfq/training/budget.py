@@ -18,9 +18,9 @@ PRICE_RATE = 0.02  # how far the price moves in a step, relative to the push of 
 class Budget:
     """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to the target.
 
-    form: ``penalty`` is γ · mean max(ratio, 1) (DynaDFQ, Eqs. 10 and 11): it pushes while an image is above the target and
-        never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio = 1: the
-        target is met from both sides, and what an image does not need another may spend.
+    form: ``penalty`` is γ · mean max(ratio, 1) (DynaDFQ, Eqs. 10 and 11): it pushes while an image is above the target
+        and never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio 1:
+        the target is met from both sides, and what one image does not need another may spend.
     weight: γ of the penalty, or the curvature of the constraint's quadratic part.
     price: the constraint's multiplier.
     """

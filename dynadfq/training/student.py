@@ -1,4 +1,4 @@
-"""Fine-tuning of a student on synthetic images: the only student loop, for every method and for fixed and dynamic widths."""
+"""Fine-tuning of a student on synthetic images: the only student loop, for every method, fixed and dynamic widths."""
 
 from __future__ import annotations
 
@@ -187,9 +187,10 @@ def finetune_student(
     seed: int,
     scratch: Scratch,
 ) -> pd.DataFrame:
-    """Fine-tune a calibrated student in place and return its history, one row an epoch; the student is left in eval mode.
+    """Fine-tune a calibrated student in place and return its history, one row an epoch; it is left in eval mode.
 
-    State is saved to ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch with the same result.
+    State is saved to ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch, with the same
+    result.
     """
     run = Finetuning(student, teacher, recipe, schedule, budget)
     if (state := scratch.load()) is not None:

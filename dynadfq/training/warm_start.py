@@ -1,9 +1,9 @@
-"""A head start for the bit selector: it learns from measured sensitivities of synthetic images before fine-tuning begins.
+"""A head start for the bit selector: it learns from measured sensitivities of synthetic images before fine-tuning.
 
-The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the chosen one looks better, finer and coarser
-alike. Here each site of each image is set to each candidate in turn (``site_sensitivity``), and the selector learns to spend the budget
-where that hurt: it minimises the expected divergence from the teacher plus a price on expected bit-FLOPs, and the price moves until the
-mean cost is the target's (dual ascent). Not in the paper.
+The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the chosen one looks
+better, finer and coarser alike. Here each site of each image is set to each candidate in turn (``site_sensitivity``),
+and the selector learns to spend the budget where that hurt: it minimises the expected divergence from the teacher plus
+a price on expected bit-FLOPs, and the price moves until the mean cost is the target's (dual ascent). Not in the paper.
 """
 
 from __future__ import annotations

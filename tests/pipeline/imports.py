@@ -1,6 +1,6 @@
 """The code that each stage of ``dvc.yaml`` depends on: its import closure, found without running anything.
 
-DVC does not follow imports. ``python tests/pipeline/imports.py`` (``make deps``) writes the closures into ``dvc.yaml``; a test holds them there.
+DVC does not follow imports. ``make deps`` writes the closures into ``dvc.yaml``; a test holds them there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("dynadfq", "stages")
 # What cannot change a result is left out. Reading parameters affects a stage through their values alone, and those are
 # declared under `params:`; a package's own file names things and computes nothing.
-PLUMBING = ("dynadfq/__init__.py", "dynadfq/params/", "dynadfq/schema.py", "dynadfq/methods/__init__.py", "stages/__init__.py")  # fmt: skip
+PLUMBING = (
+    "dynadfq/__init__.py",
+    "dynadfq/params/",
+    "dynadfq/schema.py",
+    "dynadfq/methods/__init__.py",
+    "stages/__init__.py",
+)
 MODULES = {"finetune_fixed": "finetune"}
 # Of the methods, these stages depend on the one in use, so that adding a method re-runs nothing.
 USES_METHOD = ("synthesize", "finetune", "finetune_fixed")
@@ -39,7 +45,7 @@ def methods() -> list[Path]:
 
 
 def closure(entry: Path) -> set[str]:
-    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, empty files change nothing."""
+    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are empty files."""
     found: set[str] = set()
     waiting = [entry]
     while waiting:

@@ -196,8 +196,8 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
 @pytest.mark.parametrize(("recognised", "passes"), [(90, True), (89, False)])
 def test_the_gate_speaks_either_way(tmp_path: Path, recognised: int, passes: bool) -> None:
     shards = [
-        {"one_hot_images": 40, "one_hot_recognised": 40},
-        {"one_hot_images": 60, "one_hot_recognised": recognised - 40},
+        {"one_hot_images": 40, "one_hot_recognised": 40, "losses": {"class": 0.1}},
+        {"one_hot_images": 60, "one_hot_recognised": recognised - 40, "losses": {"class": 0.1}},
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 200, "shards": shards}))
     images = SyntheticSet(tmp_path)
@@ -208,7 +208,12 @@ def test_the_gate_speaks_either_way(tmp_path: Path, recognised: int, passes: boo
     assert ("images.class_weight" in message and "batch_var" in message) != passes
 
 
-def test_without_one_hot_images_the_gate_is_open(tmp_path: Path) -> None:
-    shards = [{"one_hot_images": 0, "one_hot_recognised": 0}]
+@pytest.mark.parametrize(("images", "losses"), [(0, {"class": 0.1}), (8, {"bn_statistics": 1.0})])
+def test_the_gate_asks_nothing_of_images_that_no_single_class_shaped(
+    tmp_path: Path, images: int, losses: dict[str, float]
+) -> None:
+    shards = [{"one_hot_images": images, "one_hot_recognised": 0, "losses": losses}]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
-    assert SyntheticSet(tmp_path).one_hot_recognised == 100
+    synthetic = SyntheticSet(tmp_path)
+    assert synthetic.one_hot_recognised is None
+    assert not gate_message(synthetic).startswith("WARNING")
