@@ -1,4 +1,4 @@
-"""Stages ``finetune`` and ``finetune_fixed``: a student learns on the synthetic images, dynamic or (``--fixed``) of one width."""
+"""Stages ``finetune`` and ``finetune_fixed`` (``--fixed``): a dynamic student, and one of a single width."""
 
 from __future__ import annotations
 
