@@ -132,8 +132,13 @@ class Teacher:
                 handle.remove()
             recording.clear()
 
+    def serialised(self) -> bytes:
+        """The weights as a safetensors file."""
+        state = self.module.state_dict()
+        return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+
     def describe(self) -> dict[str, Any]:
-        """All that is known of the network besides its weights, JSON-able."""
+        """All that is known of the network, JSON-able; of the weights the checksum of their file."""
         return {
             "architecture": self.architecture,
             "class_names": list(self.class_names),
@@ -141,6 +146,7 @@ class Teacher:
             "input_shape": list(self.input_shape),
             "mean": list(self.mean),
             "num_classes": self.num_classes,
+            "sha256": hashlib.sha256(self.serialised()).hexdigest(),
             "source": self.source,
             "std": list(self.std),
         }
@@ -148,12 +154,8 @@ class Teacher:
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``teacher.json``."""
         folder = Path(folder)
-        weights = safetensors.torch.save(
-            {name: t.detach().cpu().contiguous() for name, t in self.module.state_dict().items()}
-        )
-        atomic_write(folder / "model.safetensors", weights)
-        card = {**self.describe(), "sha256": hashlib.sha256(weights).hexdigest()}
-        atomic_write(folder / "teacher.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+        atomic_write(folder / "model.safetensors", self.serialised())
+        atomic_write(folder / "teacher.json", (json.dumps(self.describe(), indent=2, sort_keys=True) + "\n").encode())
 
 
 def load_teacher(

@@ -119,7 +119,7 @@ class ActivationFakeQuantize(nn.Module):
             return x, None
         if self.training:
             return FakeQuantize.apply(x, self.low, self.high, *self._candidates(allocation, x)), None
-        bits = x.new_full((1,), self.bits) if allocation is None else allocation.bits[:, self.site].detach()
+        bits = x.new_full((1,), self.bits) if allocation is None else allocation.bits[:, self.site].detach().to(x)
         scale, lowest = grid(self.low, self.high, bits)
         shape = (-1, *[1] * (x.dim() - 1))
         step = scale.view(shape)
@@ -131,7 +131,7 @@ class ActivationFakeQuantize(nn.Module):
         if allocation is None:
             return x.new_ones(1, 1), x.new_full((1, 1), self.bits)
         if allocation.probabilities is None or allocation.widths is None:
-            widths = allocation.bits[:, self.site, None].detach()
+            widths = allocation.bits[:, self.site, None].detach().to(x)
             return torch.ones_like(widths), widths
         return allocation.probabilities[:, self.site], allocation.widths[None].to(x)
 
