@@ -31,7 +31,7 @@ def run() -> None:
     test = data.load(p.data.name, root(p.data.root), image_size=teacher.input_shape[1])
     images = [batch for batch, _ in test.batches(size)]
 
-    dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size), teacher)
+    dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size))
     shuffles = (seeding.generator(p.seed, "control", repeat) for repeat in range(p.evaluation.control_repeats))
     control = [
         percent_equal(shuffled_control(student, images, dynamic.bits, rng).predictions, test.labels) for rng in shuffles
