@@ -15,6 +15,7 @@ from dynadfq.evaluation import Evaluation, answer, rank_correlation, teacher_log
 from dynadfq.losses import label_entropy, prediction_entropy
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.gate import GATE
 from dynadfq.teacher import Teacher
 
 
@@ -51,6 +52,24 @@ def synthetic_table(student: Student, teacher: Teacher, images: SyntheticSet, ba
             "mean_bits": answers.bits.mean(dim=1).double().numpy(),
         }
     )
+
+
+def synthetic_metrics(table: pd.DataFrame, images: SyntheticSet) -> dict[str, Any]:
+    """What is said of the synthetic images in ``metrics.json``; percent in percent."""
+    return {
+        "num_images": len(table),
+        "one_hot_images": int((table["soft"] == 0).sum()),
+        "one_hot_recognised": images.one_hot_recognised,
+        "gate": GATE,
+        "entropy_bits_spearman": rank_correlation(
+            table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
+        ),
+    }
+
+
+def predictions(evaluation: Evaluation) -> Tensor:
+    """Predicted classes of an evaluation's images, (N,)."""
+    return torch.from_numpy(evaluation.per_image["prediction"].to_numpy(copy=True))
 
 
 def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-
 from dynadfq import data, device, seeding
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
-from dynadfq.evaluation import (
-    evaluate,
-    lowest_surviving_bits,
-    percent_equal,
-    rank_correlation,
-    shuffled_control,
-    teacher_logits,
+from dynadfq.evaluation import evaluate, lowest_surviving_bits, percent_equal, shuffled_control, teacher_logits
+from dynadfq.measure import (
+    co_occurrence_table,
+    confusion_table,
+    headline,
+    predictions,
+    site_table,
+    synthetic_metrics,
+    synthetic_table,
 )
-from dynadfq.measure import co_occurrence_table, confusion_table, headline, site_table, synthetic_table
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.gate import GATE
 from dynadfq.teacher import load_teacher
 from stages.runtime import begin, main, root
 
@@ -41,26 +39,17 @@ def run() -> None:
         fixed_prediction=constant.per_image["prediction"],
         lowest_bits=lowest_surviving_bits(student, images, logits.argmax(dim=1), p.evaluation.sensitivity_bits).numpy(),
     )
-    synthetic_set = SyntheticSet(SYNTHETIC).check()
-    synthetic = synthetic_table(student, teacher, synthetic_set, size)
-    metrics = headline(dynamic, constant, control, student)
-    metrics["data"] = {"name": p.data.name, "test_images": len(test)}
-    metrics["synthetic"] = {
-        "num_images": len(synthetic),
-        "one_hot_images": int((synthetic["soft"] == 0).sum()),
-        "one_hot_recognised": synthetic_set.one_hot_recognised,
-        "gate": GATE,
-        "entropy_bits_spearman": rank_correlation(
-            synthetic["entropy_nats"].to_numpy(), synthetic["bit_flops_percent"].to_numpy()
-        ),
+    images_made = SyntheticSet(SYNTHETIC).check()
+    synthetic = synthetic_table(student, teacher, images_made, size)
+    metrics = headline(dynamic, constant, control, student) | {
+        "data": {"name": p.data.name, "test_images": len(test)},
+        "synthetic": synthetic_metrics(synthetic, images_made),
     }
-    predictions = {"teacher": logits.argmax(dim=1)}
-    for name, result in (("fixed", constant), ("student", dynamic)):
-        predictions[name] = torch.from_numpy(result.per_image["prediction"].to_numpy())
+    answers = {"teacher": logits.argmax(dim=1), "fixed": predictions(constant), "student": predictions(dynamic)}
     write_table(EVALUATION / "per_image.csv", per_image)
     write_table(EVALUATION / "synthetic_per_image.csv", synthetic)
     write_table(EVALUATION / "sites.csv", site_table(student, fixed, dynamic.bits))
-    write_table(EVALUATION / "confusion.csv", confusion_table(test.labels, predictions, teacher.num_classes))
+    write_table(EVALUATION / "confusion.csv", confusion_table(test.labels, answers, teacher.num_classes))
     write_table(EVALUATION / "co_occurrence.csv", co_occurrence_table(logits))
     write_json(EVALUATION / "metrics.json", metrics)
 
