@@ -122,12 +122,13 @@ def finetune(
     ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and
     learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start.
     """
+    binding = Budget(budget, bit_weight)
     recipe: StudentRecipe = _method(method).model_fields["student"].default.__class__(**hyperparameters).recipe()
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration_images))
     calibrate(student, batches, observer(ranges, student.scheme.target_bits))
     warm_start(student, teacher, images, WarmStart(warm_start_images), seed)
     schedule = schedule or Schedule(epochs=epochs)
-    return finetune_student(student, teacher, images, recipe, schedule, Budget(budget, bit_weight), seed, Scratch(None))
+    return finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
 
 
 def bit_flops(

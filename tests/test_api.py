@@ -100,6 +100,11 @@ def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: 
         synthesize(teacher, diverse_ratio=1.5)
     with pytest.raises(ValueError, match="ranges: 'maximum' is none of max, median_max, quantile, mse"):
         finetune(quantize(teacher), teacher, synthetic, ranges="maximum")
+    student = quantize(teacher)
+    before = [site.high.item() for site in student.sites]
+    with pytest.raises(ValueError, match=r"quantization\.selector\.budget: 'price' is none of penalty, constraint"):
+        finetune(student, teacher, synthetic, budget="price")  # type: ignore[arg-type]
+    assert [site.high.item() for site in student.sites] == before, "refused before any work"
     with pytest.raises(ValueError, match="similar_classes: 7 is more than the 6 classes"):
         synthesize(teacher, num_images=4, iterations=1, similar_classes=7)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -18,16 +18,25 @@ PRICE_RATE = 0.02  # how far the price moves in a step, relative to the push of 
 class Budget:
     """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to the target.
 
-    form: ``penalty`` is γ · mean max(ratio, 1) (DynaDFQ, Eqs. 10 and 11): it pushes while an image is above the target
-        and never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio 1:
-        the target is met from both sides, and what one image does not need another may spend.
+    form: ``penalty`` is γ · mean max(ratio - 1, 0) (DynaDFQ, Eqs. 10 and 11, less the constant γ): it pushes while an
+        image is above the target and never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright,
+        chapter 17) of mean ratio 1: the target is met from both sides, and what one image does not need another may
+        spend.
     weight: γ of the penalty, or the curvature of the constraint's quadratic part.
     price: the constraint's multiplier.
+
+    Raises:
+        ValueError: the form is unknown.
     """
 
     form: Form = "penalty"
     weight: float = 100.0
     price: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the form."""
+        if self.form not in get_args(Form):
+            raise ValueError(f"quantization.selector.budget: {self.form!r} is none of {', '.join(get_args(Form))}")
 
     def value(self, ratio: Tensor) -> Tensor:
         """The term before its weight."""

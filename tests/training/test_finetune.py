@@ -155,27 +155,20 @@ def test_history_has_a_row_an_epoch(make_student: Callable[..., Student], finetu
     assert "budget" not in fixed and (fixed["mean_bits"] == 4).all() and (fixed["bit_flops_percent_std"] == 0).all()
 
 
-def test_the_price_holds_the_mean_at_the_target() -> None:
-    budget = Budget("constraint", 2.0)
-    ratio = torch.tensor([1.2, 1.4], requires_grad=True)
-    assert budget.factor == 0
-    budget.update(ratio)
-    assert budget.factor == pytest.approx(0.6)
-    budget.update(torch.tensor([0.7, 0.9]))
-    assert budget.factor == pytest.approx(0.2)
-    budget.value(ratio).backward()
-    assert ratio.grad is not None and ratio.grad.tolist() == [0.5, 0.5]
+def test_learned_ranges_hold_zero_after_every_step(
+    make_student: Callable[..., Student], finetune: Finetune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, moved = make_student(), []
+    original = Student.keep_zero_in_range
 
+    def watch(self: Student) -> None:
+        moved.append(max(float(site.low.detach()) for site in self.sites))
+        original(self)
+        assert all(site.low <= 0 <= site.high for site in self.sites)
 
-def test_the_penalty_is_the_papers() -> None:
-    budget = Budget("penalty", 100.0)
-    ratio = torch.tensor([1.5, 0.5, 1.0], requires_grad=True)
-    budget.update(ratio)
-    assert budget.factor == 100.0
-    value = budget.value(ratio)
-    assert value.item() == pytest.approx(0.5 / 3)
-    value.backward()
-    assert ratio.grad is not None and ratio.grad.tolist() == pytest.approx([1 / 3, 0, 0])
+    monkeypatch.setattr(Student, "keep_zero_in_range", watch)
+    finetune(student, schedule=replace(SCHEDULE, range_learning_rate=0.05))
+    assert len(moved) == 8 and max(moved) > 0
 
 
 def test_a_heavy_penalty_lowers_the_cost(make_student: Callable[..., Student], finetune: Finetune) -> None:
