@@ -110,15 +110,16 @@ class Student(nn.Module):
 
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
-        """Within this block the student computes what the float model computes."""
+        """Within this block the student computes what the float model computes; blocks may be nested."""
         parts: list[ActivationFakeQuantize | QuantizedLayer] = [*self.sites, *self.layers]
+        before = [part.quantizing for part in parts]
         for part in parts:
             part.quantizing = False
         try:
             yield self
         finally:
-            for part in parts:
-                part.quantizing = True
+            for part, quantizing in zip(parts, before, strict=True):
+                part.quantizing = quantizing
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``student.json``."""

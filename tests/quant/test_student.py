@@ -157,6 +157,44 @@ def test_blocks_that_fail_leave_nothing_behind(make_student: Build, images: Tens
     assert torch.equal(student(images), before)
 
 
+def test_an_inner_block_does_not_end_the_outer_one(make_student: Build, teacher: Teacher, images: Tensor) -> None:
+    student = make_student()
+    quantized, exact = student(images), teacher(images)
+    with student.unquantized():
+        with student.unquantized():
+            assert torch.equal(student(images), exact)
+        assert torch.equal(student(images), exact)
+        with pytest.raises(Stop), student.unquantized():
+            raise Stop
+        assert torch.equal(student(images), exact)
+        with observing(student, extremes):
+            student(images)
+        assert torch.equal(student(images), exact)
+    assert torch.equal(student(images), quantized)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kept"),
+    [(0.2, 1.0, (0.0, 1.0)), (-1.0, -0.3, (-1.0, 0.0)), (-0.5, 0.5, (-0.5, 0.5)), (0.0, 0.0, (0.0, 0.0))],
+)
+def test_ranges_are_brought_back_to_hold_zero(
+    make_student: Build, images: Tensor, low: float, high: float, kept: tuple[float, float]
+) -> None:
+    student = make_student()
+    others = [(site.low.item(), site.high.item()) for site in student.sites[2:]]
+    site = student.sites[1]
+    with torch.no_grad():
+        site.low.fill_(low)
+        site.high.fill_(high)
+    student.keep_zero_in_range()
+    assert (site.low.item(), site.high.item()) == pytest.approx(kept)
+    assert [(site.low.item(), site.high.item()) for site in student.sites[2:]] == others
+    assert site.low.requires_grad and site.low.grad_fn is None
+    on_grid, _ = site(torch.zeros(1, 12, 4, 4), uniform(3, len(student.sites)))
+    assert (on_grid == 0).all()
+    assert torch.isfinite(student(images[:4])).all()
+
+
 def test_batch_norm_keeps_its_statistics(make_student: Build, images: Tensor) -> None:
     student = make_student().train()
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
