@@ -25,11 +25,16 @@ def divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
 
+def passes(student: Student) -> int:
+    """Forward passes of the student that ``site_sensitivity`` takes for a batch."""
+    return 1 + len(student.sites) * (len(student.scheme.activation_bits) - 1)
+
+
 @torch.no_grad()
 def site_sensitivity(student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress) -> Tensor:
     """Divergence from the teacher with one site at one candidate and all others at the target: (N, S, M) in nats.
 
-    One forward pass for every site, candidate and batch of (B, C, H, W) images.
+    Batches are (B, C, H, W) images; the progress counts forward passes, ``passes(student)`` of them a batch.
     """
     student.eval()
     device = next(student.parameters()).device
@@ -40,7 +45,9 @@ def site_sensitivity(student: Student, teacher: Teacher, batches: Iterable[Tenso
         expected = teacher(images)
 
         def measure(bits: Tensor, images: Tensor = images, expected: Tensor = expected) -> Tensor:
-            return divergence(expected, student.run(images, BitAllocation(bits))[0]).cpu()
+            found = divergence(expected, student.run(images, BitAllocation(bits))[0]).cpu()
+            progress.step()
+            return found
 
         everywhere = torch.full((1, sites), float(target), device=device)
         table = measure(everywhere)[:, None, None].repeat(1, sites, len(widths))
@@ -50,6 +57,5 @@ def site_sensitivity(student: Student, teacher: Teacher, batches: Iterable[Tenso
                     bits = everywhere.clone()
                     bits[0, site] = width
                     table[:, site, column] = measure(bits)
-                progress.step()
         rows.append(table)
     return torch.cat(rows)

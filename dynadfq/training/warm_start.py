@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dynadfq.log import Progress
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
-from dynadfq.quant.sensitivity import site_sensitivity
+from dynadfq.quant.sensitivity import passes, site_sensitivity
 from dynadfq.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
@@ -43,7 +43,7 @@ def warm_start(student: Student, teacher: Teacher, images: SyntheticSet, setting
     if selector is None or not count:
         return
     batches = [batch.images for batch in images.batches(BATCH, count)]
-    with Progress("sensitivity", len(batches) * len(student.sites), unit="pass") as progress:
+    with Progress("sensitivity", len(batches) * passes(student), unit="pass") as progress:
         divergence = site_sensitivity(student, teacher, batches, progress)
     features = pooled_features(student, selector, batches)
     with global_stream(seed, "warm_start"):
