@@ -47,9 +47,9 @@ class Images(Section):
         ge=0,
     )
     bn_statistics: Literal["per_image_std", "batch_var"] = setting(
-        "per_image_std",
+        "batch_var",
         "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
-        source="per_image_std: ZeroQ's code, which Eq. 7 builds on; batch_var: IntraQ, HAST, GDFQ",
+        source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
     )
 
     def recipe(self, similarity: Tensor) -> ImageRecipe:

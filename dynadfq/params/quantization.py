@@ -79,14 +79,18 @@ class Selector(Section):
     )
     bit_weight: float = setting(
         100.0,
-        "γ, weight of the penalty; of a constraint, the step of its price for a mean off by the whole target",
+        "γ, weight of the penalty; for a constraint, the curvature of its quadratic part",
         source=f"{PAPER}, Eq. 11; value in Sec. 4.1",
         ge=0,
     )
     warm_start_images: int = setting(
-        0, "synthetic images on which the sensitivity of every site to every width is measured, to teach the selector "
-        "before fine-tuning; 0 is off", unit="images", ge=0,
-    )  # fmt: skip
+        0,
+        "synthetic images on which the sensitivity of every site to every width is measured, to teach the selector "
+        "before fine-tuning; 0 is off",
+        unit="images",
+        source="dynadfq",
+        ge=0,
+    )
     budget: Literal["penalty", "constraint"] = setting(
         "penalty",
         "how the target binds: Eq. 10's penalty on each image above it, or a price that holds the mean at it",

@@ -26,6 +26,14 @@ def test_every_key_says_what_it_means_and_where_its_default_comes_from(key):
     assert f"| `{key}` | {field.description} |" in render()
 
 
+def test_what_the_paper_does_not_have_is_said_to_be_the_librarys():
+    selector = "quantization.selector."
+    assert note(LEAVES[selector + "warm_start_images"], "source") == "dynadfq"
+    assert "constraint: dynadfq" in note(LEAVES[selector + "budget"], "source")
+    meaning = LEAVES[selector + "bit_weight"].description
+    assert "γ, weight of the penalty" in meaning and "curvature of its quadratic part" in meaning
+
+
 def test_every_number_has_bounds():
     numbers = [key for key, field in LEAVES.items() if field.annotation in (int, float)]
     assert [key for key in numbers if not note(LEAVES[key], "interval")] == []

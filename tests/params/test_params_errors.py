@@ -86,6 +86,14 @@ optimizer: adam
             ],
         ),
         (
+            "quantization: {selector: {warm_start_images: -1}}",
+            "quantization.selector.warm_start_images: -1 is outside 0 … ∞",
+        ),
+        (
+            "quantization: {selector: {budget: price}}",
+            'quantization.selector.budget: "price" is not one of penalty, constraint',
+        ),
+        (
             "quantization: {activation_bits: [4]}",
             "quantization.activation_bits: [4] is not a list of two or more whole numbers in 2 … 8, ascending",
         ),

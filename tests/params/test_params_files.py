@@ -8,6 +8,7 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
 from dynadfq.data.sets import CARDS
+from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.params import Params, read
 from dynadfq.params.__main__ import main
 from dynadfq.params.rules import CLASSES
@@ -39,6 +40,11 @@ def test_the_default_experiment_is_digits():
 
 def test_the_defaults_are_the_papers_cifar10_experiment():
     assert read(ROOT / "configs" / "cifar10.yaml") == Params()
+
+
+def test_dynadfqs_images_follow_the_batchs_statistics_in_every_experiment():
+    found = {read(path).method.dynadfq.images.bn_statistics for path in FILES}
+    assert found == {DynaDFQ().images.bn_statistics} == {"batch_var"}
 
 
 def test_a_file_names_its_own_data_set():
