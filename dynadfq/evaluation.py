@@ -57,13 +57,13 @@ def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None)
         "index": np.arange(len(labels)),
         "label": labels.numpy(),
         "prediction": answers.predictions.numpy(),
-        "bit_flops_percent": percent.numpy(),
-        "mean_bits": answers.bits.mean(dim=1).double().numpy(),
     }
     if teacher is not None:
         logits = teacher_logits(teacher, (images for images, _ in batches))
         columns["teacher_prediction"] = logits.argmax(dim=1).numpy()
         columns["entropy_nats"] = prediction_entropy(logits.double()).numpy()
+    columns["bit_flops_percent"] = percent.numpy()
+    columns["mean_bits"] = answers.bits.mean(dim=1).double().numpy()
     return Evaluation(
         top1=percent_equal(answers.predictions, labels),
         bit_flops_percent=float(percent.mean()),
