@@ -1,0 +1,70 @@
+"""`dvc exp` and the comparisons."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from project import STAGES, Project, stages_run
+
+
+@pytest.fixture(scope="module")
+def zeroq(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A project whose latest experiment used another method, and what running it printed."""
+    project = finished.copy(tmp_path_factory.mktemp("experiments") / "project")
+    return project, project("dvc", "exp", "run", "--name", "another", "--set-param", "method.name=zeroq")
+
+
+def measured(project: Project) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((project.folder / "reports/metrics.json").read_text())
+    return content
+
+
+def test_another_method_is_one_command(zeroq: tuple[Project, str], finished: Project):
+    project, output = zeroq
+    assert stages_run(output) == [stage for stage in STAGES if stage not in ("teacher", "similarity")]
+    assert project.artifacts("teacher", "similarity") == finished.artifacts("teacher", "similarity")
+    assert measured(project) != measured(finished)
+    manifest = json.loads(project.artifacts("synthetic")["synthetic/manifest.json"])
+    assert set(manifest["shards"][0]["losses"]) == {"total", "bn_statistics"}
+    assert project.scratch() == []
+
+
+def test_a_number_that_dvc_writes_is_read_as_one(project: Project, finished: Project):
+    # YAML 1.1 would read what DVC writes here as text.
+    output = project("dvc", "exp", "run", "--set-param", "finetune.learning_rate=1e-06", "finetune")
+    assert stages_run(output) == ["finetune"]
+    assert "learning_rate: 1e-06" in (project.folder / "params.yaml").read_text()
+    assert project.artifacts("student") != finished.artifacts("student")
+    assert project.artifacts("synthetic", "fixed") == finished.artifacts("synthetic", "fixed")
+    assert project.stale() == {"finetune_fixed", "evaluate", "plot"}
+    change = json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"]
+    assert change == {"finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)}}
+
+
+def test_experiments_are_compared(zeroq: tuple[Project, str], finished: Project):
+    project, _ = zeroq
+    params = json.loads(project("dvc", "params", "diff", "--json"))
+    assert params == {"params.yaml": {"method.name": {"old": "dynadfq", "new": "zeroq"}}}
+    was, now = measured(finished), measured(project)
+    changed = json.loads(project("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
+    assert "synthetic.one_hot_recognised" in changed
+    for name, row in changed.items():
+        group, _, key = name.partition(".")
+        assert (row["old"], row["new"]) == ((was[group][key], now[group][key]) if key else (was[group], now[group]))
+    plots = json.loads(project("dvc", "plots", "diff", "--json"))
+    assert "errors" not in plots and len(plots["data"]) >= 8
+
+
+def test_the_table_of_experiments(zeroq: tuple[Project, str]):
+    project, _ = zeroq
+    table = csv.DictReader(io.StringIO(project("dvc", "exp", "show", "--csv")))
+    rows = {row["Experiment"] or row["rev"]: row for row in table}
+    assert rows["another"]["method.name"] == "zeroq" and rows["main"]["method.name"] == "dynadfq"
+    for row in rows.values():
+        assert all(0 <= float(row[f"{name}.top1"]) <= 100 for name in ("teacher", "control", "fixed", "student"))
+        assert 0 < float(row["student.bit_flops_percent"]) < 100 and 0 < float(row["fixed.bit_flops_percent"]) < 100
+        assert 3 <= float(row["student.mean_activation_bits"]) <= 5
