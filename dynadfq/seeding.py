@@ -43,6 +43,6 @@ def global_stream(seed: int, *name: int | str) -> Iterator[None]:
 def deterministic() -> None:
     """Ask torch for deterministic kernels: the same seed gives the same bytes on the same machine."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a fifth of the time
     torch.backends.cudnn.benchmark = False
