@@ -12,7 +12,6 @@ from typing import Any
 from unittest.mock import patch
 from warnings import catch_warnings, simplefilter
 
-import psutil
 import yaml
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
@@ -156,13 +155,6 @@ class Project:
 def stages_run(output: str) -> list[str]:
     """The stages that ``dvc repro`` ran, in order, by what it printed."""
     return re.findall(r"^Running stage '(\w+)'", output, flags=re.MULTILINE)
-
-
-def stage_process(dvc: subprocess.Popen[str]) -> psutil.Process:
-    """The Python process of the stage that ``dvc`` is running."""
-    found = [p for p in psutil.Process(dvc.pid).children(recursive=True) if "stages." in " ".join(p.cmdline())]
-    assert len(found) == 1, "a shell stands between dvc and the stage" if found else "no stage is running"
-    return found[0]
 
 
 def _output(*command: str, cwd: Path) -> str:

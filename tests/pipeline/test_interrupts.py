@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, stage_process, stages_run
+from project import Project, stages_run
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system cannot end a process with its parent")
 PATIENCE = 60.0  # seconds
@@ -32,27 +31,45 @@ def unfinished(project: Project, pattern: str) -> list[Path]:
     return list(project.folder.glob(f".scratch/{pattern}"))
 
 
-def start(project: Project, stage: str) -> subprocess.Popen[str]:
-    """Begin to compute one stage anew, whatever DVC remembers."""
-    project.forget(stage)
-    return project.start("dvc", "repro", "--force", "--single-item", stage)
+class Run:
+    """One stage that is computed anew, whatever DVC remembers."""
 
+    def __init__(self, project: Project, stage: str) -> None:
+        project.forget(stage)
+        self.dvc = project.start("dvc", "repro", "--force", "--single-item", stage)
+        assert wait_for(self.stages), "dvc itself has no stage running: a shell stands between, or it failed"
+        [self.stage] = self.stages()
 
-def kill(dvc: subprocess.Popen[str], together: bool) -> None:
-    """SIGKILL to dvc, and to its stage or not; both are gone afterwards."""
-    stage = stage_process(dvc)
-    if together:
-        os.killpg(dvc.pid, signal.SIGKILL)
-    else:
-        dvc.kill()
-    dvc.communicate()
-    assert wait_for(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, 5), "the stage lives on"
+    def stages(self) -> list[psutil.Process]:
+        """Python processes that dvc started itself."""
+        children = psutil.Process(self.dvc.pid).children()
+        return [child for child in children if [Path(word).name for word in child.cmdline()[:2]] == ["python", "-m"]]
+
+    def loads_torch(self) -> bool:
+        """Whether the stage has begun to import torch."""
+        return "libtorch" in Path(f"/proc/{self.stage.pid}/maps").read_text()
+
+    def kill(self, together: bool) -> None:
+        """SIGKILL to dvc, and to its stage or not; both are gone afterwards."""
+        if together:
+            os.killpg(self.dvc.pid, signal.SIGKILL)
+        else:
+            self.dvc.kill()
+        self.dvc.communicate()
+        assert wait_for(self.ended, 5), "the stage lives on"
+
+    def ended(self) -> bool:
+        """Whether the stage has ended, and at most its entry in the process table is left."""
+        try:
+            return self.stage.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
 
 def test_synthesis_goes_on_with_the_missing_shards(project: Project, finished: Project):
-    dvc = start(project, "synthesize")
+    run = Run(project, "synthesize")
     assert wait_for(lambda: unfinished(project, "synthesize-*/shard-00000.json"))
-    kill(dvc, together=True)
+    run.kill(together=True)
     done = unfinished(project, "synthesize-*/shard-*.json")
     assert 0 < len(done) < 4
     assert not (project.folder / "artifacts/synthetic").exists()
@@ -66,9 +83,9 @@ def test_synthesis_goes_on_with_the_missing_shards(project: Project, finished: P
 
 @linux
 def test_fine_tuning_ends_with_dvc_and_goes_on_with_the_next_epoch(project: Project, finished: Project):
-    dvc = start(project, "finetune")
+    run = Run(project, "finetune")
     assert wait_for(lambda: unfinished(project, "finetune-*/state.pt"))
-    kill(dvc, together=False)
+    run.kill(together=False)
     assert unfinished(project, "finetune-*/state.pt")
     assert not (project.folder / "artifacts/student").exists()
 
@@ -81,18 +98,7 @@ def test_fine_tuning_ends_with_dvc_and_goes_on_with_the_next_epoch(project: Proj
 @linux
 def test_a_stage_ends_with_dvc_from_its_first_moment(project: Project):
     # Imports take seconds: a stage that outlived dvc in them would write beside the next run.
-    dvc = start(project, "similarity")
-    assert wait_for(lambda: loads_torch(dvc))
-    kill(dvc, together=False)
+    run = Run(project, "similarity")
+    assert wait_for(run.loads_torch)
+    run.kill(together=False)
     assert not (project.folder / "artifacts/similarity").exists()
-
-
-def loads_torch(dvc: subprocess.Popen[str]) -> bool:
-    """Whether the stage has begun to import torch."""
-    for process in psutil.Process(dvc.pid).children(recursive=True):
-        try:
-            if "libtorch" in Path(f"/proc/{process.pid}/maps").read_text():
-                return True
-        except OSError:
-            continue
-    return False
