@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from project import STAGES, Project, stages_run
 
+# YAML 1.1 would read what DVC writes for this rate as text.
+CHANGES = ("--set-param", "method.name=zeroq", "--set-param", "finetune.learning_rate=1e-06")
+
 
 @pytest.fixture(scope="module")
-def zeroq(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A project whose latest experiment used another method, and what running it printed."""
+def another(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A project whose latest experiment used another method and rate, and what running it printed."""
     project = finished.copy(tmp_path_factory.mktemp("experiments") / "project")
-    return project, project("dvc", "exp", "run", "--name", "another", "--set-param", "method.name=zeroq")
+    return project, project("dvc", "exp", "run", "--name", "another", *CHANGES)
 
 
 def measured(project: Project) -> dict[str, Any]:
@@ -23,8 +26,9 @@ def measured(project: Project) -> dict[str, Any]:
     return content
 
 
-def test_another_method_is_one_command(zeroq: tuple[Project, str], finished: Project):
-    project, output = zeroq
+def test_another_method_is_one_command(another: tuple[Project, str], finished: Project):
+    project, output = another
+    assert "learning_rate: 1e-06" in (project.folder / "params.yaml").read_text()
     assert stages_run(output) == [stage for stage in STAGES if stage not in ("teacher", "similarity")]
     assert project.artifacts("teacher", "similarity") == finished.artifacts("teacher", "similarity")
     assert measured(project) != measured(finished)
@@ -33,22 +37,12 @@ def test_another_method_is_one_command(zeroq: tuple[Project, str], finished: Pro
     assert project.scratch() == []
 
 
-def test_a_number_that_dvc_writes_is_read_as_one(project: Project, finished: Project):
-    # YAML 1.1 would read what DVC writes here as text.
-    output = project("dvc", "exp", "run", "--set-param", "finetune.learning_rate=1e-06", "finetune")
-    assert stages_run(output) == ["finetune"]
-    assert "learning_rate: 1e-06" in (project.folder / "params.yaml").read_text()
-    assert project.artifacts("student") != finished.artifacts("student")
-    assert project.artifacts("synthetic", "fixed") == finished.artifacts("synthetic", "fixed")
-    assert project.stale() == {"finetune_fixed", "evaluate", "plot"}
-    change = json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"]
-    assert change == {"finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)}}
-
-
-def test_experiments_are_compared(zeroq: tuple[Project, str], finished: Project):
-    project, _ = zeroq
-    params = json.loads(project("dvc", "params", "diff", "--json"))
-    assert params == {"params.yaml": {"method.name": {"old": "dynadfq", "new": "zeroq"}}}
+def test_experiments_are_compared(another: tuple[Project, str], finished: Project):
+    project, _ = another
+    assert json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"] == {
+        "method.name": {"old": "dynadfq", "new": "zeroq"},
+        "finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)},
+    }
     was, now = measured(finished), measured(project)
     changed = json.loads(project("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
     assert "synthetic.one_hot_recognised" in changed
@@ -59,8 +53,8 @@ def test_experiments_are_compared(zeroq: tuple[Project, str], finished: Project)
     assert "errors" not in plots and len(plots["data"]) >= 8
 
 
-def test_the_table_of_experiments(zeroq: tuple[Project, str]):
-    project, _ = zeroq
+def test_the_table_of_experiments(another: tuple[Project, str]):
+    project, _ = another
     table = csv.DictReader(io.StringIO(project("dvc", "exp", "show", "--csv")))
     rows = {row["Experiment"] or row["rev"]: row for row in table}
     assert rows["another"]["method.name"] == "zeroq" and rows["main"]["method.name"] == "dynadfq"

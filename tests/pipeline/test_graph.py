@@ -66,7 +66,7 @@ def test_an_edited_quantizer_leaves_the_images():
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_one_simple_command(stage):
     # No shell stays between dvc and the stage, so that the stage can end with dvc.
-    assert re.fullmatch(r"python -m stages\.[a-z_]+( --[a-z]+)*", GRAPH[stage]["cmd"])
+    assert re.fullmatch(r"exec python -m stages\.[a-z_]+( --[a-z]+)*", GRAPH[stage]["cmd"])
 
 
 def test_expensive_stages_have_cached_outputs_only():
