@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.numerics import FakeQuantize, encode, encode_weight, fake_quantize_weight, grid, levels
+from dynadfq.quant.numerics import FakeQuantize, Grid, encode, encode_weight, fake_quantize_weight, grid, levels
 
 EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
 WIDEST_ACTIVATION = 8  # bits
@@ -23,12 +23,18 @@ Layer = TypeVar("Layer", bound="QuantizedLayer")
 
 
 class QuantizedLayer(nn.Module):
-    """What quantized convolutions and linear layers share: weights on one grid a channel, and exact evaluation."""
+    """What quantized convolutions and linear layers share: weights on one grid a channel, and exact evaluation.
+
+    The grid follows the weights' extremes at every forward pass until ``fix_weight`` fixes it; a fixed one is part of
+    the layer's state.
+    """
 
     weight: Tensor
     bias: Tensor | None
     weight_bits: int
     quantizing: bool
+    weight_scale: Tensor | None  # (out, 1, …) of a fixed grid
+    weight_lowest: Tensor | None  # (out, 1, …), lowest code of a fixed grid
     channel_axis: int  # of the output
 
     @classmethod
@@ -37,7 +43,29 @@ class QuantizedLayer(nn.Module):
         quantized = cls.__new__(cls)
         quantized.__dict__.update(layer.__dict__)
         quantized.weight_bits, quantized.quantizing = weight_bits, True
+        quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_lowest": None}
         return quantized
+
+    @property
+    def fixed_grid(self) -> Grid | None:
+        """(scale, lowest code), (out, 1, …) each, of a grid that no longer follows the weights; None while it does."""
+        if self.weight_scale is None or self.weight_lowest is None:
+            return None
+        return self.weight_scale, self.weight_lowest
+
+    @torch.no_grad()
+    def fix_weight(self, codes: Tensor, grid: Grid) -> None:
+        """Set the weight to (out, …) codes on a grid, and fix the grid; the weight encodes to these codes again."""
+        scale, lowest = grid
+        self.weight.copy_(codes * scale)
+        self.weight_scale, self.weight_lowest = scale.detach().clone(), lowest.detach().clone()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A state says by what it holds whether the grid is fixed; the layer follows."""
+        for name in ("weight_scale", "weight_lowest"):
+            given = state_dict.get(prefix + name)
+            self._buffers[name] = None if given is None else torch.empty_like(given, device=self.weight.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's own product with another weight."""
@@ -48,16 +76,16 @@ class QuantizedLayer(nn.Module):
         if not self.quantizing:
             return self.multiply(x, self.weight, self.bias)
         if self.training:
-            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits), self.bias)
+            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits, self.fixed_grid), self.bias)
         return self._multiply_floats(x) if scale is None else self._multiply_codes(x, scale)
 
     def _multiply_floats(self, x: Tensor) -> Tensor:
-        codes, step = encode_weight(self.weight, self.weight_bits)
+        codes, step = encode_weight(self.weight, self.weight_bits, self.fixed_grid)
         bias = None if self.bias is None else self.bias.double()
         return self.multiply(x.double(), (codes * step).double(), bias).float()
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        weight_codes, step = encode_weight(self.weight, self.weight_bits)
+        weight_codes, step = encode_weight(self.weight, self.weight_bits, self.fixed_grid)
         scale = scale.view(-1, *[1] * (x.dim() - 1))
         codes = torch.round(x / scale)
         largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()

@@ -15,6 +15,8 @@ from torch import Tensor
 
 SMALLEST_RANGE = 1e-8
 
+Grid = tuple[Tensor, Tensor]  # (scale, lowest code)
+
 
 def levels(bits: Tensor | int) -> Tensor:
     """Number of steps of a grid, ``2**bits - 1``, as a float tensor.
@@ -26,7 +28,7 @@ def levels(bits: Tensor | int) -> Tensor:
     return torch.exp2(bits if bits.is_floating_point() else bits.float()).round() - 1
 
 
-def grid(low: Tensor, high: Tensor, bits: Tensor | int) -> tuple[Tensor, Tensor]:
+def grid(low: Tensor, high: Tensor, bits: Tensor | int) -> Grid:
     """Return (scale, lowest code) of the range [low, high]; shapes broadcast.
 
     >>> scale, lowest = grid(torch.tensor(-0.5), torch.tensor(1.0), 3)
@@ -111,20 +113,23 @@ def _per_image(x: Tensor, low: Tensor, high: Tensor, bits: Tensor) -> tuple[Tens
     return scale, lowest, levels(per_image).to(x)
 
 
-def weight_grid(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def weight_grid(weight: Tensor, bits: int) -> Grid:
     """Return (scale, lowest code) an output channel, (out, 1, …), from the smallest and largest weight of each."""
     flat = weight.detach().flatten(1)
     shape = (-1, *[1] * (weight.dim() - 1))
     return grid(flat.amin(dim=1).view(shape), flat.amax(dim=1).view(shape), bits)
 
 
-def encode_weight(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return (codes, scale) of a weight, one grid an output channel: integers (out, …) in float, and (out, 1, …)."""
-    scale, lowest = weight_grid(weight, bits)
+def encode_weight(weight: Tensor, bits: int, grid: Grid | None = None) -> tuple[Tensor, Tensor]:
+    """Return (codes, scale) of a weight, one grid an output channel: integers (out, …) in float, and (out, 1, …).
+
+    Without a ``grid``, it is that of the weight's own extremes.
+    """
+    scale, lowest = weight_grid(weight, bits) if grid is None else grid
     return encode(weight.detach(), scale, lowest, levels(bits).to(weight)), scale
 
 
-def fake_quantize_weight(weight: Tensor, bits: int) -> Tensor:
+def fake_quantize_weight(weight: Tensor, bits: int, grid: Grid | None = None) -> Tensor:
     """Weight values on the grid of ``encode_weight``; every weight passes its gradient on unchanged."""
-    codes, scale = encode_weight(weight, bits)
+    codes, scale = encode_weight(weight, bits, grid)
     return (codes * scale).detach() + (weight - weight.detach())
