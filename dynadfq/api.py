@@ -14,10 +14,9 @@ from dynadfq import cost
 from dynadfq.checkpoint import Scratch
 from dynadfq.cost import BitFlops
 from dynadfq.methods import METHODS
-from dynadfq.methods.base import StudentRecipe
+from dynadfq.methods.base import Known, StudentRecipe
 from dynadfq.models.trace import Placement
-from dynadfq.quant.build import build_student
-from dynadfq.quant.calibration import CALIBRATION_BATCH, calibrate, observer
+from dynadfq.quant.calibration import observer
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.similarity import Measure, class_similarity
@@ -26,8 +25,10 @@ from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher import Teacher
 from dynadfq.training.budget import Budget, Form
-from dynadfq.training.student import Schedule, finetune_student
-from dynadfq.training.warm_start import WarmStart, warm_start
+from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
+from dynadfq.training.schedule import Schedule
+from dynadfq.training.student import finetune_student
+from dynadfq.training.warm_start import WarmStart
 
 
 def synthesize(
@@ -51,22 +52,11 @@ def synthesize(
         ValueError: the method is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
     """
     settings = _method(method).model_fields["images"].default.__class__(**hyperparameters)
-    recipe = settings.recipe(class_similarity(teacher, similarity))
+    recipe = settings.recipe(Known(teacher, class_similarity(teacher, similarity), seed))
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
-    optimiser = optimiser or PixelOptimiser(iterations)
-    return synthesize_set(
-        teacher,
-        recipe.labels,
-        recipe.objective,
-        optimiser,
-        num_images,
-        batch_size,
-        seed,
-        target,
-        Scratch(None),
-        keep_alive,
-    )
+    source = recipe.source(teacher, optimiser or PixelOptimiser(iterations))
+    return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive)
 
 
 def quantize(
@@ -77,8 +67,12 @@ def quantize(
     placement: Placement = "relu_output",
     learned_ranges: bool = True,
     seed: int = 0,
+    method: str = "dynadfq",
+    **hyperparameters: Any,
 ) -> Student:
     """A student of the teacher, not yet calibrated or fine-tuned.
+
+    Some methods change the float network first, such as "dfq"; ``hyperparameters`` are the method's for the student.
 
     ``activation_bits`` is one width, or the candidates that every image chooses from. ``target_bits`` is the
     width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
@@ -99,7 +93,8 @@ def quantize(
             raise ValueError(f"{name}: {bits} is outside 2 … 8")
     if target not in widths:
         raise ValueError(f"target_bits: {target} is not among activation_bits {widths}")
-    return build_student(teacher, Scheme(weight_bits, widths, target, placement, learned_ranges), seed)
+    scheme = Scheme(weight_bits, widths, target, placement, learned_ranges)
+    return new_student(teacher, _student_recipe(method, hyperparameters), scheme, seed)
 
 
 def finetune(
@@ -123,10 +118,10 @@ def finetune(
     learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start.
     """
     binding = Budget(budget, bit_weight)
-    recipe: StudentRecipe = _method(method).model_fields["student"].default.__class__(**hyperparameters).recipe()
-    batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration_images))
-    calibrate(student, batches, observer(ranges, student.scheme.target_bits))
-    warm_start(student, teacher, images, WarmStart(warm_start_images), seed)
+    recipe = _student_recipe(method, hyperparameters)
+    calibration = Calibration(observer(ranges, student.scheme.target_bits), calibration_images)
+    given = Readiness(calibration, head_start=WarmStart(warm_start_images))
+    prepare_student(student, teacher, images, recipe, given, seed)
     schedule = schedule or Schedule(epochs=epochs)
     return finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
 
@@ -157,3 +152,9 @@ def _method(name: str) -> Any:
     if name not in METHODS:
         raise ValueError(f"method: {name!r} is unknown; the methods are {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def _student_recipe(method: str, hyperparameters: dict[str, Any]) -> StudentRecipe:
+    settings = _method(method).model_fields["student"].default.__class__(**hyperparameters)
+    recipe: StudentRecipe = settings.recipe()
+    return recipe

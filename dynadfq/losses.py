@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ class SynthesisStep(NamedTuple):
     soft_labels: Tensor  # (B, classes)
     logits: Tensor  # (B, classes)
     recording: Recording
+    student_logits: Tensor | None = None  # (B, classes), where a generator learns beside a student
 
 
 class StudentStep(NamedTuple):
@@ -30,6 +31,7 @@ class StudentStep(NamedTuple):
     logits: Tensor  # (B, classes), the student's
     teacher_logits: Tensor  # (B, classes)
     bit_flops_ratio: Tensor  # (B,), cost of each image relative to the target
+    features: Mapping[str, tuple[Tensor, Tensor]] = {}  # outputs of the named modules, the student's and the teacher's
 
 
 Step = TypeVar("Step", SynthesisStep, StudentStep)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dynadfq import params
+from dynadfq.quant.calibration import observer
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.training.budget import Budget
-from dynadfq.training.student import Schedule
+from dynadfq.training.prepare import Calibration, Readiness
+from dynadfq.training.schedule import Schedule
 from dynadfq.training.warm_start import WarmStart
 
 
@@ -14,6 +16,7 @@ def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:
     q = p.quantization
     common = {
         "weight_bits": q.weight_bits,
+        "weight_grid": q.weight_grid,
         "target_bits": q.target_bits,
         "placement": q.placement,
         "learned_ranges": q.ranges.learned,
@@ -36,6 +39,9 @@ def budget_of(p: params.StageParams, fixed: bool) -> Budget:
     return Budget() if fixed else Budget(p.quantization.selector.budget, p.quantization.selector.bit_weight)
 
 
-def warm_start_of(p: params.StageParams, fixed: bool) -> WarmStart:
-    """How the selector gets its head start; a student of fixed width has none."""
-    return WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)
+def readiness_of(p: params.StageParams, fixed: bool) -> Readiness:
+    """What the student is given before it learns; the fixed one has no selector that needs a head start."""
+    ranges = p.quantization.ranges
+    rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
+    head_start = WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)
+    return Readiness(Calibration(rule, p.finetune.calibration_images), head_start=head_start)

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dynadfq import device
 from dynadfq.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from dynadfq.checkpoint import Scratch, digest
-from dynadfq.quant.build import build_student
-from dynadfq.quant.calibration import CALIBRATION_BATCH, calibrate, observer
+from dynadfq.params import StageParams
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
+from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.student import finetune_student
-from dynadfq.training.warm_start import warm_start
-from stages.experiment import budget_of, schedule_of, scheme_of, warm_start_of
+from stages.experiment import budget_of, readiness_of, schedule_of, scheme_of
 from stages.runtime import begin, main
 
 
-def run() -> None:
-    """Calibrate, give the selector its head start, fine-tune, save."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fixed", action="store_true", help="the student of fixed target width")
-    fixed = parser.parse_args().fixed
-    stage, folder = ("finetune_fixed", FIXED) if fixed else ("finetune", STUDENT)
-    p = begin(stage)
-    teacher = load_teacher(TEACHER).to(device.resolve(p.device))
-    images = SyntheticSet(SYNTHETIC).check()
-    scratch = Scratch.of_stage(stage, p.as_dict(), digest(TEACHER), digest(SYNTHETIC))
-    ranges = p.quantization.ranges
-    student = build_student(teacher, scheme_of(p, fixed), p.seed)
-    if not scratch.exists():
-        rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
-        batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, p.finetune.calibration_images))
-        calibrate(student, batches, rule)
-        warm_start(student, teacher, images, warm_start_of(p, fixed), p.seed)
+def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
+    """Calibrate, round, give the selector its head start, fine-tune, and save the student to ``folder``."""
+    teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
+    images = SyntheticSet(images_folder).check()
+    stage = "finetune_fixed" if fixed else "finetune"
+    scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
     recipe, schedule, budget = p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed)
+    student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
+    if not scratch.exists():
+        prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)
     history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()
+
+
+def run() -> None:
+    """Write artifacts/student or artifacts/fixed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fixed", action="store_true", help="the student of fixed target width")
+    fixed = parser.parse_args().fixed
+    stage, folder = ("finetune_fixed", FIXED) if fixed else ("finetune", STUDENT)
+    make(begin(stage), fixed, TEACHER, SYNTHETIC, folder)
 
 
 if __name__ == "__main__":

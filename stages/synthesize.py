@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import safetensors.torch
 
 from dynadfq import device
 from dynadfq.artifacts import SIMILARITY, SYNTHETIC, TEACHER
 from dynadfq.checkpoint import Scratch, digest
+from dynadfq.methods.base import Known
+from dynadfq.params import StageParams
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -16,25 +20,20 @@ from dynadfq.teacher import load_teacher
 from stages.runtime import begin, main
 
 
+def make(p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: Path) -> SyntheticSet:
+    """Make the images of an experiment in ``folder``."""
+    teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
+    similarity = safetensors.torch.load_file(similarity_folder / "similarity.safetensors")["similarity"]
+    recipe = p.method.images.recipe(Known(teacher, similarity, p.seed))
+    optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size"}))
+    scratch = Scratch.of_stage("synthesize", p.as_dict(), digest(teacher_folder), digest(similarity_folder))
+    source, sizes = recipe.source(teacher, optimiser), (p.synthesis.num_images, p.synthesis.batch_size)
+    return synthesize_set(source, *sizes, p.seed, folder, scratch)
+
+
 def run() -> None:
     """Write artifacts/synthetic, and say on stderr whether the teacher recognises it."""
-    p = begin("synthesize")
-    teacher = load_teacher(TEACHER).to(device.resolve(p.device))
-    similarity = safetensors.torch.load_file(SIMILARITY / "similarity.safetensors")["similarity"]
-    recipe = p.method.images.recipe(similarity)
-    optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size"}))
-    scratch = Scratch.of_stage("synthesize", p.as_dict(), digest(TEACHER), digest(SIMILARITY))
-    images = synthesize_set(
-        teacher,
-        recipe.labels,
-        recipe.objective,
-        optimiser,
-        p.synthesis.num_images,
-        p.synthesis.batch_size,
-        p.seed,
-        SYNTHETIC,
-        scratch,
-    )
+    images = make(begin("synthesize"), TEACHER, SIMILARITY, SYNTHETIC)
     print(gate_message(images), file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.checkpoint import Scratch
+from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.build import build_student
 from dynadfq.quant.calibration import calibrate, extremes
@@ -146,6 +147,6 @@ def last_linear(student: Student) -> nn.Linear:
 def synthetic(make_net: Callable[[], TinyNet], tmp_path_factory: pytest.TempPathFactory) -> SyntheticSet:
     """24 images in shards of 8, three iterations each."""
     teacher = Teacher(make_net(), SHAPE, CLASSES, MEAN, STD)
-    recipe = DynaDFQ().images.recipe(class_similarity(teacher))
+    recipe = DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
     folder: Path = tmp_path_factory.mktemp("synthetic")
-    return synthesize_set(teacher, recipe.labels, recipe.objective, PixelOptimiser(3), 24, 8, 0, folder, Scratch(None))
+    return synthesize_set(recipe.source(teacher, PixelOptimiser(3)), 24, 8, 0, folder, Scratch(None))

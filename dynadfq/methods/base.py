@@ -1,30 +1,21 @@
-"""What a method answers: the parts that the shared loops put together."""
+"""What a method answers: recipes for its images and for what the student learns, which the shared loops carry out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from dynadfq.losses import Objective, StudentStep, SynthesisStep, Term
-from dynadfq.synthesis.labels import LabelSampler
+from torch import Tensor
 
+from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.teacher import Teacher
+from dynadfq.training.recipe import StudentRecipe
 
-@dataclass(frozen=True)
-class ImageRecipe:
-    """What an image is of, and what it is optimised towards."""
-
-    labels: LabelSampler
-    objective: Objective[SynthesisStep]
+__all__ = ["ImageRecipe", "Known", "StudentRecipe"]
 
 
-@dataclass(frozen=True)
-class StudentRecipe:
-    """What the student learns from an image.
+class Known(NamedTuple):
+    """What a method may look at while it composes its images."""
 
-    mixup_share: share of each batch, the easiest by cross-entropy, that is mixed in pairs; 0 is off.
-    mixup_start: when mixing begins, as a fraction of the epochs.
-    """
-
-    terms: Sequence[Term[StudentStep]]
-    mixup_share: float = 0.0
-    mixup_start: float = 0.0
+    teacher: Teacher
+    similarity: Tensor  # (classes, classes)
+    seed: int

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
 from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term, image_class_term, label_term
-from dynadfq.methods.base import ImageRecipe, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
 from dynadfq.schema import LINEAGE, PAPER, Section, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 
@@ -52,9 +50,9 @@ class Images(Section):
         source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
     )
 
-    def recipe(self, similarity: Tensor) -> ImageRecipe:
-        """Labels over similar classes (Eq. 6), objective L_bns + β · CE (Eq. 7); (classes, classes) similarity."""
-        labels = SimilarClassLabels(similarity, self.similar_classes, self.diverse_ratio, self.concentration)
+    def recipe(self, known: Known) -> ImageRecipe:
+        """Labels over similar classes (Eq. 6), objective L_bns + β · CE (Eq. 7)."""
+        labels = SimilarClassLabels(known.similarity, self.similar_classes, self.diverse_ratio, self.concentration)
         terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
         return ImageRecipe(labels, Objective(terms))
 

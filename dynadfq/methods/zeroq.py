@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor
-
 from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term, image_class_term, label_term
-from dynadfq.methods.base import ImageRecipe, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
 from dynadfq.schema import LINEAGE, Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
@@ -30,10 +28,10 @@ class Images(Section):
         source="per_image_std: ZeroQ's code; batch_var: IntraQ, HAST, GDFQ",
     )
 
-    def recipe(self, similarity: Tensor) -> ImageRecipe:
-        """BN statistics, and cross-entropy to a random class where it has a weight; (classes, classes) similarity."""
+    def recipe(self, known: Known) -> ImageRecipe:
+        """BN statistics, and cross-entropy to a random class where it has a weight."""
         terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
-        return ImageRecipe(OneHotLabels(len(similarity)), Objective(terms))
+        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
 
 
 class Student(Section):

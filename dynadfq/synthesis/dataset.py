@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 
 
 class AlteredShard(ValueError):
-    """A shard is missing, truncated or not the file the manifest describes."""
+    """A file of the set is missing, truncated or not the one the manifest describes."""
 
 
 class Batch(NamedTuple):
@@ -47,14 +47,15 @@ class SyntheticSet:
         return int(self.manifest["num_images"])
 
     def check(self) -> SyntheticSet:
-        """Compare every shard with the manifest, and return the set.
+        """Compare every file with the manifest, and return the set.
 
         Raises:
-            AlteredShard: names the first shard whose sha256 differs, and what to do.
+            AlteredShard: names the first file whose sha256 differs, and what to do.
         """
-        for shard in self.manifest["shards"]:
-            path = self.folder / shard["file"]
-            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
+        files = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]} | self.manifest["files"]
+        for name, checksum in files.items():
+            path = self.folder / name
+            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
                 state = "has been altered or truncated" if path.exists() else "is missing"
                 raise AlteredShard(
                     f"{path} {state}; restore it with `dvc checkout --force`, or make it again with "

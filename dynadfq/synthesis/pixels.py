@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dynadfq.checkpoint import Scratch
 from dynadfq.log import Progress, require_finite
 from dynadfq.losses import Objective, SynthesisStep
+from dynadfq.synthesis.dataset import Batch
+from dynadfq.synthesis.labels import LabelSampler
+from dynadfq.synthesis.source import Shard
 from dynadfq.teacher import Recording, Teacher
+
+
+def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Pixels from N(0, 1), in the scale of normalised images."""
+    return torch.randn(shape, generator=rng)
 
 
 @dataclass(frozen=True)
@@ -22,46 +32,94 @@ class PixelOptimiser:
     patience: int = 100
     min_learning_rate: float = 1e-4
 
-    def __call__(
-        self,
-        teacher: Teacher,
-        soft_labels: Tensor,
-        objective: Objective[SynthesisStep],
-        rng: torch.Generator,
-        progress: Progress,
-    ) -> tuple[Tensor, Tensor, dict[str, float]]:
-        """(B, classes) labels to (B, C, H, W) images, the teacher's (B, classes) logits on them, and their losses.
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """What an image is of, and what its pixels are optimised towards.
+
+    labels: (count, rng) to (count, classes) soft labels.
+    initial: (B, C, H, W) shape to starting pixels.
+    augment: what happens to the images before each forward pass; differentiable.
+    project: what happens to the pixels after each step.
+    remember: told of every finished shard, in order; the next one's objective may depend on it.
+    optimised: False leaves the starting pixels as they are.
+    """
+
+    labels: LabelSampler
+    objective: Objective[SynthesisStep]
+    initial: Callable[[tuple[int, ...], torch.Generator], Tensor] = gaussian
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    project: Callable[[Tensor], Tensor] | None = None
+    remember: Callable[[Batch], None] | None = None
+    optimised: bool = True
+
+    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> PixelSource:
+        """The recipe, applied to a teacher."""
+        return PixelSource(teacher, self, optimiser)
+
+
+class PixelSource:
+    """Makes shards by gradient descent on their pixels."""
+
+    preparation_steps = 0
+
+    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimiser: PixelOptimiser) -> None:
+        self.teacher, self.recipe, self.optimiser = teacher, recipe, optimiser
+        self.steps = optimiser.iterations if recipe.optimised else 0
+        self.sequential = recipe.remember is not None
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        """Nothing comes before the first shard."""
+        return {}
+
+    def remember(self, batch: Batch) -> None:
+        """Tell the recipe, if it wants to know."""
+        if self.recipe.remember is not None:
+            self.recipe.remember(batch)
+
+    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+        """Draw labels and starting pixels, and optimise.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
         """
-        noise = torch.randn(len(soft_labels), *teacher.input_shape, generator=rng)
-        images = noise.to(teacher.device).contiguous(memory_format=torch.channels_last).requires_grad_()
-        soft_labels = soft_labels.to(teacher.device)
-        adam = torch.optim.Adam([images], lr=self.learning_rate)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            adam, factor=self.decay, patience=self.patience, min_lr=self.min_learning_rate
-        )
-        with teacher.recording() as recording:
-            for iteration in range(self.iterations):
-                total, values, _ = _step(teacher, images, soft_labels, objective, recording)
-                require_finite(values, iteration)
-                (images.grad,) = torch.autograd.grad(total, images)
-                adam.step()
-                plateau.step(total.detach())
-                progress.step(
-                    total=float(total.detach()), **{name: float(value.detach()) for name, value in values.items()}
-                )
+        soft_labels = self.recipe.labels(count, rng)
+        start = self.recipe.initial((count, *self.teacher.input_shape), rng)
+        images = start.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
+        targets = soft_labels.to(images.device)
+        with self.teacher.recording() as recording:
+            if self.steps:
+                self._optimise(images.requires_grad_(), targets, recording, rng, progress)
             with torch.no_grad():
-                total, values, logits = _step(teacher, images, soft_labels, objective, recording)
+                total, values, logits = self._losses(images, targets, recording)
         losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}
-        return images.detach().cpu().contiguous(), logits.cpu(), losses
+        return Shard(images.detach().cpu().contiguous(), soft_labels, logits.cpu(), losses)
 
+    def _optimise(
+        self, images: Tensor, soft_labels: Tensor, recording: Recording, rng: torch.Generator, progress: Progress
+    ) -> None:
+        o, augment, project = self.optimiser, self.recipe.augment, self.recipe.project
+        adam = torch.optim.Adam([images], lr=o.learning_rate)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            adam, factor=o.decay, patience=o.patience, min_lr=o.min_learning_rate
+        )
+        for iteration in range(self.steps):
+            seen = images if augment is None else augment(images, rng)
+            total, values, _ = self._losses(seen, soft_labels, recording)
+            require_finite(values, iteration)
+            (images.grad,) = torch.autograd.grad(total, images)
+            adam.step()
+            if project is not None:
+                images.data.copy_(project(images.detach()))
+            plateau.step(total.detach())
+            progress.step(
+                total=float(total.detach()), **{name: float(value.detach()) for name, value in values.items()}
+            )
 
-def _step(
-    teacher: Teacher, images: Tensor, soft_labels: Tensor, objective: Objective[SynthesisStep], recording: Recording
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    recording.clear()
-    logits = teacher(images)
-    total, values = objective(SynthesisStep(images, soft_labels, logits, recording))
-    return total, values, logits
+    def _losses(
+        self, images: Tensor, soft_labels: Tensor, recording: Recording
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        recording.clear()
+        logits = self.teacher(images)
+        total, values = self.recipe.objective(SynthesisStep(images, soft_labels, logits, recording))
+        return total, values, logits

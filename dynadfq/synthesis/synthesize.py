@@ -13,19 +13,13 @@ from torch import Tensor
 
 from dynadfq.checkpoint import Scratch, atomic_write
 from dynadfq.log import Progress
-from dynadfq.losses import Objective, SynthesisStep
 from dynadfq.seeding import derive, generator
-from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
-from dynadfq.synthesis.labels import LabelSampler
-from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.teacher import Teacher
+from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
+from dynadfq.synthesis.source import ImageSource
 
 
 def synthesize_set(
-    teacher: Teacher,
-    labels: LabelSampler,
-    objective: Objective[SynthesisStep],
-    optimiser: PixelOptimiser,
+    source: ImageSource,
     num_images: int,
     batch_size: int,
     seed: int,
@@ -35,26 +29,35 @@ def synthesize_set(
 ) -> SyntheticSet:
     """Make ``num_images`` images in shards of ``batch_size`` and write them to ``folder``.
 
-    A shard depends on the seed and its number alone. Finished shards wait in ``scratch`` (or ``folder`` without one),
-    so that a run which was killed makes the missing ones and ends with the same bytes.
+    A shard depends on the seed and its number alone, unless its source says that shards build on each other. Finished
+    shards wait in ``scratch`` (or ``folder`` without one), so that a run which was killed makes the missing ones and
+    ends with the same bytes.
     """
     working = scratch.folder or folder
     sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
     entries = [_finished(working, number) for number in range(len(sizes))]
     done = sum(entry is not None for entry in entries)
-    with Progress(
-        "synthesize", len(sizes) * optimiser.iterations, done * optimiser.iterations, "iteration"
-    ) as progress:
+    steps = source.preparation_steps
+    with Progress("synthesize", steps + len(sizes) * source.steps, done * source.steps, "iteration") as progress:
+        files = source.prepare(seed, scratch, progress)
         for number, size in enumerate(sizes):
-            if entries[number] is None:
-                entries[number] = _make_shard(
-                    teacher, labels, objective, optimiser, number, size, seed, working, progress
-                )
-    if working != folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in range(len(sizes)):
-            shutil.copyfile(working / _name(number), folder / _name(number))
-    manifest = {"batch_size": batch_size, "num_images": num_images, "seed": seed, "shards": entries}
+            entry = entries[number] or _make_shard(source, number, size, seed, working, progress)
+            entries[number] = entry
+            if source.sequential:
+                source.remember(_read(working / _name(number)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(len(sizes) if working != folder else 0):
+        shutil.copyfile(working / _name(number), folder / _name(number))
+    for name, data in files.items():
+        atomic_write(folder / name, data)
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = {
+        "batch_size": batch_size,
+        "files": checksums,
+        "num_images": num_images,
+        "seed": seed,
+        "shards": entries,
+    }
     atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
     for number in range(len(sizes)):
         (folder / _name(number)).with_suffix(".json").unlink(missing_ok=True)
@@ -67,20 +70,10 @@ def _name(number: int) -> str:
 
 
 def _make_shard(
-    teacher: Teacher,
-    labels: LabelSampler,
-    objective: Objective[SynthesisStep],
-    optimiser: PixelOptimiser,
-    number: int,
-    size: int,
-    seed: int,
-    working: Path,
-    progress: Progress,
+    source: ImageSource, number: int, size: int, seed: int, working: Path, progress: Progress
 ) -> dict[str, Any]:
     """Make one shard and return its manifest entry, which is written last: a shard without one is unfinished."""
-    rng = generator(seed, "synthesis", number)
-    soft_labels = labels(size, rng)
-    images, logits, losses = optimiser(teacher, soft_labels, objective, rng, progress)
+    images, soft_labels, logits, losses = source.make(size, generator(seed, "synthesis", number), progress)
     data = safetensors.torch.save({"images": images, "soft_labels": soft_labels})
     entry = {
         "file": _name(number),
@@ -93,6 +86,11 @@ def _make_shard(
     atomic_write(working / _name(number), data)
     atomic_write((working / _name(number)).with_suffix(".json"), json.dumps(entry).encode())
     return entry
+
+
+def _read(path: Path) -> Batch:
+    tensors = safetensors.torch.load_file(path)
+    return Batch(tensors["images"], tensors["soft_labels"])
 
 
 def _finished(working: Path, number: int) -> dict[str, Any] | None:

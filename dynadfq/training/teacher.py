@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from dynadfq.augment import random_flip, random_shift
 from dynadfq.checkpoint import Scratch
 from dynadfq.data import LabelledSet
 from dynadfq.log import Progress, require_finite
 from dynadfq.seeding import generator
-from dynadfq.training.augment import random_flip, random_shift
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The shipped experiments, and reading what DVC writes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,18 @@ def test_taking_a_ready_experiment_copies_it(folder, monkeypatch):
     assert main(["check"]) == "params.yaml is valid"
     with pytest.raises(ValueError, match=r"cifar_100\.yaml: not one of cifar100; did you mean cifar100\?"):
         main(["use", "cifar_100"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_gets_back_the_keys_it_lost_and_nothing_else_changes(path, tmp_path):
+    lost = [r"  zeroq:\n(    .*\n)+", r"  ranges:\n(    .*\n)+", r"  patience: .*\n", r"  title: .*\n"]
+    before = re.sub("|".join(f"^{group}" for group in lost), "", path.read_text(), flags=re.MULTILINE)
+    shortened = tmp_path / path.name
+    shortened.write_text(before)
+    main(["complete", str(shortened)])
+    assert key_set(read_yaml(shortened, "")[0]) == key_set(read(shortened).model_dump())
+    after = shortened.read_text()
+    lines = iter(after.splitlines())
+    assert all(line in lines for line in before.splitlines())  # in their order
+    main(["complete", str(shortened)])
+    assert shortened.read_text() == after

@@ -33,7 +33,8 @@ def code_dependencies(stage: str) -> list[str]:
     found = closure(ROOT / "stages" / f"{MODULES.get(stage, stage)}.py")
     if stage in USES_METHOD:
         for method in methods():
-            found |= closure(method) - {method.relative_to(ROOT).as_posix()}
+            leave_out = "Student" if stage == "synthesize" else None
+            found |= closure(method, leave_out) - {method.relative_to(ROOT).as_posix()}
         found.add(METHOD_IN_USE)
     return sorted([*found, *DATA_FILES.get(stage, [])])
 
@@ -44,8 +45,11 @@ def methods() -> list[Path]:
     return [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "base.py")]
 
 
-def closure(entry: Path) -> set[str]:
-    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are empty files."""
+def closure(entry: Path, leave_out: str | None = None) -> set[str]:
+    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are empty files.
+
+    What a class of ``entry`` named ``leave_out`` imports inside itself does not count.
+    """
     found: set[str] = set()
     waiting = [entry]
     while waiting:
@@ -53,12 +57,14 @@ def closure(entry: Path) -> set[str]:
         name = path.relative_to(ROOT).as_posix()
         if name not in found and not name.startswith(PLUMBING):
             found.add(name)
-            waiting += _imported(path)
+            waiting += _imported(path, leave_out if path == entry else None)
     return {name for name in found if (ROOT / name).stat().st_size}
 
 
-def _imported(path: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def _imported(path: Path, leave_out: str | None) -> Iterator[Path]:
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == leave_out)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -12,11 +12,13 @@ from torch import Tensor
 from dynadfq.checkpoint import Scratch
 from dynadfq.log import NonFiniteLoss, Progress
 from dynadfq.losses import Objective, SynthesisStep, Term
+from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ, Images
 from dynadfq.similarity import class_similarity
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.gate import gate_message
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher import Teacher
 
@@ -25,7 +27,7 @@ Synthesize = Callable[..., SyntheticSet]
 
 @pytest.fixture
 def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
-    recipe = DynaDFQ().images.recipe(class_similarity(teacher))
+    recipe = DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
 
     def run(
         name: str = "set",
@@ -35,8 +37,8 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
         iterations: int = 3,
         images: int = 10,
     ) -> SyntheticSet:
-        optimiser, folder = PixelOptimiser(iterations), tmp_path / name
-        return synthesize_set(teacher, recipe.labels, objective, optimiser, images, 4, seed, folder, Scratch(scratch))
+        source = replace(recipe, objective=objective).source(teacher, PixelOptimiser(iterations))
+        return synthesize_set(source, images, 4, seed, tmp_path / name, Scratch(scratch))
 
     return run
 
@@ -166,7 +168,7 @@ def test_the_loss_goes_down(synthesize: Synthesize) -> None:
 def test_manifest_losses_are_those_of_the_images_written(synthesize: Synthesize, teacher: Teacher) -> None:
     images = synthesize()
     batch, entry = images.take(torch.arange(4)), images.manifest["shards"][0]
-    objective = Images().recipe(class_similarity(teacher)).objective
+    objective = Images().recipe(Known(teacher, class_similarity(teacher), 0)).objective
     with teacher.recording() as recording:
         logits = teacher(batch.images)
         total, _ = objective(SynthesisStep(*batch, logits, recording))
@@ -188,9 +190,9 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
     optimiser = PixelOptimiser(8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01)
     with pytest.MonkeyPatch.context() as patch, Progress("test", 8) as progress:
         patch.setattr(torch.optim.Adam, "step", step)
-        optimiser(teacher, torch.eye(6)[:2], flat, torch.Generator().manual_seed(0), progress)
+        recipe = ImageRecipe(OneHotLabels(6), flat)
+        recipe.source(teacher, optimiser).make(2, torch.Generator().manual_seed(0), progress)
     torch.testing.assert_close(torch.tensor(seen), torch.tensor([0.5] * 4 + [0.05] * 3 + [0.01]))
-    assert replace(optimiser, iterations=1).iterations == 1
 
 
 @pytest.mark.parametrize(("recognised", "passes"), [(90, True), (89, False)])

@@ -18,7 +18,8 @@ from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
 from dynadfq.training.budget import Budget
-from dynadfq.training.student import Schedule, finetune_student
+from dynadfq.training.schedule import Schedule
+from dynadfq.training.student import finetune_student
 
 SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
 RECIPE = DynaDFQ().student.recipe()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.training.augment import random_flip, random_resized_crop, random_shift
+from dynadfq.augment import random_flip, random_resized_crop, random_shift
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 AUGMENTATIONS: dict[str, Augment] = {

@@ -1,0 +1,43 @@
+"""Where images come from: what the loop over shards asks of pixels, of a generator and of a labelled data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import Progress
+from dynadfq.synthesis.dataset import Batch
+
+
+class Shard(NamedTuple):
+    """Images made together."""
+
+    images: Tensor  # (B, C, H, W), normalised
+    soft_labels: Tensor  # (B, classes), rows sum to 1
+    logits: Tensor  # (B, classes), the teacher's
+    losses: dict[str, float]
+
+
+class ImageSource(Protocol):
+    """Makes images, a shard at a time.
+
+    preparation_steps, steps: what the progress bar counts before the first shard, and for each.
+    sequential: a shard depends on those before it.
+    """
+
+    preparation_steps: int
+    steps: int
+    sequential: bool
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        """What comes before the first shard; returns files that belong to the set, by name."""
+
+    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+        """Make ``count`` images; ``rng`` is the shard's own stream."""
+
+    def remember(self, batch: Batch) -> None:
+        """Take note of a finished shard; called in order, before the next is made."""

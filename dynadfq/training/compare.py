@@ -1,0 +1,51 @@
+"""One forward pass of a batch through student and teacher, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dynadfq.losses import StudentStep
+from dynadfq.quant.model import Student
+from dynadfq.teacher import Teacher
+from dynadfq.training.lessons import Lesson
+
+
+@contextmanager
+def watching(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Keep the outputs of named modules of the forward passes in this block; nothing is left behind."""
+    outputs: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> object:
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+            outputs[name] = output.clone()  # what follows may work in place
+
+        return keep
+
+    handles = [network.get_submodule(name).register_forward_hook(keeper(name)) for name in names]  # type: ignore[arg-type]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def compare(
+    student: Student, teacher: Teacher, lesson: Lesson, features: Sequence[str] = (), through_teacher: bool = False
+) -> tuple[StudentStep, Tensor]:
+    """Run the student, and the teacher where more of it is needed than its answer; also the (B, S) bits in use.
+
+    features: modules whose outputs are kept.
+    through_teacher: the teacher's part depends on the images, which require gradients, differentiably.
+    """
+    with watching(student.network, features) as ours:
+        logits, bits = student.run(lesson.images)
+    teacher_logits, theirs = lesson.teacher_logits, dict[str, Tensor]()
+    if features or through_teacher:
+        with torch.set_grad_enabled(through_teacher), watching(teacher.module, features) as theirs:
+            teacher_logits = teacher(lesson.images)
+    both = {name: (ours[name], theirs[name]) for name in features}
+    return StudentStep(lesson.soft_labels, logits, teacher_logits, student.bit_flops_ratio(bits), both), bits
