@@ -103,11 +103,16 @@ class Quantization(Section):
 
     weight_bits: Bits = setting(
         4,
-        "width of every weight, with one scale an output channel",
+        "width of every weight",
         unit="bits",
         source=f"{PAPER}, appendix (4-bit models)",
         ge=2,
         le=8,
+    )
+    weight_grid: Literal["channel", "tensor"] = setting(
+        "channel",
+        "what shares a scale and zero point: the weights of an output channel, or all weights of a layer",
+        source=f"channel: {LINEAGE}; tensor: DFQ, and DSG's table 3",
     )
     target_bits: Bits = setting(
         4,

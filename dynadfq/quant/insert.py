@@ -16,6 +16,7 @@ from torch import fx, nn
 from dynadfq.models.layers import layer_kind
 from dynadfq.models.trace import NetworkTrace, Placement
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
+from dynadfq.quant.numerics import Granularity
 from dynadfq.quant.selector import BitSelector
 
 FIXED_SITES = 1  # after the first convolution; the selector reads the activation after the second (DynaDFQ, Sec. 4.1)
@@ -38,6 +39,7 @@ class Scheme:
 
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
     target_bits: the width whose cost is the budget.
+    weight_grid: what shares a grid of weights, an output channel or the whole tensor.
     """
 
     weight_bits: int = 4
@@ -46,6 +48,7 @@ class Scheme:
     placement: Placement = "relu_output"
     learned_ranges: bool = True
     selector: SelectorShape = SelectorShape()
+    weight_grid: Granularity = "channel"
 
     @property
     def dynamic(self) -> bool:
@@ -134,7 +137,7 @@ def _swap_layers(
         old = model.get_submodule(layer.name)
         kind = layer_kind(old)
         if kind is not None:
-            model.set_submodule(layer.name, QUANTIZED[kind].from_float(old, scheme.weight_bits))
+            model.set_submodule(layer.name, QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_grid))
         if scale := _single_scale(layer.input_site, layer.fed_by, scales):
             nodes[layer.node].args = (nodes[layer.node].args[0], scale)
 

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.numerics import FakeQuantize, Grid, encode, encode_weight, fake_quantize_weight, grid, levels
+from dynadfq.quant.numerics import (
+    FakeQuantize,
+    Granularity,
+    Grid,
+    encode,
+    encode_weight,
+    fake_quantize_weight,
+    grid,
+    levels,
+    weight_grid,
+)
 
 EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
 WIDEST_ACTIVATION = 8  # bits
@@ -23,35 +33,41 @@ Layer = TypeVar("Layer", bound="QuantizedLayer")
 
 
 class QuantizedLayer(nn.Module):
-    """What quantized convolutions and linear layers share: weights on one grid a channel, and exact evaluation.
+    """What quantized convolutions and linear layers share: weights on a grid, and exact evaluation.
 
-    The grid follows the weights' extremes at every forward pass until ``fix_weight`` fixes it; a fixed one is part of
-    the layer's state.
+    There is a grid an output channel, or one a tensor (``granularity``). It follows the weights' extremes at every
+    forward pass until ``fix_weight`` fixes it; a fixed one is part of the layer's state.
     """
 
     weight: Tensor
     bias: Tensor | None
     weight_bits: int
+    granularity: Granularity
     quantizing: bool
-    weight_scale: Tensor | None  # (out, 1, …) of a fixed grid
-    weight_lowest: Tensor | None  # (out, 1, …), lowest code of a fixed grid
+    weight_scale: Tensor | None  # (out or 1, 1, …) of a fixed grid
+    weight_lowest: Tensor | None  # (out or 1, 1, …), lowest code of a fixed grid
     channel_axis: int  # of the output
 
     @classmethod
-    def from_float(cls: type[Layer], layer: nn.Module, weight_bits: int) -> Layer:
+    def from_float(cls: type[Layer], layer: nn.Module, weight_bits: int, granularity: Granularity = "channel") -> Layer:
         """Return a quantized layer that takes over the parameters of a float one."""
         quantized = cls.__new__(cls)
         quantized.__dict__.update(layer.__dict__)
-        quantized.weight_bits, quantized.quantizing = weight_bits, True
+        quantized.weight_bits, quantized.granularity, quantized.quantizing = weight_bits, granularity, True
         quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_lowest": None}
         return quantized
 
     @property
     def fixed_grid(self) -> Grid | None:
-        """(scale, lowest code), (out, 1, …) each, of a grid that no longer follows the weights; None while it does."""
+        """(scale, lowest code), (out or 1, 1, …) each, of a grid that is fixed; None while it follows the weights."""
         if self.weight_scale is None or self.weight_lowest is None:
             return None
         return self.weight_scale, self.weight_lowest
+
+    @property
+    def current_grid(self) -> Grid:
+        """(scale, lowest code) that the weight is on: the fixed grid, or the one of its own extremes."""
+        return self.fixed_grid or weight_grid(self.weight, self.weight_bits, self.granularity)
 
     @torch.no_grad()
     def fix_weight(self, codes: Tensor, grid: Grid) -> None:
@@ -76,16 +92,16 @@ class QuantizedLayer(nn.Module):
         if not self.quantizing:
             return self.multiply(x, self.weight, self.bias)
         if self.training:
-            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits, self.fixed_grid), self.bias)
+            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits, self.current_grid), self.bias)
         return self._multiply_floats(x) if scale is None else self._multiply_codes(x, scale)
 
     def _multiply_floats(self, x: Tensor) -> Tensor:
-        codes, step = encode_weight(self.weight, self.weight_bits, self.fixed_grid)
+        codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
         bias = None if self.bias is None else self.bias.double()
         return self.multiply(x.double(), (codes * step).double(), bias).float()
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        weight_codes, step = encode_weight(self.weight, self.weight_bits, self.fixed_grid)
+        weight_codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
         scale = scale.view(-1, *[1] * (x.dim() - 1))
         codes = torch.round(x / scale)
         largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()

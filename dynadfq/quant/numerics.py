@@ -8,7 +8,7 @@ DynaDFQ, Eq. 2; else the grid is shifted by less than half a step.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 SMALLEST_RANGE = 1e-8
 
 Grid = tuple[Tensor, Tensor]  # (scale, lowest code)
+Granularity = Literal["channel", "tensor"]  # what shares a weight grid: an output channel, or the whole weight
 
 
 def levels(bits: Tensor | int) -> Tensor:
@@ -113,9 +114,12 @@ def _per_image(x: Tensor, low: Tensor, high: Tensor, bits: Tensor) -> tuple[Tens
     return scale, lowest, levels(per_image).to(x)
 
 
-def weight_grid(weight: Tensor, bits: int) -> Grid:
-    """Return (scale, lowest code) an output channel, (out, 1, …), from the smallest and largest weight of each."""
-    flat = weight.detach().flatten(1)
+def weight_grid(weight: Tensor, bits: int, granularity: Granularity = "channel") -> Grid:
+    """Return (scale, lowest code) from the smallest and largest weight: of each output channel, or of all.
+
+    Both are (out, 1, …) for a grid an output channel, (1, 1, …) for one grid.
+    """
+    flat = weight.detach().flatten(1) if granularity == "channel" else weight.detach().reshape(1, -1)
     shape = (-1, *[1] * (weight.dim() - 1))
     return grid(flat.amin(dim=1).view(shape), flat.amax(dim=1).view(shape), bits)
 

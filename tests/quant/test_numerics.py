@@ -174,6 +174,16 @@ def test_each_output_channel_has_its_own_grid(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(step.flatten()[0], (flat.max() - flat.min()) / 7)
 
 
+def test_a_grid_for_the_whole_tensor_is_that_of_its_extremes() -> None:
+    weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(5))
+    scale, lowest = weight_grid(weight, 3, "tensor")
+    assert scale.shape == lowest.shape == (1, 1, 1, 1)
+    torch.testing.assert_close(scale.flatten()[0], (weight.max() - weight.min()) / 7)
+    codes, step = encode_weight(weight, 3, (scale, lowest))
+    row = weight.reshape(1, -1)
+    assert torch.equal(codes.reshape(1, -1), encode_weight(row, 3)[0]) and torch.equal(step, scale)
+
+
 def test_every_weight_passes_its_gradient_on() -> None:
     weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(6), requires_grad=True)
     out = fake_quantize_weight(weight, 2)

@@ -318,3 +318,17 @@ def test_too_short_for_a_selector(teacher: Teacher) -> None:
     with pytest.raises(ValueError, match="activation_bits: the network has 1 activation sites, a selector needs 2"):
         build_student(Teacher(short, (3, 8, 8), 6, (0,) * 3, (1,) * 3), Scheme())
     assert build_student(Teacher(short, (3, 8, 8), 6, (0,) * 3, (1,) * 3), Scheme(activation_bits=(4,))).sites
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_one_weight_grid_a_layer(
+    make_student: Build, make_net: Callable[[], nn.Module], images: Tensor, placement: str, tmp_path: Path
+) -> None:
+    student = make_student(8, placement=placement, weight_grid="tensor")
+    assert all(layer.current_grid[0].numel() == 1 for layer in student.layers)
+    exact, fake = student(images), in_form(student, True)(images)
+    assert ((exact - fake).abs().amax(dim=1) < 1e-4).float().mean() > 0.95
+    assert not torch.equal(exact, make_student(8, placement=placement)(images))
+    student.save(tmp_path)
+    loaded = load_student(tmp_path, make_net())
+    assert loaded.scheme == student.scheme and torch.equal(loaded(images), exact)
