@@ -19,6 +19,7 @@ from dynadfq.models.trace import Placement
 from dynadfq.quant.calibration import observer
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
+from dynadfq.quant.numerics import Granularity
 from dynadfq.similarity import Measure, class_similarity
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
@@ -68,6 +69,7 @@ def quantize(
     learned_ranges: bool = True,
     seed: int = 0,
     method: str = "dynadfq",
+    weight_grid: Granularity = "channel",
     **hyperparameters: Any,
 ) -> Student:
     """A student of the teacher, not yet calibrated or fine-tuned.
@@ -75,10 +77,12 @@ def quantize(
     Some methods change the float network first, such as "dfq"; ``hyperparameters`` are the method's for the student.
 
     ``activation_bits`` is one width, or the candidates that every image chooses from. ``target_bits`` is the
-    width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate.
+    width whose bit-FLOPs are the budget; left out, the fixed width or the middle candidate. ``weight_grid`` is what
+    shares a grid of weights: an output channel or the whole tensor.
 
     Raises:
-        ValueError: a width is outside 2 … 8 or comes twice, the target is no candidate, or the placement is unknown.
+        ValueError: a width is outside 2 … 8 or comes twice, the target is no candidate, or the placement or the
+            granularity is unknown.
     """
     widths = (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
     if not widths:
@@ -87,13 +91,15 @@ def quantize(
         raise ValueError(f"activation_bits: {widths} holds a width twice")
     if placement not in get_args(Placement):
         raise ValueError(f"placement: {placement!r} is none of {', '.join(get_args(Placement))}")
+    if weight_grid not in get_args(Granularity):
+        raise ValueError(f"weight_grid: {weight_grid!r} is none of {', '.join(get_args(Granularity))}")
     target = widths[(len(widths) - 1) // 2] if target_bits is None else target_bits
     for name, bits in [("weight_bits", weight_bits), *(("activation_bits", width) for width in widths)]:
         if not 2 <= bits <= 8:
             raise ValueError(f"{name}: {bits} is outside 2 … 8")
     if target not in widths:
         raise ValueError(f"target_bits: {target} is not among activation_bits {widths}")
-    scheme = Scheme(weight_bits, widths, target, placement, learned_ranges)
+    scheme = Scheme(weight_bits, widths, target, placement, learned_ranges, weight_grid=weight_grid)
     return new_student(teacher, _student_recipe(method, hyperparameters), scheme, seed)
 
 

@@ -100,6 +100,9 @@ def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: 
         synthesize(teacher, diverse_ratio=1.5)
     with pytest.raises(ValueError, match="ranges: 'maximum' is none of max, median_max, quantile, mse"):
         finetune(quantize(teacher), teacher, synthetic, ranges="maximum")
+    with pytest.raises(ValueError, match="weight_grid: 'layer' is none of channel, tensor"):
+        quantize(teacher, weight_grid="layer")  # type: ignore[arg-type]
+    assert quantize(teacher, weight_grid="tensor").layers[0].current_grid[0].numel() == 1
     student = quantize(teacher)
     before = [site.high.item() for site in student.sites]
     with pytest.raises(ValueError, match=r"quantization\.selector\.budget: 'price' is none of penalty, constraint"):

@@ -48,10 +48,14 @@ def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: i
 def prepare_student(
     student: Student, teacher: Teacher, images: SyntheticSet, recipe: StudentRecipe, given: Readiness, seed: int
 ) -> None:
-    """Set ranges, round weights, do what the method adds, and give the selector its head start; in place."""
-    calibrate_ranges(student, teacher, images, recipe, given.calibration, seed)
+    """Set ranges, round weights, do what the method adds, and give the selector its head start; in place.
+
+    Ranges and preparations compare the student with the network that was quantized, the selector with the teacher.
+    """
+    network = transformed(teacher, recipe)
+    calibrate_ranges(student, network, images, recipe, given.calibration, seed)
     for preparation in (*given.rounding, *recipe.preparations):
-        preparation(student, teacher, images, seed)
+        preparation(student, network, images, seed)
     warm_start(student, teacher, images, given.head_start, seed)
 
 
