@@ -1,0 +1,193 @@
+"""What holds for every method: one walk over all of them, and over every hyperparameter they have."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from pydantic.fields import FieldInfo
+from torch import Tensor
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.methods import METHODS
+from dynadfq.methods.base import Known
+from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.model import Student
+from dynadfq.schema import Section, choices, leaves
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+from dynadfq.training.budget import Budget
+from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
+from dynadfq.training.schedule import Schedule
+from dynadfq.training.student import finetune_student
+
+NAMES = list(METHODS)
+FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)
+SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
+# What a hyperparameter acts on may be switched off by default: these other settings switch it on.
+NEEDED: dict[str, dict[str, Any]] = {}
+# Values that a walk by one step would not reach or could not tell apart.
+OTHER: dict[str, Any] = {"dynadfq.student.mixup_start": 0.0}
+
+
+def name_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def settings_of(name: str, side: str, **changes: Any) -> Any:
+    return METHODS[name].model_fields[side].default.__class__(**changes)
+
+
+def make_images(name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any) -> SyntheticSet:
+    known = Known(teacher, class_similarity(teacher), 0)
+    source = settings_of(name, "images", **changes).recipe(known).source(teacher, PixelOptimiser(iterations))
+    return synthesize_set(source, 16, 8, 0, folder, Scratch(None))
+
+
+def teach(
+    name: str,
+    teacher: Teacher,
+    images: SyntheticSet,
+    scheme: Scheme = SCHEME,
+    schedule: Schedule = FINE,
+    **changes: Any,
+) -> tuple[Student, Any]:
+    recipe = settings_of(name, "student", **changes).recipe()
+    student = new_student(teacher, recipe, scheme, 0)
+    prepare_student(student, teacher, images, recipe, Readiness(Calibration(images=16)), 0)
+    history = finetune_student(student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None))
+    return student, history
+
+
+@pytest.fixture(scope="session")
+def sets(make_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SyntheticSet]]:
+    """Each method's own images of the tiny network, made when first asked for."""
+
+    class Sets(dict[str, SyntheticSet]):
+        def __missing__(self, name: str) -> SyntheticSet:
+            teacher = Teacher(make_net(), (3, 8, 8), 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
+            self[name] = make_images(name, teacher, tmp_path_factory.mktemp(name))
+            return self[name]
+
+    yield Sets()
+
+
+def weights(student: Student) -> dict[str, Tensor]:
+    return {key: tensor.detach().clone() for key, tensor in student.network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def content(images: SyntheticSet) -> dict[str, Tensor]:
+    """All tensors of a set."""
+    tensors = [(file.name, safetensors.torch.load_file(file)) for file in sorted(images.folder.glob("*.safetensors"))]
+    return {f"{name}/{key}": tensor for name, found in tensors for key, tensor in found.items()}
+
+
+def another_value(key: str, field: FieldInfo, default: Any) -> Any:
+    """An allowed value that is not the default."""
+    if key in OTHER:
+        return OTHER[key]
+    if isinstance(default, bool):
+        return not default
+    if names := choices(field):
+        return next(name for name in names if name != default)
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    top = getattr(bounds.get("Le"), "le", None)
+    if isinstance(default, int):
+        return default + 1 if top is None or default < top else default - 1
+    moved = 0.5 * default if default else 0.5
+    return moved if top is None or moved <= top else 0.5 * top
+
+
+def hyperparameters(side: str) -> list[tuple[str, str, FieldInfo]]:
+    found = []
+    for name, method in METHODS.items():
+        section = typing.cast(type[Section], method.model_fields[side].annotation)
+        found += [(name, key, field) for key, field in leaves(section)]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_says_where_it_comes_from(name: str) -> None:
+    file = importlib.import_module(METHODS[name].__module__)
+    assert file.__doc__ and re.search(r"arXiv \d{4}\.\d{4,5}|WACV 2025|not data-free", file.__doc__)
+    assert file.__name__ == f"dynadfq.methods.{name}"
+    assert len(Path(str(file.__file__)).read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> None:
+    before, after = (make_images(name, teacher, tmp_path / str(n), n).manifest["shards"] for n in (0, 3))
+    losses = [[shard["losses"]["total"] for shard in shards] for shards in (before, after)]
+    assert torch.isfinite(torch.tensor(losses)).all()
+    known = Known(teacher, class_similarity(teacher), 0)
+    recipe = settings_of(name, "images").recipe(known)
+    if getattr(recipe, "optimised", True):
+        assert sum(losses[1]) < sum(losses[0])
+    else:
+        assert losses[1] == losses[0]
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize("name", NAMES)
+def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]) -> None:
+    scheme = Scheme(4, (3, 4, 5) if dynamic else (4,), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
+    plain = Schedule(
+        epochs=6, steps_per_epoch=4, batch_size=16, learning_rate=1e-3, crop_scale=1.0, horizontal_flip=False
+    )
+    student, history = teach(name, teacher, sets[name], scheme, plain)
+    assert not student.training
+    logits, bits = student.run(sets[name].take(torch.arange(8)).images)
+    assert torch.isfinite(logits).all() and bits.shape == (8, len(student.sites))
+    if settings_of(name, "student").recipe().terms:
+        assert history["loss"].iloc[-2:].mean() < history["loss"].iloc[:2].mean()
+    else:
+        assert history.empty
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_student_comes_back_from_a_file(
+    name: str, teacher: Teacher, sets: dict[str, SyntheticSet], make_net: Any, tmp_path: Path
+) -> None:
+    from dynadfq.quant.build import load_student
+
+    student, _ = teach(name, teacher, sets[name])
+    student.save(tmp_path)
+    again = load_student(tmp_path, make_net())
+    images = sets[name].take(torch.arange(16)).images
+    assert torch.equal(student(images), again(images))
+
+
+@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("images"), ids=name_of)
+def test_no_image_hyperparameter_is_dead(
+    name: str, key: str, field: FieldInfo, teacher: Teacher, tmp_path: Path
+) -> None:
+    path = f"{name}.images.{key}"
+    needed = NEEDED.get(path, {})
+    changed = {**needed, key: another_value(path, field, field.default)}
+    one, other = (content(make_images(name, teacher, tmp_path / str(i), **c)) for i, c in enumerate((needed, changed)))
+    assert not same(one, other)
+
+
+@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("student"), ids=name_of)
+def test_no_student_hyperparameter_is_dead(
+    name: str, key: str, field: FieldInfo, teacher: Teacher, sets: dict[str, SyntheticSet]
+) -> None:
+    path = f"{name}.student.{key}"
+    needed = NEEDED.get(path, {})
+    changed = {**needed, key: another_value(path, field, field.default)}
+    one, other = (weights(teach(name, teacher, sets[name], **changes)[0]) for changes in (needed, changed))
+    assert not same(one, other)
