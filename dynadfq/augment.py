@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -44,3 +45,21 @@ def random_resized_crop(images: Tensor, smallest: float, rng: torch.Generator) -
     theta[:, 0, 2], theta[:, 1, 2] = (2 * x - 1) * (1 - width), (2 * y - 1) * (1 - height)
     grid = affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True)
+class OccasionalCrops:
+    """Now and then, for a whole batch at once: each image's own random crop, and a random flip.
+
+    smallest: least area of a crop, as a fraction of the image.
+    share: probability that a batch is cropped; otherwise it stays as it is.
+    """
+
+    smallest: float
+    share: float = 0.5
+
+    def __call__(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """(B, C, H, W) to the same, differentiable."""
+        if torch.rand((), generator=rng) >= self.share:
+            return images
+        return random_flip(random_resized_crop(images, self.smallest, rng), rng)

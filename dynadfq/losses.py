@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from dynadfq.moments import moments
-from dynadfq.teacher import Recording, running_statistics
+from dynadfq.bn_losses import bn_statistics_of_batch, bn_statistics_per_image
+from dynadfq.teacher import Recording
 
 
 class SynthesisStep(NamedTuple):
@@ -84,45 +84,6 @@ def distillation(teacher_logits: Tensor, logits: Tensor, temperature: float = 1.
     """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531)."""
     target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
     return (target.exp() * (target - log_q)).sum(dim=1).mean() * temperature**2
-
-
-def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
-    """ZeroQ's BN statistics loss (arXiv 2001.00281; DynaDFQ's L_bns of a single image).
-
-    Squared distance of each image's mean and standard deviation over pixels to the running ones, summed over channels
-    and layers, mean over the batch; the image itself counts as a layer with mean 0 and deviation 1. A map of one
-    pixel has no deviation: its mean counts.
-    """
-    zero, one = images.new_zeros(()), images.new_ones(())
-    total = _distance_per_image(images, zero, one)
-    for layer, x in recording.batch_norms:
-        mean, variance = running_statistics(layer)
-        total = total + _distance_per_image(x, mean, (variance + 1e-6).sqrt())
-    return total
-
-
-def _distance_per_image(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    if x[0, 0].numel() == 1:
-        return (x.flatten(1) - mean).square().sum(dim=1).mean()
-    average, variance = moments(x, _pixels(x))
-    return ((average - mean).square() + ((variance + 1e-6).sqrt() - std).square()).sum(dim=1).mean()
-
-
-def _pixels(x: Tensor) -> tuple[int, ...]:
-    return tuple(range(2, x.dim()))
-
-
-def bn_statistics_of_batch(recording: Recording) -> Tensor:
-    """BN statistics loss of the IntraQ / HAST / GDFQ lineage, on mean and biased variance of the whole batch.
-
-    Squared distances to the running ones, mean over channels and layers.
-    """
-    losses = []
-    for layer, x in recording.batch_norms:
-        average, variance = moments(x, (0, *_pixels(x)), correction=0)
-        running_mean, running_variance = running_statistics(layer)
-        losses.append((average - running_mean).square().mean() + (variance - running_variance).square().mean())
-    return torch.stack(losses).mean()
 
 
 def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:

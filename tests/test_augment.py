@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.augment import random_flip, random_resized_crop, random_shift
+from dynadfq.augment import OccasionalCrops, random_flip, random_resized_crop, random_shift
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 AUGMENTATIONS: dict[str, Augment] = {
@@ -86,3 +86,18 @@ def test_gradients_reach_the_pixels(batch: Tensor) -> None:
         pixels = batch.clone().requires_grad_()
         augment(pixels, rng()).sum().backward()
         assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+
+
+def test_crops_come_now_and_then_for_the_whole_batch(batch: Tensor) -> None:
+    crops, stream = OccasionalCrops(0.5, 0.25), rng()
+    kept = [(crops(batch, stream) == batch).flatten(1).all(dim=1) for _ in range(400)]
+    assert all(bool(rows.all()) or not bool(rows.any()) for rows in kept)
+    assert 270 < sum(bool(rows.all()) for rows in kept) < 330
+    assert torch.equal(OccasionalCrops(0.5, 0.0)(batch, rng()), batch)
+
+
+def test_a_crop_passes_the_gradient_on(batch: Tensor) -> None:
+    images = batch.clone().requires_grad_()
+    cropped = OccasionalCrops(0.5, 1.0)(images, rng())
+    (gradient,) = torch.autograd.grad(cropped.sum(), images)
+    torch.testing.assert_close(gradient.sum(), torch.tensor(float(batch.numel())), rtol=1e-4, atol=0)

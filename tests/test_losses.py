@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
+from dynadfq.bn_losses import bn_statistics_of_batch, bn_statistics_per_image
 from dynadfq.losses import (
     BN_STATISTICS,
     Objective,
@@ -14,8 +15,6 @@ from dynadfq.losses import (
     SynthesisStep,
     Term,
     bit_regularisation,
-    bn_statistics_of_batch,
-    bn_statistics_per_image,
     distillation,
     distillation_term,
     image_class_term,
