@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
-from dynadfq.quant.numerics import levels, weight_grid
+from dynadfq.quant.numerics import levels
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
 
@@ -46,7 +46,7 @@ class Flips(NamedTuple):
 
 
 def squant_codes(x: Tensor, lowest: Tensor, levels: int) -> Tensor:
-    """Codes of weights in units of their step: (out, in, K) with (out, 1, 1) lowest codes to (out, in, K).
+    """Codes of weights in units of their step: (out, in, K) with (out or 1, 1, 1) lowest codes to (out, in, K).
 
     Linear layers and 1×1 convolutions have K = 1 and skip the stage within kernels; a depthwise convolution has in = 1.
     All four weights of this kernel would be rounded down and lose 1.57 steps between them; two are raised:
@@ -99,7 +99,7 @@ def _candidates(flips: Flips, error: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def squant_layer(layer: QuantizedLayer) -> None:
     """Round one layer's weight on its grid, and fix the grid; a second time changes nothing."""
-    grid = layer.fixed_grid or weight_grid(layer.weight, layer.weight_bits)
+    grid = layer.current_grid
     scale, lowest = (part.double() for part in grid)
     x = layer.weight.double() / scale
     kernels = x.view(*x.shape[:2], -1)
@@ -108,7 +108,7 @@ def squant_layer(layer: QuantizedLayer) -> None:
 
 
 def squant_rounding(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
-    """Round every layer's weights by SQuant, in place, on the grid of their extremes; a ``Preparation``.
+    """Round the weights of every layer by SQuant, in place, on the grid that they are on.
 
     Needs neither teacher nor images nor chance.
     """

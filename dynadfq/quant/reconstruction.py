@@ -1,0 +1,116 @@
+"""What layer-wise reconstruction works on: a layer's inputs in the student and its outputs in the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from dynadfq.models.activations import is_activation_call
+from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.layers import QuantizedLayer
+from dynadfq.quant.model import Student
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """A quantized layer, by name, and the modules that alone and directly follow it: BatchNorm, activation."""
+
+    name: str
+    followers: tuple[str, ...] = ()
+
+    def layer(self, student: Student) -> QuantizedLayer:
+        """The layer of a student."""
+        layer = student.network.get_submodule(self.name)
+        assert isinstance(layer, QuantizedLayer)
+        return layer
+
+    def follow(self, student: Student, y: Tensor) -> Tensor:
+        """What becomes of the layer's output, (B, …), behind its BatchNorm and activation."""
+        for name in self.followers:
+            y = student.network.get_submodule(name)(y)
+        return y
+
+
+class LayerData(NamedTuple):
+    """Inputs of a layer and what its followers should answer, an image each."""
+
+    inputs: Tensor  # (N, …), in the quantized student
+    targets: Tensor  # (N, …), in the float model
+
+
+def layer_calls(student: Student) -> list[LayerCall]:
+    """The layers with quantized weights in the order in which they are called first."""
+    network, calls = student.network, dict[str, LayerCall]()
+    for node in network.graph.nodes:
+        name = str(node.target)
+        if node.op == "call_module" and name not in calls and isinstance(network.get_submodule(name), QuantizedLayer):
+            calls[name] = LayerCall(name, tuple(_followers(network, node)))
+    return list(calls.values())
+
+
+def _followers(network: fx.GraphModule, node: fx.Node) -> Iterator[str]:
+    after = _only_user(node)
+    if after is not None and _is_batch_norm(network, after):
+        yield str(after.target)
+        after = _only_user(after)
+    if after is not None and is_activation_call(after, network):
+        yield str(after.target)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_batch_norm(network: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(
+        network.get_submodule(str(node.target)), nn.modules.batchnorm._BatchNorm
+    )
+
+
+@torch.no_grad()
+def layer_data(student: Student, floating: Student, call: LayerCall, batches: Sequence[Tensor]) -> LayerData:
+    """What one layer is to reconstruct, from (B, C, H, W) batches.
+
+    ``student`` is quantized up to the layer, every activation at its target width; ``floating`` is the same network
+    before any weight was rounded, and computes in float here.
+    """
+    allocation = uniform(student.scheme.target_bits, len(student.sites))
+    inputs = _inputs(student, call, batches, allocation)
+    with floating.unquantized():
+        exact = _inputs(floating, call, batches, allocation)
+        targets = [call.follow(floating, call.layer(floating)(x)) for x in exact]
+    return LayerData(torch.cat(inputs), torch.cat(targets))
+
+
+def _inputs(student: Student, call: LayerCall, batches: Sequence[Tensor], allocation: BitAllocation) -> list[Tensor]:
+    device, layer = next(student.parameters()).device, call.layer(student)
+    with stopping_before(layer) as seen:
+        for images in batches:
+            with suppress(Reached):
+                student.run(images.to(device), allocation)
+    return seen
+
+
+class Reached(Exception):
+    """A forward pass has come to the layer it was to stop before."""
+
+
+@contextmanager
+def stopping_before(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Within this block a forward pass ends with ``Reached`` at a layer, whose input is in the list; no hook stays."""
+    seen: list[Tensor] = []
+
+    def stop(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+        raise Reached
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        yield seen
+    finally:
+        handle.remove()
