@@ -114,6 +114,12 @@ class Quantization(Section):
         "what shares a scale and zero point: the weights of an output channel, or all weights of a layer",
         source=f"channel: {LINEAGE}; tensor: DFQ, and DSG's table 3",
     )
+    rounding: Literal["nearest", "squant", "adaround"] = setting(
+        "nearest",
+        "how weights are rounded before fine-tuning: to the nearest level, or so that errors cancel in each channel "
+        "(squant), or as is learned layer by layer from the synthetic images (adaround); the last two fix the grid",
+        source=f"nearest: {LINEAGE}; squant: arXiv 2202.07471; adaround: arXiv 2004.10568",
+    )
     target_bits: Bits = setting(
         4,
         "uniform width whose bit-FLOPs are the budget; width of every activation of the fixed student",
