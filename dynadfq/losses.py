@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch.nn.functional import log_softmax
 
 from dynadfq.bn_losses import bn_statistics_of_batch, bn_statistics_per_image
 from dynadfq.teacher import Recording
+
+Pair = tuple[Tensor, Tensor]  # of the student and of the teacher
 
 
 class SynthesisStep(NamedTuple):
@@ -22,6 +24,7 @@ class SynthesisStep(NamedTuple):
     logits: Tensor  # (B, classes)
     recording: Recording
     student_logits: Tensor | None = None  # (B, classes), where a generator learns beside a student
+    rng: torch.Generator | None = None  # the shard's own stream, for terms that draw; None from a generator
 
 
 class StudentStep(NamedTuple):
@@ -31,8 +34,10 @@ class StudentStep(NamedTuple):
     logits: Tensor  # (B, classes), the student's
     teacher_logits: Tensor  # (B, classes)
     bit_flops_ratio: Tensor  # (B,), cost of each image relative to the target
-    features: Mapping[str, tuple[Tensor, Tensor]] = {}  # outputs of the named modules, the student's and the teacher's
+    features: Mapping[str, Sequence[Pair]] = {}  # outputs of modules, by what they are compared for
 
+
+Reduction = Literal["batchmean", "elementmean"]
 
 Step = TypeVar("Step", SynthesisStep, StudentStep)
 
@@ -80,10 +85,16 @@ def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
     return -(soft_labels * log_softmax(logits, dim=1)).sum(dim=1)
 
 
-def distillation(teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531)."""
+def distillation(
+    teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0, reduction: Reduction = "batchmean"
+) -> Tensor:
+    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531).
+
+    The ``elementmean`` of released code divides by the number of classes as well, and is no divergence.
+    """
     target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
-    return (target.exp() * (target - log_q)).sum(dim=1).mean() * temperature**2
+    elements = target.exp() * (target - log_q)
+    return (elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()) * temperature**2
 
 
 def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
@@ -111,6 +122,8 @@ def label_term(weight: float) -> Term[StudentStep]:
     return Term("label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
 
 
-def distillation_term(weight: float, temperature: float) -> Term[StudentStep]:
+def distillation_term(weight: float, temperature: float, reduction: Reduction = "batchmean") -> Term[StudentStep]:
     """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al. 2015)."""
-    return Term("distillation", weight, lambda step: distillation(step.teacher_logits, step.logits, temperature))
+    return Term(
+        "distillation", weight, lambda step: distillation(step.teacher_logits, step.logits, temperature, reduction)
+    )

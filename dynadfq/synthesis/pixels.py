@@ -91,7 +91,7 @@ class PixelSource:
             if self.steps:
                 self._optimise(images.requires_grad_(), targets, recording, rng, progress)
             with torch.no_grad():
-                total, values, logits = self._losses(images, targets, recording)
+                total, values, logits = self._losses(images, targets, recording, rng)
         losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}
         return Shard(images.detach().cpu().contiguous(), soft_labels, logits.cpu(), losses)
 
@@ -105,7 +105,7 @@ class PixelSource:
         )
         for iteration in range(self.steps):
             seen = images if augment is None else augment(images, rng)
-            total, values, _ = self._losses(seen, soft_labels, recording)
+            total, values, _ = self._losses(seen, soft_labels, recording, rng)
             require_finite(values, iteration)
             (images.grad,) = torch.autograd.grad(total, images)
             adam.step()
@@ -117,9 +117,9 @@ class PixelSource:
             )
 
     def _losses(
-        self, images: Tensor, soft_labels: Tensor, recording: Recording
+        self, images: Tensor, soft_labels: Tensor, recording: Recording, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         recording.clear()
         logits = self.teacher(images)
-        total, values = self.recipe.objective(SynthesisStep(images, soft_labels, logits, recording))
+        total, values = self.recipe.objective(SynthesisStep(images, soft_labels, logits, recording, rng=rng))
         return total, values, logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,15 +13,21 @@ from dynadfq.quant.model import Student
 from dynadfq.teacher import Teacher
 from dynadfq.training.lessons import Lesson
 
+NOTHING: Mapping[str, Sequence[str]] = {}
+
 
 @contextmanager
-def watching(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Keep the outputs of named modules of the forward passes in this block; nothing is left behind."""
+def watching(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Keep the outputs of named modules of the forward passes in this block; nothing is left behind.
+
+    An output that is kept lies on the way to the logits, so that they can be differentiated with respect to it.
+    """
     outputs: dict[str, Tensor] = {}
 
     def keeper(name: str) -> object:
-        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone()  # what follows may work in place
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            outputs[name] = output
+            return output.clone()  # what follows may work in place
 
         return keep
 
@@ -34,18 +40,23 @@ def watching(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Ten
 
 
 def compare(
-    student: Student, teacher: Teacher, lesson: Lesson, features: Sequence[str] = (), through_teacher: bool = False
+    student: Student,
+    teacher: Teacher,
+    lesson: Lesson,
+    features: Mapping[str, Sequence[str]] = NOTHING,
+    through_teacher: bool = False,
 ) -> tuple[StudentStep, Tensor]:
     """Run the student, and the teacher where more of it is needed than its answer; also the (B, S) bits in use.
 
-    features: modules whose outputs are kept.
+    features: modules whose outputs are kept, by what for.
     through_teacher: the teacher's part depends on the images, which require gradients, differentiably.
     """
-    with watching(student.network, features) as ours:
+    names = {name for group in features.values() for name in group}
+    with watching(student.network, names) as ours:
         logits, bits = student.run(lesson.images)
     teacher_logits, theirs = lesson.teacher_logits, dict[str, Tensor]()
-    if features or through_teacher:
-        with torch.set_grad_enabled(through_teacher), watching(teacher.module, features) as theirs:
+    if names or through_teacher:
+        with torch.set_grad_enabled(through_teacher), watching(teacher.module, names) as theirs:
             teacher_logits = teacher(lesson.images)
-    both = {name: (ours[name], theirs[name]) for name in features}
+    both = {purpose: [(ours[name], theirs[name]) for name in group] for purpose, group in features.items()}
     return StudentStep(lesson.soft_labels, logits, teacher_logits, student.bit_flops_ratio(bits), both), bits

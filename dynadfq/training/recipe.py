@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class StudentRecipe:
     mixup_share: share of each batch, the easiest by cross-entropy, that is mixed in pairs; 0 is off.
     mixup_start: when mixing begins, as a fraction of the epochs.
     filter: what happens to the augmented images, (B, C, H, W) to the same.
-    features: names of the modules at whose outputs student and teacher are compared, for a teacher.
+    features: for a teacher, names of the modules at whose outputs student and teacher are compared, by what for.
     teacher_gradients: the teacher's features keep their graph, for terms that differentiate its prediction.
     perturbation: step of the sign of the loss's gradient by which the images are moved for a second, equal loss; 0 is
         off (HAST's sample difficulty promotion).
@@ -41,7 +41,7 @@ class StudentRecipe:
     mixup_share: float = 0.0
     mixup_start: float = 0.0
     filter: Callable[[Tensor], Tensor] | None = None
-    features: Callable[[Teacher], Sequence[str]] | None = None
+    features: Callable[[Teacher], Mapping[str, Sequence[str]]] | None = None
     teacher_gradients: bool = False
     perturbation: float = 0.0
     perturbed_terms: Sequence[Term[StudentStep]] | None = None

@@ -59,7 +59,7 @@ class Finetuning:
     ) -> None:
         self.student, self.teacher, self.lessons = student, teacher, lessons
         self.recipe, self.schedule, self.budget = recipe, schedule, budget
-        self.features = tuple(recipe.features(teacher)) if recipe.features else ()
+        self.features = recipe.features(teacher) if recipe.features else {}
         self.optimizer = schedule.optimizer(student)
         self.rates = torch.optim.lr_scheduler.StepLR(self.optimizer, schedule.decay_every, schedule.decay)
         self.history: list[dict[str, float]] = []
