@@ -13,7 +13,6 @@ is frozen and affine, and a channel's grid scales with the channel: with a grid 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +23,7 @@ from torch import Tensor
 from dynadfq.log import Progress, require_finite
 from dynadfq.quant.calibration import CALIBRATION_BATCH
 from dynadfq.quant.model import Student
+from dynadfq.quant.preparation import Preparation
 from dynadfq.quant.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.quant.soft_rounding import SoftRounding, least_error_grid, rounding_regulariser
 from dynadfq.seeding import generator
@@ -100,7 +100,7 @@ def learn_rounding(
     return soft
 
 
-def adaround(settings: AdaRound) -> Callable[[Student, Teacher, SyntheticSet, int], None]:
+def adaround(settings: AdaRound) -> Preparation:
     """A preparation that rounds the weights of a calibrated student by AdaRound, in place and in forward order."""
 
     def adaround_rounding(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from dynadfq.quant.adaround import AdaRound, adaround
-from dynadfq.quant.model import Student
+from dynadfq.quant.preparation import Preparation
 from dynadfq.quant.squant import squant_rounding
-from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import Teacher
 
-Rounding = Callable[[Student, Teacher, SyntheticSet, int], None]  # changes a calibrated student in place
-
-ROUNDINGS: dict[str, tuple[Rounding, ...]] = {
+ROUNDINGS: dict[str, tuple[Preparation, ...]] = {
     "nearest": (),  # what a student does by itself, at every forward pass
     "squant": (squant_rounding,),
     "adaround": (adaround(AdaRound()),),
 }
 
 
-def rounding_of(name: str) -> tuple[Rounding, ...]:
+def rounding_of(name: str) -> tuple[Preparation, ...]:
     """The preparations of a student whose weights are to be rounded so.
 
     >>> rounding_of("nearest")
