@@ -46,6 +46,11 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def skip(self, steps: int) -> None:
+        """Count steps that an earlier run made."""
+        self.done += steps
+        self._bar.update(steps)
+
     def step(self, **losses: float) -> None:
         """Count one step and show its losses."""
         self.done += 1
