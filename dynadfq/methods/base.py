@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from dynadfq.losses import distillation_term, label_term
+from dynadfq.losses import Reduction, distillation_term, label_term
 from dynadfq.schema import LINEAGE, Section, setting
+from dynadfq.synthesis.generator import GeneratorRecipe
+from dynadfq.synthesis.generator_network import LARGE
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher import Teacher
-from dynadfq.training.recipe import StudentRecipe
+from dynadfq.training.recipe import LiveImages, StudentRecipe
 
-__all__ = ["DistilledStudent", "ImageRecipe", "Known", "StudentRecipe"]
+__all__ = [
+    "DistilledStudent",
+    "GeneratorImages",
+    "GeneratorRecipe",
+    "GeneratorStudent",
+    "ImageRecipe",
+    "Known",
+    "LiveImages",
+    "StudentRecipe",
+]
+GENERATORS = "GDFQ, Qimera and AdaDFQ, released code"
 
 
 class Known(NamedTuple):
@@ -39,3 +51,57 @@ class DistilledStudent(Section):
         return StudentRecipe(
             [label_term(self.label_weight), distillation_term(self.distillation_weight, self.temperature)]
         )
+
+
+class GeneratorImages(Section):
+    """What all generators have; their first training takes `synthesis.iterations` steps."""
+
+    latent_features: int = setting(
+        100, "length of the vector that the generator starts from", unit="features", source=GENERATORS, ge=1
+    )
+    class_conditional: Literal["large_images", "always", "never"] = setting(
+        "large_images",
+        f"where BatchNorm has gains and biases of the class: in images of more than {LARGE} pixels, in all, in none",
+        source=f"{GENERATORS} (ImageNet)",
+    )
+    batch_size: int = setting(
+        200,
+        "images in a step of the generator's first training; beside a student it is `finetune.batch_size`",
+        unit="images",
+        source="GDFQ and Qimera, released code (CIFAR; 16 for ImageNet)",
+        ge=2,
+    )
+    learning_rate: float = setting(
+        1e-3,
+        "initial learning rate of Adam on the generator; beside a student it decays with his",
+        source=GENERATORS,
+        gt=0,
+    )
+
+    def conditional(self, teacher: Teacher) -> bool:
+        """Whether a generator of this teacher's images has class-conditional BatchNorm."""
+        large = max(teacher.input_shape[1:]) > LARGE
+        return self.class_conditional == "always" or (self.class_conditional == "large_images" and large)
+
+
+class GeneratorStudent(DistilledStudent):
+    """What a student learns beside a generator: the teacher's prediction, and the image's label."""
+
+    distillation_weight: float = setting(
+        1.0, "weight of T² · KL(teacher ‖ student)", source="GDFQ and Qimera, released code", ge=0
+    )
+    kd_reduction: Reduction = setting(
+        "batchmean",
+        "KL averaged over the batch; or over batch and classes, which weakens it by the number of classes",
+        source="elementmean: GDFQ and Qimera, released code; batchmean: dynadfq",
+    )
+    live_images: bool = setting(
+        True,
+        "the generator learns on beside the student and makes every batch anew; false: the stored images",
+        source=GENERATORS,
+    )
+
+    def beside(self, live: LiveImages) -> StudentRecipe:
+        """Distillation and cross-entropy to the label, on live images where they are wanted."""
+        distilled = distillation_term(self.distillation_weight, self.temperature, self.kd_reduction)
+        return StudentRecipe([label_term(self.label_weight), distilled], live=live if self.live_images else None)

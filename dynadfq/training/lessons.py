@@ -21,6 +21,7 @@ class Lesson(NamedTuple):
     images: Tensor  # (B, C, H, W)
     soft_labels: Tensor  # (B, classes)
     teacher_logits: Tensor  # (B, classes)
+    measured: Mapping[str, float] = {}  # what its making left to report, by name
 
 
 class Lessons(Protocol):

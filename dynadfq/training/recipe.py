@@ -10,12 +10,25 @@ from torch import Tensor
 
 from dynadfq.losses import StudentStep, Term
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.teacher import Teacher
 
 Transform = Callable[[Teacher], Teacher]
 # Changes a quantized student in place: (student, teacher, images, seed). The student is a dynadfq.quant.model.Student,
 # which stays unnamed here so that images do not depend on the quantizer's code.
 Preparation = Callable[[Any, Teacher, SyntheticSet, int], None]
+
+
+@dataclass(frozen=True)
+class LiveImages:
+    """The images' own generator learns on beside the student.
+
+    method: whose generator it is.
+    recipe: what it learns towards, from the image hyperparameters that were stored beside it, for a teacher.
+    """
+
+    method: str
+    recipe: Callable[[Mapping[str, Any], Teacher], GeneratorRecipe]
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,8 @@ class StudentRecipe:
     perturbation: step of the sign of the loss's gradient by which the images are moved for a second, equal loss; 0 is
         off (HAST's sample difficulty promotion).
     perturbed_terms: summands of the loss on the moved images; None is the same ones.
-    live_images: the images' own generator learns on beside the student and replaces the stored images.
+    live: the images' own generator learns on and makes every batch anew, neither augmented nor filtered; None trains
+        on the stored images.
     ranges: sets the activation ranges; None is ``quantization.ranges``.
     transforms: changes of the float network before it is quantized, in order.
     preparations: changes of the calibrated student, in order.
@@ -45,7 +59,7 @@ class StudentRecipe:
     teacher_gradients: bool = False
     perturbation: float = 0.0
     perturbed_terms: Sequence[Term[StudentStep]] | None = None
-    live_images: bool = False
+    live: LiveImages | None = None
     ranges: Preparation | None = None
     transforms: Sequence[Transform] = ()
     preparations: Sequence[Preparation] = ()

@@ -19,7 +19,8 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
 from dynadfq.training.budget import Budget
 from dynadfq.training.compare import compare
-from dynadfq.training.lessons import Lesson, Lessons, StoredLessons
+from dynadfq.training.lessons import Lesson, Lessons
+from dynadfq.training.live import lessons_of
 from dynadfq.training.mixup import easiest, mix_pairs
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.schedule import Schedule
@@ -89,9 +90,10 @@ class Finetuning:
         Raises:
             NonFiniteLoss: a term is NaN or infinite; parameters are not updated.
         """
-        measured: dict[str, float] = {}
+        measured = dict(lesson.measured)
         if self._mixing:
-            lesson, measured = self._mix(lesson, rng)
+            lesson, unmixed = self._mix(lesson, rng)
+            measured |= unmixed
         total, values, bits = self._perturbed_losses(lesson) if self.recipe.perturbation else self._losses(lesson)
         require_finite({**values, "loss": total}, number)
         self.optimizer.zero_grad()
@@ -191,7 +193,8 @@ def finetune_student(
     student.eval()
     if not recipe.terms:
         return pd.DataFrame(columns=list(COLUMNS))
-    run = Finetuning(student, teacher, StoredLessons(images, teacher, recipe, schedule), recipe, schedule, budget)
+    lessons = lessons_of(student, teacher, images, recipe, schedule)
+    run = Finetuning(student, teacher, lessons, recipe, schedule, budget)
     if (state := scratch.load()) is not None:
         run.load_state_dict(state)
     name = "finetune" if student.scheme.dynamic else "finetune_fixed"

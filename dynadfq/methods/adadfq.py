@@ -1,0 +1,134 @@
+"""AdaDFQ: the generator looks for images on which teacher and student differ neither too much nor too little.
+
+Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869. The generator is GDFQ's. Before there is a
+student it stands for itself: the teacher agrees with it, and of the game the agreement term is left. The released code
+plays against the student, not yet trained, from the first step, and differs in three more ways: it differentiates
+through the batch's smallest entropy (`margin_min_detach`), guards no division, and averages activation ranges from the
+first epochs on. Its student's loss, kept here, has a temperature, which the paper's (E[1 - H']) has not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dynadfq.losses import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
+from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, Known, LiveImages, StudentRecipe
+from dynadfq.schema import Section, setting
+from dynadfq.synthesis.adaptability import agreement_term, disagreement_term, margin_term
+from dynadfq.synthesis.latent import SingleClasses, labelled_noise
+from dynadfq.teacher import Teacher
+
+CODE = "AdaDFQ, released code"
+
+
+def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """T² · (log classes - mean entropy of softmax((teacher - student) / T)): 0 where they agree.
+
+    Less its constant, T² · log classes, this is the loss of AdaDFQ's student; for high T it is half the variance of the
+    differences over the classes, as the KL divergence is.
+    """
+    log_p = ((teacher_logits - logits) / temperature).log_softmax(dim=1)
+    gap = log_p + math.log(logits.shape[1])
+    return (log_p.exp() * gap).sum(dim=1).mean() * temperature**2
+
+
+class Images(GeneratorImages):
+    """What AdaDFQ's generator is made of and learns; its first training takes `synthesis.iterations` steps."""
+
+    batch_size: int = setting(
+        16,
+        "images in a step of the generator's first training; beside a student it is `finetune.batch_size`",
+        unit="images",
+        source=CODE,
+        ge=2,
+    )
+    balance_weight: float = setting(
+        1.0, "β, weight of agreement and disagreement together", source="AdaDFQ, Eq. 12", ge=0
+    )
+    agreement_weight: float = setting(
+        0.1,
+        "α_as, weight of the cross-entropy to the class where teacher and student agree",
+        source="AdaDFQ, Eq. 9",
+        ge=0,
+    )
+    bn_weight: float = setting(1.0, "γ, weight of the BN statistics loss of the batch", source="AdaDFQ, Eq. 12", ge=0)
+
+    def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
+        """A class each; agreement and BN statistics, and what is played against a student (Eq. 12)."""
+        conditional = self.conditional(teacher)
+        terms = [
+            agreement_term(self.balance_weight * self.agreement_weight),
+            Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"]),
+        ]
+        return GeneratorRecipe(
+            method="adadfq",
+            settings=self.model_dump(mode="json"),
+            mixtures=SingleClasses(teacher.num_classes),
+            latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
+            objective=Objective([*terms, *against]),
+            conditional=conditional,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            against_student=bool(against),
+        )
+
+    def recipe(self, known: Known) -> GeneratorRecipe:
+        """Without a student there is nobody to play against."""
+        return self.generator(known.teacher)
+
+
+class Student(Section):
+    """What AdaDFQ's student learns from an image, and what the generator that learns beside it plays for."""
+
+    temperature: float = setting(
+        20.0,
+        "T, divides the difference of logits in the student's loss",
+        source=f"{CODE} (CIFAR; 5 for ImageNet)",
+        gt=0,
+    )
+    live_images: bool = setting(
+        True,
+        "the generator learns on beside the student and makes every batch anew; false: the stored images",
+        source=CODE,
+    )
+    disagreement_weight: float = setting(
+        0.2,
+        "α_ds, weight of the cross-entropy to the class where teacher and student disagree",
+        source="AdaDFQ, Eq. 9",
+        ge=0,
+    )
+    lower_margin: float = setting(
+        0.1, "λ_l, below this normalised entropy an image is too hard", source="AdaDFQ, Eq. 10", ge=0, le=1
+    )
+    upper_margin: float = setting(
+        0.8, "λ_u, above this normalised entropy an image is too easy", source="AdaDFQ, Eq. 11", ge=0, le=1
+    )
+    margin_min_detach: bool = setting(
+        True, "the smallest entropy of the batch counts as a constant", source=f"dynadfq; false: {CODE}"
+    )
+
+    def recipe(self) -> StudentRecipe:
+        """The zero-sum loss, without labels, against a generator that is still learning."""
+        loss: Term[StudentStep] = Term(
+            "zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature)
+        )
+        return StudentRecipe([loss], live=LiveImages("adadfq", self._generator) if self.live_images else None)
+
+    def _generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
+        images = Images(**settings)
+        return images.generator(
+            teacher,
+            margin_term(self.lower_margin, self.upper_margin, self.margin_min_detach),
+            disagreement_term(images.balance_weight * self.disagreement_weight),
+        )
+
+
+class AdaDFQ(Section):
+    """AdaDFQ's hyperparameters: `images` is the generator's side, `student` the game's and the fine-tuning's."""
+
+    images: Images = Images()
+    student: Student = Student()
