@@ -64,7 +64,7 @@ def bn_statistics_of_batch(recording: Recording) -> Tensor:
 
 
 def bn_statistics_norm(recording: Recording, first_layer: float = 1.0) -> Tensor:
-    """DeepInversion's feature regularisation (arXiv 1912.08795, Eq. 4), on mean and biased variance of the batch.
+    """DeepInversion's feature regularisation (arXiv 1912.08795, Sec. 3.2), on mean and biased variance of the batch.
 
     Euclidean norms, not squared, of the distances to the running ones, summed over layers; ``first_layer`` multiplies
     the first one's.
@@ -74,13 +74,17 @@ def bn_statistics_norm(recording: Recording, first_layer: float = 1.0) -> Tensor
     return total
 
 
+def batch_statistics(recording: Recording) -> list[tuple[Tensor, Tensor]]:
+    """Each layer's mean and biased variance of the batch: (C,) twice."""
+    return [moments(x, (0, *_pixels(x)), correction=0) for _, x in recording.batch_norms]
+
+
 def _gaps_of_batch(recording: Recording) -> list[tuple[Tensor, Tensor]]:
     """Each layer's mean and biased variance of the batch, less the running ones: (C,) twice."""
     gaps = []
-    for layer, x in recording.batch_norms:
-        average, variance = moments(x, (0, *_pixels(x)), correction=0)
+    for (layer, _), (mean, variance) in zip(recording.batch_norms, batch_statistics(recording), strict=True):
         running_mean, running_variance = running_statistics(layer)
-        gaps.append((average - running_mean, variance - running_variance))
+        gaps.append((mean - running_mean, variance - running_variance))
     return gaps
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from dynadfq.methods.deepinversion import DeepInversion
+from dynadfq.methods.dsg import DSG
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.methods.intraq import IntraQ
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.schema import Section, is_section, setting
 
-Method = DynaDFQ | ZeroQ
+Method = DynaDFQ | DeepInversion | DSG | IntraQ | ZeroQ
 
 
 class Methods(Section):
     """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
 
-    name: Literal["dynadfq", "zeroq"] = setting("dynadfq", "the method in use")
+    name: Literal["dynadfq", "deepinversion", "dsg", "intraq", "zeroq"] = setting("dynadfq", "the method in use")
     dynadfq: DynaDFQ = DynaDFQ()
+    deepinversion: DeepInversion = DeepInversion()
+    dsg: DSG = DSG()
+    intraq: IntraQ = IntraQ()
     zeroq: ZeroQ = ZeroQ()
 
     @property

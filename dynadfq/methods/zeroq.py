@@ -1,21 +1,46 @@
 """ZeroQ: images that match the BN statistics, no labels (Cai et al., CVPR 2020, arXiv 2001.00281).
 
 Fine-tuned by distillation alone, which is what the literature's tables call ZeroQ; the released code only calibrates.
+The literature's "ZeroQ+IL", which IntraQ and DynaDFQ build on, is ``images.class_weight: 1`` with
+``student.label_weight: 1``: a cross-entropy to a random class shapes the images, and their labels teach the student.
+The released code starts from ``images.initial: uniform``; later work, and this default, from Gaussian noise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term, image_class_term, label_term
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import LINEAGE, Section, setting
+import torch
+from torch import Tensor
+
+from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
+from dynadfq.schema import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import gaussian
+from dynadfq.synthesis.priors import image_prior_term
+
+
+def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Pixels from U(-0.0235, 0.0235), in the scale of normalised images.
+
+    ZeroQ's distill_data.py divides U(-127.5, 127.5) by its variance, 5418.75, where a comment speaks of unit variance.
+    """
+    return (2 * torch.rand(shape, generator=rng) - 1) * (127.5 / 5418.75)
+
+
+INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {"gaussian": gaussian, "uniform": faint}
 
 
 class Images(Section):
     """What ZeroQ optimises its images for."""
 
+    initial: Literal["gaussian", "uniform"] = setting(
+        "gaussian",
+        "starting pixels: N(0, 1), or U(-0.0235, 0.0235)",
+        source="gaussian: IntraQ, DSG, DynaDFQ; uniform: ZeroQ, released code",
+    )
     class_weight: float = setting(
         0.0,
         "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no labels",
@@ -27,14 +52,24 @@ class Images(Section):
         "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
         source="per_image_std: ZeroQ's code; batch_var: IntraQ, HAST, GDFQ",
     )
+    prior_weight: float = setting(
+        0.0,
+        "weight of total variation + image norm, a prior of smooth images; 0 is off",
+        source="ZeroQ has none; 0.01: DSG's released code",
+        ge=0,
+    )
 
     def recipe(self, known: Known) -> ImageRecipe:
-        """BN statistics, and cross-entropy to a random class where it has a weight."""
-        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
+        """BN statistics, and cross-entropy to a random class and a prior where they have a weight."""
+        terms = [
+            Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
+            image_class_term(self.class_weight),
+            image_prior_term(self.prior_weight),
+        ]
+        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms), INITIAL[self.initial])
 
 
-class Student(Section):
+class Student(DistilledStudent):
     """What ZeroQ's student learns from an image."""
 
     label_weight: float = setting(
@@ -43,18 +78,6 @@ class Student(Section):
         source="ZeroQ rows of the literature; 1 for ZeroQ+IL",
         ge=0,
     )
-    distillation_weight: float = setting(
-        20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
-    )
-    temperature: float = setting(
-        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
-    )
-
-    def recipe(self) -> StudentRecipe:
-        """Distillation, and the cross-entropy to the label where it has a weight."""
-        return StudentRecipe(
-            [label_term(self.label_weight), distillation_term(self.distillation_weight, self.temperature)]
-        )
 
 
 class ZeroQ(Section):

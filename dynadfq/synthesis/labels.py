@@ -37,6 +37,28 @@ class OneHotLabels:
 
 
 @dataclass(frozen=True)
+class TargetProbabilityLabels:
+    """A class drawn at random, with the probability that the teacher should give it (IntraQ, arXiv 2111.09136).
+
+    In a random ``share`` of the images the probability is uniform in [``lowest``, 1], in the others it is 1. The other
+    classes share the rest evenly, so that a row is a distribution and, with ``lowest`` above 1/2, its largest entry
+    tells both the class and its probability.
+    """
+
+    num_classes: int
+    lowest: float
+    share: float
+
+    def __call__(self, count: int, rng: torch.Generator) -> Tensor:
+        """(count, classes) rows."""
+        own = torch.randint(self.num_classes, (count, 1), generator=rng)
+        lowered, drawn = torch.rand(2, count, 1, generator=rng)
+        target = torch.where(lowered < self.share, self.lowest + (1 - self.lowest) * drawn, torch.ones(()))
+        rest = (1 - target) / (self.num_classes - 1)
+        return rest.repeat(1, self.num_classes).scatter(1, own, target)
+
+
+@dataclass(frozen=True)
 class SimilarClassLabels:
     """Probabilities shared by classes that resemble each other (DynaDFQ, Eq. 6).
 
