@@ -1,6 +1,6 @@
-"""Activation ranges without data, as multiples of a deviation: SQuant (Guo et al., ICLR 2022, arXiv 2202.07471).
+"""Activation ranges as multiples of a deviation, measured on noise: SQuant (Guo et al., ICLR 2022, arXiv 2202.07471).
 
-A rule is a preparation: it sets the ranges of a student in place.
+They are set from the first site to the last, each behind sites that are quantized already.
 """
 
 from __future__ import annotations
