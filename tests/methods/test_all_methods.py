@@ -37,7 +37,12 @@ SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
 NEEDED: dict[str, dict[str, Any]] = {}
 # Values that a walk by one step would not reach or could not tell apart.
-OTHER: dict[str, Any] = {"dynadfq.student.mixup_start": 0.0}
+OTHER: dict[str, Any] = {
+    "dynadfq.student.mixup_start": 0.0,
+    "intraq.images.lowest_target": 0.6,  # half of the default is below the bound
+    "intraq.images.margin_low": 0.6,  # the tiny network's distances are within the default margins
+    "intraq.images.margin_high": 0.1,
+}
 
 
 def name_of(value: object) -> str:
@@ -49,8 +54,8 @@ def settings_of(name: str, side: str, **changes: Any) -> Any:
 
 
 def make_images(name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any) -> SyntheticSet:
-    known = Known(teacher, class_similarity(teacher), 0)
-    source = settings_of(name, "images", **changes).recipe(known).source(teacher, PixelOptimiser(iterations))
+    recipe = settings_of(name, "images", **changes).recipe(Known(teacher, class_similarity(teacher), 0))
+    source = recipe.source(teacher, PixelOptimiser(iterations, learning_rate=0.1))
     return synthesize_set(source, 16, 8, 0, folder, Scratch(None))
 
 
@@ -146,7 +151,7 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
 def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]) -> None:
     scheme = Scheme(4, (3, 4, 5) if dynamic else (4,), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
     plain = Schedule(
-        epochs=6, steps_per_epoch=4, batch_size=16, learning_rate=1e-3, crop_scale=1.0, horizontal_flip=False
+        epochs=6, steps_per_epoch=4, batch_size=16, learning_rate=3e-4, crop_scale=1.0, horizontal_flip=False
     )
     student, history = teach(name, teacher, sets[name], scheme, plain)
     assert not student.training
