@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from torch import nn
 
+from dynadfq.models.fold import fold
 from dynadfq.models.zoo import build
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student, scheme_from_json
 from dynadfq.seeding import global_stream
 from dynadfq.teacher import Teacher
+from dynadfq.transforms import FoldedTeacher
 
 
 def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
-    """A student with the teacher's weights; the seed initialises the selector. Its ranges are not calibrated yet."""
+    """A student with the teacher's weights; the seed initialises the selector. Its ranges are not calibrated yet.
+
+    A folded teacher's form becomes part of the scheme, so that the student can be built again.
+    """
+    if isinstance(teacher, FoldedTeacher):
+        scheme = replace(scheme, folded=True, relu6_as_relu=teacher.relu6_as_relu)
     with global_stream(seed, "student", "weights"):
         return Student(teacher.module, teacher.input_shape, scheme, teacher.describe()).to(teacher.device)
 
@@ -39,6 +48,9 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
                 f"{folder} holds a network that is in no zoo; pass its float architecture: load_student(path, module=…)"
             )
         module = build(teacher["architecture"], shape[0], teacher["num_classes"])
-    student = Student(module.eval(), shape, scheme_from_json(card["scheme"]), teacher)
+    scheme = scheme_from_json(card["scheme"])
+    if scheme.folded:
+        module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
+    student = Student(module.eval(), shape, scheme, teacher)
     student.network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     return student

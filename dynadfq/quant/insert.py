@@ -40,6 +40,8 @@ class Scheme:
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
     target_bits: the width whose cost is the budget.
     weight_grid: what shares a grid of weights, an output channel or the whole tensor.
+    folded: the float network had its BatchNorms folded first (models/fold.py).
+    relu6_as_relu: and its ReLU6 replaced by ReLU.
     """
 
     weight_bits: int = 4
@@ -49,6 +51,8 @@ class Scheme:
     learned_ranges: bool = True
     selector: SelectorShape = SelectorShape()
     weight_grid: Granularity = "channel"
+    folded: bool = False
+    relu6_as_relu: bool = False
 
     @property
     def dynamic(self) -> bool:

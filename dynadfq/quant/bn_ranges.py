@@ -1,0 +1,66 @@
+"""Activation ranges without images: what the teacher's BatchNorms say of each site (DFQ, Sec. 4.2.1).
+
+A channel behind a BatchNorm lies within β ± n|γ|, with n = 6 nearly always; a site's range is the union over its
+channels, after its activation. Behind additions, means and variances of the branches are added; other tensors are
+followed as models/propagate.py says. BatchNorms may be in place or folded into the layers before them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dynadfq.models.normalize import normalize
+from dynadfq.models.propagate import propagate
+from dynadfq.models.statistics import Statistics
+from dynadfq.quant.model import Student
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher import Teacher
+from dynadfq.transforms import FoldedTeacher
+
+
+@dataclass(frozen=True)
+class BNRanges:
+    """A preparation that sets every site's range from BatchNorm statistics; images are not looked at.
+
+    sigmas: n, standard deviations around the mean that a channel's range covers.
+    """
+
+    sigmas: float = 6.0
+
+    @torch.no_grad()
+    def __call__(self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0) -> None:
+        """Set ``low`` and ``high`` of each site; ``teacher`` is the network that was quantized.
+
+        Raises:
+            ValueError: no BatchNorm is upstream of a site.
+        """
+        found = teacher_statistics(student, teacher, self.sigmas)
+        described = student.cost.trace.sites(student.scheme.placement)
+        for site, of_site in zip(student.sites, described, strict=True):
+            low, high = found[of_site.node].low.min(), found[of_site.node].high.max()
+            if not (low + high).isfinite():
+                raise ValueError(
+                    f"{of_site.name}: no BatchNorm statistics reach this site, so they give it no range; calibrate on "
+                    "synthetic images (quantization.ranges)"
+                )
+            site.low.copy_(low.clamp(max=0))
+            site.high.copy_(high.clamp(min=0))
+
+
+def teacher_statistics(student: Student, teacher: Teacher, sigmas: float = 6.0) -> dict[str, Statistics]:
+    """Statistics of every tensor of the network that a student was made of, by the node names of the student's trace.
+
+    Raises:
+        ValueError: the student was made of another network.
+    """
+    folded = isinstance(teacher, FoldedTeacher)
+    if student.scheme.folded != folded:
+        raise ValueError(
+            f"the student's network is {'folded' if student.scheme.folded else 'not folded'} and the teacher's is "
+            f"{'folded' if folded else 'not'}; pass the network that was quantized"
+        )
+    network = normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+    gaussians = teacher.folded.gaussians if isinstance(teacher, FoldedTeacher) else {}
+    return propagate(network, teacher.input_shape, gaussians, sigmas)

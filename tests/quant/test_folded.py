@@ -1,0 +1,66 @@
+"""Students of folded networks: built, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dynadfq.models.zoo import build
+from dynadfq.quant.bn_ranges import BNRanges
+from dynadfq.quant.build import build_student, load_student
+from dynadfq.quant.insert import Scheme
+from dynadfq.teacher import Teacher
+from dynadfq.transforms import absorb_biases, equalise_layers, fold_batch_norms
+
+
+def prepared(teacher: Teacher) -> Teacher:
+    return absorb_biases(equalise_layers(fold_batch_norms(teacher, relu6_as_relu=True)), padded=True)
+
+
+def test_without_quantization_it_is_the_folded_network(teacher: Teacher, images: Tensor) -> None:
+    folded = fold_batch_norms(teacher)
+    student = build_student(folded, Scheme(4, (4,), 4))
+    with student.unquantized():
+        torch.testing.assert_close(student(images), teacher(images), atol=1e-5, rtol=1e-5)
+        assert torch.equal(student(images), folded(images))
+    assert student.scheme.folded and not student.scheme.relu6_as_relu
+    assert student.description == teacher.describe()
+
+
+def test_it_is_loaded_with_the_structure_it_had(
+    teacher: Teacher, make_net: Callable[[], nn.Module], images: Tensor, tmp_path: Path
+) -> None:
+    changed = prepared(teacher)
+    student = build_student(changed, Scheme(8, (4, 6, 8), 6, weight_grid="tensor"))
+    BNRanges()(student, changed)
+    student.save(tmp_path)
+    loaded = load_student(tmp_path, make_net())
+    assert loaded.scheme == student.scheme and loaded.scheme.folded and loaded.scheme.relu6_as_relu
+    for ours, theirs in zip(loaded.run(images), student.run(images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = build("pytorchcv/mobilenetv2_w1", num_classes=10)
+    teacher = Teacher(module, (3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, architecture="pytorchcv/mobilenetv2_w1")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    changed = prepared(teacher)
+    student = build_student(changed, Scheme(8, (8,), 8, "layer_input"))
+    BNRanges()(student, changed)
+    student.save(tmp_path)
+    assert torch.equal(load_student(tmp_path)(images), student(images))
+    assert not any(isinstance(layer, (nn.BatchNorm2d, nn.ReLU6)) for layer in student.modules())
+
+
+def test_steps_say_what_must_come_first(teacher: Teacher, tmp_path: Path) -> None:
+    for step in (equalise_layers, absorb_biases):
+        with pytest.raises(TypeError, match="apply fold_batch_norms first"):
+            step(teacher)
+    with pytest.raises(ValueError, match="save the teacher it was made of"):
+        fold_batch_norms(teacher).save(tmp_path)
