@@ -20,6 +20,7 @@ from dynadfq.quant.calibration import observer
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.numerics import Granularity
+from dynadfq.quant.rounding import rounding_of
 from dynadfq.similarity import Measure, class_similarity
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
@@ -112,6 +113,7 @@ def finetune(
     budget: Form = "penalty",
     bit_weight: float = 100.0,
     ranges: str = "median_max",
+    rounding: str = "nearest",
     calibration_images: int = 1024,
     warm_start_images: int = 0,
     seed: int = 0,
@@ -121,12 +123,13 @@ def finetune(
     """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns one row of history an epoch.
 
     ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and
-    learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start.
+    learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start,
+    ``rounding`` ("nearest", "squant", "adaround") says how weights are rounded before the first step.
     """
     binding = Budget(budget, bit_weight)
     recipe = _student_recipe(method, hyperparameters)
     calibration = Calibration(observer(ranges, student.scheme.target_bits), calibration_images)
-    given = Readiness(calibration, head_start=WarmStart(warm_start_images))
+    given = Readiness(calibration, rounding_of(rounding), WarmStart(warm_start_images))
     prepare_student(student, teacher, images, recipe, given, seed)
     schedule = schedule or Schedule(epochs=epochs)
     return finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))

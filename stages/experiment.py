@@ -5,6 +5,7 @@ from __future__ import annotations
 from dynadfq import params
 from dynadfq.quant.calibration import observer
 from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.rounding import rounding_of
 from dynadfq.training.budget import Budget
 from dynadfq.training.prepare import Calibration, Readiness
 from dynadfq.training.schedule import Schedule
@@ -44,4 +45,4 @@ def readiness_of(p: params.StageParams, fixed: bool) -> Readiness:
     ranges = p.quantization.ranges
     rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
     head_start = WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)
-    return Readiness(Calibration(rule, p.finetune.calibration_images), head_start=head_start)
+    return Readiness(Calibration(rule, p.finetune.calibration_images), rounding_of(p.quantization.rounding), head_start)

@@ -92,8 +92,8 @@ def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
 
 
 def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: SyntheticSet) -> None:
-    with pytest.raises(ValueError, match="method: 'gdfq' is unknown; the methods are dynadfq, zeroq"):
-        synthesize(teacher, "gdfq")
+    with pytest.raises(ValueError, match="method: 'magic' is unknown; the methods are dynadfq, .*zeroq"):
+        synthesize(teacher, "magic")
     with pytest.raises(ValidationError, match="similar_clases"):
         synthesize(teacher, similar_clases=3)
     with pytest.raises(ValidationError, match="diverse_ratio"):
