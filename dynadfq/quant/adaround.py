@@ -40,14 +40,14 @@ class AdaRound:
     """How roundings are learned.
 
     iterations: steps a layer.
-    images: at most so many are used; a layer's inputs and outputs on all of them are held in memory.
+    num_images: at most so many are used; a layer's inputs and outputs on all of them are held in memory.
     regularisation: λ, weight of the term that pushes roundings to 0 or 1.
     warm_start: share of the iterations without that term.
     annealing: how its exponent β falls from 20 to 2.
     """
 
     iterations: int = 10_000
-    images: int = 1024
+    num_images: int = 1024
     batch_size: int = 32
     learning_rate: float = 1e-3
     regularisation: float = 0.01
@@ -108,7 +108,7 @@ def adaround(settings: AdaRound) -> Preparation:
         _require_float(student, calls)
         student.eval()
         floating = deepcopy(student)
-        chosen = torch.randperm(len(images), generator=generator(seed, "adaround"))[: settings.images]
+        chosen = torch.randperm(len(images), generator=generator(seed, "adaround"))[: settings.num_images]
         batches = images.take(chosen).images.split(CALIBRATION_BATCH)
         with Progress("adaround", len(calls) * settings.iterations) as progress:
             for number, call in enumerate(calls):

@@ -204,7 +204,7 @@ def test_a_student_is_rounded(
     "change",
     [
         {"iterations": 61},
-        {"images": 8},
+        {"num_images": 8},
         {"batch_size": 4},
         {"learning_rate": 0.03},
         {"regularisation": 1.0},
@@ -218,7 +218,7 @@ def test_every_setting_changes_something(make_student: Build, images: Tensor, ch
     call, data = data_of(student, "conv2", images[:64])
 
     def learned(settings: AdaRound) -> Tensor:
-        few = LayerData(data.inputs[: settings.images], data.targets[: settings.images])
+        few = LayerData(data.inputs[: settings.num_images], data.targets[: settings.num_images])
         with Progress("test", settings.iterations) as progress:
             return learn_rounding(student, call, few, settings, rng(), progress).v.detach()
 

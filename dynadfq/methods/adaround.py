@@ -1,0 +1,74 @@
+"""AdaRound: roundings are learned layer by layer on synthetic images (Nagel et al., ICML 2020, arXiv 2004.10568).
+
+The student is not fine-tuned. AdaRound was published with real images; the ones here match the batch's BN statistics
+and a one-hot label, the baseline of DynaDFQ's ablation. Where the reconstruction departs from the paper
+(BatchNorm stays unfolded, activations are quantized meanwhile) ``dynadfq.quant.adaround`` says why.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.schema import PAPER, Section, setting
+from dynadfq.synthesis.labels import OneHotLabels
+
+
+class Images(Section):
+    """What AdaRound's images are optimised for."""
+
+    class_weight: float = setting(
+        0.1,
+        "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no labels",
+        source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
+        ge=0,
+    )
+    bn_statistics: Literal["per_image_std", "batch_var"] = setting(
+        "batch_var",
+        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
+        source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code",
+    )
+
+    def recipe(self, known: Known) -> ImageRecipe:
+        """BN statistics and cross-entropy to a random class."""
+        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
+        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
+
+
+class Student(Section):
+    """How AdaRound learns a layer's roundings."""
+
+    iterations: int = setting(10_000, "steps a layer", unit="steps", source="AdaRound, Sec. 5", ge=1)
+    num_images: int = setting(
+        1024,
+        "synthetic images that are used at most; a layer's inputs and outputs on all of them are held in memory",
+        unit="images",
+        source="AdaRound, Sec. 5",
+        ge=1,
+    )
+    batch_size: int = setting(32, "images a step", unit="images", source="AdaRound, Sec. 5", ge=1)
+    learning_rate: float = setting(1e-3, "of Adam on the roundings", source="AIMET, released code", gt=0)
+    regularisation: float = setting(
+        0.01, "λ, weight of the term that pushes roundings to 0 or 1", source="AdaRound, Eq. 21; value: AIMET", ge=0
+    )
+    warm_start: float = setting(
+        0.2, "share of the steps before that term sets in", unit="fraction", source="AIMET, released code", ge=0, le=0.9
+    )
+    annealing: Literal["cosine", "linear"] = setting(
+        "cosine", "how the term's exponent β falls from 20 to 2", source="cosine: AIMET; linear: BRECQ, QDrop"
+    )
+
+    def recipe(self) -> StudentRecipe:
+        """Rounding after calibration, no fine-tuning."""
+        from dynadfq.quant.adaround import AdaRound as Settings
+        from dynadfq.quant.adaround import adaround
+
+        return StudentRecipe(preparations=(adaround(Settings(**self.model_dump())),))
+
+
+class AdaRound(Section):
+    """AdaRound's hyperparameters: `images` changes the synthetic images, `student` only the rounding."""
+
+    images: Images = Images()
+    student: Student = Student()

@@ -1,0 +1,79 @@
+"""SQuant: weights are rounded so that errors cancel, on no data at all (Guo et al., ICLR 2022, arXiv 2202.07471).
+
+The student is not fine-tuned. The paper says that activation ranges come from BN statistics (`bn_sigma`); the released
+code takes them from uniform noise that it sends through the quantized network (`noise_sigma`), and so do the published
+figures. Images are that noise. The released code quantizes the classifier's input to 8 bits whatever the width; here
+it is like any other site, and float where sites are ReLU outputs (``quantization.placement``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dynadfq.losses import Objective
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.schema import Section, setting
+from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import gaussian
+from dynadfq.teacher import Teacher
+
+
+def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """(B, C, H, W) normalised images of pixels from U(0, 1)."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
+    return (torch.rand(shape, generator=rng) - mean) / std
+
+
+class Images(Section):
+    """The noise that SQuant's activation ranges are measured on; 256 images of it are used."""
+
+    noise: Literal["uniform", "gaussian"] = setting(
+        "uniform",
+        "pixels from U(0, 1) before normalisation, or from N(0, 1) after it",
+        source="uniform: SQuant, released code",
+    )
+
+    def recipe(self, known: Known) -> ImageRecipe:
+        """Noise with random labels, which nothing uses; nothing is optimised."""
+
+        def pixels(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+            return gaussian(shape, rng) if self.noise == "gaussian" else uniform_pixels(known.teacher, shape, rng)
+
+        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(()), pixels, optimised=False)
+
+
+class Student(Section):
+    """Where SQuant's activation ranges come from."""
+
+    range_rule: Literal["noise_sigma", "bn_sigma"] = setting(
+        "noise_sigma",
+        "rule of the activation ranges: deviations of activations of noise, 12 of them at 4 bits, 14 at 6 and 25 at 8, "
+        "or what BN statistics say",
+        source="noise_sigma: SQuant, released code; bn_sigma: its paper, after DFQ",
+    )
+    bn_sigmas: float = setting(
+        6.0,
+        "n, standard deviations around the mean that a channel's range covers (range_rule: bn_sigma)",
+        source="DFQ (n = 6)",
+        gt=0,
+    )
+
+    def recipe(self) -> StudentRecipe:
+        """SQuant's rounding, then the ranges behind rounded layers; no fine-tuning."""
+        from dynadfq.quant.bn_ranges import BNRanges
+        from dynadfq.quant.preparation import in_order
+        from dynadfq.quant.sigma_ranges import noise_sigma_ranges
+        from dynadfq.quant.squant import squant_rounding
+
+        rule = noise_sigma_ranges if self.range_rule == "noise_sigma" else BNRanges(self.bn_sigmas)
+        return StudentRecipe(ranges=in_order(squant_rounding, rule))
+
+
+class SQuant(Section):
+    """SQuant's hyperparameters: `images` changes the noise, `student` the ranges."""
+
+    images: Images = Images()
+    student: Student = Student()

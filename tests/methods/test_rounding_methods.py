@@ -1,0 +1,63 @@
+"""SQuant and AdaRound as methods: what their images are, and that nothing is learned but roundings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.methods import adaround, squant
+from dynadfq.methods.base import Known
+from dynadfq.quant.insert import Scheme
+from dynadfq.quant.numerics import encode_weight
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+from dynadfq.training.prepare import Readiness, new_student, prepare_student
+
+
+def noise(teacher: Teacher, folder: Path, kind: str) -> SyntheticSet:
+    recipe = squant.Images(noise=kind).recipe(Known(teacher, class_similarity(teacher), 0))
+    return synthesize_set(recipe.source(teacher, PixelOptimiser(3)), 24, 8, 0, folder, Scratch(None))
+
+
+def test_squants_images_are_pixels_between_black_and_white(teacher: Teacher, tmp_path: Path) -> None:
+    images = noise(teacher, tmp_path, "uniform").take(torch.arange(24)).images
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
+    pixels = images * std + mean
+    assert pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6
+    assert abs(pixels.mean().item() - 0.5) < 0.01 and abs(pixels.var().item() - 1 / 12) < 0.005
+    assert len(images.flatten(1).unique(dim=0)) == 24
+
+
+def test_squants_images_may_be_normal(teacher: Teacher, tmp_path: Path) -> None:
+    images = noise(teacher, tmp_path, "gaussian").take(torch.arange(24)).images
+    assert abs(images.mean().item()) < 0.05 and abs(images.std().item() - 1) < 0.05
+
+
+def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(teacher: Teacher, tmp_path: Path) -> None:
+    recipe, states = squant.Student(range_rule="bn_sigma").recipe(), []
+    for kind in ("uniform", "gaussian"):
+        images = noise(teacher, tmp_path / kind, kind)
+        student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
+        prepare_student(student, teacher, images, recipe, Readiness(), 0)
+        states.append(student.network.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_students_are_rounded_and_not_fine_tuned(teacher: Teacher, synthetic: SyntheticSet) -> None:
+    recipes = squant.Student().recipe(), adaround.Student(iterations=3).recipe()
+    assert not any(recipe.terms for recipe in recipes)
+    found = []
+    for recipe in recipes:
+        student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
+        plain = [encode_weight(layer.weight, 4)[0] for layer in student.layers]
+        prepare_student(student, teacher, synthetic, recipe, Readiness(), 0)
+        codes = [encode_weight(layer.weight, 4, layer.fixed_grid)[0] for layer in student.layers]
+        assert all(layer.fixed_grid is not None for layer in student.layers)
+        assert any(not torch.equal(one, other) for one, other in zip(codes, plain, strict=True))
+        found.append(student.network.state_dict())
+    assert not torch.equal(found[0]["conv2.weight"], found[1]["conv2.weight"])
