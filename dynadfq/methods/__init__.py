@@ -7,21 +7,29 @@ from typing import Literal, cast
 from dynadfq.methods.deepinversion import DeepInversion
 from dynadfq.methods.dsg import DSG
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.methods.gznq import GZNQ
+from dynadfq.methods.hast import HAST
 from dynadfq.methods.intraq import IntraQ
+from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.schema import Section, is_section, setting
 
-Method = DynaDFQ | DeepInversion | DSG | IntraQ | ZeroQ
+Method = DynaDFQ | DeepInversion | DSG | GZNQ | HAST | IntraQ | SynQ | ZeroQ
 
 
 class Methods(Section):
     """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
 
-    name: Literal["dynadfq", "deepinversion", "dsg", "intraq", "zeroq"] = setting("dynadfq", "the method in use")
+    name: Literal["dynadfq", "deepinversion", "dsg", "gznq", "hast", "intraq", "synq", "zeroq"] = setting(
+        "dynadfq", "the method in use"
+    )
     dynadfq: DynaDFQ = DynaDFQ()
     deepinversion: DeepInversion = DeepInversion()
     dsg: DSG = DSG()
+    gznq: GZNQ = GZNQ()
+    hast: HAST = HAST()
     intraq: IntraQ = IntraQ()
+    synq: SynQ = SynQ()
     zeroq: ZeroQ = ZeroQ()
 
     @property

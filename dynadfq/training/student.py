@@ -158,7 +158,8 @@ class Finetuning:
         (slope,) = torch.autograd.grad(total, images, retain_graph=True)
         moved = (images + recipe.perturbation * slope.sign()).detach()
         with torch.no_grad():
-            taught = Lesson(moved, lesson.soft_labels, self.teacher(moved))
+            answers = lesson.teacher_logits if self.features else self.teacher(moved)  # features come with answers
+        taught = Lesson(moved, lesson.soft_labels, answers)
         terms = recipe.terms if recipe.perturbed_terms is None else recipe.perturbed_terms
         again, more, _ = self._evaluate(taught, terms, through_teacher=False)
         return total + again, values | {f"{name}_perturbed": value for name, value in more.items()}, bits

@@ -1,0 +1,90 @@
+"""HAST: hard images, made harder while the student learns, and features that agree (Li et al., CVPR 2023).
+
+"Hard Sample Matters a Lot in Zero-Shot Quantization", arXiv 2303.13826. Defaults are the paper's for CIFAR-10. The
+released option loader ignores the configured feature weight and step and always runs 1000 and 0.01; here they are
+what they are set to. There, activation ranges come from a generator's images; here from the method's own.
+"""
+
+from __future__ import annotations
+
+from dynadfq.augment import OccasionalCrops
+from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.schema import LINEAGE, Section, setting
+from dynadfq.synthesis.hard_samples import hard_sample_term
+from dynadfq.synthesis.labels import OneHotLabels
+
+
+class Images(Section):
+    """What HAST optimises its images for."""
+
+    class_weight: float = setting(
+        10.0,
+        "β, weight of the hard-sample loss beside the BN statistics loss",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.1",
+        ge=0,
+    )
+    difficulty_power: float = setting(
+        2.0,
+        "γ, power of the difficulty 1 - p by which an image's cross-entropy is weighted; 0 is plain cross-entropy",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.5",
+        ge=0,
+    )
+    crop_scale: float = setting(
+        1.0,
+        "smallest area of the random crops that half of the iterations look at; 1 is no crops",
+        unit="fraction of the image",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.4",
+        gt=0,
+        le=1,
+    )
+
+    def recipe(self, known: Known) -> ImageRecipe:
+        """One-hot labels, the batch's BN statistics and the hard-sample loss."""
+        bn_statistics = Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"])
+        objective = Objective([bn_statistics, hard_sample_term(self.class_weight, self.difficulty_power)])
+        crops = OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
+        return ImageRecipe(OneHotLabels(known.teacher.num_classes), objective, augment=crops)
+
+
+class Student(Section):
+    """What HAST's student learns from an image, and from the same image made harder."""
+
+    distillation_weight: float = setting(
+        20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
+    )
+    temperature: float = setting(
+        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
+    )
+    attention_weight: float = setting(
+        1000.0,
+        "λ, weight of the distance of channel attentions at the ends of residual branches",
+        source="HAST, configuration for CIFAR-10; CIFAR-100: 2000, ImageNet: 4000",
+        ge=0,
+    )
+    perturbation: float = setting(
+        0.01,
+        "ε, step along the sign of the loss's gradient to the harder image, which is learned from too; 0 is off",
+        unit="normalised pixels",
+        source="HAST, configuration for CIFAR-10 and ImageNet; CIFAR-100: 0.02",
+        ge=0,
+    )
+
+    def recipe(self) -> StudentRecipe:
+        """Distillation and feature alignment, on the images and on the harder ones; no labels."""
+        from dynadfq.training.attention import BRANCHES, attention_term
+        from dynadfq.training.features import residual_branches
+
+        terms = [distillation_term(self.distillation_weight, self.temperature), attention_term(self.attention_weight)]
+        return StudentRecipe(
+            terms,
+            features=(lambda teacher: {BRANCHES: residual_branches(teacher)}) if self.attention_weight else None,
+            perturbation=self.perturbation,
+        )
+
+
+class HAST(Section):
+    """HAST's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+
+    images: Images = Images()
+    student: Student = Student()

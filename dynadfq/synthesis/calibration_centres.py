@@ -1,0 +1,140 @@
+"""Calibration centres: an image a class, made first, whose statistics the others follow (TexQ, NeurIPS 2023; SynQ).
+
+The centres are optimised for their class and for the BN statistics, above all of the deeper layers. Images then match,
+in those layers, the statistics of all centres together beside the running ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from dynadfq.bn_losses import batch_statistics
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import Progress
+from dynadfq.losses import Objective, SynthesisStep, Term, image_class_term
+from dynadfq.seeding import generator
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
+from dynadfq.teacher import Teacher, running_statistics
+
+CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
+SHALLOW_WEIGHT, DEEP_WEIGHT = 0.2, 1.1  # of a layer's statistics there
+CENTRES_AT_ONCE = 256
+
+Statistics = Sequence[tuple[Tensor, Tensor]]  # (C,) mean and variance, a layer each
+
+
+def first_deep_layer(layers: int) -> int:
+    """Index of the BatchNorm layer at which the deeper part begins (SynQ, released code).
+
+    >>> [first_deep_layer(layers) for layers in (1, 4, 20)]
+    [0, 1, 9]
+    """
+    return max((layers + 2) // 2 - 2, 0)
+
+
+def statistics_distances(statistics: Statistics, targets: Statistics) -> Tensor:
+    """Squared distances of means and of variances, mean over channels: (layers,)."""
+    gaps = [
+        (mean - target_mean).square().mean() + (variance - target_variance).square().mean()
+        for (mean, variance), (target_mean, target_variance) in zip(statistics, targets, strict=True)
+    ]
+    return torch.stack(gaps)
+
+
+def centre_objective() -> Objective[SynthesisStep]:
+    """Cross entropy and the BN statistics, deeper layers weighing more."""
+
+    def bn_statistics(step: SynthesisStep) -> Tensor:
+        running = [running_statistics(layer) for layer, _ in step.recording.batch_norms]
+        distances = statistics_distances(batch_statistics(step.recording), running)
+        weights = torch.full_like(distances, DEEP_WEIGHT)
+        weights[: first_deep_layer(len(weights))] = SHALLOW_WEIGHT
+        return (weights * distances).mean()
+
+    return Objective([Term("bn_statistics", 1.0, bn_statistics), image_class_term(CLASS_WEIGHT)])
+
+
+def pooled(batches: Sequence[tuple[int, Statistics]]) -> Statistics:
+    """Statistics of several batches together, with their sizes: variance within them and between their means.
+
+    >>> one, other = (torch.tensor([0.0]), torch.tensor([1.0])), (torch.tensor([4.0]), torch.tensor([1.0]))
+    >>> pooled([(1, [one]), (1, [other])])
+    [(tensor([2.]), tensor([5.]))]
+    """
+    images = sum(size for size, _ in batches)
+    result = []
+    for layer in range(len(batches[0][1])):
+        parts = [(size / images, *statistics[layer]) for size, statistics in batches]
+        mean = torch.stack([share * mean for share, mean, _ in parts]).sum(dim=0)
+        spread = [share * (variance + (own - mean).square()) for share, own, variance in parts]
+        result.append((mean, torch.stack(spread).sum(dim=0)))
+    return result
+
+
+@dataclass
+class Centres:
+    """Centres to be made, and then the statistics that they have together.
+
+    effort: iterations for a centre, relative to an image's.
+    rate: their learning rate, which stays as it is.
+    """
+
+    effort: float
+    rate: float
+    statistics: Statistics = ()
+
+    def distance(self, step: SynthesisStep) -> Tensor:
+        """Mean over layers of the batch's distance to the centres; layers before the deeper part count as 0."""
+        layers = len(self.statistics)
+        first = first_deep_layer(layers)
+        mine, targets = batch_statistics(step.recording)[first:], self.statistics[first:]
+        return statistics_distances(mine, targets).sum() / layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentredRecipe(ImageRecipe):
+    """Images whose objective looks at centres."""
+
+    centres: Centres
+
+    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> CentredSource:
+        """The recipe, applied to a teacher; the centres come before the first shard."""
+        return CentredSource(teacher, self, optimiser, self.centres)
+
+
+class CentredSource(PixelSource):
+    """Makes the centres, then shards."""
+
+    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimiser: PixelOptimiser, centres: Centres) -> None:
+        super().__init__(teacher, recipe, optimiser)
+        iterations = round(centres.effort * optimiser.iterations)
+        self.centres = centres
+        self.first = PixelOptimiser(iterations, centres.rate, patience=iterations)
+        self.classes = torch.arange(teacher.num_classes).split(CENTRES_AT_ONCE)
+        self.preparation_steps = iterations * len(self.classes)
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        """Make the centres in batches, each from its own seed; finished ones are taken from ``scratch``."""
+        done: list[Statistics] = (scratch.load() or {"centres": []})["centres"]
+        progress.skip(len(done) * self.first.iterations)
+        for number in range(len(done), len(self.classes)):
+            done.append(self._make(self.classes[number], generator(seed, "centres", number), progress))
+            scratch.save({"centres": done})
+        together = pooled([(len(classes), part) for classes, part in zip(self.classes, done, strict=True)])
+        device = self.teacher.device
+        self.centres.statistics = [(mean.to(device), variance.to(device)) for mean, variance in together]
+        return {}
+
+    def _make(self, classes: Tensor, rng: torch.Generator, progress: Progress) -> Statistics:
+        """Statistics of a batch of centres, one of each class."""
+        labels = one_hot(classes, self.teacher.num_classes).float()
+        recipe = ImageRecipe(lambda count, rng: labels, centre_objective())
+        images = PixelSource(self.teacher, recipe, self.first).make(len(classes), rng, progress).images
+        with torch.no_grad(), self.teacher.recording() as recording:
+            self.teacher(images.to(self.teacher.device))
+            return [(mean.cpu(), variance.cpu()) for mean, variance in batch_statistics(recording)]
