@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses import label_entropy
-from dynadfq.synthesis.labels import OneHotLabels, SimilarClassLabels, dirichlet
+from dynadfq.synthesis.labels import OneHotLabels, SimilarClassLabels, TargetProbabilityLabels, dirichlet
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -75,3 +75,21 @@ def test_one_hot_labels_cover_the_classes() -> None:
     labels = OneHotLabels(6)(300, generator())
     assert torch.equal(labels.amax(dim=1), torch.ones(300)) and torch.equal(labels.sum(dim=1), torch.ones(300))
     assert labels.sum(dim=0).min() > 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_targets_are_the_largest_entries(share: float) -> None:
+    labels = TargetProbabilityLabels(10, 0.6, share)(2000, generator())
+    torch.testing.assert_close(labels.sum(dim=1), torch.ones(2000))
+    target, own = labels.max(dim=1)
+    assert target.min() >= 0.6 and target.max() <= 1 and len(own.unique()) == 10
+    assert (target < 1).float().mean().item() == pytest.approx(share, abs=0.04)
+    others = labels.scatter(1, own[:, None], torch.nan)
+    assert torch.equal(others.nan_to_num(2).amin(dim=1), others.nan_to_num(-2).amax(dim=1))  # share the rest evenly
+    if share:
+        lowered = target[target < 1]
+        assert lowered.mean().item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_certain_targets_are_one_hot_labels() -> None:
+    assert torch.equal(TargetProbabilityLabels(10, 1.0, 1.0)(64, generator()).amax(dim=1), torch.ones(64))
