@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.losses import StudentStep
+from dynadfq.methods.base import Known
+from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+
+STEP = StudentStep(torch.eye(4), torch.randn(4, 4), torch.randn(4, 4), torch.ones(4))
+
+
+def make(teacher: Teacher, folder: Path, iterations: int, **settings: object) -> SyntheticSet:
+    recipe = Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
+    return synthesize_set(recipe.source(teacher, PixelOptimiser(iterations)), 8, 8, 0, folder, Scratch(None))
+
+
+def test_the_released_start_is_faint_and_even() -> None:
+    pixels = faint((4, 3, 32, 32), torch.Generator().manual_seed(0))
+    assert pixels.abs().max() <= 0.02353 and abs(pixels.mean()) < 3e-4
+    torch.testing.assert_close(pixels.std(), torch.tensor(0.02353 / 3**0.5), rtol=0.02, atol=0)
+    quarters = torch.histc(pixels, 4, -0.02353, 0.02353) / pixels.numel()
+    torch.testing.assert_close(quarters, torch.full((4,), 0.25), atol=0.02, rtol=0)
+
+
+def test_the_start_is_where_images_start(teacher: Teacher, tmp_path: Path) -> None:
+    untouched = make(teacher, tmp_path / "uniform", 0, initial="uniform").take(torch.arange(8)).images
+    assert 0.02 < untouched.abs().max() < 0.024
+    noise = make(teacher, tmp_path / "gaussian", 0).take(torch.arange(8)).images
+    assert 0.9 < noise.std() < 1.1
+
+
+def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_path: Path) -> None:
+    plain, labelled = make(teacher, tmp_path / "plain", 3), make(teacher, tmp_path / "il", 3, class_weight=1.0)
+    losses = [images.manifest["shards"][0]["losses"] for images in (plain, labelled)]
+    assert set(losses[0]) == {"bn_statistics", "total"}
+    assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + losses[1]["class"])
+    assert plain.one_hot_recognised is None and labelled.one_hot_recognised is not None
+    terms = {term.name: term.weight for term in Student(label_weight=1.0).recipe().terms}
+    assert terms == {"label": 1.0, "distillation": 20.0}
+    assert {term.name for term in ZeroQ().student.recipe().terms if term.weight} == {"distillation"}
+
+
+def test_a_prior_smoothes(teacher: Teacher, tmp_path: Path) -> None:
+    def roughness(weight: float) -> float:
+        images = make(teacher, tmp_path / str(weight), 40, prior_weight=weight).take(torch.arange(8)).images
+        return images.diff(dim=3).square().mean().item()
+
+    assert roughness(1.0) < 0.5 * roughness(0.0)
