@@ -85,9 +85,7 @@ class Student(DistilledStudent):
     perturbation: float = setting(
         0.01, "ε, HAST's step to a harder image; 0 is off", unit="normalised pixels", source=CODE, ge=0
     )
-    perturbed_attention: bool = setting(
-        False, "feature alignment on the harder image too", source=f"{CODE}, other than ImageNet"
-    )
+    perturbed_attention: bool = setting(False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR")
     cutoff: float = setting(
         80.0, "D₀, frequency at which the low-pass filter's gain is 0.61", unit="cycles per image", source=CODE, gt=0
     )

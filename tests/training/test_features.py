@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dynadfq.quant.model import Student
+from dynadfq.teacher import Teacher, load_teacher
+from dynadfq.training.compare import watching
+from dynadfq.training.features import last_convolution, residual_branches
+
+
+def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+class Gated(nn.Module):
+    """A residual unit with a projected shortcut and a gate on its branch, added in place."""
+
+    def __init__(self, inputs: int, outputs: int, swapped: bool) -> None:
+        super().__init__()
+        self.one, self.two = convolution(inputs, outputs), convolution(outputs, outputs)
+        self.gate = nn.Conv2d(outputs, outputs, 1)
+        self.shortcut = convolution(inputs, outputs, 1)
+        self.swapped = swapped
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.two(self.one(x).relu())
+        gate = self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
+        y = gate * y if self.swapped else y * gate
+        y += self.shortcut(x)
+        return y.relu_()
+
+
+class Plain(nn.Module):
+    """Two resolutions without shortcuts, and a classifier that is a convolution."""
+
+    def __init__(self, blocks: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = blocks or nn.Sequential(
+            convolution(3, 4), nn.ReLU(), convolution(4, 5), nn.MaxPool2d(2), convolution(5, 4), nn.ReLU()
+        )
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
+        self.classifier = nn.Conv2d(4, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.head(self.pool(self.body(x)))).flatten(1)
+        return logits
+
+
+def teacher_of(module: nn.Module) -> Teacher:
+    return Teacher(module, (3, 8, 8), 6, (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "first", "last", "last_map"),
+    [
+        (
+            "pytorchcv/resnet20_cifar10",
+            9,
+            "features.stage1.unit1.body.conv2.bn",
+            "features.stage3.unit3.body.conv2.bn",
+            "features.stage3.unit3.body.conv2.conv",
+        ),
+        ("torchvision/resnet18", 8, "layer1.0.bn2", "layer4.1.bn2", "layer4.1.conv2"),
+        ("torchvision/mobilenet_v2", 17, "features.1.conv.2", "features.17.conv.3", "features.18.0"),
+        (
+            "pytorchcv/mobilenetv2_w1",
+            17,
+            "features.stage1.unit1.conv3.bn",
+            "features.stage5.unit4.conv3.bn",
+            "features.final_block.conv",
+        ),
+    ],
+)
+def test_units_of_the_literatures_networks(name: str, units: int, first: str, last: str, last_map: str) -> None:
+    teacher = load_teacher(name, pretrained=False, num_classes=10, input_shape=(3, 64, 64))
+    names = residual_branches(teacher)
+    assert (len(names), names[0], names[-1]) == (units, first, last)
+    assert last_convolution(teacher) == last_map
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_branch_ends_before_its_gate_and_not_in_the_shortcut(swapped: bool) -> None:
+    teacher = teacher_of(Plain(nn.Sequential(Gated(3, 5, swapped), Gated(5, 4, swapped))).eval())
+    assert residual_branches(teacher) == ("body.0.two.1", "body.1.two.1")
+
+
+def test_without_shortcuts_the_last_norm_of_each_resolution() -> None:
+    assert residual_branches(teacher_of(Plain())) == ("body.2.1", "body.4.1")
+
+
+def test_the_last_map_is_not_behind_the_pool() -> None:
+    assert last_convolution(teacher_of(Plain())) == "body.4.0"
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
+    with pytest.raises(ValueError, match="no convolution with an output of more than one pixel"):
+        last_convolution(teacher_of(module))
+
+
+def test_the_student_has_modules_of_the_same_names(teacher: Teacher, make_student: Callable[..., Student]) -> None:
+    names = (*residual_branches(teacher), last_convolution(teacher))
+    assert names == ("bn4", "conv4")
+    student = make_student()
+    assert all(type(student.network.get_submodule(n)).__name__ in ("BatchNorm2d", "QuantConv2d") for n in names)
+
+
+def test_looking_leaves_nothing_behind(teacher: Teacher) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
+    residual_branches(teacher), last_convolution(teacher)
+    assert not any(module._forward_hooks for module in teacher.module.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.module.state_dict().items())
+
+
+def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() -> None:
+    block = Gated(3, 4, False).eval()
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = block.two(block.one(x).relu())
+    with watching(block, ["two.1", "shortcut"]) as outputs:
+        y = block(x)
+    assert torch.equal(y, block(x))
+    torch.testing.assert_close(outputs["two.1"], expected)
+    (slope,) = torch.autograd.grad(y.sum(), outputs["shortcut"])
+    assert torch.equal(slope, (y > 0).to(slope))
+
+
+def test_watching_ends_with_an_exception() -> None:
+    block = Gated(3, 4, False).eval()
+    with pytest.raises(RuntimeError), watching(block, ["two.1", "shortcut"]):
+        block(torch.zeros(1, 7, 8, 8))
+    assert not any(module._forward_hooks for module in block.modules())
