@@ -1,0 +1,295 @@
+"""HAST and SynQ: hard images, images made harder, labels of easy ones, and calibration centres."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynadfq.bn_losses import batch_statistics, bn_statistics_of_batch
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import NonFiniteLoss, Progress
+from dynadfq.losses import StudentStep, SynthesisStep, Term, soft_cross_entropy
+from dynadfq.methods import hast, synq
+from dynadfq.methods.base import Known, StudentRecipe
+from dynadfq.quant.model import Student
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis import calibration_centres
+from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.hard_samples import hard_sample_loss
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Recording, Teacher
+from dynadfq.training.budget import Budget
+from dynadfq.training.schedule import Schedule
+from dynadfq.training.student import finetune_student
+
+SCHEDULE = Schedule(
+    epochs=3, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, crop_scale=1.0, horizontal_flip=False
+)
+RECIPES = {"hast": hast.Student().recipe(), "synq": synq.Student().recipe()}
+LABELS = torch.eye(3)[[0, 1]]
+LOGITS = torch.tensor([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]]).log()  # p of the labels: 0.8 and 0.25
+
+
+def composed(images: hast.Images | synq.Images, teacher: Teacher) -> ImageRecipe:
+    return images.recipe(Known(teacher, class_similarity(teacher), 0))
+
+
+def test_hard_sample_loss_by_hand() -> None:
+    expected = (0.2**2 * -math.log(0.8) + 0.75**2 * -math.log(0.25)) / 2
+    assert float(hard_sample_loss(LOGITS, LABELS, 2.0)) == pytest.approx(expected)
+
+
+def test_power_zero_is_cross_entropy() -> None:
+    torch.testing.assert_close(hard_sample_loss(LOGITS, LABELS, 0.0), soft_cross_entropy(LOGITS, LABELS).mean())
+
+
+def test_the_difficulty_is_not_a_constant() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(hard_sample_loss(logits, LABELS, 2.0), logits)
+    p = torch.tensor([0.8, 0.25])
+    along = (2 * (1 - p) * p * p.log() - (1 - p) ** 2) * (1 - p) / 2  # by p's logit
+    torch.testing.assert_close(slope[[0, 1], [0, 1]], along)
+
+
+def test_certain_images_have_a_finite_slope() -> None:
+    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    (slope,) = torch.autograd.grad(hard_sample_loss(logits, LABELS[:1], 0.5), logits)
+    assert torch.isfinite(slope).all()
+
+
+def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(teacher: Teacher, images: Tensor) -> None:
+    labels = torch.eye(6)[torch.arange(16) % 6]
+    with teacher.recording() as recording:
+        logits = teacher(images[:16])
+        step = SynthesisStep(images[:16], labels, logits, recording)
+        total, _ = composed(hast.Images(class_weight=3.0, difficulty_power=1.0), teacher).objective(step)
+        expected = bn_statistics_of_batch(recording) + 3 * hard_sample_loss(logits, labels, 1.0)
+    torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.parametrize("images", [hast.Images(), synq.Images()], ids=["hast", "synq"])
+def test_crops_are_off_until_asked_for(images: hast.Images | synq.Images, teacher: Teacher) -> None:
+    assert composed(images, teacher).augment is None
+    cropped = composed(images.model_copy(update={"crop_scale": 0.4}), teacher)
+    assert cropped.augment is not None
+
+
+def test_easy_label_loss_by_hand() -> None:
+    ours = torch.zeros(2, 3)  # cross entropy log 3 each
+    step = StudentStep(LABELS, ours, LOGITS, torch.ones(2))
+    values = [float(synq.easy_label_term(1.0, hardest).value(step)) for hardest in (0.1, 0.5, 0.75, 1.0)]
+    assert values == pytest.approx([0.0, math.log(3) / 2, math.log(3), math.log(3)])
+
+
+@pytest.fixture
+def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Callable[..., object]:
+    def run(
+        student: Student, recipe: StudentRecipe, schedule: Schedule = SCHEDULE, scratch: Path | None = None
+    ) -> object:
+        return finetune_student(student, teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(scratch))
+
+    return run
+
+
+def untouched(student: Student, teacher: Teacher) -> bool:
+    modules = [*student.modules(), *teacher.module.modules()]
+    frozen = not any(p.requires_grad or p.grad is not None for p in teacher.module.parameters())
+    return frozen and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
+    name: str, make_student: Callable[..., Student], finetune: Callable[..., object]
+) -> None:
+    student, seen = make_student(4), list[Tensor]()
+    recipe = replace(RECIPES[name], perturbation=0.02)
+    with student.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone())):
+        finetune(student, recipe)
+    assert len(seen) == 12
+    for images, harder in zip(seen[::2], seen[1::2], strict=True):
+        moved = (harder - images).abs()
+        assert moved.max() == pytest.approx(0.02, rel=1e-3) and (moved > 0.01).float().mean() > 0.9
+        assert not ((moved > 1e-5) & (moved < 0.0199)).any()
+
+
+def test_harder_images_raise_the_loss(make_student: Callable[..., Student], finetune: Callable[..., object]) -> None:
+    schedule = replace(SCHEDULE, epochs=1, learning_rate=1e-9, range_learning_rate=1e-9)
+    student = make_student(8)
+    history = finetune(student, replace(RECIPES["hast"], perturbation=0.005), schedule)
+    term, weights = RECIPES["hast"].terms, ("distillation", "attention")
+    clean, harder = (
+        sum(t.weight * history[f"{name}{suffix}"].iloc[0] for t, name in zip(term, weights, strict=True))  # type: ignore[index]
+        for suffix in ("", "_perturbed")
+    )
+    assert harder > clean
+    assert history["loss"].iloc[0] == pytest.approx(clean + harder)  # type: ignore[index]
+
+
+def test_synq_leaves_out_on_harder_images_what_it_should(
+    make_student: Callable[..., Student], finetune: Callable[..., object]
+) -> None:
+    columns = set(finetune(make_student(4), RECIPES["synq"]).columns)  # type: ignore[attr-defined]
+    assert {
+        "distillation",
+        "label",
+        "attention",
+        "activation_map",
+        "distillation_perturbed",
+        "label_perturbed",
+    } <= columns
+    assert not {"attention_perturbed", "activation_map_perturbed"} & columns
+    more = finetune(make_student(4), synq.Student(perturbed_attention=True).recipe())
+    assert "attention_perturbed" in more.columns and "activation_map_perturbed" not in more.columns  # type: ignore[attr-defined]
+
+
+def test_synq_filters_what_student_and_teacher_see(
+    make_student: Callable[..., Student], finetune: Callable[..., object]
+) -> None:
+    seen: list[list[Tensor]] = []
+    for settings in ({"cutoff": 1e9}, {"cutoff": 1.0, "scale_cutoff": False}):
+        student = make_student(4)
+        seen.append([])
+        with student.network.register_forward_pre_hook(lambda _, inputs: seen[-1].append(inputs[0].detach())):
+            finetune(student, synq.Student(perturbation=0.0, **settings).recipe())
+    for raw, filtered in zip(*seen, strict=True):
+        assert filtered.std() < 0.7 * raw.std()
+        torch.testing.assert_close(filtered.mean(dim=(2, 3)), raw.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("widths", [(4,), (3, 4, 5)])
+def test_a_student_like_its_teacher_has_nothing_to_align(
+    name: str, widths: tuple[int, ...], make_student: Callable[..., Student], finetune: Callable[..., object]
+) -> None:
+    student = make_student(*widths)
+    schedule = replace(SCHEDULE, epochs=1, steps_per_epoch=1)
+    with student.unquantized():
+        history = finetune(student, RECIPES[name], schedule)
+    for term in {"attention", "activation_map"} & set(history.columns):  # type: ignore[attr-defined]
+        assert history[term].iloc[0] == pytest.approx(0, abs=1e-9)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_exception_leaves_nothing_behind(
+    name: str, make_student: Callable[..., Student], finetune: Callable[..., object], teacher: Teacher
+) -> None:
+    def poison(step: StudentStep) -> Tensor:
+        return step.logits.mean() * torch.nan
+
+    def fail(step: StudentStep) -> Tensor:
+        raise RuntimeError("failed")
+
+    student, recipe = make_student(), RECIPES[name]
+    before = {key: tensor.clone() for key, tensor in student.network.state_dict().items()}
+    with pytest.raises(NonFiniteLoss, match="poison"):
+        finetune(student, replace(recipe, terms=[*recipe.terms, Term("poison", 1.0, poison)]))
+    with pytest.raises(RuntimeError, match="failed"):
+        finetune(student, replace(recipe, terms=[*recipe.terms, Term("failure", 1.0, fail)]))
+    assert untouched(student, teacher)
+    assert all(torch.equal(before[key], tensor) for key, tensor in student.network.state_dict().items())
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    original, steps = Progress.step, iter(range(10_000))
+
+    def step(self: Progress, **losses: float) -> None:
+        if next(steps) == after:
+            raise KeyboardInterrupt
+        original(self, **losses)
+
+    monkeypatch.setattr(Progress, "step", step)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_killed_student_goes_on_to_the_same_bytes(
+    name: str,
+    make_student: Callable[..., Student],
+    finetune: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    teacher: Teacher,
+) -> None:
+    whole, killed, resumed = (make_student() for _ in range(3))
+    finetune(whole, RECIPES[name])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 3)
+        finetune(killed, RECIPES[name], scratch=tmp_path)
+    finetune(resumed, RECIPES[name], scratch=tmp_path)
+    states = [student.network.state_dict() for student in (whole, resumed)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert untouched(resumed, teacher)
+
+
+def recorded(teacher: Teacher, images: Tensor) -> Recording:
+    with teacher.recording() as recording:
+        teacher(images)
+        return Recording(list(recording.batch_norms), recording.features)
+
+
+def test_pooled_statistics_are_those_of_all_images_together(teacher: Teacher, images: Tensor) -> None:
+    parts = [(len(part), batch_statistics(recorded(teacher, part))) for part in images[:40].split((25, 15))]
+    for found, expected in zip(pooled(parts), batch_statistics(recorded(teacher, images[:40])), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_distance_to_the_centres_counts_the_deeper_layers(teacher: Teacher, images: Tensor) -> None:
+    recording = recorded(teacher, images[:16])
+    step = SynthesisStep(images[:16], torch.ones(16, 6) / 6, torch.zeros(16, 6), recording)
+    statistics = batch_statistics(recording)
+    centres = Centres(1.0, 0.1, statistics)
+    assert centres.distance(step) == 0
+    moved = [(mean + 1, variance) for mean, variance in statistics]
+    centres.statistics = [moved[0], *statistics[1:]]  # of four layers, the deeper part begins at the second
+    assert centres.distance(step) == 0
+    centres.statistics = [*statistics[:2], *moved[2:]]
+    torch.testing.assert_close(centres.distance(step), torch.tensor(2 / 4))
+
+
+def test_the_objective_of_centres_by_hand(teacher: Teacher, images: Tensor) -> None:
+    recording = recorded(teacher, images[:6])
+    step = SynthesisStep(images[:6], torch.eye(6), teacher(images[:6]), recording)
+    layers = [
+        (mean - layer.running_mean).square().mean() + (variance - layer.running_var).square().mean()
+        for (layer, _), (mean, variance) in zip(recording.batch_norms, batch_statistics(recording), strict=True)
+    ]
+    expected = (0.2 * layers[0] + 1.1 * sum(layers[1:])) / 4 + 5 * soft_cross_entropy(step.logits, torch.eye(6)).mean()
+    torch.testing.assert_close(centre_objective()(step)[0], expected)
+
+
+def test_released_synq_makes_no_centres(teacher: Teacher) -> None:
+    optimiser = PixelOptimiser(4)
+    assert type(composed(synq.Images(layered_weight=0.0), teacher).source(teacher, optimiser)) is PixelSource
+    source = composed(synq.Images(), teacher).source(teacher, optimiser)
+    assert isinstance(source, CentredSource) and source.preparation_steps == 6
+
+
+@pytest.mark.parametrize("after", [3, 8, 12, 14, 19])  # steps: twice 6 for centres, then three shards of 4
+def test_a_killed_synq_goes_on_to_the_same_bytes(
+    after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(calibration_centres, "CENTRES_AT_ONCE", 4)
+    steps: list[int] = []
+
+    def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
+        source = composed(synq.Images(), teacher).source(teacher, PixelOptimiser(4))
+        synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
+        return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
+
+    whole = run("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, after)
+        run("killed", tmp_path / "scratch")
+    original = Progress.step
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1])
+        assert run("resumed", tmp_path / "scratch") == whole
+    batches = min(after // 6, 2)
+    assert len(steps) == 24 - 6 * batches - 4 * ((after - 12) // 4 if after > 12 else 0)
