@@ -1,10 +1,10 @@
 """Qimera: a generator's images of several classes at once, from superposed embeddings, support the decision boundaries.
 
-Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021, arXiv
-2111.02625. It differs from the released code as GDFQ does, and in what the paper describes and the code leaves out or
-does otherwise: the disentanglement mapping is on (`disentangled`; a flag inverts it there); every embedding of a
+Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021,
+arXiv 2111.02625. It differs from the released code as GDFQ does, and in what the paper describes and the code leaves
+out or does otherwise: the disentanglement mapping is on (`disentangled`; a flag inverts it there); every embedding of a
 superposition is normalised by itself; class-conditional BatchNorm adds up the classes' gains (`cbn_mix`; the code
-divides by their number) and sees noise. The defaults are those of ResNet-20 on CIFAR-10.
+divides by their number). The defaults are those of ResNet-20 on CIFAR-10.
 """
 
 from __future__ import annotations

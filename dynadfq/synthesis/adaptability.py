@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynadfq.losses import SynthesisStep, Term, prediction_entropy, soft_cross_entropy
 
-EPSILON = 1e-6  # nats; where all images agree, each has the normalised entropy 1
+EPSILON = 1e-4  # nats, above the rounding of entropies; where all images agree, each has the normalised entropy 1
 
 
 def normalised_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
