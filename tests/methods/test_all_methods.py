@@ -35,14 +35,22 @@ NAMES = list(METHODS)
 FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)
 SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
-NEEDED: dict[str, dict[str, Any]] = {}
+NEEDED: dict[str, dict[str, Any]] = {"squant.student.bn_sigmas": {"range_rule": "bn_sigma"}}
 # Values that a walk by one step would not reach or could not tell apart.
 OTHER: dict[str, Any] = {
+    "adaround.student.iterations": 5,
+    "adaround.student.num_images": 8,
+    "adaround.student.batch_size": 4,
+    "adaround.student.learning_rate": 0.01,
+    "adaround.student.regularisation": 10.0,
+    "adaround.student.warm_start": 0.9,
     "dynadfq.student.mixup_start": 0.0,
     "intraq.images.lowest_target": 0.6,  # half of the default is below the bound
     "intraq.images.margin_low": 0.6,  # the tiny network's distances are within the default margins
     "intraq.images.margin_high": 0.1,
 }
+# Students that take long by default: long enough here for roundings to change.
+QUICK: dict[str, dict[str, Any]] = {"adaround": {"iterations": 40, "learning_rate": 0.05, "regularisation": 0.1}}
 
 
 def name_of(value: object) -> str:
@@ -50,7 +58,8 @@ def name_of(value: object) -> str:
 
 
 def settings_of(name: str, side: str, **changes: Any) -> Any:
-    return METHODS[name].model_fields[side].default.__class__(**changes)
+    quick = QUICK.get(name, {}) if side == "student" else {}
+    return METHODS[name].model_fields[side].default.__class__(**{**quick, **changes})
 
 
 def make_images(name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any) -> SyntheticSet:
