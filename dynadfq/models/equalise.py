@@ -1,7 +1,7 @@
 """Cross-layer equalisation and absorption of high biases: the same function from weights that quantize better.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721,
-Secs. 4.1 and 4.1.3. A channel's scale is moved between the layers of a pair until all its weights have the same range;
+Sec. 4.1. A channel's scale is moved between the layers of a pair until all its weights have the same range;
 for a depthwise convolution between two others (MobileNet) the three are balanced at once. Ranges are largest absolute
 values. Both steps need folded BatchNorms (fold.py), whose distributions follow the scaling.
 """
@@ -22,7 +22,7 @@ LARGEST_SCALE = 1e8  # of one step, in either direction
 
 @torch.no_grad()
 def equalise(folded: Folded, sweeps: int = 100, tolerance: float = 1e-4) -> Folded:
-    """Balance the channel ranges of all pairs and triplets, DFQ, Eqs. 9 to 11; the argument is not changed.
+    """Balance the channel ranges of all pairs and triplets (DFQ, Sec. 4.1 and appendix A); the argument is not changed.
 
     Overlapping chains need several sweeps, the last being one that changes no scale by more than ``tolerance``
     (relative). Channels without a nonzero weight on either side stay as they are.
@@ -57,7 +57,7 @@ def balancing_scales(network: fx.GraphModule, sweeps: int, tolerance: float) -> 
 
 @torch.no_grad()
 def absorb_high_biases(folded: Folded, padded: bool = False, sigmas: float = 3.0) -> Folded:
-    """Move c = max(0, β - 3|γ|) of each channel from a layer into the bias of the next, Eqs. 13 to 15.
+    """Move c = max(0, β - 3|γ|) of each channel from a layer into the bias of the next (DFQ, Sec. 4.1.3).
 
     ReLU(x) - c = ReLU(x - c) wherever x > c, which for normal x is all but 0.135 % of values. Where nothing rectifies
     between the layers, c = β is exact. The argument is not changed.

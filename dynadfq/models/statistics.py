@@ -12,7 +12,7 @@ from torch.func import functional_call
 from dynadfq.models.activations import is_activation
 from dynadfq.models.gaussian import clipping, moments_after
 
-INTERVAL_POINTS = 65  # at which an activation is evaluated, to find its extremes on an interval
+INTERVAL_POINTS = 257  # at which an activation is evaluated, to find its extremes on an interval
 _GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 
@@ -55,15 +55,29 @@ def is_pointwise(module: nn.Module) -> bool:
 
 def activated(activation: nn.Module, x: Statistics) -> Statistics:
     """What a pointwise function makes of normal variables, and of their interval."""
+    x, shape = _one_position(x), x.mean.shape
     mean, variance = moments_after(activation, x.mean, x.variance)
+    low, high = _extremes(activation, x.low, x.high)
+    return Statistics(*(part.expand(shape).contiguous() for part in (mean, variance, low, high)))
+
+
+def _one_position(x: Statistics) -> Statistics:
+    """A map that is the same everywhere, as behind a BatchNorm, as a map of 1 × 1; any other as it is."""
+    if x.mean.dim() != 4 or not all(bool((part == part[..., :1, :1]).all()) for part in x.parts):
+        return x
+    return Statistics(*(part[..., :1, :1] for part in x.parts))
+
+
+def _extremes(activation: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of a pointwise function on each interval."""
     clip = clipping(activation)
     if clip is not None:
-        return Statistics(mean, variance, x.low.clamp(*clip), x.high.clamp(*clip))
-    low = high = activation(x.low)
+        return low.clamp(*clip), high.clamp(*clip)
+    least = most = activation(low)
     for share in torch.linspace(0, 1, INTERVAL_POINTS).tolist():
-        value = activation(x.low + share * (x.high - x.low))
-        low, high = low.minimum(value), high.maximum(value)
-    return Statistics(mean, variance, low, high)
+        value = activation(low + share * (high - low))
+        least, most = least.minimum(value), most.maximum(value)
+    return least, most
 
 
 def added(a: Any, b: Any, sigmas: float) -> Statistics:

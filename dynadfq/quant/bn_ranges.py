@@ -1,4 +1,4 @@
-"""Activation ranges without images: what the teacher's BatchNorms say of each site (DFQ, Sec. 4.2.1).
+"""Activation ranges without images: what the teacher's BatchNorms say of each site (DFQ, arXiv 1906.04721, Sec. 5).
 
 A channel behind a BatchNorm lies within β ± n|γ|, with n = 6 nearly always; a site's range is the union over its
 channels, after its activation. Behind additions, means and variances of the branches are added; other tensors are
@@ -7,13 +7,15 @@ followed as models/propagate.py says. BatchNorms may be in place or folded into 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import fx
 
+from dynadfq.models.gaussian import Gaussian
 from dynadfq.models.normalize import normalize
 from dynadfq.models.propagate import propagate
-from dynadfq.models.statistics import Statistics
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
@@ -36,7 +38,8 @@ class BNRanges:
         Raises:
             ValueError: no BatchNorm is upstream of a site.
         """
-        found = teacher_statistics(student, teacher, self.sigmas)
+        network = quantized_network(student, teacher)
+        found = propagate(network, teacher.input_shape, layer_gaussians(teacher), self.sigmas)
         described = student.cost.trace.sites(student.scheme.placement)
         for site, of_site in zip(student.sites, described, strict=True):
             low, high = found[of_site.node].low.min(), found[of_site.node].high.max()
@@ -49,11 +52,11 @@ class BNRanges:
             site.high.copy_(high.clamp(min=0))
 
 
-def teacher_statistics(student: Student, teacher: Teacher, sigmas: float = 6.0) -> dict[str, Statistics]:
-    """Statistics of every tensor of the network that a student was made of, by the node names of the student's trace.
+def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
+    """The float network that a student was made of, normalised: its nodes have the names of the student's trace.
 
     Raises:
-        ValueError: the student was made of another network.
+        ValueError: the teacher is not what was quantized: one of the two is folded.
     """
     folded = isinstance(teacher, FoldedTeacher)
     if student.scheme.folded != folded:
@@ -61,6 +64,9 @@ def teacher_statistics(student: Student, teacher: Teacher, sigmas: float = 6.0) 
             f"the student's network is {'folded' if student.scheme.folded else 'not folded'} and the teacher's is "
             f"{'folded' if folded else 'not'}; pass the network that was quantized"
         )
-    network = normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
-    gaussians = teacher.folded.gaussians if isinstance(teacher, FoldedTeacher) else {}
-    return propagate(network, teacher.input_shape, gaussians, sigmas)
+    return normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+
+
+def layer_gaussians(teacher: Teacher) -> Mapping[str, Gaussian]:
+    """Output distributions of the layers into which BatchNorms were folded; none where they are in place."""
+    return teacher.folded.gaussians if isinstance(teacher, FoldedTeacher) else {}
