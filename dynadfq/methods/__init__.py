@@ -4,34 +4,54 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adaround import AdaRound
 from dynadfq.methods.deepinversion import DeepInversion
 from dynadfq.methods.dsg import DSG
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.methods.gdfq import GDFQ
 from dynadfq.methods.gznq import GZNQ
 from dynadfq.methods.hast import HAST
 from dynadfq.methods.intraq import IntraQ
+from dynadfq.methods.qimera import Qimera
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.schema import Section, is_section, setting
 
-Method = DynaDFQ | AdaRound | DeepInversion | DSG | GZNQ | HAST | IntraQ | SQuant | SynQ | ZeroQ
+Method = (
+    DynaDFQ | AdaDFQ | AdaRound | DeepInversion | DSG | GDFQ | GZNQ | HAST | IntraQ | Qimera | SQuant | SynQ | ZeroQ
+)
 
 
 class Methods(Section):
     """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
 
     name: Literal[
-        "dynadfq", "adaround", "deepinversion", "dsg", "gznq", "hast", "intraq", "squant", "synq", "zeroq"
+        "dynadfq",
+        "adadfq",
+        "adaround",
+        "deepinversion",
+        "dsg",
+        "gdfq",
+        "gznq",
+        "hast",
+        "intraq",
+        "qimera",
+        "squant",
+        "synq",
+        "zeroq",
     ] = setting("dynadfq", "the method in use")
     dynadfq: DynaDFQ = DynaDFQ()
+    adadfq: AdaDFQ = AdaDFQ()
     adaround: AdaRound = AdaRound()
     deepinversion: DeepInversion = DeepInversion()
     dsg: DSG = DSG()
+    gdfq: GDFQ = GDFQ()
     gznq: GZNQ = GZNQ()
     hast: HAST = HAST()
     intraq: IntraQ = IntraQ()
+    qimera: Qimera = Qimera()
     squant: SQuant = SQuant()
     synq: SynQ = SynQ()
     zeroq: ZeroQ = ZeroQ()

@@ -73,7 +73,9 @@ class Synthesis(Section):
 
     num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
     batch_size: int = setting(64, "images optimised together, kept as one shard", unit="images", source=TRAINING, ge=1)
-    iterations: int = setting(4000, "steps of Adam on each batch", unit="steps", source=TRAINING, ge=1)
+    iterations: int = setting(
+        4000, "steps of Adam on each batch, or of a generator's first training", unit="steps", source=TRAINING, ge=1
+    )
     learning_rate: float = setting(0.5, "initial learning rate of Adam", source=TRAINING, gt=0)
     decay: float = setting(
         0.1, "factor on the learning rate when the loss has stopped decreasing", source=TRAINING, gt=0, le=1

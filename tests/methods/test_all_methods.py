@@ -35,9 +35,15 @@ NAMES = list(METHODS)
 FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)
 SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
-NEEDED: dict[str, dict[str, Any]] = {"squant.student.bn_sigmas": {"range_rule": "bn_sigma"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "qimera.images.cbn_mix": {"class_conditional": "always", "superposed_share": 1.0},
+    "qimera.images.superposed_classes": {"superposed_share": 1.0},
+    "squant.student.bn_sigmas": {"range_rule": "bn_sigma"},
+}
 # Values that a walk by one step would not reach or could not tell apart.
 OTHER: dict[str, Any] = {
+    "adadfq.student.lower_margin": 0.7,
+    "qimera.images.superposed_share": 1.0,
     "adaround.student.iterations": 5,
     "adaround.student.num_images": 8,
     "adaround.student.batch_size": 4,
