@@ -7,6 +7,7 @@ from typing import Literal, cast
 from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adaround import AdaRound
 from dynadfq.methods.deepinversion import DeepInversion
+from dynadfq.methods.dfq import DFQ
 from dynadfq.methods.dsg import DSG
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.methods.gdfq import GDFQ
@@ -20,7 +21,20 @@ from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.schema import Section, is_section, setting
 
 Method = (
-    DynaDFQ | AdaDFQ | AdaRound | DeepInversion | DSG | GDFQ | GZNQ | HAST | IntraQ | Qimera | SQuant | SynQ | ZeroQ
+    DynaDFQ
+    | AdaDFQ
+    | AdaRound
+    | DeepInversion
+    | DFQ
+    | DSG
+    | GDFQ
+    | GZNQ
+    | HAST
+    | IntraQ
+    | Qimera
+    | SQuant
+    | SynQ
+    | ZeroQ
 )
 
 
@@ -32,6 +46,7 @@ class Methods(Section):
         "adadfq",
         "adaround",
         "deepinversion",
+        "dfq",
         "dsg",
         "gdfq",
         "gznq",
@@ -46,6 +61,7 @@ class Methods(Section):
     adadfq: AdaDFQ = AdaDFQ()
     adaround: AdaRound = AdaRound()
     deepinversion: DeepInversion = DeepInversion()
+    dfq: DFQ = DFQ()
     dsg: DSG = DSG()
     gdfq: GDFQ = GDFQ()
     gznq: GZNQ = GZNQ()

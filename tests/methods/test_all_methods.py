@@ -36,6 +36,7 @@ FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, r
 SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
 NEEDED: dict[str, dict[str, Any]] = {
+    "dfq.student.correction_images": {"bias_correction": "empirical"},
     "qimera.images.cbn_mix": {"class_conditional": "always", "superposed_share": 1.0},
     "qimera.images.superposed_classes": {"superposed_share": 1.0},
     "squant.student.bn_sigmas": {"range_rule": "bn_sigma"},
@@ -50,11 +51,15 @@ OTHER: dict[str, Any] = {
     "adaround.student.learning_rate": 0.01,
     "adaround.student.regularisation": 10.0,
     "adaround.student.warm_start": 0.9,
+    "dfq.student.correction_images": 8,
     "dynadfq.student.mixup_start": 0.0,
     "intraq.images.lowest_target": 0.6,  # half of the default is below the bound
     "intraq.images.margin_low": 0.6,  # the tiny network's distances are within the default margins
     "intraq.images.margin_high": 0.1,
 }
+# What the tiny network has nothing for: no ReLU6, no bias high enough to absorb. The method's own tests have networks
+# that do.
+ELSEWHERE = ("dfq.student.relu6_as_relu", "dfq.student.absorb")
 # Students that take long by default: long enough here for roundings to change.
 QUICK: dict[str, dict[str, Any]] = {"adaround": {"iterations": 40, "learning_rate": 0.05, "regularisation": 0.1}}
 
@@ -136,7 +141,7 @@ def hyperparameters(side: str) -> list[tuple[str, str, FieldInfo]]:
     found = []
     for name, method in METHODS.items():
         section = typing.cast(type[Section], method.model_fields[side].annotation)
-        found += [(name, key, field) for key, field in leaves(section)]
+        found += [(name, key, field) for key, field in leaves(section) if f"{name}.{side}.{key}" not in ELSEWHERE]
     return found
 
 

@@ -1,0 +1,107 @@
+"""DFQ: equalised weights, absorbed and corrected biases, ranges from BN statistics (Nagel et al., ICCV 2019).
+
+arXiv 1906.04721. Made for 8 bits with one weight grid a tensor (`quantization.weight_grid: tensor`). The student is not
+fine-tuned, and by default no image is looked at; `bias_correction: empirical` and `ranges: images` use images in place
+of BN statistics, as DSG (arXiv 2103.01049, supplement, table 3) does with ZeroQ's and its own.
+
+Departures: biases are absorbed exactly, only where the next layer sees no zero padding (`absorb: all` is the paper's);
+analytic correction counts padded zeros as zeros, and follows means through residual additions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynadfq.losses import BN_STATISTICS, Objective, Term
+from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.schema import Section, setting
+from dynadfq.synthesis.labels import OneHotLabels
+
+PAPER = "DFQ"
+
+
+class Images(Section):
+    """The images that DFQ is given where it is told to measure on images."""
+
+    kind: Literal["noise", "bn_statistics"] = setting(
+        "noise",
+        "pixels from N(0, 1), or optimised from there towards the BN statistics, as ZeroQ's",
+        source=f"{PAPER} needs no images; bn_statistics: DSG, supplement, table 3",
+    )
+
+    def recipe(self, known: Known) -> ImageRecipe:
+        """Images of no class: labels are drawn, and nothing uses them."""
+        objective = Objective([Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])])
+        labels = OneHotLabels(known.teacher.num_classes)
+        return ImageRecipe(labels, objective, optimised=self.kind == "bn_statistics")
+
+
+class Student(Section):
+    """DFQ's steps, each of which can be left out; BatchNorms are folded in any case."""
+
+    relu6_as_relu: bool = setting(
+        True, "ReLU6 becomes ReLU before equalisation, which it would stop", source=f"{PAPER}, Sec. 5.1.1"
+    )
+    equalise: bool = setting(
+        True,
+        "channel ranges of consecutive layers are balanced (cross-layer equalisation)",
+        source=f"{PAPER}, Sec. 4.1",
+    )
+    absorb: Literal["off", "unpadded", "all"] = setting(
+        "unpadded",
+        "high biases move into the next layer: nowhere; where it sees no zero padding; or everywhere, which changes "
+        "the function along image borders",
+        source=f"{PAPER}, Sec. 4.1.3 (all)",
+    )
+    bias_correction: Literal["off", "analytic", "empirical"] = setting(
+        "analytic",
+        "the shift of each layer's mean output by its rounded weights is taken back: by BN statistics, or as measured "
+        "on synthetic images",
+        source=f"{PAPER}, Sec. 4.2; empirical: its appendix D",
+    )
+    correction_images: int = setting(
+        256, "images that shifts are measured on (bias_correction: empirical)", unit="images", ge=1
+    )
+    ranges: Literal["bn_sigma", "images"] = setting(
+        "bn_sigma",
+        "activation ranges from BN statistics, or observed on synthetic images (quantization.ranges)",
+        source=f"{PAPER}, Sec. 5; images: DSG, supplement, table 3",
+    )
+    sigmas: float = setting(
+        6.0,
+        "n, standard deviations around its mean that a channel's range covers (ranges: bn_sigma)",
+        source=f"{PAPER}, Sec. 5 (n = 6)",
+        gt=0,
+    )
+
+    def recipe(self) -> StudentRecipe:
+        """Fold, equalise, absorb; then set ranges and correct biases. Nothing is trained."""
+        from functools import partial
+
+        from dynadfq.quant.bias_correction import AnalyticCorrection, EmpiricalCorrection
+        from dynadfq.quant.bn_ranges import BNRanges
+        from dynadfq.quant.preparation import Preparation
+        from dynadfq.transforms import absorb_biases, equalise_layers, fold_batch_norms
+
+        absorbing = partial(absorb_biases, padded=self.absorb == "all")
+        corrections: dict[str, list[Preparation]] = {
+            "off": [],
+            "analytic": [AnalyticCorrection()],
+            "empirical": [EmpiricalCorrection(self.correction_images)],
+        }
+        return StudentRecipe(
+            ranges=BNRanges(self.sigmas) if self.ranges == "bn_sigma" else None,
+            transforms=(
+                partial(fold_batch_norms, relu6_as_relu=self.relu6_as_relu),
+                *([equalise_layers] if self.equalise else []),
+                *([absorbing] if self.absorb != "off" else []),
+            ),
+            preparations=corrections[self.bias_correction],
+        )
+
+
+class DFQ(Section):
+    """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything else."""
+
+    images: Images = Images()
+    student: Student = Student()
