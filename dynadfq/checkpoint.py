@@ -14,8 +14,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def fingerprint(*parts: Any) -> str:
     """Return 16 hexadecimal digits that identify JSON-able values."""
@@ -61,6 +59,8 @@ class Scratch:
         """Return the last saved state, or None when there is none."""
         if not self.exists():
             return None
+        import torch  # here, because files are also hashed and moved by commands that need no torch
+
         state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         return state
 
@@ -68,6 +68,8 @@ class Scratch:
         """Replace the saved state (tensors, numbers, strings, lists and dicts of them)."""
         if self.folder is None:
             return
+        import torch
+
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self._state.with_suffix(".tmp")
         torch.save(state, temporary)

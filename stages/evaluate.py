@@ -27,6 +27,7 @@ def run() -> None:
     teacher = load_teacher(TEACHER).to(where)
     student, fixed = load_student(STUDENT).to(where), load_student(FIXED).to(where)
     test = data.load(p.data.name, root(p.data.root), image_size=teacher.input_shape[1])
+    test = test.spread(p.evaluation.test_images)
     images = [batch for batch, _ in test.batches(size)]
 
     dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size))

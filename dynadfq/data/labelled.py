@@ -36,6 +36,13 @@ class LabelledSet:
         std = torch.tensor(self.card.std, device=pixels.device).view(-1, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
+    def spread(self, count: int | None) -> LabelledSet:
+        """``count`` images, evenly spread over the set; all of them when None or when there are no more."""
+        if count is None or count >= len(self):
+            return self
+        chosen = torch.arange(count) * len(self) // count
+        return LabelledSet(self.card, self.pixels[chosen], self.labels[chosen])
+
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in order: normalised (B, C, H, W) float32 and (B,) int64."""
         for pixels, labels in zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True):

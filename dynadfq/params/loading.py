@@ -21,20 +21,24 @@ def read(path: str | Path = "params.yaml") -> Params:
     Raises:
         ParameterError: with all that is wrong: unknown keys, wrong values, keys given twice, constraints between keys.
     """
-    content, problems = read_yaml(path, missing="cp configs/digits.yaml params.yaml makes one")
-    document = {} if content is None else content
+    content, repeated = read_yaml(path, missing="cp configs/digits.yaml params.yaml makes one")
+    params, problems = check({} if content is None else content)
+    if repeated or problems:
+        raise ParameterError(path, [*repeated, *problems])
+    return params
+
+
+def check(document: object) -> tuple[Params, list[str]]:
+    """What is right in a file's content, and a line for each thing that is wrong."""
     try:
-        params, doubtful = Params.model_validate(document), set[str]()
+        params, problems, doubtful = Params.model_validate(document), list[str](), set[str]()
     except ValidationError as error:
         errors = _causes(error.errors(include_url=False))
-        problems += map(explain, errors)
+        problems = list(map(explain, errors))
         # What remains after the wrong values is checked too, so that one run shows every problem.
         doubtful = {dotted(_settings(item["loc"])) for item in errors}
         params = Params.model_validate(_without(document, [item["loc"] for item in errors]))
-    problems += broken_rules(params, doubtful)
-    if problems:
-        raise ParameterError(path, problems)
-    return params
+    return params, [*problems, *broken_rules(params, doubtful)]
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:

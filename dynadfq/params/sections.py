@@ -121,6 +121,9 @@ class Evaluation(Section):
     """What is measured on the data set's test images."""
 
     batch_size: int = setting(256, "images in a forward pass; no result depends on it", unit="images", ge=1)
+    test_images: int | None = setting(
+        None, "test images that are measured, evenly spread over the set; null is all of them", unit="images", ge=1
+    )
     control_repeats: int = setting(
         5, "random reassignments of the chosen widths to images in the control", unit="repeats", ge=1
     )

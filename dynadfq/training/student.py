@@ -188,11 +188,11 @@ def finetune_student(
 ) -> pd.DataFrame:
     """Fine-tune a prepared student in place and return its history, one row an epoch; it is left in eval mode.
 
-    A recipe without terms trains nothing. State is saved to ``scratch`` after every epoch; a run that was killed
-    repeats the unfinished epoch, with the same result.
+    A recipe without terms, or whose terms all have weight 0, trains nothing. State is saved to ``scratch`` after every
+    epoch; a run that was killed repeats the unfinished epoch, with the same result.
     """
     student.eval()
-    if not recipe.terms:
+    if not any(term.weight for term in recipe.terms):
         return pd.DataFrame(columns=list(COLUMNS))
     lessons = lessons_of(student, teacher, images, recipe, schedule)
     run = Finetuning(student, teacher, lessons, recipe, schedule, budget)
