@@ -18,7 +18,11 @@ def completed(text: str, params: Params) -> str:
     lines = text.splitlines()
     for key, value in _missing(yaml.load(text, Loader), params.model_dump(mode="json")):
         place = _end_of_block(lines, key[:-1])
-        lines[place:place] = list(_written(key[-1], value, len(key) - 1))
+        last = lines[place - 1]
+        if len(key) > 1 and last.startswith(f"{'  ' * (len(key) - 2)}{key[-2]}: {{"):  # the group is on one line
+            lines[place - 1] = f"{last.removesuffix('}')}, {key[-1]}: {_flow(value)}}}"
+        else:
+            lines[place:place] = list(_written(key[-1], value, len(key) - 1))
     return "\n".join(lines) + "\n"
 
 
@@ -52,5 +56,9 @@ def _written(name: str, value: Any, depth: int) -> Iterator[str]:
         for inner, content in value.items():
             yield from _written(inner, content, depth + 1)
     else:
-        flow = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
-        yield f"{indent}{name}: {flow.removesuffix('...' + chr(10)).strip()}"
+        yield f"{indent}{name}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    return text.removesuffix("...\n").strip()

@@ -135,3 +135,13 @@ def test_a_file_gets_back_the_keys_it_lost_and_nothing_else_changes(path, tmp_pa
     assert all(line in lines for line in before.splitlines())  # in their order
     main(["complete", str(shortened)])
     assert shortened.read_text() == after
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_group_on_one_line_gets_back_its_last_key_there(path, tmp_path):
+    whole, shortened = path.read_text(), tmp_path / path.name
+    before = re.sub(r", prior_weight: 0\.0\}", "}", whole)
+    assert before != whole
+    shortened.write_text(before)
+    main(["complete", str(shortened)])
+    assert shortened.read_text() == whole
