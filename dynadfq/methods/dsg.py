@@ -4,7 +4,8 @@ Images may differ from the BN statistics by a slack (SDA), and each image attend
 ``synthesis.batch_size`` a multiple of the teacher's BatchNorm layers treats layers alike. With labels, the
 literature's "DSG+IL", it is ``images.class_weight: 1`` and ``student.label_weight: 1``. Differences:
 
-- The released code reads slacks from files that it lacks; here they are measured as the paper says.
+- The released code reads slacks from files that it lacks; here they are measured as the paper says, on noise like that
+  from which images start. At 0.9 that noise is already nearly inside; a lower ``slack_quantile`` asks more of it.
 - Its enhancement doubles a residual before it is squared (``enhancement: 3``), for 20 layers whatever the network.
 - Its cross-entropy counts twice (``class_weight: 2``), and its prior (``prior_weight: 0.01``) looks at rolled images.
 - Spatial correlation inhibition, of the journal version, is left out. So is its generator: that code penalises images
