@@ -1,0 +1,141 @@
+"""DFQ on a network with what it is for: ReLU6, uneven channels, high biases, one weight grid a layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.methods.base import Known
+from dynadfq.methods.dfq import Images, Student
+from dynadfq.quant.build import load_student
+from dynadfq.quant.insert import Scheme
+from dynadfq.quant.model import Student as QuantizedStudent
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
+
+SHAPE = (3, 8, 8)
+
+
+class Mobile(nn.Module):
+    """A stem, an inverted residual block, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.expand, self.expand_norm = nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24)
+        self.depth, self.depth_norm = nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24)
+        self.project, self.project_norm = nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.last, self.last_norm = nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16)
+        self.act, self.fc = nn.ReLU6(), nn.Linear(16, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.stem_norm(self.stem(x)))
+        y = self.act(self.expand_norm(self.expand(x)))
+        y = self.act(self.depth_norm(self.depth(y)))
+        x = x + self.project_norm(self.project(y))
+        return self.fc(self.act(self.last_norm(self.last(x))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    """Channels of very different ranges, some of whose biases are above three deviations."""
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Mobile()
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+            norm.weight.data = 10 ** (0.5 * torch.randn(len(norm.weight), generator=rng) - 1)
+            norm.bias.data = norm.weight * 4 * torch.rand(len(norm.weight), generator=rng)
+    with torch.no_grad():
+        net.train()(torch.randn(512, *SHAPE, generator=rng))
+    return Teacher(net, SHAPE, 6, (0.5,) * 3, (0.25,) * 3)
+
+
+def images_of(teacher: Teacher, folder: Path, **settings: Any) -> SyntheticSet:
+    recipe = Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))
+    return synthesize_set(recipe.source(teacher, PixelOptimiser(5, 0.1)), 128, 64, 0, folder, Scratch(None))
+
+
+@pytest.fixture(scope="module")
+def noise(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> SyntheticSet:
+    return images_of(teacher, tmp_path_factory.mktemp("noise"))
+
+
+def student_of(
+    teacher: Teacher, images: SyntheticSet, weight_bits: int = 8, bits: int = 8, **settings: Any
+) -> QuantizedStudent:
+    recipe = Student(**settings).recipe()
+    assert not recipe.terms
+    scheme = Scheme(weight_bits, (bits,), bits, weight_grid="tensor")
+    student = new_student(teacher, recipe, scheme, 0)
+    prepare_student(student, teacher, images, recipe, Readiness(Calibration(images=128)), 0)
+    return student
+
+
+def error(student: QuantizedStudent, teacher: Teacher) -> float:
+    """Squared error of the logits relative to their variance, on noise that nothing has seen."""
+    images = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        logits = teacher(images)
+        return float((student(images) - logits).square().sum() / (logits - logits.mean(dim=0)).square().sum())
+
+
+@pytest.mark.parametrize("key", ["relu6_as_relu", "equalise", "absorb", "bias_correction", "ranges"])
+def test_every_step_changes_the_student(teacher: Teacher, noise: SyntheticSet, key: str) -> None:
+    others: dict[str, list[Any]] = {
+        "relu6_as_relu": [True, False],
+        "equalise": [True, False],
+        "absorb": ["off", "unpadded", "all"],
+        "bias_correction": ["off", "analytic", "empirical"],
+        "ranges": ["bn_sigma", "images"],
+    }
+    images = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(5))
+    answers = [student_of(teacher, noise, **{key: value})(images) for value in others[key]]
+    for i, answer in enumerate(answers):
+        assert torch.isfinite(answer).all() and not any(torch.equal(answer, other) for other in answers[:i])
+
+
+def test_equalisation_and_correction_pay_with_one_grid_a_layer(teacher: Teacher, noise: SyntheticSet) -> None:
+    plain = {"equalise": False, "absorb": "off", "bias_correction": "off", "ranges": "images"}
+    found = [
+        error(student_of(teacher, noise, 6, 8, **{**plain, **on}), teacher)
+        for on in (
+            {},
+            {"equalise": True},
+            {"equalise": True, "bias_correction": "analytic"},
+            {"equalise": True, "bias_correction": "empirical"},
+        )
+    ]
+    assert found[1] < 0.1 * found[0]
+    assert max(found[2:]) < 0.1 * found[1]
+
+
+def test_at_8_bits_it_answers_as_the_teacher(teacher: Teacher, noise: SyntheticSet) -> None:
+    assert error(student_of(teacher, noise), teacher) < 0.01
+
+
+def test_it_comes_back_from_a_file(teacher: Teacher, noise: SyntheticSet, tmp_path: Path) -> None:
+    student = student_of(teacher, noise)
+    student.save(tmp_path)
+    images = noise.take(torch.arange(16)).images
+    assert torch.equal(load_student(tmp_path, Mobile())(images), student(images))
+    assert student.description == teacher.describe()
+
+
+def test_images_are_noise_unless_they_are_asked_to_be_more(teacher: Teacher, tmp_path: Path) -> None:
+    pixels = images_of(teacher, tmp_path / "noise").take(torch.arange(128)).images
+    assert abs(float(pixels.mean())) < 0.02 and abs(float(pixels.std()) - 1) < 0.02
+    better = images_of(teacher, tmp_path / "better", kind="bn_statistics").manifest["shards"]
+    before = images_of(teacher, tmp_path / "again").manifest["shards"]
+    assert sum(s["losses"]["total"] for s in better) < sum(s["losses"]["total"] for s in before)
