@@ -41,7 +41,7 @@ check: $(STAMP) ## linter, formatting, types
 	python -m mypy
 
 deps: $(STAMP) ## write the code each stage depends on into dvc.yaml
-	python tests/pipeline/imports.py
+	PYTHONPATH=. python tests/pipeline/imports.py
 
 clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
 	rm -rf artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import imports
 import pytest
 from dvc.utils.serialize import load_yaml
 from imports import ROOT, code_dependencies, rewritten
 from project import STAGES
+
+from stages import imports
 
 GRAPH: dict[str, dict[str, Any]] = load_yaml(ROOT / "dvc.yaml")["stages"]
 LABELLED = {"teacher", "evaluate"}
