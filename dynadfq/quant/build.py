@@ -12,6 +12,7 @@ from torch import nn
 
 from dynadfq.models.fold import fold
 from dynadfq.models.zoo import build
+from dynadfq.quant.artifact import FORMAT, load_tensors
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student, scheme_from_json
 from dynadfq.seeding import global_stream
@@ -41,6 +42,11 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     if not (folder / "student.json").exists():
         raise FileNotFoundError(f"{folder / 'student.json'} does not exist; make a student first (stage finetune)")
     card = json.loads((folder / "student.json").read_text())
+    if card.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} is in the format {card.get('format', 'of an earlier version')}, not {FORMAT}; make it again "
+            "(stage finetune)"
+        )
     teacher, shape = card["teacher"], tuple(card["input_shape"])
     if module is None:
         if teacher["architecture"] is None:
@@ -52,5 +58,5 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     if scheme.folded:
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)
-    student.network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    load_tensors(student.network, safetensors.torch.load_file(folder / "model.safetensors"))
     return student

@@ -69,6 +69,12 @@ class QuantizedLayer(nn.Module):
         """(scale, lowest code) that the weight is on: the fixed grid, or the one of its own extremes."""
         return self.fixed_grid or weight_grid(self.weight, self.weight_bits, self.granularity)
 
+    @property
+    def values(self) -> Tensor:
+        """The weight as evaluation uses it, (out, …): codes times their step, without a gradient."""
+        codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
+        return codes * step
+
     @torch.no_grad()
     def fix_weight(self, codes: Tensor, grid: Grid) -> None:
         """Set the weight to (out, …) codes on a grid, and fix the grid; the weight encodes to these codes again."""
@@ -93,12 +99,12 @@ class QuantizedLayer(nn.Module):
             return self.multiply(x, self.weight, self.bias)
         if self.training:
             return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits, self.current_grid), self.bias)
-        return self._multiply_floats(x) if scale is None else self._multiply_codes(x, scale)
+        return self.in_float64(x).float() if scale is None else self._multiply_codes(x, scale)
 
-    def _multiply_floats(self, x: Tensor) -> Tensor:
-        codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
+    def in_float64(self, x: Tensor) -> Tensor:
+        """(B, …) input that lies on no grid to the layer's output, computed in float64."""
         bias = None if self.bias is None else self.bias.double()
-        return self.multiply(x.double(), (codes * step).double(), bias).float()
+        return self.multiply(x.double(), self.values.double(), bias)
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
         weight_codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)

@@ -17,6 +17,7 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.cost import FLOAT_OPERATION, CostModel
 from dynadfq.models.normalize import normalize
 from dynadfq.models.trace import describe
+from dynadfq.quant.artifact import FORMAT, describe_layers, to_tensors
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
@@ -88,8 +89,9 @@ class Student(nn.Module):
 
     @property
     def layers(self) -> list[QuantizedLayer]:
-        """Layers with quantized weights."""
-        return [module for module in self.network.modules() if isinstance(module, QuantizedLayer)]
+        """The network's layers with quantized weights; the selector's own are not among them."""
+        own = set(self.selector.modules()) if self.selector else set()
+        return [module for module in self.network.modules() if isinstance(module, QuantizedLayer) and module not in own]
 
     @property
     def selector(self) -> BitSelector | None:
@@ -122,12 +124,18 @@ class Student(nn.Module):
                 part.quantizing = quantizing
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``student.json``."""
+        """Write ``model.safetensors`` and ``student.json``: what evaluation computes with, and no more.
+
+        Weights are written as packed codes (docs/format.md), not as the floats that fine-tuning moves; a student that
+        is loaded again evaluates to the same bits, and its weight grids are fixed.
+        """
         folder = Path(folder)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        atomic_write(folder / "model.safetensors", safetensors.torch.save(state))
+        tensors = to_tensors(self.network, self.scheme.activation_bits)
+        atomic_write(folder / "model.safetensors", safetensors.torch.save(tensors))
         sites = zip(self.site_names, self.cost.per_site.tolist(), strict=True)
         card = {
+            "format": FORMAT,
+            "layers": describe_layers(self.network),
             "input_shape": list(self.cost.trace.input_shape),
             "scheme": asdict(self.scheme),
             "sites": [{"name": name, "macs": round(per_bit / self.scheme.weight_bits)} for name, per_bit in sites],

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import BitAllocation, allocate
+from dynadfq.quant.layers import QuantLinear
+
+SELECTOR_WEIGHT_BITS = 4  # in float32 the selector would weigh twice as much as the 4-bit ResNet-20 it serves
 
 
 class BitSelector(nn.Module):
     """Average pool, linear, dropout, linear, softmax over the candidates, as in DynamicQuant (Liu et al., CVPR 2022).
 
     It reads the activation after the second convolution. Sites up to there run at the widest candidate; the answer
-    repeats that width for them, so that an allocation always covers all sites.
+    repeats that width for them, so that an allocation always covers all sites. Its weights lie on a grid of their own
+    width in both forms; what it reads and computes stays float.
 
     Args:
         channels: channels of the activation it reads.
@@ -41,9 +45,9 @@ class BitSelector(nn.Module):
         self.sites, self.fixed_sites = sites, fixed_sites
         self.register_buffer("widths", torch.tensor(widths, dtype=torch.float32), persistent=False)
         self.pool = nn.AdaptiveAvgPool2d(pool)
-        self.hidden = nn.Linear(channels * pool * pool, hidden)
+        self.hidden = _quantized(nn.Linear(channels * pool * pool, hidden))
         self.dropout = nn.Dropout(dropout)
-        self.choice = nn.Linear(hidden, (sites - fixed_sites) * len(widths))
+        self.choice = _quantized(nn.Linear(hidden, (sites - fixed_sites) * len(widths)))
         nn.init.normal_(self.choice.weight, std=0.01)
         bias = torch.zeros(sites - fixed_sites, len(widths))
         bias[:, list(widths).index(target)] = initial_bias
@@ -73,8 +77,7 @@ class BitSelector(nn.Module):
         if self.training:
             out = self.choice(self.dropout(self.hidden(features)))
         else:
-            hidden = nn.functional.linear(features, self.hidden.weight.double(), self.hidden.bias.double())
-            out = nn.functional.linear(hidden, self.choice.weight.double(), self.choice.bias.double()).float()
+            out = self.choice.in_float64(self.hidden.in_float64(features)).float()
         logits: Tensor = out.view(len(features), self.sites - self.fixed_sites, len(self.widths))
         return logits
 
@@ -82,3 +85,7 @@ class BitSelector(nn.Module):
     def macs(self) -> int:
         """MACs the selector adds to an image."""
         return self.hidden.weight.numel() + self.choice.weight.numel()
+
+
+def _quantized(layer: nn.Linear) -> QuantLinear:
+    return QuantLinear.from_float(layer, SELECTOR_WEIGHT_BITS)
