@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import safetensors.torch
 
 from dynadfq.artifacts import SIMILARITY, TEACHER, write_table
 from dynadfq.checkpoint import atomic_write
+from dynadfq.params import StageParams
 from dynadfq.similarity import class_similarity, top_similar
 from dynadfq.teacher import load_teacher
 from stages.runtime import begin, main
 
 
-def run() -> None:
-    """Write artifacts/similarity."""
-    p = begin("similarity")
-    teacher = load_teacher(TEACHER)
+def make(p: StageParams, teacher_folder: Path, folder: Path) -> None:
+    """Write the class similarities of a teacher to ``folder``."""
+    teacher = load_teacher(teacher_folder)
     similarity = class_similarity(teacher, p.similarity.measure)
-    atomic_write(SIMILARITY / "similarity.safetensors", safetensors.torch.save({"similarity": similarity}))
+    atomic_write(folder / "similarity.safetensors", safetensors.torch.save({"similarity": similarity}))
     rows = top_similar(similarity, teacher.class_names, p.similarity.top)
     write_table(
-        SIMILARITY / "top_similar.csv", pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"])
+        folder / "top_similar.csv", pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"])
     )
+
+
+def run() -> None:
+    """Write artifacts/similarity."""
+    make(begin("similarity"), TEACHER, SIMILARITY)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Project:
         """The files that git has or would take, under a git repository of their own, with the tiny experiment."""
         listed = _output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock")):
+            if (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "benchmarks/")):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         project = cls(folder)

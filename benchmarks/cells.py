@@ -1,0 +1,131 @@
+"""The cells of ``benchmarks/cells.yaml``: what each reads and writes, and which others it needs.
+
+``benchmarks/dvc.yaml`` says the same to DVC; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+CELLS = Path("benchmarks/cells.yaml")
+ARTIFACTS = Path("benchmarks/artifacts")
+CODE = ARTIFACTS / "code"
+
+KINDS = ("teacher", "similarity", "images", "labelled", "student", "evaluate", "statistics")
+GROUPS = {
+    "teacher": "teachers",
+    "similarity": "similarities",
+    "images": "images",
+    "labelled": "labelled",
+    "student": "students",
+    "evaluate": "students",
+    "statistics": "statistics",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work.
+
+    entry: what it may know of ``cells.yaml``.
+    inputs: files and folders that it reads, its code's fingerprints among them.
+    outputs: files and folders that it writes; the first is the result, a second says what it cost.
+    """
+
+    kind: str
+    key: str
+    entry: Mapping[str, Any]
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """As DVC calls it."""
+        return f"{self.kind}@{self.key}"
+
+
+def read_cells(path: Path = CELLS) -> dict[str, Any]:
+    """The active grid, expanded. The file is our own, and is read without what checks a user's: that imports torch.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; python -m benchmarks.grid write digits makes one")
+    content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), FastLoader)
+    return content
+
+
+def all_cells(content: Mapping[str, Any]) -> Iterator[Cell]:
+    """Every cell of a grid, those that others need first."""
+    for kind in KINDS:
+        for key in content[GROUPS[kind]]:
+            yield cell(content, kind, key)
+
+
+def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
+    """One cell.
+
+    Raises:
+        KeyError: the grid has none of this kind and key.
+    """
+    entry = content[GROUPS[kind]][key]
+    if kind == "teacher":
+        return Cell(kind, key, entry, (CODE / "teacher.json", Path(entry["weights"])), (_teacher(key),))
+    if kind == "similarity":
+        return Cell(kind, key, entry, (CODE / "similarity.json", _teacher(key)), (_similarity(key),))
+    teacher = _teacher(entry["teacher"])
+    if kind in ("images", "labelled"):
+        inputs = (CODE / f"images-{entry['method']}.json", teacher, _similarity(entry["teacher"]))
+        return Cell(kind, key, entry, inputs, (_images(key), cost_of("images", key)))
+    if kind == "student":
+        inputs = (CODE / f"student-{entry['method']}.json", teacher, _images(entry["images"]))
+        return Cell(kind, key, entry, inputs, (_student(key), cost_of("students", key)))
+    if kind == "evaluate":
+        inputs = (CODE / "evaluate.json", teacher, _student(key))
+        return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
+    return Cell(kind, key, entry, (CODE / "statistics.json", teacher, _images(key)), (statistics_of(key),))
+
+
+def needed(cells: Iterable[Cell]) -> dict[str, set[str]]:
+    """Names of the cells that each cell needs, by its name."""
+    cells = list(cells)
+    made_by = {cell.outputs[0]: cell.name for cell in cells}
+    return {cell.name: {made_by[path] for path in cell.inputs if path in made_by} for cell in cells}
+
+
+def evaluation_of(student: str) -> Path:
+    """Where a student's evaluation is."""
+    return ARTIFACTS / "evaluations" / f"{student}.json"
+
+
+def cost_of(group: str, key: str) -> Path:
+    """Where it is written what some images or a student cost to make."""
+    return ARTIFACTS / "costs" / group / f"{key}.json"
+
+
+def statistics_of(images: str) -> Path:
+    """Where the statistics per layer of some images are."""
+    return ARTIFACTS / "statistics" / f"{images}.csv"
+
+
+def _teacher(key: str) -> Path:
+    return ARTIFACTS / "teachers" / key
+
+
+def _similarity(key: str) -> Path:
+    return ARTIFACTS / "similarities" / key
+
+
+def _images(key: str) -> Path:
+    return ARTIFACTS / "images" / key
+
+
+def _student(key: str) -> Path:
+    return ARTIFACTS / "students" / key

@@ -1,0 +1,51 @@
+"""What a cell cost: wall time and peak memory. It differs from run to run, so no other cell depends on it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.store import store
+from dynadfq import device
+from dynadfq.artifacts import write_json
+
+MEGABYTE = 2**20  # bytes
+
+
+@contextmanager
+def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
+    """Time the block and write its cost; what the block adds to the yielded dict is written too.
+
+    seconds: wall time of the block.
+    peak_memory_mb: largest resident memory of the process, or on a GPU the most that tensors took there; 2**20 bytes.
+    interrupted: an earlier attempt was killed, so that the time is not all of it.
+    """
+    on = device.resolve(where)
+    mark = store() / "started" / name
+    added: dict[str, Any] = {"interrupted": mark.exists()}
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    if on.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(on)
+    start = time.perf_counter()
+    yield added
+    seconds = time.perf_counter() - start
+    kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"
+    cost = {"seconds": seconds, "peak_memory_mb": _peak(on), "device": kind, "threads": torch.get_num_threads()}
+    write_json(path, {**cost, **added})
+    mark.unlink()
+
+
+def _peak(on: torch.device) -> float:
+    if on.type == "cuda":
+        return torch.cuda.max_memory_allocated(on) / MEGABYTE
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return kilobytes * unit / MEGABYTE

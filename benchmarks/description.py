@@ -1,0 +1,134 @@
+"""What ``benchmarks/grids/*.yaml`` may say, as types."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from pydantic import Field, ValidationError, field_validator
+
+from dynadfq.params.errors import dotted, shown
+from dynadfq.schema import Section
+
+Overrides = dict[str, Any]  # dotted keys of params.yaml; `images.…` and `student.…` are those groups of the method
+
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+WIDTH = re.compile(r"w([2-8])a([2-8])(?:-([2-8]{2,}))?")
+
+
+class Width(NamedTuple):
+    """Integer widths of a student; without candidates it is of fixed width."""
+
+    weight_bits: int
+    target_bits: int
+    candidates: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """As in the literature, such as W4A4 or W4A{3,4,5}."""
+        inner = ",".join(map(str, self.candidates))
+        return f"W{self.weight_bits}A{{{inner}}}" if self.candidates else f"W{self.weight_bits}A{self.target_bits}"
+
+
+def width_of(text: str) -> Width:
+    """Read ``w4a4`` (fixed width) or ``w4a4-345`` (candidates 3, 4 and 5 with the cost of 4 as target).
+
+    >>> width_of("w4a4-345").candidates, width_of("w3a3").words
+    ((3, 4, 5), 'W3A3')
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = WIDTH.fullmatch(text)
+    if match is None:
+        raise ValueError("neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 (2 … 8 bits)")
+    candidates = tuple(int(digit) for digit in match[3] or "")
+    if any(low >= high for low, high in pairwise(candidates)):
+        raise ValueError("not ascending in its candidates")
+    return Width(int(match[1]), int(match[2]), candidates)
+
+
+class Part(Section):
+    """An image source or a learner: a method, and what of it or of its loop differs from the base file."""
+
+    method: str
+    set: Overrides = Field(default_factory=dict)
+
+
+class Row(Section):
+    """Some lines of a table: one for each width and each combination of the varied values.
+
+    images, student: names under ``images`` and ``students``.
+    widths: such as ``w4a4``, or ``w4a4-345`` for a dynamic student.
+    seeds: how many; 0, 1, … for the whole chain of images and student.
+    vary: values to try of each key.
+    """
+
+    images: str
+    student: str
+    widths: list[str] = Field(min_length=1)
+    seeds: int = Field(1, ge=1)
+    label: str | None = None
+    vary: dict[str, list[Any]] = Field(default_factory=dict)
+
+    @field_validator("widths")
+    @classmethod
+    def _widths(cls, widths: list[str]) -> list[str]:
+        for text in widths:
+            try:
+                width_of(text)
+            except ValueError as error:
+                raise ValueError(f"{text} is {error}") from None
+        return widths
+
+
+class Study(Section):
+    """One table of the paper."""
+
+    title: str
+    note: str = ""
+    rows: list[Row]
+
+
+class Description(Section):
+    """A grid.
+
+    base: parameter file that every cell starts from.
+    set: overrides for every cell.
+    teachers: overrides by teacher, which are named after data and architecture, so that grids never share a key.
+    statistics: names under ``images`` whose statistics per layer are compared in box plots, real images first.
+    """
+
+    title: str
+    base: str
+    set: Overrides = Field(default_factory=dict)
+    teachers: dict[str, Overrides] = Field(min_length=1)
+    images: dict[str, Part]
+    students: dict[str, Part]
+    studies: dict[str, Study]
+    statistics: list[str] = Field(default_factory=list)
+
+
+def described(content: object) -> tuple[Description | None, list[str]]:
+    """A grid file's content as types, or a line for each thing that is wrong in its form."""
+    try:
+        description = Description.model_validate(content)
+    except ValidationError as error:
+        return None, [f"{dotted(e['loc'])}: {shown(e['input'])}: {e['msg']}" for e in error.errors(include_url=False)]
+    return description, list(_loose_ends(description))
+
+
+def _loose_ends(grid: Description) -> list[str]:
+    names = [*grid.teachers, *grid.images, *grid.students, *grid.studies]
+    problems = [f"{name}: a name has small letters, digits and dashes" for name in names if not re.match(NAME, name)]
+    for study, content in grid.studies.items():
+        for index, row in enumerate(content.rows):
+            place = f"studies.{study}.rows[{index}]"
+            for kind, name, known in (("images", row.images, grid.images), ("student", row.student, grid.students)):
+                if name not in known:
+                    problems.append(f"{place}.{kind}: {shown(name)} is not one of {', '.join(known)}")
+    for name in grid.statistics:
+        if name not in grid.images:
+            problems.append(f"statistics: {shown(name)} is not one of {', '.join(grid.images)}")
+    return problems

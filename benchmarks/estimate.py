@@ -1,0 +1,69 @@
+"""How long a grid takes, from sizes and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Entry = Mapping[str, Any]
+LIVE = ("gdfq", "qimera", "adadfq")  # the generator learns on beside the student
+UNTRAINED = ("squant", "dfq", "adaround")
+NO_GRADIENT = ("squant", "dfq")  # images are noise
+STARTUP = 0.7  # seconds of DVC a cell
+STUDENT_OVERHEAD = 4.0  # seconds to trace, calibrate and save
+
+
+class Rates(NamedTuple):
+    """What a machine does in a second, all cores together; the defaults are ResNet-20 at 28×28 on two CPU cores."""
+
+    synthesis: float = 600.0
+    fixed: float = 350.0
+    dynamic: float = 200.0
+    test: float = 700.0
+
+
+MEANINGS = {
+    "synthesis": "image-steps of synthesis",
+    "fixed": "training images of a fixed student",
+    "dynamic": "training images of a dynamic student",
+    "test": "test images",
+}
+
+
+def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
+    """A line for each kind of work, in cells and minutes, and the sum."""
+    work = {
+        "images": [images_seconds(entry, rates) for entry in cells["images"].values()],
+        "labelled": [0.0 for _ in cells["labelled"]],
+        "students": [student_seconds(entry, rates) for entry in cells["students"].values()],
+        "evaluations": [(cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]],
+    }
+    count = sum(map(len, work.values()))
+    lines = [f"{name:12}{len(times):5} cells {sum(times) / 60:7.1f} min" for name, times in work.items()]
+    total = sum(map(sum, work.values())) + STARTUP * count
+    lines.append(f"{'DVC':12}{count:5} cells {STARTUP * count / 60:7.1f} min")
+    lines.append(f"{'sum':24}{total / 60:7.1f} min, without training a teacher")
+    return "\n".join(lines)
+
+
+def images_seconds(entry: Entry, rates: Rates) -> float:
+    """Optimising the pixels of all images, or training a generator."""
+    if entry["method"] in NO_GRADIENT:
+        return 0.0
+    synthesis = entry["params"]["synthesis"]
+    method = entry["params"]["method"][entry["method"]]
+    images = method["images"]["batch_size"] if entry["method"] in LIVE else synthesis["num_images"]
+    return float(images * synthesis["iterations"] / rates.synthesis)
+
+
+def student_seconds(entry: Entry, rates: Rates) -> float:
+    """Fine-tuning; a generator that learns beside it takes as long again, and AdaRound its own steps."""
+    finetune, method = entry["params"]["finetune"], entry["method"]
+    settings = entry["params"]["method"][method]["student"]
+    if method == "adaround":
+        return STUDENT_OVERHEAD + 20 * settings["iterations"] / 1000
+    if method in UNTRAINED or not any(settings.get(k, 1) for k in ("label_weight", "distillation_weight")):
+        return STUDENT_OVERHEAD
+    images = finetune["epochs"] * finetune["steps_per_epoch"] * finetune["batch_size"]
+    passes = 2 if method in LIVE or settings.get("perturbation") else 1
+    return float(STUDENT_OVERHEAD + passes * images / (rates.fixed if entry["fixed"] else rates.dynamic))

@@ -1,0 +1,220 @@
+"""From the compact description of a grid to its cells: one entry for each, with all parameters that it depends on.
+
+A cell's key says what it is. Its values do not depend on what else is in the grid, so that a new method or width adds
+cells and changes none. Equal cells have one key, whichever studies they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+from benchmarks.description import Description, Part, Row, Width, width_of
+from benchmarks.settings import (
+    IMAGE_GROUPS,
+    STUDENT_GROUPS,
+    Document,
+    checked,
+    effective,
+    misplaced,
+    overridden,
+    seen_by,
+    unknown_method,
+    widths,
+)
+from dynadfq.methods import METHODS
+from dynadfq.methods.base import GeneratorImages
+
+Cells = dict[str, Any]
+LABELLED = "real_data"  # the method that may read labelled images
+
+
+class Chain(NamedTuple):
+    """What one line of a table needs for one seed."""
+
+    teacher: str
+    images: str
+    student: str
+    width: Width
+    varied: Mapping[str, Any]
+    seed: int
+
+
+class Expansion:
+    """Collects cells and what is wrong with them."""
+
+    def __init__(self, grid: Description, base: Document) -> None:
+        self.grid, self.base = grid, base
+        self.problems: dict[str, None] = {}
+        self.cells: Cells = {kind: {} for kind in ("teachers", "similarities", "images", "labelled", "students")}
+        self._keys: dict[str, str] = {}
+
+    def teacher(self, name: str) -> None:
+        """Add a teacher and its class similarities."""
+        params, problems = checked(self._document(name))
+        self._report(f"teachers.{name}", problems)
+        seen = seen_by("teacher", params)
+        weights = seen["teacher"]["checkpoint"] or "checkpoints/README.md"
+        self.cells["teachers"][name] = {"weights": weights, "params": seen}
+        self.cells["similarities"][name] = {"params": seen_by("similarity", params)}
+
+    def images(self, chain: Chain) -> str:
+        """Add the images of a chain, unless there are equal ones, and return their key."""
+        part = self.grid.images[chain.images]
+        document = overridden(self._document(chain.teacher), {**part.set, "method.name": part.method}, part.method)
+        varied = self._varied(chain, IMAGE_GROUPS, document, part)
+        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        params, problems = checked(document)
+        self._report(f"images.{chain.images}{_words(varied)}", problems)
+        entry = {"teacher": chain.teacher, "method": part.method, "params": seen_by("synthesize", params)}
+        kind = "labelled" if part.method == LABELLED else "images"
+        return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
+
+    def student(self, chain: Chain) -> str:
+        """Add the student of a chain, and its images, unless there are equal ones, and return its key."""
+        part, source = self.grid.students[chain.student], self.grid.images[chain.images]
+        about_images = {k: v for k, v in {**source.set, **chain.varied}.items() if k.startswith("synthesis.")}
+        document = overridden(self._document(chain.teacher), {**about_images, **part.set}, part.method)
+        document = overridden(document, {**widths(chain.width), "method.name": part.method})
+        varied = self._varied(chain, STUDENT_GROUPS, document, part)
+        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        params, problems = checked(document)
+        self._report(f"students.{chain.student}{_words(varied)}", problems)
+        stage = "finetune" if chain.width.candidates else "finetune_fixed"
+        images = self.images(chain)
+        entry = {
+            "teacher": chain.teacher,
+            "images": images,
+            "method": part.method,
+            "fixed": not chain.width.candidates,
+            "params": seen_by(stage, params),
+        }
+        name = f"{images.removesuffix(f'-s{chain.seed}')}-{chain.student}"
+        return self._add("students", _key(name, _width_key(chain.width), varied, chain.seed, last=True), entry)
+
+    def evaluation(self) -> Document:
+        """What evaluation depends on: the same for every student."""
+        params, problems = checked(overridden(self.base, self.grid.set))
+        self._report("set", problems)
+        seen = seen_by("evaluate", params)
+        sizes = {name: seen["evaluation"][name] for name in ("batch_size", "test_images")}
+        return {"device": seen["device"], "data": seen["data"], **sizes}
+
+    def _document(self, teacher: str) -> Document:
+        return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
+
+    def _varied(self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part) -> dict[str, Any]:
+        """The varied keys of these groups whose value is not the unvaried one."""
+        params, _ = checked(document)
+        mine = {key: value for key, value in chain.varied.items() if key.split(".")[0] in groups}
+
+        def changed(key: str, value: Any) -> bool:
+            try:
+                return bool(effective(params, key, part.method) != value)
+            except AttributeError:  # an unknown key, which `checked` reports
+                return True
+
+        return {key: value for key, value in mine.items() if changed(key, value)}
+
+    def _add(self, kind: str, key: str, entry: Document) -> str:
+        content = json.dumps([kind, entry], sort_keys=True)
+        key = self._keys.setdefault(content, key)
+        if self.cells[kind].setdefault(key, entry) != entry:
+            self._report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
+        return key
+
+    def _report(self, place: str, problems: list[str] | tuple[str, ...]) -> None:
+        self.problems.update(dict.fromkeys(f"{place}: {problem}" for problem in problems))
+
+
+def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
+    """All cells of a grid, by kind and key, and the lines of its tables; or what is wrong, in which case cells lack."""
+    problems = list(_wrong_parts(grid))
+    if problems:
+        return {}, problems
+    expansion = Expansion(grid, base)
+    for teacher in grid.teachers:
+        expansion.teacher(teacher)
+    studies = {
+        study: {"title": content.title, "note": content.note, "lines": _lines(expansion, content.rows)}
+        for study, content in grid.studies.items()
+    }
+    statistics = {
+        expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0)): {"teacher": teacher, "label": source}
+        for teacher in grid.teachers
+        for source in grid.statistics
+    }
+    cells = {
+        "grid": name,
+        "title": grid.title,
+        "evaluation": expansion.evaluation(),
+        **expansion.cells,
+        "statistics": statistics,
+        "studies": studies,
+    }
+    return cells, list(expansion.problems)
+
+
+def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
+    """The lines of a table: for each row its widths, varied values and teachers, with a cell for each seed."""
+    grid = expansion.grid
+    lines = []
+    for row in rows:
+        images, student = grid.images[row.images], grid.students[row.student]
+        for teacher, values, text in product(grid.teachers, product(*row.vary.values()), row.widths):
+            varied, width = dict(zip(row.vary, values, strict=True)), width_of(text)
+            chains = (Chain(teacher, row.images, row.student, width, varied, seed) for seed in range(row.seeds))
+            line = {
+                "label": row.label or row.student,
+                "teacher": teacher,
+                "width": width.words,
+                "varied": varied,
+                "generator": isinstance(METHODS[images.method]().images, GeneratorImages),
+                "data_free": LABELLED not in (images.method, student.method),
+                "cells": [expansion.student(chain) for chain in chains],
+            }
+            lines.append(line)
+    return lines
+
+
+def _wrong_parts(grid: Description) -> Iterator[str]:
+    """Methods that do not exist, and keys where they would change nothing."""
+    for kind, parts, groups in (("images", grid.images, IMAGE_GROUPS), ("students", grid.students, STUDENT_GROUPS)):
+        for name, part in parts.items():
+            if (problem := unknown_method(part.method)) is not None:
+                yield f"{kind}.{name}.method: {problem}"
+            for key in part.set:
+                if (problem := misplaced(key, groups)) is not None:
+                    yield f"{kind}.{name}.set: {problem}"
+    for study, content in grid.studies.items():
+        for index, row in enumerate(content.rows):
+            for key in row.vary:
+                if (problem := misplaced(key, IMAGE_GROUPS + STUDENT_GROUPS)) is not None:
+                    yield f"studies.{study}.rows[{index}].vary: {problem}"
+
+
+def _width_key(width: Width) -> str:
+    candidates = "".join(map(str, width.candidates))
+    return f"w{width.weight_bits}a{width.target_bits}" + (f"-{candidates}" if candidates else "")
+
+
+def _key(start: str, name: str, varied: Mapping[str, Any], seed: int, last: bool = False) -> str:
+    """Parts joined by dashes; DVC reads a dot in a key as a step into a group.
+
+    >>> _key("digits-resnet20", "dynadfq", {"images.diverse_ratio": 0.25}, 1)
+    'digits-resnet20-dynadfq-diverse_ratio0p25-s1'
+    """
+    tail = [f"{key.split('.')[-1]}{_plain(value)}" for key, value in varied.items()]
+    parts = [start, *tail, name] if last else [start, name, *tail]
+    return "-".join([*parts, f"s{seed}"])
+
+
+def _plain(value: Any) -> str:
+    text = json.dumps(value).replace(".", "p").replace("-", "m")
+    return "".join(letter for letter in text if letter.isalnum())
+
+
+def _words(varied: Mapping[str, Any]) -> str:
+    return f" ({', '.join(f'{key} {value}' for key, value in varied.items())})" if varied else ""

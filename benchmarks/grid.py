@@ -1,0 +1,86 @@
+"""``python -m benchmarks.grid``: expand a grid to ``benchmarks/cells.yaml``, or say how long it would take."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.cells import CELLS, read_cells
+from benchmarks.description import Description, described
+from benchmarks.estimate import MEANINGS, Rates, estimate
+from benchmarks.expand import Cells, expand
+from dynadfq.checkpoint import atomic_write
+from dynadfq.params.errors import ParameterError, did_you_mean
+from dynadfq.params.yaml12 import Loader, read_yaml
+
+GRIDS = Path("benchmarks/grids")
+HEAD = "# Made by `python -m benchmarks.grid write {}` from benchmarks/grids/{}.yaml: edit that, and write again.\n"
+
+
+def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
+    """Read and expand a grid; overrides apply to every cell, after the grid's own.
+
+    Raises:
+        ParameterError: with everything that is wrong, in the form of the file and in the parameters of any cell.
+    """
+    known = sorted(path.stem for path in GRIDS.glob("*.yaml"))
+    if name not in known:
+        raise ParameterError(GRIDS, [f"{name}: not one of {', '.join(known)}{did_you_mean(name, known)}"])
+    path = GRIDS / f"{name}.yaml"
+    content, problems = read_yaml(path, missing="")
+    description, wrong = described(content)
+    if description is None or problems or wrong:
+        raise ParameterError(path, [*problems, *wrong])
+    base, problems = read_yaml(description.base, missing="it is the grid's `base`")
+    description = _with(description, overrides or {})
+    cells, wrong = expand(name, description, base if isinstance(base, dict) else {})
+    if problems or wrong:
+        raise ParameterError(path, [*problems, *wrong])
+    return cells
+
+
+def _with(description: Description, overrides: dict[str, Any]) -> Description:
+    return description.model_copy(update={"set": {**description.set, **overrides}})
+
+
+def write(name: str, overrides: dict[str, Any], path: Path = CELLS) -> str:
+    """Expand a grid to a file and return what to print."""
+    cells = load_grid(name, overrides)
+    text = yaml.safe_dump(cells, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000)
+    atomic_write(path, (HEAD.format(name, name) + text).encode())
+    counts = {kind: len(cells[kind]) for kind in ("teachers", "images", "labelled", "students", "studies")}
+    return f"wrote {path}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """Do what the command line says, from the repository root, and return what to print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.grid", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("write", help="check benchmarks/grids/NAME.yaml and expand it")
+    making.add_argument("name")
+    making.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="override for every cell")
+    asking = commands.add_parser("estimate", help="how long a grid takes; the active one if none is named")
+    asking.add_argument("name", nargs="?")
+    for field, meaning in MEANINGS.items():
+        asking.add_argument(f"--{field}", type=float, default=getattr(Rates(), field), help=f"{meaning} a second")
+    options = parser.parse_args(arguments)
+    if options.command == "write":
+        return write(options.name, dict(map(_override, options.set)))
+    rates = Rates(**{field: getattr(options, field) for field in MEANINGS})
+    return estimate(load_grid(options.name) if options.name else read_cells(), rates)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    return key, yaml.load(value, Loader)
+
+
+if __name__ == "__main__":
+    try:
+        print(main())
+    except ParameterError as error:
+        sys.exit(str(error))

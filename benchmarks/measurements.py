@@ -1,0 +1,76 @@
+"""What the grid measures with labelled test images, and with the teacher's BatchNorm layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dynadfq import data, device
+from dynadfq.artifacts import write_json, write_table
+from dynadfq.evaluation import evaluate, rank_correlation
+from dynadfq.quant.build import load_student
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher import Teacher, load_teacher, running_statistics
+from stages.runtime import root
+
+STATISTICS_BATCH = 64  # images
+
+
+def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path) -> None:
+    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same images; percent."""
+    where = device.resolve(settings["device"])
+    teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
+    source = settings["data"]
+    test = data.load(source["name"], root(source["root"]), image_size=teacher.input_shape[1])
+    test = test.spread(settings["test_images"])
+    result = evaluate(student, test.batches(settings["batch_size"]), teacher)
+    table = result.per_image
+    measured = {
+        "top1": result.top1,
+        "bit_flops_percent": result.bit_flops_percent,
+        "bit_flops_percent_std": result.bit_flops_percent_std,
+        "mean_activation_bits": result.mean_activation_bits,
+        "entropy_bits_spearman": rank_correlation(
+            table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
+        ),
+        "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
+        "test_images": len(test),
+    }
+    write_json(path, measured)
+
+
+def measure_images(teacher_folder: Path, folder: Path, path: Path) -> None:
+    """Compare every image's activations with the BatchNorm statistics, layer by layer."""
+    teacher = load_teacher(teacher_folder)
+    batches = (batch.images for batch in SyntheticSet(folder).check().batches(STATISTICS_BATCH))
+    write_table(path, layer_statistics(teacher, batches))
+
+
+@torch.no_grad()
+def layer_statistics(teacher: Teacher, batches: Iterable[Tensor]) -> pd.DataFrame:
+    """One row an image and BatchNorm layer, from (B, C, H, W) images.
+
+    offset: mean over channels of the image's mean less the running one, in running deviations; 0 is a match.
+    spread: mean over channels of the image's standard deviation over the running one; 1 is a match.
+    """
+    rows, first = [], 0
+    with teacher.recording() as recording:
+        for images in batches:
+            recording.clear()
+            teacher(images)
+            for number, (layer, x) in enumerate(recording.batch_norms):
+                mean, variance = running_statistics(layer)
+                deviation = (variance + layer.eps).sqrt()
+                pixels = x.flatten(2)
+                offset = ((pixels.mean(dim=2) - mean) / deviation).mean(dim=1)
+                spread = (pixels.std(dim=2, correction=0) / deviation).mean(dim=1)
+                index = range(first, first + len(images))
+                columns = {"layer": number, "image": index, "offset": offset.numpy(), "spread": spread.numpy()}
+                rows.append(pd.DataFrame(columns))
+            first += len(images)
+    return pd.concat(rows, ignore_index=True)
