@@ -39,7 +39,7 @@ def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tens
 class Images(GeneratorImages):
     """What AdaDFQ's generator is made of and learns; its first training takes `synthesis.iterations` steps."""
 
-    batch_size: int = setting(
+    generator_batch_size: int = setting(
         16,
         "images in a step of the generator's first training; beside a student it is `finetune.batch_size`",
         unit="images",
@@ -71,7 +71,7 @@ class Images(GeneratorImages):
             latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
             objective=Objective([*terms, *against]),
             conditional=conditional,
-            batch_size=self.batch_size,
+            batch_size=self.generator_batch_size,
             learning_rate=self.learning_rate,
             against_student=bool(against),
         )

@@ -64,7 +64,7 @@ class GeneratorImages(Section):
         f"where BatchNorm has gains and biases of the class: in images of more than {LARGE} pixels, in all, in none",
         source=f"{GENERATORS} (ImageNet)",
     )
-    batch_size: int = setting(
+    generator_batch_size: int = setting(
         200,
         "images in a step of the generator's first training; beside a student it is `finetune.batch_size`",
         unit="images",

@@ -38,7 +38,7 @@ class Images(GeneratorImages):
             latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
             objective=Objective([image_class_term(self.class_weight), bn_statistics]),
             conditional=conditional,
-            batch_size=self.batch_size,
+            batch_size=self.generator_batch_size,
             learning_rate=self.learning_rate,
         )
 

@@ -102,7 +102,7 @@ class Images(GeneratorImages):
             objective=Objective([image_class_term(self.class_weight), bn_statistics]),
             conditional=self.conditional(teacher),
             mixing=self.cbn_mix,
-            batch_size=self.batch_size,
+            batch_size=self.generator_batch_size,
             learning_rate=self.learning_rate,
         )
 

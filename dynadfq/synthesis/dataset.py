@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 MANIFEST = "manifest.json"
+LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label
 
 
 class AlteredShard(ValueError):
@@ -87,6 +88,6 @@ class SyntheticSet:
         """Percent of the one-hot images that the teacher assigns to their class; None where labels shaped no image."""
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
-        if not images or "class" not in shards[0]["losses"]:
+        if not images or not LABEL_TERMS & set(shards[0]["losses"]):
             return None
         return 100.0 * float(sum(shard["one_hot_recognised"] for shard in shards)) / float(images)

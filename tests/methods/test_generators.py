@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from dynadfq.api import synthesize
+from dynadfq.checkpoint import Scratch
 from dynadfq.losses import StudentStep, SynthesisStep, distillation
 from dynadfq.methods import gdfq, qimera
 from dynadfq.methods.adadfq import Images, Student, zero_sum
@@ -19,8 +23,10 @@ from dynadfq.synthesis.adaptability import (
     margin_term,
     normalised_entropy,
 )
-from dynadfq.synthesis.generator import GeneratorTraining
+from dynadfq.synthesis.generator import CARD, GeneratorTraining
 from dynadfq.synthesis.latent import SuperposedEmbeddings
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher import Recording, Teacher
 
 
@@ -183,3 +189,13 @@ def test_large_images_have_class_conditional_batch_norm(images: Images, make_net
         assert images.generator(large).conditional == expected
         assert images.model_copy(update={"class_conditional": "always"}).generator(large).conditional
         assert not images.model_copy(update={"class_conditional": "never"}).generator(large).conditional
+
+
+def test_adadfqs_images_are_of_a_class_too(teacher: Teacher, tmp_path: Path) -> None:
+    source = Images(generator_batch_size=8).generator(teacher).source(teacher, PixelOptimiser(2))
+    assert synthesize_set(source, 8, 8, 0, tmp_path, Scratch(None)).one_hot_recognised is not None
+
+
+def test_the_generators_batch_is_a_hyperparameter_in_python_too(teacher: Teacher) -> None:
+    images = synthesize(teacher, "gdfq", num_images=6, iterations=1, batch_size=3, generator_batch_size=4)
+    assert len(images) == 6 and json.loads((images.folder / CARD).read_text())["images"]["generator_batch_size"] == 4

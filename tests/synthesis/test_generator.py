@@ -26,7 +26,7 @@ from dynadfq.teacher import Teacher
 
 CLASSES = 6
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 16, 16), (3, 8, 8), (3, 33, 33), (3, 9, 14), (3, 4, 4)]
-GDFQ = Images(batch_size=8, latent_features=10)
+GDFQ = Images(generator_batch_size=8, latent_features=10)
 
 Synthesize = Callable[..., SyntheticSet]
 
@@ -139,7 +139,7 @@ def test_superposed_embeddings_are_weighted_sums_of_normalised_vectors() -> None
 
 
 def test_three_steps_are_finite_and_lower_the_objective(teacher: Teacher) -> None:
-    training = GeneratorTraining(teacher, Images(batch_size=32).generator(teacher))
+    training = GeneratorTraining(teacher, Images(generator_batch_size=32).generator(teacher))
 
     def loss() -> float:
         with torch.no_grad():

@@ -31,8 +31,8 @@ from dynadfq.training.student import finetune_student
 
 SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
 IMAGES = {
-    "gdfq": GDFQImages(batch_size=8, latent_features=10),
-    "adadfq": AdaDFQImages(batch_size=8, latent_features=10),
+    "gdfq": GDFQImages(generator_batch_size=8, latent_features=10),
+    "adadfq": AdaDFQImages(generator_batch_size=8, latent_features=10),
 }
 RECIPES = {"gdfq": GDFQ().student.recipe(), "adadfq": AdaDFQ().student.recipe()}
 METHODS = sorted(RECIPES)
