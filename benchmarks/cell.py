@@ -21,7 +21,7 @@ def compute(cell: Cell, inputs: list[Path], outputs: list[Path]) -> None:
     from stages import finetune, similarity, synthesize, teacher
 
     seeding.deterministic()
-    _, *folders = inputs
+    folders = inputs[1:]  # the first is the code
     if cell.kind == "teacher":
         teacher.make(stage_params("teacher", cell.entry["params"]), outputs[0])
     elif cell.kind == "similarity":
@@ -29,17 +29,17 @@ def compute(cell: Cell, inputs: list[Path], outputs: list[Path]) -> None:
     elif cell.kind in ("images", "labelled"):
         p = stage_params("synthesize", cell.entry["params"])
         with cost.measured(cell.name, outputs[1], p.device) as measured:
-            images = synthesize.make(p, *folders, outputs[0])
+            images = synthesize.make(p, folders[0], folders[1], outputs[0])
             measured["images"] = len(images)
     elif cell.kind == "student":
         fixed = cell.entry["fixed"]
         p = stage_params("finetune_fixed" if fixed else "finetune", cell.entry["params"])
         with cost.measured(cell.name, outputs[1], p.device):
-            finetune.make(p, fixed, *folders, outputs[0])
+            finetune.make(p, fixed, folders[0], folders[1], outputs[0])
     elif cell.kind == "evaluate":
-        measurements.measure_student(cell.entry, *folders, outputs[0])
+        measurements.measure_student(cell.entry, folders[0], folders[1], outputs[0])
     else:
-        measurements.measure_images(*folders, outputs[0])
+        measurements.measure_images(folders[0], folders[1], outputs[0])
 
 
 def run() -> None:

@@ -61,9 +61,9 @@ def student_seconds(entry: Entry, rates: Rates) -> float:
     finetune, method = entry["params"]["finetune"], entry["method"]
     settings = entry["params"]["method"][method]["student"]
     if method == "adaround":
-        return STUDENT_OVERHEAD + 20 * settings["iterations"] / 1000
+        return STUDENT_OVERHEAD + 20 * float(settings["iterations"]) / 1000
     if method in UNTRAINED or not any(settings.get(k, 1) for k in ("label_weight", "distillation_weight")):
         return STUDENT_OVERHEAD
     images = finetune["epochs"] * finetune["steps_per_epoch"] * finetune["batch_size"]
     passes = 2 if method in LIVE or settings.get("perturbation") else 1
-    return float(STUDENT_OVERHEAD + passes * images / (rates.fixed if entry["fixed"] else rates.dynamic))
+    return STUDENT_OVERHEAD + float(passes * images) / (rates.fixed if entry["fixed"] else rates.dynamic)
