@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynadfq import params
-from dynadfq.quant.calibration import observer
+from dynadfq.quant.calibration import AVERAGES, observer
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.rounding import rounding_of
 from dynadfq.training.budget import Budget
@@ -45,4 +45,5 @@ def readiness_of(p: params.StageParams, fixed: bool) -> Readiness:
     ranges = p.quantization.ranges
     rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
     head_start = WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)
-    return Readiness(Calibration(rule, p.finetune.calibration_images), rounding_of(p.quantization.rounding), head_start)
+    calibration = Calibration(rule, p.finetune.calibration_images, AVERAGES[ranges.average])
+    return Readiness(calibration, rounding_of(p.quantization.rounding), head_start)

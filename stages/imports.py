@@ -22,7 +22,7 @@ PLUMBING = (
 def closure(entry: Path, leave_out: str | None = None) -> set[str]:
     """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are empty files.
 
-    What a class of ``entry`` named ``leave_out`` imports inside itself does not count.
+    What classes named ``leave_out`` import inside themselves does not count.
     """
     found: set[str] = set()
     waiting = [entry]
@@ -31,7 +31,7 @@ def closure(entry: Path, leave_out: str | None = None) -> set[str]:
         name = path.relative_to(ROOT).as_posix()
         if name not in found and not name.startswith(PLUMBING):
             found.add(name)
-            waiting += _imported(path, leave_out if path == entry else None)
+            waiting += _imported(path, leave_out)
     return {name for name in found if (ROOT / name).stat().st_size}
 
 

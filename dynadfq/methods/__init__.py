@@ -1,8 +1,8 @@
-"""The methods by name. A new one is its import, a member of ``Method``, a name and a line in ``Methods``."""
+"""The methods by name. A new one is its import, and a line in ``Sections``."""
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adaround import AdaRound
@@ -20,43 +20,11 @@ from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.schema import Section, is_section, setting
 
-Method = (
-    DynaDFQ
-    | AdaDFQ
-    | AdaRound
-    | DeepInversion
-    | DFQ
-    | DSG
-    | GDFQ
-    | GZNQ
-    | HAST
-    | IntraQ
-    | Qimera
-    | SQuant
-    | SynQ
-    | ZeroQ
-)
 
+class Sections(Section):
+    """Every method's hyperparameters, under its name."""
 
-class Methods(Section):
-    """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
-
-    name: Literal[
-        "dynadfq",
-        "adadfq",
-        "adaround",
-        "deepinversion",
-        "dfq",
-        "dsg",
-        "gdfq",
-        "gznq",
-        "hast",
-        "intraq",
-        "qimera",
-        "squant",
-        "synq",
-        "zeroq",
-    ] = setting("dynadfq", "the method in use")
+    name: str = "dynadfq"
     dynadfq: DynaDFQ = DynaDFQ()
     adadfq: AdaDFQ = AdaDFQ()
     adaround: AdaRound = AdaRound()
@@ -72,14 +40,30 @@ class Methods(Section):
     synq: SynQ = SynQ()
     zeroq: ZeroQ = ZeroQ()
 
+
+METHODS: dict[str, type[Section]] = {
+    name: field.annotation for name, field in Sections.model_fields.items() if is_section(field.annotation)
+}
+
+
+class Method(Protocol):
+    """What every method's section has: hyperparameters of its images, and of what the student learns."""
+
+    @property
+    def images(self) -> Any:
+        """Their ``recipe(known)`` says how images are made."""
+
+    @property
+    def student(self) -> Any:
+        """Their ``recipe()`` says what the student learns."""
+
+
+class Methods(Sections):
+    """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
+
+    name: Literal[tuple(METHODS)] = setting("dynadfq", "the method in use")  # type: ignore[valid-type]
+
     @property
     def active(self) -> Method:
         """The hyperparameters of the method in use."""
         return cast(Method, getattr(self, self.name))
-
-
-METHODS: dict[str, type[Method]] = {
-    name: cast(type[Method], field.annotation)
-    for name, field in Methods.model_fields.items()
-    if is_section(field.annotation)
-}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from os import PathLike
 
 from pydantic.fields import FieldInfo
@@ -100,9 +101,10 @@ def nearest_key(location: Location) -> str:
     longer = [key for key in siblings if leaf and names[key].startswith(leaf)]
     initials = [key for key in siblings if "".join(word[0] for word in names[key].split("_")) == leaf]
     anywhere = difflib.get_close_matches(leaf, names.values(), n=1)
+    if same_name:
+        return f"did you mean {max(same_name, key=lambda key: _shared(key, group))}?"
     candidates = (
-        same_name
-        or [key for key in siblings if names[key] in similar]
+        [key for key in siblings if names[key] in similar]
         or longer
         or initials
         or [key for key, name in names.items() if name in anywhere]
@@ -110,3 +112,9 @@ def nearest_key(location: Location) -> str:
     if not candidates:
         return f"{group or 'the file'} has {', '.join(names[key] for key in siblings)}"
     return f"did you mean {difflib.get_close_matches(dotted(location), candidates, n=1, cutoff=0)[0]}?"
+
+
+def _shared(key: str, group: str) -> int:
+    """How many groups a key has in common with another, from the outermost on."""
+    pairs = zip(key.split("."), group.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

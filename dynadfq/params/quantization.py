@@ -26,12 +26,18 @@ class Ranges(Section):
 
     observer: Literal["max", "quantile", "mse", "median_max"] = setting(
         "median_max",
-        "range of a batch, averaged over batches: its extremes (max), its quantiles, the range of least squared error, "
+        "range of a batch: its extremes (max), its quantiles, the range of least squared error, "
         "or the median of its images' extremes",
         source=f"dynadfq; max: {LINEAGE}",
     )
     quantile: float = setting(
         0.999, "share of a site's values up to each end of its range (observer: quantile)", unit="fraction", gt=0, le=1
+    )
+    average: Literal["mean", "ema", "legacy_ema"] = setting(
+        "mean",
+        "how the ranges of batches become one: their mean, an exponential average, or the latter as released code has "
+        "it, which overshoots a thousandfold in the first 150 batches",
+        source=f"dynadfq; legacy_ema: {LINEAGE}",
     )
     learned: bool = setting(
         True,

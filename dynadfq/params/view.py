@@ -6,7 +6,7 @@ DVC re-runs a stage when a declared key changes. A stage that read another key w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dynadfq.methods import Methods
 from dynadfq.params.declared import Key, declared_keys
@@ -63,8 +63,8 @@ class StageParams:
 
 def _place(group: Any, path: Key) -> tuple[Section, Key]:
     """Where a name is looked up: below ``method``, the groups of the method in use stand for themselves."""
-    if isinstance(group, Methods) and path[-1] in type(group.active).model_fields:
-        return group.active, (*path[:-1], group.name, path[-1])
+    if isinstance(group, Methods) and path[-1] in ("images", "student"):
+        return cast(Section, group.active), (*path[:-1], group.name, path[-1])
     return group, path
 
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from functools import reduce
 
 from dynadfq.quant.build import build_student
-from dynadfq.quant.calibration import CALIBRATION_BATCH, RangeOfBatch, calibrate, median_of_extremes
+from dynadfq.quant.calibration import (
+    CALIBRATION_BATCH,
+    Average,
+    RangeOfBatch,
+    calibrate,
+    mean_of_bounds,
+    median_of_extremes,
+)
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -24,6 +31,7 @@ class Calibration:
 
     rule: RangeOfBatch = median_of_extremes
     images: int = 1024
+    average: Average = mean_of_bounds
 
 
 @dataclass(frozen=True)
@@ -72,4 +80,4 @@ def calibrate_ranges(
         recipe.ranges(student, teacher, images, seed)
     else:
         batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration.images))
-        calibrate(student, batches, calibration.rule)
+        calibrate(student, batches, calibration.rule, calibration.average)

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
 from dynadfq.params.errors import shown
 from dynadfq.schema import leaves
@@ -38,7 +39,7 @@ optimizer: adam
         f"""{path} has 10 problems:
   synthesis.top: unknown key; did you mean similarity.top?
   synthesis.momentum: unknown key; did you mean teacher.momentum?
-  method.name: "zeroQ" is not one of dynadfq, zeroq; did you mean zeroq?
+  method.name: "zeroQ" is not one of {", ".join(METHODS)}; did you mean zeroq?
   quantization.weight_bits: 16 is outside 2 … 8
   finetune.epochs: "ten" is not a whole number in 1 … ∞
   finetune.decay: 0 is outside 0 … 1 (not 0)
@@ -72,7 +73,7 @@ optimizer: adam
         ("quant: {bits: 4}", "quant: unknown key; did you mean quantization?"),
         (
             "method: {images: {similar_classes: 3}}",
-            "method.images: unknown key; did you mean method.zeroq.images?",
+            "method.images: unknown key; did you mean method.dynadfq.images?",
         ),
         (
             "teacher: {architecture: resnet20}",

@@ -19,10 +19,10 @@ DATA_FILES = {"plot": ["dynadfq/report/page.html.j2"]}
 
 def code_dependencies(stage: str) -> list[str]:
     """Paths relative to the repository, sorted, as they belong under the stage's ``deps``."""
-    found = closure(ROOT / "stages" / f"{MODULES.get(stage, stage)}.py")
+    leave_out = None if stage.startswith("finetune") else "Student"  # a method's, which only fine-tuning asks
+    found = closure(ROOT / "stages" / f"{MODULES.get(stage, stage)}.py", leave_out)
     if stage in USES_METHOD:
         for method in methods():
-            leave_out = "Student" if stage == "synthesize" else None
             found |= closure(method, leave_out) - {method.relative_to(ROOT).as_posix()}
         found.add(METHOD_IN_USE)
     return sorted([*found, *DATA_FILES.get(stage, [])])

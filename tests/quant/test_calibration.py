@@ -9,8 +9,11 @@ from torch import Tensor
 from dynadfq.quant.calibration import (
     Observer,
     calibrate,
+    ema_of_bounds,
     extremes,
     least_squared_error,
+    legacy_ema_of_bounds,
+    mean_of_bounds,
     median_of_extremes,
     observer,
     observing,
@@ -49,6 +52,20 @@ def test_least_squared_error_beats_the_full_range(bits: int) -> None:
 def test_every_rule_has_a_name_and_includes_zero(name: str) -> None:
     low, high = observer(name, 4, 0.9)(X.relu())
     assert low == 0 and 0 < high <= 100
+
+
+def test_averages_of_a_constant_and_the_released_codes_defect() -> None:
+    for batches in (1, 2, 20, 200):
+        constant = torch.ones(batches, dtype=torch.float64)
+        assert mean_of_bounds(constant) == 1
+        assert ema_of_bounds(constant) == pytest.approx(1)
+    overshoot = [float(legacy_ema_of_bounds(torch.ones(n))) for n in range(1, 201)]
+    assert overshoot[:4] == pytest.approx([1.0, 5.2632, 17.848, 47.000], rel=1e-4)
+    assert max(overshoot) == overshoot[20] == pytest.approx(3945.1, rel=1e-4)
+    assert next(n for n, value in enumerate(overshoot, start=1) if n > 1 and value < 1.01) == 153
+    late = torch.rand(300, generator=torch.Generator().manual_seed(0))
+    assert float(legacy_ema_of_bounds(late)) == pytest.approx(float(ema_of_bounds(late)), rel=1e-4)
+    assert float(ema_of_bounds(torch.tensor([0.0, 1.0]))) == pytest.approx(0.1 / 0.19)
 
 
 def test_an_observer_averages_without_bias() -> None:
