@@ -92,7 +92,7 @@ def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
 
 
 def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: SyntheticSet) -> None:
-    with pytest.raises(ValueError, match="method: 'magic' is unknown; the methods are dynadfq, .*zeroq"):
+    with pytest.raises(ValueError, match=r"method: 'magic' is unknown; the methods are dynadfq, .*zeroq"):
         synthesize(teacher, "magic")
     with pytest.raises(ValidationError, match="similar_clases"):
         synthesize(teacher, similar_clases=3)

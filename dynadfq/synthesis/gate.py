@@ -16,6 +16,6 @@ def gate_message(images: SyntheticSet) -> str:
         return f"synthesize: the teacher recognises {share:.1f} % of the one-hot images (gate {GATE:g} %)"
     return (
         f"WARNING: synthesize: the teacher recognises only {share:.1f} % of the one-hot images (gate {GATE:g} %). "
-        "Raise the method's images.class_weight or synthesis.iterations; where it has images.bn_statistics, batch_var has "
-        "the scale that the class term matches"
+        "Raise the method's images.class_weight or synthesis.iterations; where it has images.bn_statistics, batch_var "
+        "has the scale that the class term matches"
     )
