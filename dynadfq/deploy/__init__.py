@@ -1,0 +1,1 @@
+"""From a fine-tuned student to what runs elsewhere: code form, ONNX, torch.export."""

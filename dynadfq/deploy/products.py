@@ -1,0 +1,94 @@
+"""Products in the two number types that code form uses: sums of integers in float32, everything else in float64.
+
+onnxruntime's convolution has no float64, its matrix product has: a float64 convolution is written as one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Geometry(NamedTuple):
+    """How a convolution moves over its input, each pair (vertical, horizontal)."""
+
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    pads: tuple[int, int, int, int]  # left, right, top, bottom
+    padding_mode: str  # "constant": zeros
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> Geometry:
+        """That of a layer; padding by a word ("same") is written out."""
+        left, right, top, bottom = layer._reversed_padding_repeated_twice
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        return cls(_pair(layer.stride), _pair(layer.dilation), layer.groups, (left, right, top, bottom), mode)
+
+    @property
+    def padded(self) -> bool:
+        """Whether anything is added around the input."""
+        return any(self.pads)
+
+
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    vertical, horizontal = values
+    return vertical, horizontal
+
+
+def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """(B, C, H, W) with (out, C / groups, h, w), in their own number type."""
+    left, right, top, bottom = geometry.pads
+    padding = (top, left)
+    if geometry.padding_mode != "constant" or (left, top) != (right, bottom):
+        x, padding = F.pad(x, geometry.pads, mode=geometry.padding_mode), (0, 0)
+    return F.conv2d(x, weight, None, geometry.stride, padding, geometry.dilation, geometry.groups)
+
+
+def convolve_by_matrices(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The same as ``convolve``, from patches and one matrix product an image and group."""
+    if geometry.padded:
+        x = F.pad(x, geometry.pads, mode=geometry.padding_mode)
+    kernel = (weight.shape[2], weight.shape[3])
+    height, width = (
+        (size - dilation * (k - 1) - 1) // stride + 1
+        for size, k, stride, dilation in zip(x.shape[2:], kernel, geometry.stride, geometry.dilation, strict=True)
+    )
+    pointwise = kernel == (1, 1) and geometry.stride == (1, 1)
+    patches = x if pointwise else F.unfold(x, kernel, geometry.dilation, 0, geometry.stride)
+    depth = weight[0].numel()
+    columns = patches.reshape(-1, geometry.groups, depth, height * width)
+    rows = weight.reshape(geometry.groups, weight.shape[0] // geometry.groups, depth)
+    return torch.matmul(rows, columns).reshape(-1, weight.shape[0], height, width)
+
+
+def averaging_matrix(size: int, output: int) -> Tensor:
+    """(output, size) float64 matrix that averages as ``nn.AdaptiveAvgPool2d`` does along one axis.
+
+    >>> averaging_matrix(3, 2)
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.0000, 0.5000, 0.5000]], dtype=torch.float64)
+    """
+    rows = torch.zeros(output, size, dtype=torch.float64)
+    for index in range(output):
+        first, last = index * size // output, -(-(index + 1) * size // output)
+        rows[index, first:last] = 1.0 / (last - first)
+    return rows
+
+
+def window_matrix(size: int, kernel: int, stride: int, padding: int) -> Tensor:
+    """(output, size) float64 matrix of averages over windows, padding counted as zeros.
+
+    >>> window_matrix(4, 2, 2, 0)
+    tensor([[0.5000, 0.5000, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.5000, 0.5000]], dtype=torch.float64)
+    """
+    output = (size + 2 * padding - kernel) // stride + 1
+    rows = torch.zeros(output, size, dtype=torch.float64)
+    for index in range(output):
+        start = index * stride - padding
+        rows[index, max(start, 0) : max(start + kernel, 0)] = 1.0 / kernel
+    return rows

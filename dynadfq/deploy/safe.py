@@ -1,0 +1,117 @@
+"""Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the engine or the batch.
+
+Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay. Average pools,
+convolutions of floats and functions like exp are computed in float64; anything else with sums stays and is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from dynadfq.deploy.facts import Fact
+from dynadfq.deploy.modules import AveragePool, InFloat64
+from dynadfq.deploy.products import averaging_matrix, window_matrix
+from dynadfq.models.activations import is_activation
+
+EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
+GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
+EXACT_MODULES = (
+    *EXACT_ACTIVATIONS,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.ChannelShuffle,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.ZeroPad2d,
+    nn.ReflectionPad2d,
+    nn.ReplicationPad2d,
+)
+SUMMING = ("conv", "linear", "matmul", "bmm", "einsum", "mean", "sum", "avg_pool", "softmax", "attention", "norm")
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
+    """Replace a float module by its safe form, in place; returns what is to be told of it."""
+    name, module = str(node.target), network.get_submodule(str(node.target))
+    if isinstance(module, EXACT_MODULES):
+        return []
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (pool := _pool(module, _input(node, shapes))):
+        return _use(network, node, pool, "sums of floats")
+    if is_activation(module) or isinstance(module, GATES):
+        return _use(network, node, InFloat64(module), f"{type(module).__name__} differs in the last bit")
+    return [Fact(name, "float32", reason=f"{type(module).__name__} is left as it is")]
+
+
+def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
+    """The same for a call of a function or method."""
+    shape, pool = _input(node, shapes), None
+    called = getattr(node.target, "__name__", str(node.target))
+    if "avg_pool" in called and len(shape) == 4:
+        pool = _pool(_pool_module(called, node.args[1:], node.kwargs), shape)
+    elif called == "mean" and len(shape) == 4 and _averages_all(node):
+        pool = AveragePool(averaging_matrix(shape[2], 1), averaging_matrix(shape[3], 1))
+        if not _keeps_axes(node):
+            with network.graph.inserting_after(node):
+                flat = network.graph.call_method("flatten", (node, 1))
+            node.replace_all_uses_with(flat, delete_user_cb=lambda user: user is not flat)
+    if pool is not None:
+        node.op, node.target, node.args, node.kwargs = "call_module", node.name, (node.all_input_nodes[0],), {}
+        return _use(network, node, pool, "sums of floats")
+    if any(word in called for word in SUMMING):
+        return [Fact(node.name, "float32", reason=f"{called} is left as it is")]
+    return []
+
+
+def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) -> list[Fact]:
+    name = str(node.target)
+    if sum(other.target == name for other in network.graph.nodes if other.op == "call_module") > 1:
+        name = f"{name}_{node.name}"
+    network.add_submodule(name, module)
+    node.target = name
+    return [Fact(name, "float64", reason=why)]
+
+
+def _input(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:
+    return shapes.get(node.all_input_nodes[0].name, ()) if node.all_input_nodes else ()
+
+
+def _pool_module(called: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module | None:
+    if "adaptive" in called:
+        return nn.AdaptiveAvgPool2d(*args, **kwargs)
+    return nn.AvgPool2d(*args, **kwargs)
+
+
+def _pool(module: nn.Module | None, shape: tuple[int, ...]) -> AveragePool | None:
+    """A pool as matrices, where it is a product of one along each axis."""
+    if len(shape) != 4 or module is None:
+        return None
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        sizes = [wanted or size for wanted, size in zip(_two(module.output_size), shape[2:], strict=True)]
+        return AveragePool(*(averaging_matrix(size, out) for size, out in zip(shape[2:], sizes, strict=True)))
+    assert isinstance(module, nn.AvgPool2d)
+    padding = _two(module.padding)
+    if module.ceil_mode or module.divisor_override or (any(padding) and not module.count_include_pad):
+        return None
+    windows = zip(shape[2:], _two(module.kernel_size), _two(module.stride), padding, strict=True)
+    return AveragePool(*(window_matrix(*window) for window in windows))
+
+
+def _two(value: Any) -> tuple[Any, Any]:
+    first, second = value if isinstance(value, (tuple, list)) else (value, value)
+    return first, second
+
+
+def _averages_all(node: fx.Node) -> bool:
+    axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    return isinstance(axes, (tuple, list)) and {axis % 4 for axis in axes if isinstance(axis, int)} == {2, 3}
+
+
+def _keeps_axes(node: fx.Node) -> bool:
+    return bool(node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False))
