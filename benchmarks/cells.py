@@ -112,7 +112,7 @@ def cost_of(group: str, key: str) -> Path:
 
 def statistics_of(images: str) -> Path:
     """Where the statistics per layer of some images are."""
-    return ARTIFACTS / "statistics" / f"{images}.csv"
+    return ARTIFACTS / "evaluations" / f"{images}.csv"
 
 
 def _teacher(key: str) -> Path:

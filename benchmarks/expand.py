@@ -26,6 +26,7 @@ from benchmarks.settings import (
 )
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import GeneratorImages
+from dynadfq.schema import Section
 
 Cells = dict[str, Any]
 LABELLED = "real_data"  # the method that may read labelled images
@@ -171,12 +172,16 @@ def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
                 "teacher": teacher,
                 "width": width.words,
                 "varied": varied,
-                "generator": isinstance(METHODS[images.method]().images, GeneratorImages),
+                "generator": issubclass(_kind_of_images(images.method), GeneratorImages),
                 "data_free": LABELLED not in (images.method, student.method),
                 "cells": [expansion.student(chain) for chain in chains],
             }
             lines.append(line)
     return lines
+
+
+def _kind_of_images(method: str) -> type[Section]:
+    return type(getattr(METHODS[method](), "images"))  # noqa: B009  # each method has its own
 
 
 def _wrong_parts(grid: Description) -> Iterator[str]:

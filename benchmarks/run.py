@@ -78,7 +78,9 @@ def compute_all(schedule: Schedule, jobs: int) -> None:
     while True:
         while len(running) < jobs and (cell := schedule.next()) is not None:
             inputs = [schedule.locate(path) for path in cell.inputs]
-            process: BaseProcess = context.Process(target=work, args=(cell, inputs, schedule.identity(cell.name)), name=cell.name)
+            process: BaseProcess = context.Process(
+                target=work, args=(cell, inputs, schedule.identity(cell.name)), name=cell.name
+            )
             process.start()
             running[process.sentinel] = (process, cell)
         if not running:

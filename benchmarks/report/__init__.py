@@ -1,0 +1,1 @@
+"""From finished cells to ``benchmarks/reports``: tables, figures and a page."""

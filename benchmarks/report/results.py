@@ -1,0 +1,125 @@
+"""What the cells of a grid measured, line by line of its tables. Percent in percent, times in seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from benchmarks.cells import cost_of, evaluation_of, statistics_of
+
+Record = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One line of a table: the same work with one or more seeds.
+
+    top1, bit_flops_percent, mean_bits, synthesis_seconds, finetune_seconds: means over seeds; None where nothing was
+        measured. A cell that was killed and went on has no time.
+    peak_memory_mb: the largest of all seeds', 2**20 bytes.
+    top1_std: standard deviation over seeds (n - 1); None for one seed.
+    seeds: seeds that were measured, of ``wanted``.
+    """
+
+    label: str
+    teacher: str
+    width: str
+    varied: Mapping[str, Any]
+    generator: bool
+    data_free: bool
+    bit_flops_percent: float | None
+    mean_bits: float | None
+    top1: float | None
+    top1_std: float | None
+    teacher_top1: float | None
+    seeds: int
+    wanted: int
+    images: int | None
+    test_images: int | None
+    synthesis_seconds: float | None
+    finetune_seconds: float | None
+    peak_memory_mb: float | None
+    cells: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The method, marked where it has seen labelled data."""
+        return self.label if self.data_free else f"{self.label} (not data-free)"
+
+
+def study_lines(content: Record, study: str, folder: Path = Path(".")) -> list[Line]:
+    """The lines of one table, in the grid's order; cells are looked up by key, never by what lies in a folder."""
+    return [line_of(content, line, folder) for line in content["studies"][study]["lines"]]
+
+
+def line_of(content: Record, line: Record, folder: Path) -> Line:
+    """Gather the cells of a line."""
+    keys = line["cells"]
+    evaluations = list(_found(folder / evaluation_of(key) for key in keys))
+    images = [content["students"][key]["images"] for key in keys]
+    made = list(_found(folder / cost_of("images", key) for key in images))
+    taught = list(_found(folder / cost_of("students", key) for key in keys))
+    top1 = _values(evaluations, "top1")
+    return Line(
+        label=line["label"],
+        teacher=line["teacher"],
+        width=line["width"],
+        varied=line["varied"],
+        generator=line["generator"],
+        data_free=line["data_free"],
+        bit_flops_percent=_mean(_values(evaluations, "bit_flops_percent")),
+        mean_bits=_mean(_values(evaluations, "mean_activation_bits")),
+        top1=_mean(top1),
+        top1_std=stdev(top1) if len(top1) > 1 else None,
+        teacher_top1=_mean(_values(evaluations, "teacher_top1")),
+        seeds=len(evaluations),
+        wanted=len(keys),
+        images=max(_values(made, "images"), default=None),
+        test_images=max(_values(evaluations, "test_images"), default=None),
+        synthesis_seconds=_mean(_values(_whole(made), "seconds")),
+        finetune_seconds=_mean(_values(_whole(taught), "seconds")),
+        peak_memory_mb=max(_values([*made, *taught], "peak_memory_mb"), default=None),
+        cells=tuple(keys),
+    )
+
+
+def missing(content: Record, folder: Path = Path(".")) -> list[str]:
+    """Names of the cells that the tables need and that are not there, in the grid's order."""
+    paths = {f"evaluate@{key}": evaluation_of(key) for key in content["students"]}
+    paths |= {f"statistics@{key}": statistics_of(key) for key in content["statistics"]}
+    return [name for name, path in paths.items() if not (folder / path).exists()]
+
+
+def circumstances(content: Record, folder: Path = Path(".")) -> str:
+    """On what the times were measured, in words."""
+    groups = {"images": [*content["images"], *content["labelled"]], "students": [*content["students"]]}
+    costs = list(_found(folder / cost_of(group, key) for group, keys in groups.items() for key in keys))
+    devices = sorted({str(cost["device"]) for cost in costs})
+    threads = sorted({int(cost["threads"]) for cost in costs})
+    if not costs:
+        return "No times were measured."
+    counts = " or ".join(map(str, threads))
+    return (
+        f"Times are those of one process with {counts} {'thread' if threads == [1] else 'threads'} on "
+        f"{' and '.join(devices)}, beside others of the same grid; peak memory is the process's."
+    )
+
+
+def _found(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        if path.exists():
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _whole(costs: Sequence[Record]) -> list[Record]:
+    return [cost for cost in costs if not cost["interrupted"]]
+
+
+def _values(records: Sequence[Record], name: str) -> list[Any]:
+    return [record[name] for record in records if record.get(name) is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
