@@ -15,6 +15,7 @@ from dynadfq.methods.gznq import GZNQ
 from dynadfq.methods.hast import HAST
 from dynadfq.methods.intraq import IntraQ
 from dynadfq.methods.qimera import Qimera
+from dynadfq.methods.real_data import RealData
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
@@ -36,6 +37,7 @@ class Sections(Section):
     hast: HAST = HAST()
     intraq: IntraQ = IntraQ()
     qimera: Qimera = Qimera()
+    real_data: RealData = RealData()
     squant: SQuant = SQuant()
     synq: SynQ = SynQ()
     zeroq: ZeroQ = ZeroQ()

@@ -36,6 +36,14 @@ def _among(width: int, candidates: tuple[int, ...]) -> bool:
     return width in candidates
 
 
+def _none_or_same(labelled: str | None, data: str) -> bool:
+    return labelled in (None, data)
+
+
+def _named_where_used(method: str, labelled: str | None) -> bool:
+    return method != "real_data" or labelled is not None
+
+
 # fmt: off
 RULES = (
     Rule(("teacher.checkpoint", "teacher.pretrained"), _weights_once,
@@ -44,6 +52,11 @@ RULES = (
          "the first at most the second", "is above synthesis.learning_rate: {1}"),
     Rule(("method.dynadfq.images.similar_classes", "data.name"), _within_classes,
          "at most as many as the data set has classes", "is more than the classes of data.name: {1}"),
+    Rule(("method.real_data.images.data", "data.name"), _none_or_same,
+         "the first null, or the same as the second", "is not data.name: {1}"),
+    Rule(("method.name", "method.real_data.images.data"), _named_where_used,
+         "the second names the labelled data set where the first is real_data",
+         "reads labelled data, but method.real_data.images.data: {1} names none"),
     Rule(("quantization.target_bits", "quantization.activation_bits"), _among,
          "the first among the second", "is not among quantization.activation_bits: {1}"),
     Rule(("finetune.calibration_images", "synthesis.num_images"), operator.le,

@@ -1,0 +1,139 @@
+"""Real data: the student is fine-tuned on labelled training images. This is not data-free.
+
+It is the row that the literature's tables call "real data" (as in IntraQ, CVPR 2022, arXiv 2111.09136): an upper bound
+for synthetic images under the same student and the same steps. No other method reads labelled images, and this one
+only after `images.data` names them, so that ``params.yaml`` and ``dvc.lock`` say so. How many it takes is
+`synthesis.num_images`; no pixel is changed, and nothing else of that section but the shard size is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import Progress
+from dynadfq.losses import soft_cross_entropy
+from dynadfq.methods.base import DistilledStudent, Known
+from dynadfq.schema import Section, setting
+from dynadfq.seeding import generator
+from dynadfq.synthesis.dataset import Batch
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.source import Shard
+from dynadfq.teacher import Teacher
+
+if TYPE_CHECKING:
+    from dynadfq.data import LabelledSet
+
+
+def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
+    """All (N,) images in the order in which they are taken, none twice; balanced: the classes in turn.
+
+    >>> labels = torch.tensor([0, 0, 0, 1])
+    >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
+    tensor([0, 1])
+    """
+    order = torch.randperm(len(labels), generator=rng)
+    if not class_balanced:
+        return order
+    shuffled = labels[order]
+    turn = torch.empty_like(order)  # how many images of its class come before
+    for label in shuffled.unique():
+        own = shuffled == label
+        turn[own] = torch.arange(int(own.sum()))
+    return order[turn.argsort(stable=True)]
+
+
+class LabelledImages:
+    """Takes shards from a data set instead of making them."""
+
+    preparation_steps = 0
+    steps = 0
+    sequential = True  # a shard begins where the one before it ended
+
+    def __init__(self, teacher: Teacher, images: LabelledSet, class_balanced: bool) -> None:
+        self.teacher, self.images, self.class_balanced = teacher, images, class_balanced
+        self.order, self.taken = torch.arange(len(images)), 0
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        """Draw the order of the images."""
+        self.order = drawn(self.images.labels, self.class_balanced, generator(seed, "real data"))
+        return {}
+
+    @torch.no_grad()
+    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+        """The next ``count`` images, normalised, with their labels.
+
+        Raises:
+            ValueError: there are no more.
+        """
+        chosen = self.order[self.taken : self.taken + count]
+        if len(chosen) < count:
+            raise ValueError(
+                f"synthesis.num_images: there are only {len(self.images)} training images; ask for no more"
+            )
+        images = self.images.normalise(self.images.pixels[chosen])
+        soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
+        logits = self.teacher(images.to(self.teacher.device)).cpu()
+        loss = float(soft_cross_entropy(logits, soft_labels).mean())
+        return Shard(images, soft_labels, logits, {"total": loss, "class": loss})
+
+    def remember(self, batch: Batch) -> None:
+        """A finished shard has been taken."""
+        self.taken += len(batch.images)
+
+
+@dataclass(frozen=True)
+class LabelledRecipe:
+    """Which labelled images are taken."""
+
+    data: str
+    root: Path
+    class_balanced: bool
+
+    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> LabelledImages:
+        """The data set's training images in the teacher's size; nothing is optimised."""
+        from dynadfq import data  # here alone, so that no other method's code can reach labelled data
+
+        images = data.load(self.data, self.root, train=True, image_size=teacher.input_shape[1])
+        return LabelledImages(teacher, images, self.class_balanced)
+
+
+class Images(Section):
+    """Which labelled images the student is fine-tuned on; `synthesis.num_images` says how many."""
+
+    data: str | None = setting(
+        None, "the labelled data set that is read, the same as `data.name`; null reads none", min_length=1
+    )
+    root: str = setting("data", "folder of its files; a relative path starts at the repository", min_length=1)
+    class_balanced: bool = setting(False, "the classes are taken in turn; false: at random")
+
+    def recipe(self, known: Known) -> LabelledRecipe:
+        """Labelled training images.
+
+        Raises:
+            ValueError: no data set is named.
+        """
+        if self.data is None:
+            raise ValueError(
+                "method.real_data.images.data: null reads no labelled data; write the name of the data set"
+            )
+        return LabelledRecipe(self.data, Path(os.environ.get("DVC_ROOT", ".")) / self.root, self.class_balanced)
+
+
+class Student(DistilledStudent):
+    """What the student learns from a labelled image."""
+
+
+class RealData(Section):
+    """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the fine-tuning."""
+
+    images: Images = Images()
+    student: Student = Student()
