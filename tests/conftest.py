@@ -57,8 +57,10 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_deterministic_setting() -> Iterator[None]:
+def _same_setting() -> Iterator[None]:
+    """No test's numbers depend on which tests ran before it."""
     before = torch.are_deterministic_algorithms_enabled()
+    torch.manual_seed(0)
     yield
     torch.use_deterministic_algorithms(before)
 

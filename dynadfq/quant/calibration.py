@@ -72,7 +72,7 @@ def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
     For a constant it overshoots, 3945 times after 21 batches, and is within a hundredth of it after 153.
 
     >>> [round(float(legacy_ema_of_bounds(torch.ones(batches))), 2) for batches in (1, 2, 21, 200)]
-    [1.0, 5.26, 3945.11, 1.0]
+    [1.0, 5.26, 3945.1, 1.0]
     """
     average = bounds.new_zeros((), dtype=torch.float64)
     for number, bound in enumerate(bounds, start=1):
