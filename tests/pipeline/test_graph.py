@@ -24,7 +24,7 @@ def paths(entries: list[Any]) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def everything_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as plumbing is followed too; the package's own file imports lazily."""
-    # real_data is the one method that may read labelled data, when parameters name it; test_real_data.py holds the others.
+    # real_data is the one method that may read labelled data; tests/methods/test_real_data.py holds the others to it.
     monkeypatch.setattr(imports, "PLUMBING", ("dynadfq/__init__.py", "dynadfq/methods/real_data.py"))
 
 
