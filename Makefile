@@ -13,7 +13,7 @@ PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python")
 	"$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done)
 endif
 
-EXTRAS := $(if $(filter test,$(MAKECMDGOALS)),test) $(if $(filter check,$(MAKECMDGOALS)),test dev)
+EXTRAS := $(if $(filter test,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
 OWN := $(CURDIR)/$(VENV)/bin
 BIN := $(shell "$(PYTHON)" .ci/requirements.py $(EXTRAS) 2>/dev/null)
 STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
@@ -53,9 +53,9 @@ $(VENV)/requirements-met: pyproject.toml constraints.txt
 		echo "Python 3.10 or newer is needed$(if $(PYTHON),: $(PYTHON) is not); name one with make PYTHON=…"; exit 1; }
 	@"$(OWN)/python" -c '$(RECENT)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)."; exit 1; }
-	@"$(OWN)/python" .ci/requirements.py --pinned test dev >/dev/null 2>&1 || { \
+	@"$(OWN)/python" .ci/requirements.py --pinned deploy test dev >/dev/null 2>&1 || { \
 		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
-		"$(OWN)/python" -m pip install -c constraints.txt -e '.[test,dev]'; }
+		"$(OWN)/python" -m pip install -c constraints.txt -e '.[deploy,test,dev]'; }
 	@touch $@
 
 define HEADLINE

@@ -24,6 +24,7 @@ from dynadfq.deploy.modules import (
 )
 from dynadfq.deploy.safe import safe_function, safe_module
 from dynadfq.deploy.selector import selector_codes
+from dynadfq.deploy.tidy import tidy
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.model import Student
@@ -70,6 +71,7 @@ def to_codes(student: Student) -> CodeForm:
     by a rounding flip now and then. They do not depend on the batch an image came in, nor on the engine.
     """
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
+    tidy(network)
     shape = student.cost.trace.input_shape
     conversion = _Conversion(network, student.scheme.activation_bits, _shapes(network, shape))
     conversion.run(len(student.sites))
@@ -171,7 +173,7 @@ class _Conversion:
 
     def convert_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
         norm = self.following_norm(node)
-        module, fact = code_layer(str(node.target), layer, self.norm_of(norm), self.largest_code(node))
+        module, fact = code_layer(str(node.target), layer, self.norm_of(norm), self.codes_read(node))
         source, *step = node.args
         if isinstance(module, CodeLayer) and source not in self.codes:
             with self.graph.inserting_before(node):
@@ -182,15 +184,16 @@ class _Conversion:
             norm.replace_all_uses_with(node)
             self.graph.erase_node(norm)
 
-    def largest_code(self, node: fx.Node) -> tuple[float, bool] | None:
-        """The largest magnitude of a code that a layer reads, and whether 0.0 is one; None where it reads floats."""
+    def codes_read(self, node: fx.Node) -> tuple[int, int] | None:
+        """The smallest and the largest code that a layer reads, at any candidate; None where it reads floats."""
         if len(node.args) < 2:
             return None
         step = node.args[1]
         assert isinstance(step, fx.Node) and isinstance(step.args[0], fx.Node)
         site = self.network.get_submodule(str(step.args[0].target))
         assert isinstance(site, ActivationCodes)
-        return max(site.largest_code(bits) for bits in self.widths), site.holds_zero
+        ends = [site.codes_at(bits) for bits in self.widths]
+        return min(low for low, _ in ends), max(high for _, high in ends)
 
     def following_norm(self, node: fx.Node) -> fx.Node | None:
         """The BatchNorm call that alone reads a layer's output."""

@@ -48,11 +48,11 @@ def multiplier(layer: QuantizedLayer, step: Tensor, norm: BatchNorm | None) -> t
 
 
 def code_layer(
-    name: str, layer: QuantizedLayer, norm: BatchNorm | None, reads: tuple[float, bool] | None
+    name: str, layer: QuantizedLayer, norm: BatchNorm | None, reads: tuple[int, int] | None
 ) -> tuple[CodeLayer | FloatInputLayer, Fact]:
     """One layer's module, and the form it took.
 
-    ``reads`` is the largest magnitude of a code in its input and whether 0.0 is a code; None for an input of floats.
+    ``reads`` are the smallest and the largest code in its input, None for an input of floats.
     """
     weight, step = integer_weight(layer)
     gain, shift = multiplier(layer, step, norm)
@@ -60,16 +60,16 @@ def code_layer(
     if reads is None:
         why = "reads no quantized activation"
         return FloatInputLayer(weight, geometry, gain, shift), Fact(name, "float64", reason=why)
-    largest, holds_zero = reads
-    largest_sum = largest * float(weight.signed(torch.float64).abs().flatten(1).sum(dim=1).max())
+    lowest, highest = reads
+    largest_sum = max(-lowest, highest) * float(weight.signed(torch.float64).abs().flatten(1).sum(dim=1).max())
     reasons = []
     if largest_sum >= EXACT_IN_FLOAT32:
         reasons.append(f"sums of {largest_sum:.0f} are not exact in float32, which ends at {EXACT_IN_FLOAT32:.0f}")
-    if not holds_zero:
+    if not lowest <= 0 <= highest:
         padded = geometry is not None and geometry.padded
         reasons.append(
             "0.0 lies outside its input's range" + (", so that it pads with a value off it" if padded else "")
         )
     wide = largest_sum >= EXACT_IN_FLOAT32
     fact = Fact(name, "wide integer" if wide else "integer", largest_sum, "; ".join(reasons))
-    return CodeLayer(weight, geometry, gain, shift, wide), fact
+    return CodeLayer(weight, geometry, gain, shift, reads, wide), fact

@@ -31,16 +31,15 @@ class ActivationCodes(nn.Module):
 
     def forward(self, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
         """(B, …) activations and (B or 1, S) widths to (B, …) codes and the (B or 1, 1, …) step they lie on."""
-        n = self.levels[bits[:, self.site]].view(-1, *[1] * (x.dim() - 1))
+        n = self.levels.index_select(0, bits[:, self.site]).view(-1, *[1] * (x.dim() - 1))
         step = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
         return encode(x, step, torch.round(self.low / step), n), step
 
-    def largest_code(self, bits: int) -> float:
-        """The largest magnitude of a code at a width."""
-        n = float(levels(bits))
-        step = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
-        lowest = float(torch.round(self.low / step))
-        return max(abs(lowest), abs(lowest + n))
+    def codes_at(self, bits: int) -> tuple[int, int]:
+        """The smallest and the largest code at a width."""
+        n = levels(bits)
+        lowest = torch.round(self.low / ((self.high - self.low).clamp(min=SMALLEST_RANGE) / n))
+        return int(lowest), int(lowest + n)
 
     @property
     def holds_zero(self) -> bool:
@@ -72,22 +71,34 @@ class CodeLayer(nn.Module):
         weight: integer weight.
         geometry: of a convolution; None for a linear layer.
         gain, shift: (out,) float64, what follows the sums: step of the weight times BatchNorm's gain; bias and shift.
+        codes: the smallest and the largest code in its input, at the widest candidate.
         wide: sum in float64, since float32 would not be exact.
     """
 
     gain: Tensor
     shift: Tensor
 
-    def __init__(self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor, wide: bool) -> None:
+    def __init__(
+        self,
+        weight: WeightCodes,
+        geometry: Geometry | None,
+        gain: Tensor,
+        shift: Tensor,
+        codes: tuple[int, int],
+        wide: bool,
+    ) -> None:
         super().__init__()
-        self.weight, self.geometry, self.wide = weight, geometry, wide
+        self.weight, self.geometry, self.codes, self.wide = weight, geometry, codes, wide
         shape = (1, -1, 1, 1) if geometry else (-1,)
         self.register_buffer("gain", gain.float().view(shape))
         self.register_buffer("shift", shift.float().view(shape))
 
     def forward(self, codes: Tensor, step: Tensor) -> Tensor:
         """(B, …) codes and the (B or 1, 1, …) step they lie on to (B, out, …) values."""
-        sums = self.sums(codes)
+        return self.scaled(self.sums(codes), step)
+
+    def scaled(self, sums: Tensor, step: Tensor) -> Tensor:
+        """(B, out, …) sums to values: one multiplier an image and channel."""
         return sums * (like(step, sums) * self.gain) + self.shift
 
     def sums(self, codes: Tensor) -> Tensor:

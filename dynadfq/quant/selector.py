@@ -24,7 +24,7 @@ class BitSelector(nn.Module):
         channels: channels of the activation it reads.
         sites: number of activation sites S of the student.
         widths: candidate widths in bits, M of them.
-        target: the candidate that is most probable at the start.
+        target: the dearest candidate within it is most probable at the start.
         fixed_sites: sites that run before the selector can answer.
         initial_bias: head start of the target's logit.
     """
@@ -50,7 +50,7 @@ class BitSelector(nn.Module):
         self.choice = _quantized(nn.Linear(hidden, (sites - fixed_sites) * len(widths)))
         nn.init.normal_(self.choice.weight, std=0.01)
         bias = torch.zeros(sites - fixed_sites, len(widths))
-        bias[:, list(widths).index(target)] = initial_bias
+        bias[:, sum(width <= target for width in widths) - 1] = initial_bias
         self.choice.bias = nn.Parameter(bias.flatten())
 
     widths: Tensor
