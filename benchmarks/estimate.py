@@ -52,7 +52,7 @@ def images_seconds(entry: Entry, rates: Rates) -> float:
         return 0.0
     synthesis = entry["params"]["synthesis"]
     method = entry["params"]["method"][entry["method"]]
-    images = method["images"]["batch_size"] if entry["method"] in LIVE else synthesis["num_images"]
+    images = method["images"]["generator_batch_size"] if entry["method"] in LIVE else synthesis["num_images"]
     return float(images * synthesis["iterations"] / rates.synthesis)
 
 

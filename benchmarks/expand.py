@@ -76,8 +76,9 @@ class Expansion:
     def student(self, chain: Chain) -> str:
         """Add the student of a chain, and its images, unless there are equal ones, and return its key."""
         part, source = self.grid.students[chain.student], self.grid.images[chain.images]
-        about_images = {k: v for k, v in {**source.set, **chain.varied}.items() if k.startswith("synthesis.")}
-        document = overridden(self._document(chain.teacher), {**about_images, **part.set}, part.method)
+        about_images = {k: v for k, v in {**source.set, **chain.varied}.items() if k.split(".")[0] in IMAGE_GROUPS}
+        document = overridden(self._document(chain.teacher), about_images, source.method)  # for rules between keys
+        document = overridden(document, part.set, part.method)
         document = overridden(document, {**widths(chain.width), "method.name": part.method})
         varied = self._varied(chain, STUDENT_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed}, part.method)

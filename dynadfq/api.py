@@ -82,7 +82,7 @@ def quantize(
     shares a grid of weights: an output channel or the whole tensor.
 
     Raises:
-        ValueError: a width is outside 2 … 8 or comes twice, the target is no candidate, or the placement or the
+        ValueError: a width is outside 2 … 8 or comes twice, the target is outside the candidates, or the placement or the
             granularity is unknown.
     """
     widths = (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
@@ -98,8 +98,8 @@ def quantize(
     for name, bits in [("weight_bits", weight_bits), *(("activation_bits", width) for width in widths)]:
         if not 2 <= bits <= 8:
             raise ValueError(f"{name}: {bits} is outside 2 … 8")
-    if target not in widths:
-        raise ValueError(f"target_bits: {target} is not among activation_bits {widths}")
+    if not min(widths) <= target <= max(widths):
+        raise ValueError(f"target_bits: {target} is outside activation_bits {widths}")
     scheme = Scheme(weight_bits, widths, target, placement, learned_ranges, weight_grid=weight_grid)
     return new_student(teacher, _student_recipe(method, hyperparameters), scheme, seed)
 

@@ -74,7 +74,7 @@ def test_finetuning_calibrates_first(teacher: Teacher, synthetic: SyntheticSet) 
         ({"weight_bits": 9}, "weight_bits: 9 is outside 2 … 8"),
         ({"activation_bits": 16}, "activation_bits: 16 is outside 2 … 8"),
         ({"activation_bits": (3, 4, 12)}, "activation_bits: 12 is outside 2 … 8"),
-        ({"activation_bits": (3, 4, 5), "target_bits": 6}, r"target_bits: 6 is not among activation_bits \(3, 4, 5\)"),
+        ({"activation_bits": (3, 4, 5), "target_bits": 6}, r"target_bits: 6 is outside activation_bits \(3, 4, 5\)"),
         ({"activation_bits": ()}, "activation_bits: give at least one width"),
         ({"activation_bits": (4, 4, 5)}, r"activation_bits: \(4, 4, 5\) holds a width twice"),
         ({"placement": "relu"}, "placement: 'relu' is none of relu_output, layer_input"),

@@ -32,8 +32,8 @@ def _within_classes(count: int, data: str) -> bool:
     return count <= CLASSES[data]
 
 
-def _among(width: int, candidates: tuple[int, ...]) -> bool:
-    return width in candidates
+def _within(width: int, candidates: tuple[int, ...]) -> bool:
+    return min(candidates) <= width <= max(candidates)
 
 
 def _none_or_same(labelled: str | None, data: str) -> bool:
@@ -57,8 +57,8 @@ RULES = (
     Rule(("method.name", "method.real_data.images.data"), _named_where_used,
          "the second names the labelled data set where the first is real_data",
          "reads labelled data, but method.real_data.images.data: {1} names none"),
-    Rule(("quantization.target_bits", "quantization.activation_bits"), _among,
-         "the first among the second", "is not among quantization.activation_bits: {1}"),
+    Rule(("quantization.target_bits", "quantization.activation_bits"), _within,
+         "the first within the second", "is outside quantization.activation_bits: {1}"),
     Rule(("finetune.calibration_images", "synthesis.num_images"), operator.le,
          "the first at most the second", "is more than synthesis.num_images: {1}"),
 )

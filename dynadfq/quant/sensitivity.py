@@ -27,7 +27,8 @@ def divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
 
 def passes(student: Student) -> int:
     """Forward passes of the student that ``site_sensitivity`` takes for a batch."""
-    return 1 + len(student.sites) * (len(student.scheme.activation_bits) - 1)
+    others = [width for width in student.scheme.activation_bits if width != student.scheme.target_bits]
+    return 1 + len(student.sites) * len(others)
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ optimizer: adam
   finetune.decay: 0 is outside 0 … 1 (not 0)
   finetune.lr: unknown key; did you mean finetune.learning_rate?
   optimizer: unknown key; the file has {", ".join(Params.model_fields)}
-  quantization.target_bits: 5 is not among quantization.activation_bits: [3, 4]
+  quantization.target_bits: 5 is outside quantization.activation_bits: [3, 4]
   finetune.calibration_images: 600 is more than synthesis.num_images: 512"""
     )
 
@@ -108,7 +108,7 @@ optimizer: adam
         ),
         (
             "quantization: {target_bits: 6}",
-            "quantization.target_bits: 6 is not among quantization.activation_bits: [3, 4, 5]",
+            "quantization.target_bits: 6 is outside quantization.activation_bits: [3, 4, 5]",
         ),
         (
             "synthesis: {num_images: 100}",
