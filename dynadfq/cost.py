@@ -94,6 +94,11 @@ class CostModel:
         """(L,) float64: bit-FLOPs that one more bit at a site costs."""
         return self.weight_bits * self._macs @ self._fractions
 
+    @property
+    def percent_per_bit(self) -> Tensor:
+        """(L,) float64: what one more bit at a site costs, in percent of the float model's bit-FLOPs."""
+        return self.per_site * (100.0 / self.float_total)
+
     @cached_property
     def constant(self) -> float:
         """Bit-FLOPs that no activation bits change: layers with float inputs, elementwise operations, float calls."""

@@ -27,6 +27,17 @@ def uniform(bits: int, sites: int) -> BitAllocation:
     return BitAllocation(torch.full((1, sites), float(bits)))
 
 
+def priced(logits: Tensor, costs: Tensor, price: Tensor | float) -> Tensor:
+    """Logits less price times cost, in float64: (B, S, M) logits and (S, M) costs; at price 0 they are as they were.
+
+    The width of the largest is argmax(log p - price · cost). As the price rises, no site's choice becomes dearer.
+
+    >>> priced(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[3.0, 4.0]]), 2.0)
+    tensor([[[-6., -7.]]], dtype=torch.float64)
+    """
+    return logits.double() - price * costs.double()
+
+
 def allocate(probabilities: Tensor, widths: Tensor) -> BitAllocation:
     """Choose the most probable width of each site: (B, S, M) and (M,) to an allocation, straight-through (Eq. 9).
 

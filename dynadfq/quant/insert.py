@@ -11,7 +11,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from dynadfq.models.layers import layer_kind
 from dynadfq.models.trace import NetworkTrace, Placement
@@ -60,8 +60,12 @@ class Scheme:
         return len(self.activation_bits) > 1
 
 
-def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme) -> fx.GraphModule:
+def insert_quantizers(
+    model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme, percent_per_bit: Tensor
+) -> fx.GraphModule:
     """Turn a normalised float graph into a student's, in place, and return it.
+
+    ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's bit-FLOPs.
 
     Raises:
         ValueError: the network is too short for a bit selector.
@@ -78,7 +82,7 @@ def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme
     for index, site in enumerate(sites):
         source = nodes[site.node]
         if scheme.dynamic and index == FIXED_SITES:
-            selector = _selector(site.channels, len(sites), scheme)
+            selector = _selector(site.channels, len(sites), scheme, percent_per_bit)
             allocation = _call_after(model, source, "selector", selector, (source, allocation))
         quantizer = ActivationFakeQuantize(index, scheme.activation_bits[-1], scheme.learned_ranges)
         after = allocation if index == FIXED_SITES and scheme.dynamic else source
@@ -95,7 +99,7 @@ def insert_quantizers(model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme
     return model
 
 
-def _selector(channels: int, sites: int, scheme: Scheme) -> BitSelector:
+def _selector(channels: int, sites: int, scheme: Scheme, percent_per_bit: Tensor) -> BitSelector:
     shape = scheme.selector
     return BitSelector(
         channels,
@@ -107,6 +111,7 @@ def _selector(channels: int, sites: int, scheme: Scheme) -> BitSelector:
         shape.hidden,
         shape.dropout,
         shape.initial_bias,
+        percent_per_bit,
     )
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from dynadfq.models.normalize import normalize
 from dynadfq.models.trace import describe
 from dynadfq.quant.artifact import FORMAT, describe_layers, to_tensors
 from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.dial import Dial, Setting
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.selector import BitSelector
+from dynadfq.synthesis.dataset import SyntheticSet
 
 
 class Student(nn.Module):
@@ -47,7 +50,8 @@ class Student(nn.Module):
         self.scheme, self.description = scheme, description
         self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
-        self.network = insert_quantizers(network, trace, scheme).requires_grad_(True)
+        inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit)
+        self.network = inserted.requires_grad_(True)
         for site in self.sites:
             site.requires_grad_(scheme.learned_ranges)
         self.to(parameter.device)
@@ -99,6 +103,42 @@ class Student(nn.Module):
         return next((module for module in self.network.modules() if isinstance(module, BitSelector)), None)
 
     @property
+    def price(self) -> float:
+        """The dial: nats that a percentage point of the float model's bit-FLOPs costs; 0 is the student as trained."""
+        return self.selector.price.item() if self.selector else 0.0
+
+    @price.setter
+    def price(self, price: float) -> None:
+        if self.selector is None:
+            raise ValueError(f"price: {self._one_width}")
+        if not isfinite(price):
+            raise ValueError(f"price: {price} is not a finite number")
+        self.selector.price.fill_(price)
+
+    def set_budget(self, bit_flops_percent: float, images: SyntheticSet, batch_size: int = 128) -> Setting:
+        """Set the price so that images like these cost as much as a budget allows, on average; nothing is trained.
+
+        Args:
+            bit_flops_percent: mean cost of an image, percent of the float model's; it is not exceeded on these images.
+            images: synthetic images, or any set that gives ``batches``.
+
+        Raises:
+            ValueError: the budget is outside what this student can choose, or the student has one width only.
+        """
+        if self.selector is None:
+            raise ValueError(f"bit_flops_percent: {self._one_width}")
+        setting = Dial.of(self, images, batch_size).setting(bit_flops_percent)
+        self.price = setting.price
+        return setting
+
+    @property
+    def _one_width(self) -> str:
+        return (
+            f"this student has one width, {self.scheme.activation_bits[0]} bits, and nothing to choose; "
+            "make one with several activation_bits"
+        )
+
+    @property
     def selector_overhead_percent(self) -> float:
         """What the selector itself costs: its float32 MACs in percent of the float model's bit-FLOPs."""
         return 100.0 * FLOAT_OPERATION * (self.selector.macs if self.selector else 0) / self.cost.float_total
@@ -137,6 +177,7 @@ class Student(nn.Module):
             "format": FORMAT,
             "layers": describe_layers(self.network),
             "input_shape": list(self.cost.trace.input_shape),
+            "price": self.price,
             "scheme": asdict(self.scheme),
             "sites": [{"name": name, "macs": round(per_bit / self.scheme.weight_bits)} for name, per_bit in sites],
             "teacher": self.description,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynadfq.quant.bits import BitAllocation, allocate
+from dynadfq.quant.bits import BitAllocation, allocate, priced
 from dynadfq.quant.layers import QuantLinear
 
 SELECTOR_WEIGHT_BITS = 4  # in float32 the selector would weigh twice as much as the 4-bit ResNet-20 it serves
@@ -20,6 +20,10 @@ class BitSelector(nn.Module):
     repeats that width for them, so that an allocation always covers all sites. Its weights lie on a grid of their own
     width in both forms; what it reads and computes stays float.
 
+    ``price`` is the dial: what a percentage point of the float model's bit-FLOPs costs, in nats of the logits. 0 is the
+    selector as it was trained, a large price chooses the cheapest width everywhere, a negative one the dearest. A site
+    that no layer reads costs nothing at any width, and keeps its choice.
+
     Args:
         channels: channels of the activation it reads.
         sites: number of activation sites S of the student.
@@ -27,6 +31,8 @@ class BitSelector(nn.Module):
         target: the dearest candidate within it is most probable at the start.
         fixed_sites: sites that run before the selector can answer.
         initial_bias: head start of the target's logit.
+        percent_per_bit: (S,) what a bit at each site costs an image, in percent of the float model's bit-FLOPs; zeros
+            when None, and the price has no effect.
     """
 
     def __init__(
@@ -40,10 +46,14 @@ class BitSelector(nn.Module):
         hidden: int = 64,
         dropout: float = 0.2,
         initial_bias: float = 1.0,
+        percent_per_bit: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.sites, self.fixed_sites = sites, fixed_sites
         self.register_buffer("widths", torch.tensor(widths, dtype=torch.float32), persistent=False)
+        per_bit = torch.zeros(sites) if percent_per_bit is None else percent_per_bit
+        self.register_buffer("costs", per_bit.double()[fixed_sites:, None] * self.widths.double(), persistent=False)
+        self.register_buffer("price", torch.zeros((), dtype=torch.float64), persistent=False)
         self.pool = nn.AdaptiveAvgPool2d(pool)
         self.hidden = _quantized(nn.Linear(channels * pool * pool, hidden))
         self.dropout = nn.Dropout(dropout)
@@ -54,20 +64,32 @@ class BitSelector(nn.Module):
         self.choice.bias = nn.Parameter(bias.flatten())
 
     widths: Tensor
+    costs: Tensor  # (dynamic sites, M) float64, percent of the float model's bit-FLOPs
+    price: Tensor  # () float64, nats for each percentage point
 
     def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> BitAllocation:
         """(B, C, H, W) activation to the allocation of its batch; one given from outside is passed on instead."""
         if allocation is not None:
             return allocation
-        answer = allocate(self.probabilities(x), self.widths)
-        return answer if self.training else BitAllocation(answer.bits.detach())
+        if self.training:
+            return allocate(self.probabilities(x), self.widths)
+        return BitAllocation(self.choose(self.answer(x), self.price))
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, S, M), rows sum to 1; the fixed sites take the widest candidate for certain."""
-        logits = self.logits(self.pool(x if self.training else x.double()).flatten(1))
+        logits = self.answer(x)
         fixed = torch.zeros(len(x), self.fixed_sites, len(self.widths), device=x.device)
         fixed[:, :, -1] = 1.0
-        return torch.cat([fixed, logits.softmax(dim=2)], dim=1)
+        return torch.cat([fixed, priced(logits, self.costs, self.price).to(logits).softmax(dim=2)], dim=1)
+
+    def choose(self, logits: Tensor, price: Tensor | float) -> Tensor:
+        """Widths at a price: (B, dynamic sites, M) logits to (B, S) bits; the cheapest of equals."""
+        chosen = self.widths[priced(logits, self.costs, price).argmax(dim=2)]
+        return torch.cat([self.widths[-1:].expand(len(logits), self.fixed_sites), chosen], dim=1).detach()
+
+    def answer(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) activation to (B, dynamic sites, M) logits, which no price has changed."""
+        return self.logits(self.pool(x if self.training else x.double()).flatten(1))
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, features) pooled activation to (B, dynamic sites, M).
@@ -80,6 +102,9 @@ class BitSelector(nn.Module):
             out = self.choice.in_float64(self.hidden.in_float64(features)).float()
         logits: Tensor = out.view(len(features), self.sites - self.fixed_sites, len(self.widths))
         return logits
+
+    def extra_repr(self) -> str:
+        return f"price={self.price.item():g}"
 
     @property
     def macs(self) -> int:
