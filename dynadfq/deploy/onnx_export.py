@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynadfq.checkpoint import atomic_write
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.modules import WeightCodes
+from dynadfq.deploy.program import ImagesAlone
 from dynadfq.quant.model import Student
 
 if TYPE_CHECKING:
@@ -95,18 +96,6 @@ def check(content: bytes, codes: CodeForm, images: Tensor) -> float:
     return worst
 
 
-class _ImagesAlone(nn.Module):
-    """The graph without its second input."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, bits = self.network(images)
-        return logits, bits
-
-
 def _model(codes: CodeForm, student: Student, form: OnnxForm) -> tuple[bytes, list[str]]:
     """The serialised model, and the layers that kept the form "codes"."""
     import onnx_ir
@@ -119,7 +108,7 @@ def _model(codes: CodeForm, student: Student, form: OnnxForm) -> tuple[bytes, li
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _ImagesAlone(network).eval(),
+            ImagesAlone(network),
             (torch.zeros(2, *codes.input_shape),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
