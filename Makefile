@@ -6,6 +6,7 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 JOBS ?= 2
+GRID ?= digits
 RECENT := import sys; sys.exit(sys.version_info < (3, 10))
 
 ifndef PYTHON
@@ -20,7 +21,7 @@ STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro test check deps clean
+.PHONY: help repro grid test check deps clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -31,6 +32,11 @@ repro: $(STAMP) ## the environment and the whole experiment of params.yaml; the 
 		printf '[core]\n    no_scm = true\n    autostage = false\n' > .dvc/config.local; }
 	dvc repro
 	@python -c "$$HEADLINE"
+
+grid: $(STAMP) ## the environment and a benchmark grid (GRID=digits, minutes; JOBS=2 cells at a time); see docs/benchmarks.md
+	python -m benchmarks.grid write $(GRID) $(foreach override,$(SET),-S $(override))
+	python -m benchmarks.grid estimate
+	python -m benchmarks.run --jobs $(JOBS)
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile
@@ -44,8 +50,8 @@ deps: $(STAMP) ## write the code each stage depends on into dvc.yaml
 	PYTHONPATH=. python tests/pipeline/imports.py
 
 clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
-	rm -rf artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find dynadfq stages tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf artifacts benchmarks/artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find benchmarks dynadfq stages tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv that already has every pinned version is taken as it is.
 $(VENV)/requirements-met: pyproject.toml constraints.txt

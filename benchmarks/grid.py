@@ -31,7 +31,7 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
     if name not in known:
         raise ParameterError(GRIDS, [f"{name}: not one of {', '.join(known)}{did_you_mean(name, known)}"])
     path = GRIDS / f"{name}.yaml"
-    content, problems = read_yaml(path, missing="")
+    content, problems = read_grid(path)
     description, wrong = described(content)
     if description is None or problems or wrong:
         raise ParameterError(path, [*problems, *wrong])
@@ -41,6 +41,22 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
     if problems or wrong:
         raise ParameterError(path, [*problems, *wrong])
     return cells
+
+
+def read_grid(path: Path) -> tuple[object, list[str]]:
+    """A grid file's content, on top of the one that it `extends`: parts and studies are added to or replaced by name.
+
+    Everything else that the file gives replaces what the other one says.
+    """
+    content, problems = read_yaml(path, missing="it is the grid that another one `extends`")
+    if not isinstance(content, dict) or "extends" not in content:
+        return content, problems
+    inherited, more = read_grid(GRIDS / f"{content.pop('extends')}.yaml")
+    if not isinstance(inherited, dict):
+        return inherited, [*problems, *more]
+    for group in ("images", "students", "studies"):
+        content[group] = {**inherited.get(group, {}), **content.get(group, {})}
+    return {**inherited, **content}, [*problems, *more]
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:
