@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
+from dynadfq.deploy.conversion import Conversion, tensor_shapes
 from dynadfq.deploy.facts import Fact
-from dynadfq.deploy.layers import code_layer, norm_multiplier
-from dynadfq.deploy.modules import (
-    ActivationCodes,
-    CodeLayer,
-    ForEachImage,
-    ScaleShift,
-    StartingBits,
-    codes_again,
-    values,
-)
-from dynadfq.deploy.safe import safe_function, safe_module
-from dynadfq.deploy.selector import selector_codes
 from dynadfq.deploy.tidy import tidy
 from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.model import Student
-from dynadfq.quant.selector import BitSelector
 
 
 @dataclass(frozen=True)
@@ -36,7 +20,7 @@ class CodeForm:
     """A student that computes on integer codes.
 
     network: (B, C, H, W) float32 images and, optionally, (B or 1, S) int64 widths to (B, classes) logits and
-        (B, S) int64 widths.
+        (B, S) int64 widths. A third argument is the dial's price, () float64; without it, the student's.
     facts: how each layer is computed, and why one is not computed in integers of float32.
     """
 
@@ -45,13 +29,20 @@ class CodeForm:
     input_shape: tuple[int, ...]
     widths: tuple[int, ...]
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether images choose their widths."""
+        return len(self.widths) > 1
+
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) normalised images to (B, classes) logits."""
         return self.run(images)[0]
 
     @torch.no_grad()
-    def run(self, images: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and (B, S) bits, as ``Student.run``.
+    def run(
+        self, images: Tensor, allocation: BitAllocation | None = None, price: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) images to (B, classes) logits and (B, S) bits, as ``Student.run``; ``price`` turns the dial.
 
         Raises:
             ValueError: the allocation is wider than the widest candidate, for which sums were found to be exact.
@@ -59,7 +50,8 @@ class CodeForm:
         given = None if allocation is None else allocation.bits.round().to(torch.int64)
         if given is not None and int(given.max()) > self.widths[-1]:
             raise ValueError(f"{int(given.max())} bits are more than the widest candidate, {self.widths[-1]}")
-        logits, bits = self.network(images.contiguous(), given)
+        dial = None if price is None else torch.tensor(price, dtype=torch.float64)
+        logits, bits = self.network(images.contiguous(), given, dial)
         return logits, bits.float()
 
 
@@ -73,155 +65,6 @@ def to_codes(student: Student) -> CodeForm:
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
     tidy(network)
     shape = student.cost.trace.input_shape
-    conversion = _Conversion(network, student.scheme.activation_bits, _shapes(network, shape))
+    conversion = Conversion(network, student.scheme.activation_bits, tensor_shapes(network, shape))
     conversion.run(len(student.sites))
     return CodeForm(network, tuple(conversion.facts), shape, student.scheme.activation_bits)
-
-
-def _shapes(network: fx.GraphModule, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the graph for one image, by node name."""
-    found: dict[str, tuple[int, ...]] = {}
-
-    class Walk(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            output = super().run_node(n)
-            if isinstance(output, Tensor):
-                found[n.name] = tuple(output.shape)
-            return output
-
-    Walk(network).run(torch.zeros(1, *shape), None)
-    return found
-
-
-class _Conversion:
-    """One walk over a student's graph that replaces each module by its code form, in place."""
-
-    def __init__(self, network: fx.GraphModule, widths: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> None:
-        self.network, self.graph, self.widths, self.shapes = network, network.graph, widths, shapes
-        self.facts: list[Fact] = []
-        self.codes: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}  # a site's value in the old graph: its codes and step
-
-    def run(self, sites: int) -> None:
-        images, given = (node for node in self.graph.nodes if node.op == "placeholder")
-        given.name, given.target = "bits", "bits"
-        self.start = self.start_of(images, given, sites)
-        for node in [node for node in self.graph.nodes if node is not self.start]:
-            if node.op == "call_module":
-                self.convert_module(node)
-            elif node.op in ("call_function", "call_method"):
-                self.facts += safe_function(self.network, node, self.shapes)
-        self.answer(images)
-        self.graph.eliminate_dead_code()
-        self.network.delete_all_unused_submodules()
-        self.graph.lint()
-        self.network.recompile()
-
-    def start_of(self, images: fx.Node, given: fx.Node, sites: int) -> fx.Node:
-        """Put the widths that hold before the selector in front of all readers of the given ones."""
-        readers = list(given.users)
-        start = self.call_after(given, "starting_bits", StartingBits(sites, self.widths[-1]), (given,))
-        for reader in readers:
-            if not self.is_a(reader, BitSelector):
-                reader.replace_input_with(given, start)
-        return start
-
-    def answer(self, images: fx.Node) -> None:
-        output = next(node for node in self.graph.nodes if node.op == "output")
-        logits, bits = output.args[0]
-        with self.graph.inserting_before(output):
-            self.network.add_submodule("for_each_image", ForEachImage())
-            every = self.graph.call_module("for_each_image", (bits, images))
-        output.args = ((logits, every),)
-
-    def convert_module(self, node: fx.Node) -> None:
-        module = self.network.get_submodule(str(node.target))
-        if isinstance(module, ActivationFakeQuantize):
-            self.convert_site(node, module)
-        elif isinstance(module, BitSelector):
-            source, given = node.args
-            assert isinstance(source, fx.Node)
-            self.replace(node, selector_codes(module, self.shapes[source.name]), (source, self.start, given))
-            self.facts.append(Fact(str(node.target), "float64", reason="the selector reads floats"))
-        elif isinstance(module, QuantizedLayer):
-            self.convert_layer(node, module)
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-            gain, shift = norm_multiplier(module)
-            self.replace(node, ScaleShift(gain, shift), node.args)
-        else:
-            self.facts += safe_module(self.network, node, self.shapes)
-
-    def convert_site(self, node: fx.Node, site: ActivationFakeQuantize) -> None:
-        """Codes for the layers that read the site itself, values for all others."""
-        self.replace(node, ActivationCodes(site), node.args)
-        old = {item.args[1]: item for item in node.users}
-        codes, step = old[0], old.get(1)
-        if step is None:
-            with self.graph.inserting_after(codes):
-                step = self.graph.call_function(operator.getitem, (node, 1))
-        self.codes[codes] = (codes, step)
-        others = [user for user in codes.users if not self.reads_codes(user, codes)]
-        if others:
-            with self.graph.inserting_after(step):
-                value = self.graph.call_function(values, (codes, step))
-            self.shapes[value.name] = self.shapes[codes.name]
-            for user in others:
-                user.replace_input_with(codes, value)
-
-    def reads_codes(self, node: fx.Node, codes: fx.Node) -> bool:
-        """Whether a node is a layer that multiplies the very codes of a site."""
-        return self.is_a(node, QuantizedLayer) and node.args[0] is codes and len(node.args) > 1
-
-    def convert_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
-        norm = self.following_norm(node)
-        module, fact = code_layer(str(node.target), layer, self.norm_of(norm), self.codes_read(node))
-        source, *step = node.args
-        if isinstance(module, CodeLayer) and source not in self.codes:
-            with self.graph.inserting_before(node):
-                source = self.graph.call_function(codes_again, (source, step[0]))
-        self.replace(node, module, (source, *step))
-        self.facts.append(fact)
-        if norm is not None:
-            norm.replace_all_uses_with(node)
-            self.graph.erase_node(norm)
-
-    def codes_read(self, node: fx.Node) -> tuple[int, int] | None:
-        """The smallest and the largest code that a layer reads, at any candidate; None where it reads floats."""
-        if len(node.args) < 2:
-            return None
-        step = node.args[1]
-        assert isinstance(step, fx.Node) and isinstance(step.args[0], fx.Node)
-        site = self.network.get_submodule(str(step.args[0].target))
-        assert isinstance(site, ActivationCodes)
-        ends = [site.codes_at(bits) for bits in self.widths]
-        return min(low for low, _ in ends), max(high for _, high in ends)
-
-    def following_norm(self, node: fx.Node) -> fx.Node | None:
-        """The BatchNorm call that alone reads a layer's output."""
-        users = list(node.users)
-        if len(users) != 1 or not self.is_a(users[0], nn.modules.batchnorm._BatchNorm):
-            return None
-        calls = sum(other.target == node.target for other in self.graph.nodes if other.op == "call_module")
-        return users[0] if calls == 1 else None
-
-    def norm_of(self, node: fx.Node | None) -> nn.modules.batchnorm._BatchNorm | None:
-        if node is None:
-            return None
-        norm = self.network.get_submodule(str(node.target))
-        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        return norm
-
-    def is_a(self, node: fx.Node, kind: type[nn.Module]) -> bool:
-        return node.op == "call_module" and isinstance(self.network.get_submodule(str(node.target)), kind)
-
-    def replace(self, node: fx.Node, module: nn.Module, args: Any) -> None:
-        """Give a call another module, under the same name where no other call needs the old one."""
-        name = str(node.target)
-        if sum(other.target == name for other in self.graph.nodes if other.op == "call_module") > 1:
-            name = f"{name}_{node.name}"
-        self.network.add_submodule(name, module)
-        node.target, node.args, node.kwargs = name, tuple(args), {}
-
-    def call_after(self, after: fx.Node, name: str, module: nn.Module, args: tuple[fx.Node, ...]) -> fx.Node:
-        self.network.add_submodule(name, module)
-        with self.graph.inserting_after(after):
-            return self.graph.call_module(name, args)

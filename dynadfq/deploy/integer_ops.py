@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.deploy.modules import CodeLayer
+from dynadfq.deploy.multiply import CodeLayer
 from dynadfq.deploy.products import Geometry, convolve
 
 INT8 = range(-128, 128)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.deploy.facts import Fact
-from dynadfq.deploy.modules import CodeLayer, FloatInputLayer, WeightCodes
+from dynadfq.deploy.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.deploy.products import Geometry
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantizedLayer
 from dynadfq.quant.numerics import encode_weight

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dynadfq.deploy.products import Geometry, convolve, convolve_by_matrices
+from dynadfq.deploy.multiply import FloatInputLayer, like
+from dynadfq.quant.bits import priced
 from dynadfq.quant.layers import WIDEST_ACTIVATION, ActivationFakeQuantize
 from dynadfq.quant.numerics import SMALLEST_RANGE, encode, levels
 
@@ -47,126 +47,44 @@ class ActivationCodes(nn.Module):
         return bool(self.low <= 0 <= self.high)
 
 
-class WeightCodes(nn.Module):
-    """An integer weight: unsigned codes in bytes, and the code of 0.0 of each output channel (or of all)."""
-
-    codes: Tensor
-    zero_point: Tensor
-
-    def __init__(self, codes: Tensor, lowest: Tensor, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-        self.register_buffer("codes", (codes - lowest).to(torch.uint8))
-        self.register_buffer("zero_point", (-lowest).to(torch.int32 if lowest.abs().max() < 2**31 else torch.int64))
-
-    def signed(self, dtype: torch.dtype) -> Tensor:
-        """(out, …) codes with 0 for 0.0."""
-        return self.codes.to(dtype) - self.zero_point.to(dtype)
-
-
-class CodeLayer(nn.Module):
-    """Multiplies codes by codes, and each image and channel by one multiplier; BatchNorm is part of it.
+class SelectorCodes(nn.Module):
+    """The bit selector: float64 sums, then the index of the best candidate at a price, then its width from a table.
 
     Args:
-        weight: integer weight.
-        geometry: of a convolution; None for a linear layer.
-        gain, shift: (out,) float64, what follows the sums: step of the weight times BatchNorm's gain; bias and shift.
-        codes: the smallest and the largest code in its input, at the widest candidate.
-        wide: sum in float64, since float32 would not be exact.
+        pool: averages of what it reads, not flattened.
+        hidden, choice: its two layers.
+        widths: (M,) candidates in bits, int64.
+        costs: (dynamic sites, M) float64, percent of the float model's bit-FLOPs.
+        price: () float64, nats for each percentage point, where the caller gives none.
     """
 
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(
-        self,
-        weight: WeightCodes,
-        geometry: Geometry | None,
-        gain: Tensor,
-        shift: Tensor,
-        codes: tuple[int, int],
-        wide: bool,
-    ) -> None:
-        super().__init__()
-        self.weight, self.geometry, self.codes, self.wide = weight, geometry, codes, wide
-        shape = (1, -1, 1, 1) if geometry else (-1,)
-        self.register_buffer("gain", gain.float().view(shape))
-        self.register_buffer("shift", shift.float().view(shape))
-
-    def forward(self, codes: Tensor, step: Tensor) -> Tensor:
-        """(B, …) codes and the (B or 1, 1, …) step they lie on to (B, out, …) values."""
-        return self.scaled(self.sums(codes), step)
-
-    def scaled(self, sums: Tensor, step: Tensor) -> Tensor:
-        """(B, out, …) sums to values: one multiplier an image and channel."""
-        return sums * (like(step, sums) * self.gain) + self.shift
-
-    def sums(self, codes: Tensor) -> Tensor:
-        """The exact accumulators, whole numbers in float32."""
-        dtype = torch.float64 if self.wide else torch.float32
-        x, weight = codes.to(dtype), self.weight.signed(dtype)
-        if self.geometry is None:
-            return F.linear(x, weight).round().float()
-        # Rounding undoes what a Winograd algorithm may have left, and keeps a runtime from merging the multiplier into
-        # the weights.
-        product = convolve_by_matrices if self.wide else convolve
-        return product(x, weight, self.geometry).round().float()
-
-
-class FloatInputLayer(nn.Module):
-    """Multiplies floats by weight codes, in float64: for layers that read no quantized activation."""
-
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.weight, self.geometry = weight, geometry
-        shape = (1, -1, 1, 1) if geometry else (-1,)
-        self.register_buffer("gain", gain.double().view(shape))
-        self.register_buffer("shift", shift.double().view(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, …) floats to (B, out, …) float32."""
-        return self.in_float64(x).float()
-
-    def in_float64(self, x: Tensor) -> Tensor:
-        """(B, …) floats to (B, out, …) float64."""
-        x, weight = x.double(), self.weight.signed(torch.float64)
-        sums = F.linear(x, weight) if self.geometry is None else convolve_by_matrices(x, weight, self.geometry)
-        return sums * self.gain + self.shift
-
-
-class SelectorCodes(nn.Module):
-    """The bit selector: float64 sums, then the index of the best candidate, then its width from a table."""
-
-    rows: Tensor
-    columns: Tensor
     widths: Tensor
+    costs: Tensor
+    price: Tensor
 
     def __init__(
         self,
-        rows: Tensor,
-        columns: Tensor,
+        pool: AveragePool,
         hidden: FloatInputLayer,
         choice: FloatInputLayer,
         widths: Tensor,
-        fixed: int,
+        costs: Tensor,
+        price: Tensor,
     ) -> None:
         super().__init__()
-        self.hidden, self.choice, self.fixed = hidden, choice, fixed
-        for name, value in (("rows", rows), ("columns", columns.T.contiguous()), ("widths", widths)):
-            self.register_buffer(name, value)
+        self.pool, self.hidden, self.choice = pool, hidden, choice
+        for name, value in (("widths", widths), ("costs", costs), ("price", price)):
+            self.register_buffer(name, value.detach().clone())
 
-    def forward(self, x: Tensor, start: Tensor, given: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, start: Tensor, given: Tensor | None = None, price: Tensor | None = None) -> Tensor:
         """(B, C, H, W) activation and the (1, S) widths of what runs before it to (B, S) widths in bits."""
         if given is not None:
             return given
-        pooled = torch.matmul(torch.matmul(self.rows, x.double()), self.columns)
-        logits = self.choice(self.hidden.in_float64(pooled.flatten(1)))
-        best = logits.view(logits.shape[0], -1, self.widths.shape[0]).argmax(dim=2)
-        before = start[:, : self.fixed].expand(logits.shape[0], -1)
-        return torch.cat([before, self.widths[best]], dim=1)
+        logits = self.choice(self.hidden.in_float64(self.pool.in_float64(x).flatten(1)))
+        worth = priced(logits.view(-1, *self.costs.shape), self.costs, self.price if price is None else price)
+        fixed = start.shape[1] - self.costs.shape[0]
+        before = start[:, :fixed].expand(logits.shape[0], -1)
+        return torch.cat([before, self.widths[worth.argmax(dim=2)]], dim=1)
 
 
 class StartingBits(nn.Module):
@@ -221,7 +139,11 @@ class AveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H', W')."""
-        return torch.matmul(torch.matmul(self.rows, x.double()), self.columns).float()
+        return self.in_float64(x).float()
+
+    def in_float64(self, x: Tensor) -> Tensor:
+        """The same before it is rounded."""
+        return torch.matmul(torch.matmul(self.rows, x.double()), self.columns)
 
 
 class InFloat64(nn.Module):
@@ -245,8 +167,3 @@ def values(codes: Tensor, step: Tensor) -> Tensor:
 def codes_again(x: Tensor, step: Tensor) -> Tensor:
     """Codes of values that were only moved since they were put on their grid; the step's axes are fitted to theirs."""
     return torch.round(x / like(step, x))
-
-
-def like(step: Tensor, x: Tensor) -> Tensor:
-    """A (B or 1, 1, …) step with as many axes as x."""
-    return step.view(-1, *[1] * (x.dim() - 1))

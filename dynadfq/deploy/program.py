@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +15,36 @@ from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.quant.model import Student
 
 
-class ImagesAlone(nn.Module):
-    """A code form's graph without its second input."""
+class Served(nn.Module):
+    """A code form's graph with the inputs that a user of a file gives: images and, where there is a choice, a price."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, dynamic: bool) -> None:
         super().__init__()
-        self.network = network.eval()
+        self.network, self.dynamic = network.eval(), dynamic
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and (B, S) int64 widths."""
-        logits, bits = self.network(images)
+    def forward(self, images: Tensor, price: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) images and a () float64 price to (B, classes) logits and (B, S) int64 widths."""
+        logits, bits = self.network(images, None, price)
         return logits, bits
+
+
+def example(codes: CodeForm) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+    """Inputs of ``Served`` and their dynamic axes: any batch size."""
+    inputs = (torch.zeros(2, *codes.input_shape), torch.zeros((), dtype=torch.float64))
+    axes: tuple[dict[int, Any], ...] = ({0: torch.export.Dim("batch")}, {})
+    count = 2 if codes.dynamic else 1
+    return inputs[:count], axes[:count]
 
 
 def program_of(codes: CodeForm) -> torch.export.ExportedProgram:
     """The program of a code form, for any batch size."""
-    example = torch.zeros(2, *codes.input_shape)
-    return torch.export.export(ImagesAlone(codes.network), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    inputs, axes = example(codes)
+    return torch.export.export(Served(codes.network, codes.dynamic), inputs, dynamic_shapes=axes)
 
 
 def export_program(student: Student, path: str | Path, images: Tensor) -> CodeForm:
-    """Write a student to a ``.pt2`` file; ``torch.export.load(path).module()(images)`` gives logits and bits.
+    """Write a student to a ``.pt2`` file; ``torch.export.load(path).module()(images)`` gives logits and bits, for a
+    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained).
 
     The program that was written is read again and tried on (N, C, H, W) normalised ``images`` first.
 
@@ -47,9 +58,11 @@ def export_program(student: Student, path: str | Path, images: Tensor) -> CodeFo
     torch.export.save(program_of(codes), content)
     content.seek(0)
     again = torch.export.load(content).module()
-    for batch in (images, images[:1]):
-        logits, bits = again(batch.contiguous())
-        expected, widths = codes.run(batch)
+    prices = (student.price, 1.0) if codes.dynamic else (None,)
+    for batch, price in product((images, images[:1]), prices):
+        dial = () if price is None else (torch.tensor(price, dtype=torch.float64),)
+        logits, bits = again(batch.contiguous(), *dial)
+        expected, widths = codes.run(batch, price=price)
         if not (torch.equal(logits, expected) and torch.equal(bits.float(), widths)):
             raise ArithmeticError("the exported program's logits or bits differ from code form's; not written")
     atomic_write(Path(path), content.getvalue())

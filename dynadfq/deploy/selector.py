@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from dynadfq.deploy.layers import integer_weight, multiplier
-from dynadfq.deploy.modules import FloatInputLayer, SelectorCodes
+from dynadfq.deploy.modules import AveragePool, SelectorCodes
+from dynadfq.deploy.multiply import FloatInputLayer
 from dynadfq.deploy.products import averaging_matrix
 from dynadfq.quant.layers import QuantLinear
 from dynadfq.quant.selector import BitSelector
@@ -17,10 +18,10 @@ def selector_codes(selector: BitSelector, shape: Sequence[int]) -> SelectorCodes
     """Convert a selector that reads activations of one image's ``shape`` (1, C, H, W)."""
     size = selector.pool.output_size
     assert isinstance(size, int)
-    rows, columns = averaging_matrix(shape[2], size), averaging_matrix(shape[3], size)
+    pool = AveragePool(averaging_matrix(shape[2], size), averaging_matrix(shape[3], size))
     hidden, choice = _float_input(selector.hidden), _float_input(selector.choice)
-    widths = selector.widths.to(torch.int64).clone()
-    return SelectorCodes(rows, columns, hidden, choice, widths, selector.fixed_sites)
+    widths = selector.widths.to(torch.int64)
+    return SelectorCodes(pool, hidden, choice, widths, selector.costs, selector.price)
 
 
 def _float_input(layer: QuantLinear) -> FloatInputLayer:
