@@ -22,7 +22,10 @@ STATISTICS_BATCH = 64  # images
 
 
 def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path) -> None:
-    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same images; percent."""
+    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same images; percent.
+
+    Which images the student takes for another class is kept, by their places among those that were measured.
+    """
     where = device.resolve(settings["device"])
     teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
     source = settings["data"]
@@ -40,6 +43,7 @@ def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: P
         ),
         "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
         "test_images": len(test),
+        "wrong": table.index[table["prediction"] != table["label"]].tolist(),  # for paired comparisons
     }
     write_json(path, measured)
 
