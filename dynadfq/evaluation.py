@@ -13,8 +13,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from dynadfq.deploy.codes import to_codes
 from dynadfq.losses import prediction_entropy
 from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.teacher import Teacher
 
@@ -48,7 +50,7 @@ class Evaluation:
 
 
 def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None) -> Evaluation:
-    """Measure a student in its exact form on (images, labels) batches."""
+    """Measure a student in code form on (images, labels) batches."""
     batches = list(batches)
     labels = torch.cat([labels for _, labels in batches])
     answers = answer(student, (images for images, _ in batches))
@@ -76,12 +78,15 @@ def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None)
 
 @torch.no_grad()
 def answer(student: Student, images: Iterable[Tensor], allocations: Iterator[BitAllocation] | None = None) -> Answers:
-    """Run a student over (B, C, H, W) batches, with its own bits or with an allocation given for each batch."""
-    student.eval()
+    """Run a student's code form over (B, C, H, W) batches, with its own bits or an allocation given for each batch.
+
+    Code form is what an export holds: what is measured here is what runs elsewhere.
+    """
     device = next(student.parameters()).device
+    codes = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(device)
     predictions, bits = [], []
     for batch in images:
-        logits, used = student.run(_to(batch, device), None if allocations is None else next(allocations))
+        logits, used = codes.run(batch.to(device), None if allocations is None else next(allocations))
         predictions.append(logits.argmax(dim=1).cpu())
         bits.append(used.cpu())
     return Answers(torch.cat(predictions), torch.cat(bits))

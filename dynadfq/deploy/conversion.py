@@ -44,8 +44,11 @@ def tensor_shapes(network: fx.GraphModule, shape: Sequence[int]) -> dict[str, tu
 class Conversion:
     """One walk over a student's graph that replaces each module by its code form, in place."""
 
-    def __init__(self, network: fx.GraphModule, widths: tuple[int, ...], shapes: dict[str, tuple[int, ...]]) -> None:
-        self.network, self.graph, self.widths, self.shapes = network, network.graph, widths, shapes
+    def __init__(
+        self, network: fx.GraphModule, widths: tuple[int, ...], widest: int, shapes: dict[str, tuple[int, ...]]
+    ) -> None:
+        self.network, self.graph, self.shapes = network, network.graph, shapes
+        self.widths, self.widest = widths, widest
         self.facts: list[Fact] = []
         self.codes: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}  # a site's value in the old graph: its codes and step
 
@@ -144,7 +147,7 @@ class Conversion:
         assert isinstance(step, fx.Node) and isinstance(step.args[0], fx.Node)
         site = self.network.get_submodule(str(step.args[0].target))
         assert isinstance(site, ActivationCodes)
-        ends = [site.codes_at(bits) for bits in self.widths]
+        ends = [site.codes_at(bits) for bits in {*self.widths, self.widest}]
         return min(low for low, _ in ends), max(high for _, high in ends)
 
     def following_norm(self, node: fx.Node) -> fx.Node | None:
