@@ -17,6 +17,7 @@ from dynadfq.measure import (
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
+from dynadfq.tradeoff import dial_metrics, dial_table
 from stages.runtime import begin, main, root
 
 
@@ -42,13 +43,16 @@ def run() -> None:
     )
     images_made = SyntheticSet(SYNTHETIC).check()
     synthetic = synthetic_table(student, teacher, images_made, size)
+    dial = dial_table(student, images_made, images, test.labels, p.evaluation.budgets, p.seed)
     metrics = headline(dynamic, constant, control, student) | {
+        "dial": dial_metrics(dial),
         "data": {"name": p.data.name, "test_images": len(test)},
         "synthetic": synthetic_metrics(synthetic, images_made),
     }
     answers = {"teacher": logits.argmax(dim=1), "fixed": predictions(constant), "student": predictions(dynamic)}
     write_table(EVALUATION / "per_image.csv", per_image)
     write_table(EVALUATION / "synthetic_per_image.csv", synthetic)
+    write_table(EVALUATION / "dial.csv", dial)
     write_table(EVALUATION / "sites.csv", site_table(student, fixed, dynamic.bits))
     write_table(EVALUATION / "confusion.csv", confusion_table(test.labels, answers, teacher.num_classes))
     write_table(EVALUATION / "co_occurrence.csv", co_occurrence_table(logits))

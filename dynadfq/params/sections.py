@@ -127,6 +127,13 @@ class Evaluation(Section):
     control_repeats: int = setting(
         5, "random reassignments of the chosen widths to images in the control", unit="repeats", ge=1
     )
+    budgets: int = setting(
+        9,
+        "points on the curve of accuracy against cost: the dynamic student at budgets from its cheapest to its "
+        "dearest; 0 is none",
+        unit="budgets",
+        ge=0,
+    )
     sensitivity_bits: Widths = setting(
         (2, 3, 4, 5, 6, 7, 8),
         "uniform widths at which predictions are compared with the teacher's; [] is none",

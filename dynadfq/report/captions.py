@@ -31,6 +31,26 @@ def headline_caption(results: Sequence[Result]) -> str:
     )
 
 
+def dial_caption(dial: pd.DataFrame, results: Sequence[Result]) -> str:
+    """Accuracy along the dial; budgets at which all images have the same bits say nothing about the choice."""
+    fixed = next(one for one in results if one.role == "fixed")
+    chosen = dial[dial["allocations"] > 1]
+    gains = chosen["top1"] - chosen["control_top1"]
+    by_cost = dial.sort_values("bit_flops_percent", kind="stable")
+    low, high = by_cost.iloc[0], by_cost.iloc[-1]
+    said = (
+        f"Without further training the student goes from {percent(low['top1'])} at {percent(low['bit_flops_percent'])} "
+        f"bit-FLOPs to {percent(high['top1'])} at {percent(high['bit_flops_percent'])}; "
+        f"the fixed width has {percent(fixed.top1)} at {percent(fixed.bit_flops_percent)}. "
+    )
+    if not len(chosen):
+        return said + "At no budget do images differ in their bits."
+    return said + (
+        f"At {int((gains > 0).sum())} of {len(chosen)} budgets it is above the same bits handed to other images (once "
+        f"each), by {signed(float(gains.mean()))} points on average."
+    )
+
+
 def cost_caption(test: pd.DataFrame, synthetic: pd.DataFrame) -> str:
     """Entropy against bit-FLOPs."""
     on_test, on_synthetic = (rank_correlation(t["entropy_nats"], t["bit_flops_percent"]) for t in (test, synthetic))

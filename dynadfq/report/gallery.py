@@ -27,6 +27,7 @@ class Plate:
 def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iterator[Plate]:
     """All figures that the evidence supports."""
     yield _headline(evidence)
+    yield from _dial(evidence)
     yield from _entropy(evidence)
     yield from _sensitivity(evidence)
     yield _sites(evidence)
@@ -44,6 +45,18 @@ def _headline(evidence: Evidence) -> Plate:
         "accuracy_against_cost", "Accuracy against cost", captions.headline_caption(rows),
         f"Top-1 accuracy over bit-FLOPs: {points}.", lambda theme: figures.accuracy_against_cost(rows, theme),
     )  # fmt: skip
+
+
+def _dial(evidence: Evidence) -> Iterator[Plate]:
+    dial = evidence.dial
+    if len(dial):
+        _, fixed, trained, _ = rows = result_rows(evidence.metrics)
+        yield Plate(
+            "accuracy_along_dial", "One student, any budget", captions.dial_caption(dial, rows),
+            f"Top-1 accuracy over bit-FLOPs at {len(dial)} budgets, for the student's own bits and for the same bits "
+            "handed to other images, with the fixed-width student as a point.",
+            lambda theme: figures.accuracy_along_dial(dial, fixed, trained, theme),
+        )  # fmt: skip
 
 
 def _entropy(evidence: Evidence) -> Iterator[Plate]:

@@ -29,6 +29,7 @@ class Evidence:
     teacher: dict[str, Any]
     per_image: pd.DataFrame
     synthetic: pd.DataFrame
+    dial: pd.DataFrame
     sites: pd.DataFrame
     confusion: pd.DataFrame
     co_occurrence: pd.DataFrame
@@ -65,6 +66,7 @@ def load_evidence(artifacts: Path) -> Evidence:
         teacher=record("teacher/teacher.json"),
         per_image=table("evaluation/per_image.csv"),
         synthetic=table("evaluation/synthetic_per_image.csv"),
+        dial=table("evaluation/dial.csv"),
         sites=table("evaluation/sites.csv"),
         confusion=table("evaluation/confusion.csv"),
         co_occurrence=table("evaluation/co_occurrence.csv"),

@@ -16,6 +16,7 @@ def plot_tables(evidence: Evidence) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "entropy_cost_test", evidence.per_image[columns]
     yield "entropy_cost_synthetic", evidence.synthetic[columns]
     yield "entropy_histogram", entropy_histogram(entropy_groups(evidence.per_image, evidence.synthetic))
+    yield "accuracy_along_dial", evidence.dial
     yield "bits_per_site", evidence.sites.assign(mean_bits=mean_site_bits(evidence.sites))
     yield "learning_curves", learning_curves(evidence.histories)
     yield "confusion", confusion_rows(evidence)

@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "finetune.decay_every": 2,
     "finetune.calibration_images": 16,
     "quantization.selector.warm_start_images": 16,
+    "evaluation.budgets": 3,
     "evaluation.control_repeats": 1,
     "evaluation.sensitivity_bits": [4],
     "report.grid_images": 4,

@@ -68,6 +68,20 @@ def site_table(n: int, rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
+def dial_table(budgets: int, top1: float) -> pd.DataFrame:
+    """A curve that rises with the budget; at its ends all images have the same bits."""
+    share = np.linspace(0, 1, budgets)
+    ends = (share == 0) | (share == 1)
+    cost, right = 2.0 + 1.2 * share, top1 - 2 * (1 - share) ** 2
+    columns = {
+        "budget": cost, "price": 300 - 600 * share, "synthetic_bit_flops_percent": cost,
+        "bit_flops_percent": cost + 0.02, "mean_bits": 3 + 2 * share, "top1": right,
+        "control_top1": right - np.where(ends, 0, 0.4), "gained": np.where(ends, 0, 9), "lost": np.where(ends, 0, 3),
+        "allocations": np.where(ends, 1, 80),
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
 def history(dynamic: bool, epochs: int, rng: np.random.Generator) -> pd.DataFrame:
     t = np.arange(1, epochs + 1)
     terms = {"label": 0.1 + 0.5 * np.exp(-t / 8), "distillation": 0.9 + 1.4 * np.exp(-t / 6)}
@@ -102,7 +116,7 @@ def write_synthetic(folder: Path, labels: np.ndarray, soft: np.ndarray, shards: 
 
 def build(
     root: Path, names: list[str] | None = None, tests: int = 1500, synthetic: int = 240, noise: float = 1.2,
-    sites: int = 19, changes: dict[str, dict[str, Any]] | None = None,
+    sites: int = 19, dial: int = 9, changes: dict[str, dict[str, Any]] | None = None,
 ) -> Path:  # fmt: skip
     """Write the artifacts; `noise` disturbs the fixed student, `changes` overrides sections of metrics.json."""
     rng = np.random.default_rng(0)
@@ -122,6 +136,10 @@ def build(
     p = predictions(similarity, labels, rng.gamma(4, 1.5, tests), rng)
     h = entropy(p)
     answers, student, fixed = p.argmax(axis=1), disturbed(p, 0.9, rng), disturbed(p, noise, rng)
+
+    def top1(guess: np.ndarray) -> float:
+        return 100 * float((guess == labels).mean())
+
     per_image = pd.DataFrame(
         {
             "index": range(tests), "label": labels, "prediction": student, "teacher_prediction": answers,
@@ -149,6 +167,7 @@ def build(
     (root / "synthetic/manifest.json").write_text(json.dumps(manifest))
 
     site_table(sites, rng).to_csv(root / "evaluation/sites.csv", index=False)
+    dial_table(dial, top1(student)).to_csv(root / "evaluation/dial.csv", index=False)
     a, b = np.meshgrid(range(n), range(n), indexing="ij")
     counts = {
         who: np.histogram2d(labels, guess, bins=(range(n + 1), range(n + 1)))[0].astype(int).ravel()
@@ -161,9 +180,6 @@ def build(
     together[together["class_a"] != together["class_b"]].to_csv(root / "evaluation/co_occurrence.csv", index=False)
     for folder, dynamic in (("student", True), ("fixed", False)):
         history(dynamic, 40, rng).to_csv(root / folder / "history.csv", index=False)
-
-    def top1(guess: np.ndarray) -> float:
-        return 100 * float((guess == labels).mean())
 
     metrics: dict[str, dict[str, Any]] = {
         "teacher": {"top1": top1(answers), "bit_flops_percent": 100.0},

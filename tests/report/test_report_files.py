@@ -13,6 +13,7 @@ from dynadfq.report import write_report
 
 FIGURES = {
     "accuracy_against_cost",
+    "accuracy_along_dial",
     "bits_per_site",
     "class_similarity",
     "confusion",
@@ -24,6 +25,7 @@ FIGURES = {
     "synthetic_hardest",
 }
 PLOTS = {
+    "accuracy_along_dial",
     "bits_per_site",
     "confusion",
     "entropy_cost_synthetic",

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from dynadfq.report import write_report
+from dynadfq.report.captions import dial_caption
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page
+from dynadfq.report.tables import result_rows
 
 NASTY = ["<script>alert(1)</script>", 'a "quoted" & b', "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -64,6 +66,17 @@ def text_with(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[.
     return build
 
 
+@pytest.fixture
+def text_of_dial(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[[int], str]:
+    """The caption below the curve of so many budgets."""
+
+    def build(budgets: int) -> str:
+        evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, dial=budgets))
+        return dial_caption(evidence.dial, result_rows(evidence.metrics))
+
+    return build
+
+
 def words(page: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -81,7 +94,7 @@ def test_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
 
 def test_every_chart_is_embedded_as_it_lies_on_disk(page: str, reports: Path) -> None:
     charts = [path for path in (reports / "figures").glob("*.png") if not path.stem.startswith("synthetic_")]
-    assert len(charts) == 8
+    assert len(charts) == 9
     for path in charts:
         assert base64.b64encode(path.read_bytes()).decode() in page, path.name
 
@@ -97,12 +110,12 @@ def test_grids_show_every_image_with_its_label(page: str) -> None:
 def test_every_picture_has_alternative_text_and_every_figure_a_caption_with_a_number(page: str) -> None:
     assert all(attrs.get("alt") for tag, attrs in Tags(page).tags if tag == "img")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
-    assert len(captions) == 10
+    assert len(captions) == 11
     assert all(re.search(r"\d", caption) for caption in captions)
 
 
 def test_dark_mode_brings_its_own_pictures(page: str) -> None:
-    assert page.count('<source media="(prefers-color-scheme: dark)"') == 8
+    assert page.count('<source media="(prefers-color-scheme: dark)"') == 9
 
 
 def test_table_holds_the_four_networks(page: str, reports: Path) -> None:
@@ -181,3 +194,16 @@ def test_a_method_with_one_hot_labels_and_no_mixing_makes_a_page(page_with: Call
     text = words(page_with(after=plainer))
     assert "images are mixed" not in text
     assert "similar classes;" not in text
+
+
+def test_the_dial_says_what_the_choice_is_worth(page: str) -> None:
+    text = words(page.split('id="accuracy_along_dial"')[1].split("</figure>")[0])
+    assert "At 7 of 7 budgets it is above the same bits handed to other images (once each), by +0.40 points" in text
+
+
+def test_without_a_dial_there_is_no_curve(page_with: Callable[..., str]) -> None:
+    assert "accuracy_along_dial" not in page_with(dial=0)
+
+
+def test_a_dial_of_its_two_ends_claims_nothing(text_of_dial: Callable[[int], str]) -> None:
+    assert text_of_dial(2).endswith("At no budget do images differ in their bits.")

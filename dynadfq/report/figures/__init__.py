@@ -2,6 +2,7 @@
 
 from dynadfq.report.figures.confusion import confusion_against_teacher
 from dynadfq.report.figures.curves import learning_curves_figure
+from dynadfq.report.figures.dial import accuracy_along_dial
 from dynadfq.report.figures.entropy import entropy_against_cost, entropy_distribution
 from dynadfq.report.figures.headline import accuracy_against_cost
 from dynadfq.report.figures.sensitivity import sensitivity_against_entropy
@@ -16,6 +17,7 @@ __all__ = [
     "Theme",
     "Tile",
     "accuracy_against_cost",
+    "accuracy_along_dial",
     "bits_per_site",
     "confusion_against_teacher",
     "entropy_against_cost",
