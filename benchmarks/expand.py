@@ -7,7 +7,7 @@ cells and changes none. Equal cells have one key, whichever studies they belong 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ class Expansion:
 
     def __init__(self, grid: Description, base: Document) -> None:
         self.grid, self.base = grid, base
-        self.problems: dict[str, None] = {}
+        self.problems: dict[tuple[str, str], str] = {}
         self.cells: Cells = {kind: {} for kind in ("teachers", "similarities", "images", "labelled", "students")}
         self._keys: dict[str, str] = {}
 
@@ -68,7 +68,7 @@ class Expansion:
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed}, part.method)
         params, problems = checked(document)
-        self._report(f"images.{chain.images}{_words(varied)}", problems)
+        self._report(f"images.{chain.images}", problems, _words(varied))
         entry = {"teacher": chain.teacher, "method": part.method, "params": seen_by("synthesize", params)}
         kind = "labelled" if part.method == LABELLED else "images"
         return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
@@ -83,9 +83,11 @@ class Expansion:
         varied = self._varied(chain, STUDENT_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed}, part.method)
         params, problems = checked(document)
-        self._report(f"students.{chain.student}{_words(varied)}", problems)
-        stage = "finetune" if chain.width.candidates else "finetune_fixed"
         images = self.images(chain)
+        about = f"images.{chain.images}"
+        new = [problem for problem in problems if (about, problem) not in self.problems]
+        self._report(f"students.{chain.student}", new, _words(varied))
+        stage = "finetune" if chain.width.candidates else "finetune_fixed"
         entry = {
             "teacher": chain.teacher,
             "images": images,
@@ -127,8 +129,10 @@ class Expansion:
             self._report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
         return key
 
-    def _report(self, place: str, problems: list[str] | tuple[str, ...]) -> None:
-        self.problems.update(dict.fromkeys(f"{place}: {problem}" for problem in problems))
+    def _report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:
+        """Each problem of a place once, whatever is varied there."""
+        for problem in problems:
+            self.problems.setdefault((place, problem), f"{place}{circumstance}: {problem}")
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
@@ -156,7 +160,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         "statistics": statistics,
         "studies": studies,
     }
-    return cells, list(expansion.problems)
+    return cells, list(expansion.problems.values())
 
 
 def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:

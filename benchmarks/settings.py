@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.description import Width
-from dynadfq.methods import METHODS
+from dynadfq.methods import METHODS, Methods
 from dynadfq.params import Params, StageParams
-from dynadfq.params.declared import declared_keys
+from dynadfq.params.declared import Key, declared_keys
 from dynadfq.params.errors import did_you_mean, nearest_key
 from dynadfq.params.loading import check
 from dynadfq.params.rules import lookup
@@ -89,11 +89,18 @@ def effective(params: Params, key: str, method: str) -> Any:
 
 def seen_by(stage: str, params: Params) -> Document:
     """What a stage of the pipeline declares in ``dvc.yaml``."""
-    declared = declared_keys(stage, params, Path("params.yaml"))
-    return StageParams(stage, params, declared).as_dict()
+    return StageParams(stage, params, _declared(stage, params.method.name)).as_dict()
 
 
 def stage_params(stage: str, seen: Document) -> StageParams:
     """The parameters that a stage is given, from what `seen_by` returned; no others can be read."""
     params = Params.model_validate(seen)
-    return StageParams(stage, params, declared_keys(stage, params, Path("params.yaml")))
+    return StageParams(stage, params, _declared(stage, params.method.name))
+
+
+@cache
+def _declared(stage: str, method: str) -> frozenset[Key]:
+    """The declared keys of a stage, which depend on the method in use alone; ``dvc.yaml`` takes a while to read."""
+    return declared_keys(
+        stage, Params.model_construct(method=Methods.model_construct(name=method)), Path("params.yaml")
+    )

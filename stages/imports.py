@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,13 @@ def closure(entry: Path, leave_out: str | None = None) -> set[str]:
     return {name for name in found if (ROOT / name).stat().st_size}
 
 
-def _imported(path: Path, leave_out: str | None) -> Iterator[Path]:
+@cache
+def _imported(path: Path, leave_out: str | None) -> tuple[Path, ...]:
+    """The files that a module imports, at its top or anywhere inside."""
+    return tuple(_walked(path, leave_out))
+
+
+def _walked(path: Path, leave_out: str | None) -> Iterator[Path]:
     tree = ast.parse(path.read_text())
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == leave_out)]
     for node in ast.walk(tree):

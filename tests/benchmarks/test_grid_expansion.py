@@ -1,0 +1,231 @@
+"""From a description to cells: what is shared, what stays as it is, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import copy
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.cells import GROUPS, all_cells, cell, needed
+from benchmarks.description import described
+from benchmarks.expand import expand
+from benchmarks.grid import GRIDS, load_grid, read_grid
+from benchmarks.imports import code_of_cells
+from dynadfq.methods import METHODS
+from dynadfq.params.errors import ParameterError
+from dynadfq.params.yaml12 import Loader
+from stages.imports import ROOT
+
+Content = dict[str, Any]
+loaded = cache(load_grid)
+WORK = ("teachers", "similarities", "images", "labelled", "students", "evaluation", "statistics")
+
+
+@pytest.fixture
+def small() -> Content:
+    content, _ = read_grid(GRIDS / "digits.yaml")
+    assert isinstance(content, dict)
+    return copy.deepcopy(content)
+
+
+def expanded(content: Content) -> tuple[Content, list[str]]:
+    grid, problems = described(content)
+    if grid is None or problems:
+        return {}, problems
+    return expand("small", grid, yaml.load((ROOT / grid.base).read_text(), Loader))
+
+
+def cells_of(content: Content) -> Content:
+    cells, problems = expanded(content)
+    assert problems == []
+    return cells
+
+
+def rows(content: Content) -> list[Content]:
+    return content["studies"]["methods"]["rows"]
+
+
+def contains(bigger: Content, smaller: Content) -> bool:
+    """Whether every cell of one grid is in the other, unchanged."""
+    return all(bigger[kind].get(key) == entry for kind in WORK for key, entry in smaller[kind].items())
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_grid_is_valid_and_its_keys_are_unique(path):
+    cells = loaded(path.stem)
+    names = [one.name for one in all_cells(cells)]
+    assert len(set(names)) == len(names)
+    keys = [key for group in set(GROUPS.values()) for key in cells[group]]
+    assert all(re.fullmatch(r"[a-z0-9_-]+", key, re.IGNORECASE) for key in keys), "DVC reads a dot as a step"
+    used = {key for study in cells["studies"].values() for line in study["lines"] for key in line["cells"]}
+    assert used == set(cells["students"])
+
+
+def test_grids_share_no_key():
+    grids = [{one.name for one in all_cells(loaded(path.stem))} for path in sorted(GRIDS.glob("*.yaml"))]
+    assert sum(map(len, grids)) == len(set.union(*grids))
+
+
+def test_the_fashion_mnist_grid_has_every_method():
+    cells = loaded("fashion-mnist")
+    entries = [*cells["images"].values(), *cells["labelled"].values(), *cells["students"].values()]
+    assert {entry["method"] for entry in entries} == set(METHODS)
+
+
+def test_adding_a_width_adds_students_only(small: Content):
+    before = cells_of(small)
+    rows(small)[0]["widths"].append("w5a5")
+    after = cells_of(small)
+    assert contains(after, before)
+    assert after["images"] == before["images"]
+    assert set(after["students"]) - set(before["students"]) == {"digits-resnet20-zeroq-zeroq-w5a5-s0"}
+
+
+def test_adding_a_method_changes_no_other_cell(small: Content):
+    before = cells_of(small)
+    small["images"]["intraq"] = {"method": "intraq"}
+    small["students"]["intraq"] = {"method": "intraq"}
+    rows(small).insert(0, {"images": "intraq", "student": "intraq", "widths": ["w4a4"]})
+    after = cells_of(small)
+    assert contains(after, before)
+    assert set(after["images"]) - set(before["images"]) == {"digits-resnet20-intraq-s0"}
+
+
+def test_adding_a_seed_changes_no_other_cell(small: Content):
+    before = cells_of(small)
+    rows(small)[0]["seeds"] = 3
+    after = cells_of(small)
+    assert contains(after, before)
+    assert after["images"]["digits-resnet20-zeroq-s2"]["params"]["seed"] == 2
+
+
+def test_equal_cells_are_one(small: Content):
+    small["studies"]["labels"] = {
+        "title": "",
+        "rows": [
+            {
+                "images": "dynadfq",
+                "student": "dynadfq",
+                "widths": ["w4a4-345"],
+                "vary": {"images.similar_classes": [2, 3], "images.diverse_ratio": [0.5, 1.0]},
+            }
+        ],
+    }
+    cells = cells_of(small)
+    keys = [line["cells"][0] for line in cells["studies"]["labels"]["lines"]]
+    start = "digits-resnet20-dynadfq"
+    assert keys == [
+        f"{start}-dynadfq-w4a4-345-s0",
+        f"{start}-diverse_ratio1p0-dynadfq-w4a4-345-s0",
+        f"{start}-similar_classes3-dynadfq-w4a4-345-s0",
+        f"{start}-similar_classes3-diverse_ratio1p0-dynadfq-w4a4-345-s0",
+    ]
+    assert keys[0] in cells["studies"]["methods"]["lines"][-2]["cells"]
+
+
+def test_a_cell_holds_what_its_stage_declares(small: Content):
+    cells = cells_of(small)
+    images = cells["images"]["digits-resnet20-zeroq-class-s0"]["params"]
+    assert set(images) == {"seed", "device", "synthesis", "method"}
+    assert images["method"] == {"name": "zeroq", "zeroq": {"images": images["method"]["zeroq"]["images"]}}
+    assert images["method"]["zeroq"]["images"]["class_weight"] == 1.0
+    fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]["quantization"]
+    assert (fixed["weight_bits"], fixed["target_bits"]) == (3, 3) and "selector" not in fixed
+    dynamic = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-234-s0"]["params"]["quantization"]
+    assert dynamic["activation_bits"] == [2, 3, 4]
+
+
+def test_real_images_are_labelled_and_nothing_else_is():
+    cells = loaded("fashion-mnist")
+    assert {entry["method"] for entry in cells["labelled"].values()} == {"real_data"}
+    assert "real_data" not in {entry["method"] for entry in cells["images"].values()}
+    for study in cells["studies"].values():
+        for line in study["lines"]:
+            images = {cells["students"][key]["images"] for key in line["cells"]}
+            assert line["data_free"] == (not images & set(cells["labelled"]))
+
+
+def test_every_mistake_is_reported_at_once(small: Content):
+    small["images"]["zeroq"]["set"] = {"images.class_wight": 1.0, "finetune.epochs": 2}
+    small["images"]["dynadfq"]["method"] = "dynadfk"
+    rows(small)[2]["vary"] = {"evaluation.batch_size": [1]}
+    _, problems = expanded(small)
+    assert [problem.split(":")[0] for problem in problems] == [
+        "images.zeroq.set",
+        "images.dynadfq.method",
+        "studies.methods.rows[2].vary",
+    ]
+    assert "did you mean dynadfq?" in problems[1]
+
+
+def test_wrong_values_and_unknown_keys_are_those_of_params_yaml(small: Content):
+    small["images"]["zeroq"]["set"] = {"images.class_wight": 1.0}
+    small["students"]["dynadfq"]["set"] = {"finetune.epochs": "many", "student.mixup_share": 2.0}
+    _, problems = expanded(small)
+    text = "\n".join(problems)
+    assert "images.zeroq: method.zeroq.images.class_wight: unknown key; did you mean" in text
+    assert 'students.dynadfq: finetune.epochs: "many" is not a whole number' in text
+    assert "students.dynadfq: method.dynadfq.student.mixup_share: 2.0 is outside 0 … 1" in text
+    assert len(problems) == 3
+
+
+@pytest.mark.parametrize("width", ["4", "w4", "w9a4", "w4a4-543", "w4a4-", "W4A4"])
+def test_a_wrong_width_is_named(small: Content, width: str):
+    rows(small)[0]["widths"] = [width]
+    _, problems = expanded(small)
+    assert len(problems) == 1 and "studies.methods.rows[0].widths" in problems[0] and width in problems[0]
+
+
+def test_unknown_names_are_reported(small: Content):
+    rows(small)[0]["images"] = "nothing"
+    small["statistics"] = ["nowhere"]
+    _, problems = expanded(small)
+    assert [problem.split(":")[0] for problem in problems] == ["studies.methods.rows[0].images", "statistics"]
+
+
+def test_an_unknown_grid_is_compared_with_those_there_are():
+    with pytest.raises(ParameterError, match="did you mean digits"):
+        load_grid("digit")
+
+
+def resolved(text: str, key: str, item: Content) -> str:
+    return re.sub(r"\$\{(?:item\.)?(\w+)\}", lambda m: key if m[1] == "key" else str(item[m[1]]), text)
+
+
+def test_dvc_and_the_cells_agree():
+    graph = yaml.safe_load((ROOT / "benchmarks" / "dvc.yaml").read_text())["stages"]
+    cells = loaded("fashion-mnist")
+    assert set(graph) == {*GROUPS, "code", "table"}
+    for kind, group in GROUPS.items():
+        assert graph[kind]["foreach"] == f"${{{group}}}"
+        stage = graph[kind]["do"]
+        for key, item in cells[group].items():
+            made = cell(cells, kind, key)
+            assert [resolved(path, key, item) for path in stage["deps"]] == [str(path) for path in made.inputs]
+            assert [resolved(path, key, item) for path in stage["outs"]] == [str(path) for path in made.outputs]
+            [[declared]] = [entry["benchmarks/cells.yaml"] for entry in stage["params"]]
+            assert resolved(declared, key, item) == ("evaluation" if kind == "evaluate" else f"{group}.{key}")
+            assert stage["cmd"] == f"exec python -m benchmarks.cell {kind} ${{key}}"
+
+
+def test_cells_need_what_they_read():
+    cells = loaded("digits")
+    needs = needed(all_cells(cells))
+    key = "digits-resnet20-zeroq-zeroq-w4a4-s0"
+    assert needs[f"student@{key}"] == {"teacher@digits-resnet20", "images@digits-resnet20-zeroq-s0"}
+    assert needs[f"evaluate@{key}"] == {"teacher@digits-resnet20", f"student@{key}"}
+
+
+def test_code_lists_keep_labelled_data_quantizer_and_methods_apart():
+    code = dict(code_of_cells())
+    assert {f"{side}-{name}" for side in ("images", "student") for name in METHODS} <= set(code)
+    reading = {name for name, paths in code.items() if any(path.startswith("dynadfq/data/") for path in paths)}
+    assert reading == {"teacher", "evaluate", "statistics", "images-real_data", "student-real_data"}
+    for name in METHODS:
+        others = {f"dynadfq/methods/{other}.py" for other in METHODS if other != name}
+        assert not [path for path in code[f"images-{name}"] if path.startswith("dynadfq/quant/")]
+        assert not others & code[f"images-{name}"] and not others & code[f"student-{name}"]

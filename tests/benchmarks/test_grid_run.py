@@ -1,0 +1,92 @@
+"""A tiny grid from its description to its tables, in several processes and by DVC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import ROOT, TINY, UP_TO_DATE, Project
+
+GRID: dict[str, Any] = {
+    "title": "Tiny",
+    "base": "configs/digits.yaml",
+    "set": {**TINY, "finetune.epochs": 2, "synthesis.num_images": 16},
+    "teachers": {"tiny": {}},
+    "images": {
+        "zeroq": {"method": "zeroq"},
+        "real": {"method": "real_data", "set": {"images.data": "digits"}},
+    },
+    "students": {"zeroq": {"method": "zeroq"}, "real": {"method": "real_data"}, "dynadfq": {"method": "dynadfq"}},
+    "studies": {
+        "methods": {
+            "title": "Methods",
+            "rows": [
+                {"images": "zeroq", "student": "zeroq", "widths": ["w4a4"]},
+                {"images": "zeroq", "student": "dynadfq", "widths": ["w4a4-35"]},
+                {"images": "real", "student": "real", "widths": ["w4a4"], "label": "Real data"},
+            ],
+        }
+    },
+    "statistics": ["real", "zeroq"],
+}
+
+
+def describe(project: Project, grid: dict[str, Any]) -> None:
+    (project.folder / "benchmarks/grids/tiny.yaml").write_text(yaml.safe_dump(grid))
+    project("python", "-m", "benchmarks.grid", "write", "tiny")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The grid, run with two processes."""
+    project = Project.create(tmp_path_factory.mktemp("grid") / "project")
+    ignored = shutil.ignore_patterns("artifacts", "reports", "dvc.lock", "__pycache__")
+    shutil.copytree(ROOT / "benchmarks", project.folder / "benchmarks", ignore=ignored, dirs_exist_ok=True)
+    describe(project, GRID)
+    output = project("python", "-m", "benchmarks.run", "--jobs", "2")
+    assert "12 of 12 cells to compute" in output and "Traceback" not in output
+    return project
+
+
+def stale(project: Project) -> set[str]:
+    status = json.loads(project("dvc", "status", "benchmarks/dvc.yaml", "--json"))
+    return {name.rpartition(":")[2] for name in status}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_report_is_complete(project: Project):
+    reports = project.folder / "benchmarks/reports/tiny"
+    assert "Not computed" not in (reports / "index.html").read_text()
+    rows = (reports / "tables/methods.md").read_text().splitlines()
+    assert [row.split(" | ")[0] for row in rows[4:7]] == ["| zeroq", "| dynadfq", "| Real data (not data-free)"]
+    assert {path.stem for path in (reports / "figures").iterdir()} == {"pareto", "layers"}
+
+
+def test_nothing_is_left_to_do(project: Project):
+    assert UP_TO_DATE in project("dvc", "repro", "benchmarks/dvc.yaml")
+    assert "0 of 12 cells to compute" in project("python", "-m", "benchmarks.run", "--jobs", "2")
+    assert not list((project.folder / ".scratch/grid").glob("*@*"))
+
+
+def test_without_the_store_a_cell_has_the_same_bytes(project: Project):
+    folder = project.folder / "benchmarks/artifacts/students/tiny-zeroq-dynadfq-w4a4-35-s0"
+    before = files(folder)
+    shutil.rmtree(folder)
+    project("python", "-m", "benchmarks.cell", "student", folder.name)
+    assert files(folder) == before
+
+
+def test_a_new_width_runs_its_own_cells_only(project: Project, tmp_path: Path):
+    wider = yaml.safe_load(yaml.safe_dump(GRID))
+    wider["studies"]["methods"]["rows"][0]["widths"].append("w3a3")
+    copy = project.copy(tmp_path / "project")
+    describe(copy, wider)
+    new = "tiny-zeroq-zeroq-w3a3-s0"
+    assert stale(copy) == {f"student@{new}", f"evaluate@{new}", "table"}

@@ -1,0 +1,158 @@
+"""Tables, figures and the page, against results made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.cells import cost_of, evaluation_of, statistics_of
+from benchmarks.report.figures import front, panels
+from benchmarks.report.render import write_reports
+from benchmarks.report.results import Line, missing, study_lines
+from benchmarks.report.tables import markdown, plain, shown
+
+Content = dict[str, Any]
+
+
+def line(label: str, *cells: str, data_free: bool = True, **varied: Any) -> Content:
+    common = {"teacher": "t", "width": "W4A4", "generator": False}
+    return {"label": label, "varied": varied, "data_free": data_free, "cells": list(cells), **common}
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Content:
+    """Two seeds of one method, real data, and a study of one key whose last cell is missing."""
+    students = {"a-s0": "im-s0", "a-s1": "im-s1", "real-s0": "lab-s0", "k1": "im-s0", "k3": "im-s0"}
+    content: Content = {
+        "grid": "small",
+        "title": "A <small> grid",
+        "images": {"im-s0": {}, "im-s1": {}},
+        "labelled": {"lab-s0": {}},
+        "students": {key: {"images": images} for key, images in students.items()},
+        "statistics": {"im-s0": {"teacher": "t", "label": "made"}},
+        "claims": [],
+        "studies": {
+            "methods": {
+                "title": "Methods",
+                "note": "A note.",
+                "lines": [line("A", "a-s0", "a-s1"), line("Real data", "real-s0", data_free=False)],
+            },
+            "share": {
+                "title": "Share",
+                "note": "",
+                "lines": [
+                    line("A", key, **{"images.share": v}) for key, v in (("k1", 0.1), ("a-s0", 0.2), ("k3", 0.3))
+                ],
+            },
+        },
+    }
+    top1 = {"a-s0": 90.0, "a-s1": 92.0, "real-s0": 93.0, "k1": 80.0}
+    for key, value in top1.items():
+        evaluation = {
+            "top1": value,
+            "bit_flops_percent": 2.5,
+            "mean_activation_bits": 4.0,
+            "teacher_top1": 94.0,
+            "test_images": 500,
+        }
+        write(tmp_path / evaluation_of(key), evaluation)
+        cost = {"seconds": 10.0, "peak_memory_mb": 300.0, "interrupted": key == "a-s1", "device": "cpu", "threads": 1}
+        write(tmp_path / cost_of("students", key), cost)
+    for key, seconds in (("im-s0", 20.0), ("im-s1", 30.0), ("lab-s0", 1.0)):
+        cost = {"seconds": seconds, "peak_memory_mb": 400.0, "interrupted": False, "device": "cpu", "threads": 1}
+        write(tmp_path / cost_of("images", key), {**cost, "images": 64})
+    write(tmp_path / evaluation_of("left-over"), {"top1": 99.0})
+    statistics = [{"layer": n, "image": i, "offset": 0.1 * i, "spread": 1.0} for n in range(3) for i in range(4)]
+    pd.DataFrame(statistics).to_csv(tmp_path / statistics_of("im-s0"), index=False)
+    return content
+
+
+def write(path: Path, content: Content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_a_line_is_mean_and_spread_over_seeds(grid: Content, tmp_path: Path):
+    made, real = study_lines(grid, "methods", tmp_path)
+    assert (made.top1, made.top1_std, made.seeds, made.wanted) == (91.0, pytest.approx(2**0.5), 2, 2)
+    assert made.synthesis_seconds == 25.0 and made.images == 64 and made.peak_memory_mb == 400.0
+    assert made.finetune_seconds == 10.0, "the one that was interrupted has no time"
+    assert (real.top1, real.top1_std, real.synthesis_seconds) == (93.0, None, 1.0)
+
+
+def test_the_table_has_the_papers_form(grid: Content, tmp_path: Path):
+    assert markdown(shown(study_lines(grid, "methods", tmp_path))).splitlines() == [
+        "| Method | W/A | Generator | Data-free | bit-FLOPs % | top-1 % | Seeds | Images | Synthesis s | "
+        "Fine-tuning s | Peak MB |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| A | W4A4 | no | yes | 2.50 | 91.00 ± 1.41 | 2 | 64 | 25 | 10 | 400 |",
+        "| Real data (not data-free) | W4A4 | no | no | 2.50 | 93.00 | 1 | 64 | 1 | 10 | 400 |",
+    ]
+
+
+def test_varied_keys_are_columns(grid: Content, tmp_path: Path):
+    table = plain(study_lines(grid, "share", tmp_path))
+    assert table["images.share"].tolist() == [0.1, 0.2, 0.3]
+    assert table["top1"].tolist()[:2] == [80.0, 90.0] and table["top1"].isna().tolist() == [False, False, True]
+    assert shown(study_lines(grid, "share", tmp_path)).headings[2] == "share"
+
+
+def test_missing_cells_are_named_and_others_are_ignored(grid: Content, tmp_path: Path):
+    assert missing(grid, tmp_path) == ["evaluate@k3"]
+    (tmp_path / evaluation_of("a-s1")).unlink()
+    (tmp_path / statistics_of("im-s0")).unlink()
+    assert missing(grid, tmp_path) == ["evaluate@a-s1", "evaluate@k3", "statistics@im-s0"]
+    made, _ = study_lines(grid, "methods", tmp_path)
+    assert (made.top1, made.top1_std, made.seeds, made.wanted) == (90.0, None, 1, 2)
+    assert "| 1 of 2 |" in markdown(shown([made]))
+
+
+def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp_path: Path):
+    reports = [tmp_path / name for name in ("one", "two")]
+    contents = []
+    for folder in reports:
+        assert write_reports(grid, folder, tmp_path) == ["evaluate@k3"]
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        contents.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
+    figures = {f"figures/{name}.png" for name in ("pareto", "layers", "study-share")}
+    tables = {f"tables/{study}.{kind}" for study in ("methods", "share") for kind in ("csv", "md")}
+    assert set(contents[0]) == {"index.html", *figures, *tables}
+    page = contents[0]["index.html"].decode()
+    assert "A &lt;small&gt; grid" in page and "<code>evaluate@k3</code>" in page and "not data-free" in page
+    assert 'src="http' not in page and page.count("<img") == 3
+
+
+def test_an_empty_grid_still_has_a_page(grid: Content, tmp_path: Path):
+    lacking = write_reports(grid, tmp_path / "reports", tmp_path / "nothing")
+    assert len(lacking) == 6
+    assert "Not computed" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def lines(*points: tuple[str, float, float]) -> list[Line]:
+    empty = dict.fromkeys(Line._fields)
+    common = {**empty, "width": "W4A4", "varied": {}, "data_free": True}
+    return [Line(**{**common, "label": name, "bit_flops_percent": cost, "top1": top1}) for name, cost, top1 in points]
+
+
+def test_the_front_holds_what_nothing_cheaper_beats():
+    found = front(lines(("a", 1.0, 80.0), ("b", 2.0, 79.0), ("c", 2.0, 90.0), ("d", 3.0, 90.0), ("e", 0.5, 10.0)))
+    assert [line.label for line in found] == ["e", "a", "c"]
+
+
+def test_two_varied_keys_make_one_panel_with_series():
+    base = lines(("a", 1.0, 80.0))[0]
+    study = [base._replace(varied={"images.k": k, "images.r": r}) for k in (2, 3) for r in (0.5, 1.0)]
+    [panel] = panels(study)
+    assert panel.key == "images.r" and list(panel.series) == ["k 2", "k 3"]
+    assert [value for value, _ in panel.series["k 2"]] == [0.5, 1.0]
+
+
+def test_each_key_that_is_varied_alone_has_a_panel():
+    base = lines(("a", 1.0, 80.0))[0]
+    study = [base._replace(varied={key: value}) for key in ("images.x", "images.y") for value in (1, 2)]
+    assert [panel.key for panel in panels(study)] == ["images.x", "images.y"]
