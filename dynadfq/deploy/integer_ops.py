@@ -64,7 +64,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def product(codes: Any, weight: Any, zero_point: int) -> Any:
         shifted = op.Cast(op.Add(codes, op.Constant(value_float=float(zero_point))), to=2)
         shift = op.Cast(op.Constant(value_float=float(zero_point)), to=2)
-        return op.Cast(op.MatMulInteger(shifted, weight, shift), to=1)
+        # Without the rounding, onnxruntime would merge the multiplier behind it into the product, as if one image's
+        # step were that of all.
+        return op.Round(op.Cast(op.MatMulInteger(shifted, weight, shift), to=1))
 
     return {
         torch.ops.dynadfq.integer_convolution.default: convolution,
