@@ -91,12 +91,37 @@ class Study(Section):
     rows: list[Row]
 
 
+class Side(Section):
+    """One side of a claim: a line of a study."""
+
+    study: str
+    label: str
+    vary: dict[str, Any] = Field(default_factory=dict)
+
+
+class Claim(Section):
+    """What a paper says of two lines, at each pair of widths; one width stands for both."""
+
+    text: str
+    source: str
+    better: Side
+    worse: Side
+    widths: list[str | list[str]] = Field(min_length=1)
+
+    @property
+    def pairs(self) -> list[tuple[Width, Width]]:
+        """The widths of the better and of the worse side."""
+        both = [(item, item) if isinstance(item, str) else item for item in self.widths]
+        return [(width_of(better), width_of(worse)) for better, worse in both]
+
+
 class Description(Section):
     """A grid.
 
     base: parameter file that every cell starts from.
     set: overrides for every cell.
     teachers: overrides by teacher, which are named after data and architecture, so that grids never share a key.
+    claims: what the papers say of the studies' lines, to be answered by measurement.
     statistics: names under ``images`` whose statistics per layer are compared in box plots, real images first.
     """
 
@@ -107,6 +132,7 @@ class Description(Section):
     images: dict[str, Part]
     students: dict[str, Part]
     studies: dict[str, Study]
+    claims: list[Claim] = Field(default_factory=list)
     statistics: list[str] = Field(default_factory=list)
 
 

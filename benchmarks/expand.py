@@ -55,7 +55,7 @@ class Expansion:
     def teacher(self, name: str) -> None:
         """Add a teacher and its class similarities."""
         params, problems = checked(self._document(name))
-        self._report(f"teachers.{name}", problems)
+        self.report(f"teachers.{name}", problems)
         seen = seen_by("teacher", params)
         weights = seen["teacher"]["checkpoint"] or "checkpoints/README.md"
         self.cells["teachers"][name] = {"weights": weights, "params": seen}
@@ -68,7 +68,7 @@ class Expansion:
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed}, part.method)
         params, problems = checked(document)
-        self._report(f"images.{chain.images}", problems, _words(varied))
+        self.report(f"images.{chain.images}", problems, _words(varied))
         entry = {"teacher": chain.teacher, "method": part.method, "params": seen_by("synthesize", params)}
         kind = "labelled" if part.method == LABELLED else "images"
         return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
@@ -86,7 +86,7 @@ class Expansion:
         images = self.images(chain)
         about = f"images.{chain.images}"
         new = [problem for problem in problems if (about, problem) not in self.problems]
-        self._report(f"students.{chain.student}", new, _words(varied))
+        self.report(f"students.{chain.student}", new, _words(varied))
         stage = "finetune" if chain.width.candidates else "finetune_fixed"
         entry = {
             "teacher": chain.teacher,
@@ -101,7 +101,7 @@ class Expansion:
     def evaluation(self) -> Document:
         """What evaluation depends on: the same for every student."""
         params, problems = checked(overridden(self.base, self.grid.set))
-        self._report("set", problems)
+        self.report("set", problems)
         seen = seen_by("evaluate", params)
         sizes = {name: seen["evaluation"][name] for name in ("batch_size", "test_images")}
         return {"device": seen["device"], "data": seen["data"], **sizes}
@@ -126,10 +126,10 @@ class Expansion:
         content = json.dumps([kind, entry], sort_keys=True)
         key = self._keys.setdefault(content, key)
         if self.cells[kind].setdefault(key, entry) != entry:
-            self._report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
+            self.report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
         return key
 
-    def _report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:
+    def report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:
         """Each problem of a place once, whatever is varied there."""
         for problem in problems:
             self.problems.setdefault((place, problem), f"{place}{circumstance}: {problem}")
@@ -152,6 +152,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         for teacher in grid.teachers
         for source in grid.statistics
     }
+    claims = list(_claims(expansion, studies))
     cells = {
         "grid": name,
         "title": grid.title,
@@ -159,6 +160,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         **expansion.cells,
         "statistics": statistics,
         "studies": studies,
+        "claims": claims,
     }
     return cells, list(expansion.problems.values())
 
@@ -183,6 +185,28 @@ def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
             }
             lines.append(line)
     return lines
+
+
+def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[Document]:
+    """A claim for each teacher and pair of widths, with the cells that answer it."""
+    for number, claim in enumerate(expansion.grid.claims):
+        for teacher, pair in product(expansion.grid.teachers, claim.pairs):
+            sides: dict[str, Document] = {}
+            for name, side, width in zip(("better", "worse"), (claim.better, claim.worse), pair, strict=True):
+                wanted = {"label": side.label, "teacher": teacher, "width": width.words, "varied": side.vary}
+                lines = studies[side.study]["lines"] if side.study in studies else []
+                found = [line for line in lines if wanted.items() <= line.items()]
+                if not found:
+                    words = f"{side.label}, {width.words}" + _words(side.vary)
+                    expansion.report(f"claims[{number}].{name}", [f"no line {words} in study {side.study}"])
+                    continue
+                sides[name] = {
+                    "label": side.label,
+                    "width": width.words,
+                    "varied": side.vary,
+                    "cells": found[0]["cells"],
+                }
+            yield {"text": claim.text, "source": claim.source, "teacher": teacher, **sides}
 
 
 def _kind_of_images(method: str) -> type[Section]:

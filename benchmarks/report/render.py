@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 import dynadfq.report
 from benchmarks.cells import statistics_of
+from benchmarks.report import claims
+from benchmarks.report.claims import Answer, answers
 from benchmarks.report.figures import accuracy_against_cost, layer_statistics, measured, panels, parameter_study
 from benchmarks.report.results import Line, Record, circumstances, missing, study_lines
 from benchmarks.report.tables import markdown, plain, shown
@@ -21,6 +23,7 @@ from dynadfq.report.figures import DARK, LIGHT, Theme
 from dynadfq.report.images import data_uri, draw
 from dynadfq.report.render import write_text
 
+CLAIMS = "Claims of the papers"
 NUMBERS = 7  # columns at the end of a table that hold numbers
 PROTOCOL = (
     "Accuracy is that of the last step, as mean ± standard deviation over seeds where there are several. Every method "
@@ -48,13 +51,17 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         study = content["studies"][name]
         text = f"# {study['title']}\n\n{markdown(shown(lines))}" + (f"\n{study['note']}\n" if study["note"] else "")
         write_text(reports / "tables" / f"{name}.md", text)
+    found = list(answers(content, folder))
+    if found:
+        write_table(reports / "tables" / "claims.csv", claims.plain(found))
+        write_text(reports / "tables" / "claims.md", f"# {CLAIMS}\n\n{markdown(claims.shown(found))}\n{claims.NOTE}\n")
     pictures = []
     for plate in plates(content, studies, folder):
         light = draw(plate.draw, LIGHT)
         (reports / "figures" / f"{plate.name}.png").write_bytes(light)
         pictures.append(_picture(plate, light))
     lacking = missing(content, folder)
-    write_text(reports / "index.html", _page(content, studies, pictures, lacking, folder))
+    write_text(reports / "index.html", _page(content, studies, found, pictures, lacking, folder))
     return lacking
 
 
@@ -99,7 +106,12 @@ def _picture(plate: Plate, light: bytes) -> dict[str, Any]:
 
 
 def _page(
-    content: Record, studies: dict[str, list[Line]], pictures: list[dict[str, Any]], lacking: list[str], folder: Path
+    content: Record,
+    studies: dict[str, list[Line]],
+    found: list[Answer],
+    pictures: list[dict[str, Any]],
+    lacking: list[str],
+    folder: Path,
 ) -> str:
     places = [Path(__file__).parent, Path(dynadfq.report.__file__).parent]
     environment = Environment(
@@ -118,6 +130,11 @@ def _page(
         }
         for name, lines in studies.items()
     ]
+    if found:
+        answered = claims.shown(found)
+        words = len(answered.headings) - claims.NUMBERS - 1
+        section = {"name": "claims", "title": CLAIMS, "note": claims.NOTE, "table": answered, "words": words}
+        sections.insert(0, {**section, "free": [True] * len(found)})
     return environment.get_template("page.html.j2").render(
         title=content["title"],
         subtitle=_subtitle(content, studies),

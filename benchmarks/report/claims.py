@@ -1,0 +1,116 @@
+"""Claims of the papers, answered by paired comparisons of students on the same test images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, variance
+from typing import NamedTuple
+
+import pandas as pd
+
+from benchmarks.cells import evaluation_of
+from benchmarks.report.results import Record
+from benchmarks.report.tables import Shown, key_words
+
+CERTAIN = 2.0  # standard errors
+HEADINGS = ["Claim", "Source", "Better", "Than", "W/A", "Seeds", "Difference", "Error", "Holds here"]
+NUMBERS = 3  # columns before the last that hold numbers
+NOTE = (
+    "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired difference, from the "
+    "test images on which the two differ and, with several seeds, from the spread over seeds. A claim holds, or does "
+    f"not, where the difference is at least {CERTAIN:g} errors; otherwise it is undecided."
+)
+
+
+class Answer(NamedTuple):
+    """A claim and what was measured; difference and error are None where cells are missing."""
+
+    text: str
+    source: str
+    better: str
+    worse: str
+    widths: str
+    seeds: int
+    difference: float | None
+    error: float | None
+
+    @property
+    def holds(self) -> str:
+        """yes, no, undecided, or not measured."""
+        if self.difference is None or self.error is None:
+            return "not measured"
+        if abs(self.difference) < CERTAIN * self.error or self.difference == 0:
+            return "undecided"
+        return "yes" if self.difference > 0 else "no"
+
+
+def paired(better: Sequence[set[int]], worse: Sequence[set[int]], images: int) -> tuple[float, float]:
+    """Difference in points of accuracy and its standard error, from the wrong images of each seed's two students.
+
+    With b images that only the worse side misses and c that only the better side misses, a seed's difference is
+    (b - c) / n and its variance (b + c - (b - c)² / n) / n² (McNemar). Seeds share their images, so that only the
+    spread over seeds shrinks with their number.
+
+    >>> paired([{1, 2}], [{2, 3, 4, 5}], 100)
+    (2.0, 1.9899748742132397)
+    """
+    differences, within = [], []
+    for first, second in zip(better, worse, strict=True):
+        gained, lost = len(second - first), len(first - second)
+        differences.append((gained - lost) / images)
+        within.append((gained + lost - (gained - lost) ** 2 / images) / images**2)
+    between = variance(differences) / len(differences) if len(differences) > 1 else 0.0
+    return 100 * fmean(differences), 100 * sqrt(fmean(within) + between)
+
+
+def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
+    """Every claim of a grid, in its order; seeds are compared that both sides have."""
+    for claim in content["claims"]:
+        better, worse = claim["better"], claim["worse"]
+        found = [
+            (_read(folder, one), _read(folder, other))
+            for one, other in zip(better["cells"], worse["cells"], strict=False)
+        ]
+        pairs = [(one, other) for one, other in found if one is not None and other is not None]
+        difference, error = (
+            paired(
+                [set(one["wrong"]) for one, _ in pairs], [set(o["wrong"]) for _, o in pairs], pairs[0][0]["test_images"]
+            )
+            if pairs
+            else (None, None)
+        )
+        widths = better["width"] if better["width"] == worse["width"] else f"{better['width']} / {worse['width']}"
+        yield Answer(
+            claim["text"], claim["source"], _words(better), _words(worse), widths, len(pairs), difference, error
+        )
+
+
+def plain(found: Sequence[Answer]) -> pd.DataFrame:
+    """One row a claim and width."""
+    return pd.DataFrame([{**answer._asdict(), "holds": answer.holds} for answer in found])
+
+
+def shown(found: Sequence[Answer]) -> Shown:
+    """Claims to be read; a claim's words stand once."""
+    rows, before = [], None
+    for answer in found:
+        said = (answer.text, answer.source)
+        words = ["", ""] if said == before else list(said)
+        numbers = ["–" if v is None else f"{v:+.2f}" for v in (answer.difference,)]
+        numbers += ["–" if answer.error is None else f"{answer.error:.2f}"]
+        rows.append([*words, answer.better, answer.worse, answer.widths, str(answer.seeds), *numbers, answer.holds])
+        before = said
+    return Shown(HEADINGS, rows)
+
+
+def _read(folder: Path, key: str) -> Record | None:
+    path = folder / evaluation_of(key)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _words(side: Record) -> str:
+    varied = ", ".join(f"{key_words(key)} {value}" for key, value in side["varied"].items())
+    return f"{side['label']} ({varied})" if varied else str(side["label"])
