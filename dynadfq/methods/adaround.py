@@ -9,31 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import PAPER, Section, setting
-from dynadfq.synthesis.labels import OneHotLabels
-
-
-class Images(Section):
-    """What AdaRound's images are optimised for."""
-
-    class_weight: float = setting(
-        0.1,
-        "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no labels",
-        source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
-        ge=0,
-    )
-    bn_statistics: Literal["per_image_std", "batch_var"] = setting(
-        "batch_var",
-        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
-        source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code",
-    )
-
-    def recipe(self, known: Known) -> ImageRecipe:
-        """BN statistics and cross-entropy to a random class."""
-        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
+from dynadfq.methods.base import BaselineImages, StudentRecipe
+from dynadfq.schema import Section, setting
 
 
 class Student(Section):
@@ -70,5 +47,5 @@ class Student(Section):
 class AdaRound(Section):
     """AdaRound's hyperparameters: `images` changes the synthetic images, `student` only the rounding."""
 
-    images: Images = Images()
+    images: BaselineImages = BaselineImages()
     student: Student = Student()

@@ -6,15 +6,25 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from dynadfq.losses import Reduction, distillation_term, label_term
-from dynadfq.schema import LINEAGE, Section, setting
+from dynadfq.losses import (
+    BN_STATISTICS,
+    Objective,
+    Reduction,
+    Term,
+    distillation_term,
+    image_class_term,
+    label_term,
+)
+from dynadfq.schema import LINEAGE, PAPER, Section, setting
 from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import LARGE
+from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher import Teacher
 from dynadfq.training.recipe import LiveImages, StudentRecipe
 
 __all__ = [
+    "BaselineImages",
     "DistilledStudent",
     "GeneratorImages",
     "GeneratorRecipe",
@@ -33,6 +43,31 @@ class Known(NamedTuple):
     teacher: Teacher
     similarity: Tensor  # (classes, classes)
     seed: int
+
+
+class BaselineImages(Section):
+    """What the images of DynaDFQ's baseline are optimised for, on which DynaDFQ builds (Eq. 7)."""
+
+    class_weight: float = setting(
+        0.1,
+        "β, weight of the cross-entropy to the image's label beside the BN statistics loss; 0 uses no labels",
+        source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
+        ge=0,
+    )
+    bn_statistics: Literal["per_image_std", "batch_var"] = setting(
+        "batch_var",
+        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
+        source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
+    )
+
+    def labels(self, known: Known) -> LabelSampler:
+        """A random class each."""
+        return OneHotLabels(known.teacher.num_classes)
+
+    def recipe(self, known: Known) -> ImageRecipe:
+        """Objective L_bns + β · CE (Eq. 7)."""
+        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
+        return ImageRecipe(self.labels(known), Objective(terms))
 
 
 class DistilledStudent(Section):

@@ -6,15 +6,14 @@ numbered as in the ICLR 2024 submission. Where the paper is silent, docs/params.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term, image_class_term, label_term
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.methods.base import BaselineImages, DistilledStudent, Known, StudentRecipe
 from dynadfq.schema import LINEAGE, PAPER, Section, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 
 
-class Images(Section):
+class Images(BaselineImages):
     """What DynaDFQ's images are of, and what is optimised (Eqs. 5 to 7)."""
 
     similar_classes: int = setting(
@@ -38,37 +37,20 @@ class Images(Section):
         source=f"{PAPER}, Eq. 6 (α = 1)",
         gt=0,
     )
-    class_weight: float = setting(
-        0.1,
-        "β, weight of the cross-entropy to the soft label beside the BN statistics loss",
-        source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
-        ge=0,
-    )
-    bn_statistics: Literal["per_image_std", "batch_var"] = setting(
-        "batch_var",
-        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
-        source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
-    )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """Labels over similar classes (Eq. 6), objective L_bns + β · CE (Eq. 7)."""
-        labels = SimilarClassLabels(known.similarity, self.similar_classes, self.diverse_ratio, self.concentration)
-        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
-        return ImageRecipe(labels, Objective(terms))
+    def labels(self, known: Known) -> SimilarClassLabels:
+        """Labels over similar classes (Eq. 6)."""
+        return SimilarClassLabels(known.similarity, self.similar_classes, self.diverse_ratio, self.concentration)
 
 
-class Student(Section):
+class Student(DistilledStudent):
     """What DynaDFQ's student learns from an image (Eqs. 11 to 13)."""
 
-    label_weight: float = setting(1.0, "weight of the cross-entropy to the soft label", source=f"{PAPER}, Eq. 11", ge=0)
     distillation_weight: float = setting(
         20.0,
         "weight of T² · KL(teacher ‖ student), averaged over the batch; Eq. 11 read literally: 1, at T = 1",
         source=LINEAGE,
         ge=0,
-    )
-    temperature: float = setting(
-        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
     )
     mixup_share: float = setting(
         0.25,
@@ -84,8 +66,7 @@ class Student(Section):
 
     def recipe(self) -> StudentRecipe:
         """CE + KL (Eq. 11; the bit-FLOPs term belongs to the selector), and mixup of easy images (Eqs. 12 and 13)."""
-        terms = [label_term(self.label_weight), distillation_term(self.distillation_weight, self.temperature)]
-        return StudentRecipe(terms, self.mixup_share, self.mixup_start)
+        return replace(super().recipe(), mixup_share=self.mixup_share, mixup_start=self.mixup_start)
 
 
 class DynaDFQ(Section):
