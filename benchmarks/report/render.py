@@ -67,10 +67,12 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
 
 def plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Plate]:
     """The figures for which something was measured."""
-    everything = {line.cells: line for lines in studies.values() for line in lines if not line.varied}
-    lines = measured(list(everything.values()))
+    lines = measured(next(iter(studies.values()), []))
     if lines:
-        caption = "Each point is a method at one width, mean over seeds; its widths are joined. Up and left is better."
+        caption = (
+            "The first table's methods at each of their widths, mean over seeds. Up and left is better. Points of "
+            "nearly equal cost stand side by side; numbers at the lower edge belong to points below it."
+        )
         yield Plate("pareto", "Accuracy against cost", caption, lambda theme: accuracy_against_cost(lines, theme))
     tables = {
         entry["label"]: pd.read_csv(folder / statistics_of(key))
