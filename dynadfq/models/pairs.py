@@ -141,7 +141,7 @@ def _averages_zeros(pool: nn.Module) -> bool:
 
 
 def _pads_zeros(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros":
+    if not isinstance(layer, nn.Conv2d) or layer.padding_mode not in ("zeros", "constant"):
         return False
     if isinstance(layer.padding, str):
         return layer.padding == "same" and math.prod(layer.kernel_size) > 1

@@ -23,6 +23,7 @@ NETWORKS = {  # image side
     "torchvision/mobilenet_v2": 64,
     "torchvision/vgg16_bn": 32,
     "timm/efficientnet_lite0": 64,
+    "timm/tf_efficientnet_lite0": 64,
 }
 IMAGES = 16
 
