@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from benchmarks.cells import CELLS, read_cells
+from benchmarks.chains import Cells
 from benchmarks.description import Description, described
 from benchmarks.estimate import MEANINGS, Rates, estimate
-from benchmarks.expand import Cells, expand
+from benchmarks.expand import expand
 from dynadfq.checkpoint import atomic_write
 from dynadfq.params.errors import ParameterError, did_you_mean
 from dynadfq.params.yaml12 import Loader, read_yaml

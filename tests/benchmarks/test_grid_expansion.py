@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.cells import GROUPS, all_cells, cell, needed
+from benchmarks.cells import GROUPS, all_cells, cell, needed, read_cells
 from benchmarks.description import described
 from benchmarks.expand import expand
 from benchmarks.grid import GRIDS, load_grid, read_grid
@@ -229,3 +229,7 @@ def test_code_lists_keep_labelled_data_quantizer_and_methods_apart():
         others = {f"dynadfq/methods/{other}.py" for other in METHODS if other != name}
         assert not [path for path in code[f"images-{name}"] if path.startswith("dynadfq/quant/")]
         assert not others & code[f"images-{name}"] and not others & code[f"student-{name}"]
+
+
+def test_the_active_grid_has_what_the_pipeline_reads():
+    assert set(read_cells()) == set(loaded("digits")), "`python -m benchmarks.grid write NAME` writes it again"

@@ -1,0 +1,155 @@
+"""One chain of a grid's line, from teacher to student, as cells: with all parameters that each depends on.
+
+A cell's key says what it is. Its values do not depend on what else is in the grid, so that a new method or width adds
+cells and changes none. Equal cells have one key, whichever studies they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.description import Description, Part, Width
+from benchmarks.settings import (
+    IMAGE_GROUPS,
+    STUDENT_GROUPS,
+    Document,
+    checked,
+    effective,
+    overridden,
+    seen_by,
+    widths,
+)
+
+Cells = dict[str, Any]
+LABELLED = "real_data"  # the method that may read labelled images
+
+
+class Chain(NamedTuple):
+    """What one line of a table needs for one seed."""
+
+    teacher: str
+    images: str
+    student: str
+    width: Width
+    varied: Mapping[str, Any]
+    seed: int
+
+
+class Expansion:
+    """Collects cells and what is wrong with them."""
+
+    def __init__(self, grid: Description, base: Document) -> None:
+        self.grid, self.base = grid, base
+        self.problems: dict[tuple[str, str], str] = {}
+        self.cells: Cells = {kind: {} for kind in ("teachers", "similarities", "images", "labelled", "students")}
+        self._keys: dict[str, str] = {}
+
+    def teacher(self, name: str) -> None:
+        """Add a teacher and its class similarities."""
+        params, problems = checked(self._document(name))
+        self.report(f"teachers.{name}", problems)
+        seen = seen_by("teacher", params)
+        weights = seen["teacher"]["checkpoint"] or "checkpoints/README.md"
+        self.cells["teachers"][name] = {"weights": weights, "params": seen}
+        self.cells["similarities"][name] = {"params": seen_by("similarity", params)}
+
+    def images(self, chain: Chain) -> str:
+        """Add the images of a chain, unless there are equal ones, and return their key."""
+        part = self.grid.images[chain.images]
+        document = overridden(self._document(chain.teacher), {**part.set, "method.name": part.method}, part.method)
+        varied = self._varied(chain, IMAGE_GROUPS, document, part)
+        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        params, problems = checked(document)
+        self.report(f"images.{chain.images}", problems, words_of(varied))
+        entry = {"teacher": chain.teacher, "method": part.method, "params": seen_by("synthesize", params)}
+        kind = "labelled" if part.method == LABELLED else "images"
+        return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
+
+    def student(self, chain: Chain) -> str:
+        """Add the student of a chain, and its images, unless there are equal ones, and return its key."""
+        part, source = self.grid.students[chain.student], self.grid.images[chain.images]
+        about_images = {k: v for k, v in {**source.set, **chain.varied}.items() if k.split(".")[0] in IMAGE_GROUPS}
+        document = overridden(self._document(chain.teacher), about_images, source.method)  # for rules between keys
+        document = overridden(document, part.set, part.method)
+        document = overridden(document, {**widths(chain.width), "method.name": part.method})
+        varied = self._varied(chain, STUDENT_GROUPS, document, part)
+        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        params, problems = checked(document)
+        images = self.images(chain)
+        about = f"images.{chain.images}"
+        new = [problem for problem in problems if (about, problem) not in self.problems]
+        self.report(f"students.{chain.student}", new, words_of(varied))
+        stage = "finetune" if chain.width.candidates else "finetune_fixed"
+        entry = {
+            "teacher": chain.teacher,
+            "images": images,
+            "method": part.method,
+            "fixed": not chain.width.candidates,
+            "params": seen_by(stage, params),
+        }
+        name = f"{images.removesuffix(f'-s{chain.seed}')}-{chain.student}"
+        return self._add("students", _key(name, _width_key(chain.width), varied, chain.seed, last=True), entry)
+
+    def evaluation(self) -> Document:
+        """What evaluation depends on: the same for every student."""
+        params, problems = checked(overridden(self.base, self.grid.set))
+        self.report("set", problems)
+        seen = seen_by("evaluate", params)
+        sizes = {name: seen["evaluation"][name] for name in ("batch_size", "test_images")}
+        return {"device": seen["device"], "data": seen["data"], **sizes}
+
+    def _document(self, teacher: str) -> Document:
+        return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
+
+    def _varied(self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part) -> dict[str, Any]:
+        """The varied keys of these groups whose value is not the unvaried one."""
+        params, _ = checked(document)
+        mine = {key: value for key, value in chain.varied.items() if key.split(".")[0] in groups}
+
+        def changed(key: str, value: Any) -> bool:
+            try:
+                return bool(effective(params, key, part.method) != value)
+            except AttributeError:  # an unknown key, which `checked` reports
+                return True
+
+        return {key: value for key, value in mine.items() if changed(key, value)}
+
+    def _add(self, kind: str, key: str, entry: Document) -> str:
+        content = json.dumps([kind, entry], sort_keys=True)
+        key = self._keys.setdefault(content, key)
+        if self.cells[kind].setdefault(key, entry) != entry:
+            self.report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
+        return key
+
+    def report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:
+        """Each problem of a place once, whatever is varied there."""
+        for problem in problems:
+            self.problems.setdefault((place, problem), f"{place}{circumstance}: {problem}")
+
+
+def _width_key(width: Width) -> str:
+    candidates = "".join(map(str, width.candidates))
+    return f"w{width.weight_bits}a{width.target_bits}" + (f"-{candidates}" if candidates else "")
+
+
+def _key(start: str, name: str, varied: Mapping[str, Any], seed: int, last: bool = False) -> str:
+    """Parts joined by dashes; DVC reads a dot in a key as a step into a group.
+
+    >>> _key("digits-resnet20", "dynadfq", {"images.diverse_ratio": 0.25}, 1)
+    'digits-resnet20-dynadfq-diverse_ratio0p25-s1'
+    """
+    tail = [f"{key.split('.')[-1]}{_plain(value)}" for key, value in varied.items()]
+    parts = [start, *tail, name] if last else [start, name, *tail]
+    return "-".join([*parts, f"s{seed}"])
+
+
+def _plain(value: Any) -> str:
+    text = json.dumps(value).replace(".", "p").replace("-", "m")
+    return "".join(letter for letter in text if letter.isalnum())
+
+
+def words_of(varied: Mapping[str, Any]) -> str:
+    """Varied keys with their values, in brackets; empty where there are none."""
+    return f" ({', '.join(f'{key} {value}' for key, value in varied.items())})" if varied else ""

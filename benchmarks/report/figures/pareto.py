@@ -1,0 +1,92 @@
+"""Accuracy against cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.report.figures.looks import accuracies_of, costs_of, look_of, measured
+from benchmarks.report.results import Line
+from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
+
+LONG_NAME = 24  # letters, more than fit in a third of the width
+LARGEST_LOSS = 40.0  # points of top-1 below the best that are drawn to scale
+NEARLY, STEP = 0.02, 0.015  # shares of the cost axis: what counts as equal, and how far equal ones stand apart
+
+
+def front(lines: Sequence[Line]) -> list[Line]:
+    """The lines that no other beats: none costs less at the same accuracy or better, from cheap to dear."""
+    best, kept = -math.inf, []
+    for line in sorted(measured(lines), key=lambda one: (one.bit_flops_percent, -(one.top1 or 0))):
+        if line.top1 is not None and line.top1 > best:
+            best = line.top1
+            kept.append(line)
+    return kept
+
+
+def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
+    """Top-1 over bit-FLOPs, a colour and marker for each method; the front is stepped.
+
+    Points of nearly equal cost stand side by side, and those far below the best at the lower edge, with their number.
+    """
+    lines = measured(lines)
+    names = list(dict.fromkeys(line.name for line in lines))
+    columns = 2 if max(map(len, names)) > LONG_NAME else 3
+    figure = new_figure(3.5 + 0.185 * math.ceil((len(names) + 2) / columns))
+    ax = figure.subplots()
+    best = front(lines)
+    ax.step(
+        costs_of(best), accuracies_of(best), where="post", color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5))
+    )
+    floor = max(min(accuracies_of(lines)), max(accuracies_of(lines)) - LARGEST_LOSS)
+    for x, line in zip(side_by_side(costs_of(lines)), lines, strict=True):
+        look = look_of(names.index(line.name), theme)
+        top1 = line.top1 or 0.0
+        ax.errorbar(x, max(top1, floor), yerr=line.top1_std, markersize=5, elinewidth=1.1, **look)
+        if top1 < floor:
+            ax.annotate(
+                f"{top1:.0f}", (x, floor), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=7
+            )
+    span = max(max(accuracies_of(lines)) - floor, 0.5)
+    ax.set_ylim(floor - 0.09 * span, None)
+    handles = [
+        Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
+        for number, name in enumerate(names)
+    ]
+    handles.append(Line2D([], [], color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5)), label="best at its cost"))
+    teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
+    for value in teachers:
+        ax.axhline(value, color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)))
+    if teachers:
+        handles.append(Line2D([], [], color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)), label="float teacher"))
+    ax.set_xlabel("bit-FLOPs an image (% of the float network)")
+    ax.set_ylabel("top-1 (%)")
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=7.5, handlelength=1.6, handletextpad=0.5,
+        columnspacing=1.2, labelspacing=0.35,
+    )  # fmt: skip
+    return figure
+
+
+def side_by_side(costs: Sequence[float]) -> list[float]:
+    """Places on the axis: costs closer than a percent of the span are spread around their mean, in their order.
+
+    >>> side_by_side([1.0, 1.0, 2.0])
+    [0.9925, 1.0075, 2.0]
+    """
+    span = (max(costs) - min(costs)) or 1.0
+    places = list(costs)
+    ordered = sorted(range(len(costs)), key=lambda one: costs[one])
+    group: list[int] = []
+    for index in [*ordered, -1]:
+        if group and (index < 0 or costs[index] - costs[group[0]] > NEARLY * span):
+            centre = sum(costs[one] for one in group) / len(group)
+            for rank, one in enumerate(sorted(group)):
+                if len(group) > 1:
+                    places[one] = round(centre + (rank - (len(group) - 1) / 2) * STEP * span, 9)
+            group = []
+        group.append(index)
+    return places
