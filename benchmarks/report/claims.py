@@ -55,7 +55,7 @@ def paired(better: Sequence[set[int]], worse: Sequence[set[int]], images: int) -
     spread over seeds shrinks with their number.
 
     >>> paired([{1, 2}], [{2, 3, 4, 5}], 100)
-    (2.0, 1.9899748742132397)
+    (2.0, 1.98997487421324)
     """
     differences, within = [], []
     for first, second in zip(better, worse, strict=True):
