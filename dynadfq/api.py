@@ -82,8 +82,8 @@ def quantize(
     shares a grid of weights: an output channel or the whole tensor.
 
     Raises:
-        ValueError: a width is outside 2 … 8 or comes twice, the target is outside the candidates, or the placement or the
-            granularity is unknown.
+        ValueError: a width is outside 2 … 8 or comes twice, the target is outside the candidates, or the placement or
+            the granularity is unknown.
     """
     widths = (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
     if not widths:
