@@ -1,0 +1,1 @@
+"""The command line: one file a command, each reading its arguments, calling the library, and printing."""

@@ -1,0 +1,39 @@
+"""IMAGES: files, folders, patterns, or paths on standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from glob import glob
+from pathlib import Path
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def image_paths(arguments: Iterable[str], lines: Iterable[str] | None = None) -> Iterator[Path]:
+    """Files that the arguments stand for: a folder's images in order, a pattern's matches; ``-`` reads ``lines``.
+
+    Raises:
+        ValueError: a folder holds no image, or a pattern matches nothing.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        if argument == "-":
+            given = sys.stdin if lines is None else lines
+            yield from (Path(line.rstrip("\n")) for line in given if line.strip())
+        elif path.is_dir():
+            yield from _folder(path)
+        elif any(sign in argument for sign in "*?[") and not path.exists():
+            matches = sorted(glob(argument, recursive=True))
+            if not matches:
+                raise ValueError(f"IMAGES: nothing matches {argument!r}")
+            yield from (match for match in map(Path, matches) if match.is_file())
+        else:
+            yield path
+
+
+def _folder(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise ValueError(f"IMAGES: {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    return found

@@ -1,0 +1,53 @@
+"""MODEL: a student's folder or a teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dynadfq.quant.model import Student
+    from dynadfq.teacher import Teacher
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student or of a teacher.")]
+StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student.")]
+
+
+def load(folder: Path) -> Student | Teacher:
+    """Load what the folder holds.
+
+    Raises:
+        ValueError: it holds neither.
+    """
+    from dynadfq.quant.build import load_student
+    from dynadfq.teacher import load_teacher
+
+    if (folder / "student.json").exists():
+        return load_student(folder)
+    if (folder / "teacher.json").exists():
+        return load_teacher(folder)
+    state = "has neither student.json nor teacher.json" if folder.is_dir() else "is not a folder"
+    raise ValueError(f"MODEL: {folder} {state}; give one that holds a model, such as artifacts/student")
+
+
+def load_only_student(folder: Path) -> Student:
+    """Load a student; a teacher will not do.
+
+    Raises:
+        ValueError: the folder holds none.
+    """
+    from dynadfq.quant.model import Student
+
+    model = load(folder)
+    if not isinstance(model, Student):
+        raise ValueError(f"MODEL: {folder} holds a teacher; this command needs a student, such as artifacts/student")
+    return model
+
+
+def description(model: Student | Teacher) -> dict[str, object]:
+    """What is known of the float network: architecture, classes, preprocessing."""
+    from dynadfq.quant.model import Student
+
+    return model.description if isinstance(model, Student) else model.describe()

@@ -1,0 +1,64 @@
+"""``dynadfq similarity``: which classes resemble each other, from the classifier's weights."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.output import AsJson, print_json, table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.quant.model import Student
+    from dynadfq.teacher import Teacher
+
+NAME = "similarity"
+EXAMPLES = """\b
+Examples:
+  dynadfq similarity artifacts/teacher
+  dynadfq similarity artifacts/teacher --class cat --top 5 --measure centred
+  dynadfq similarity artifacts/student --json      # from weights of a few bits: an approximation"""
+
+Top = Annotated[int, typer.Option(min=1, help="Similar classes to list for each class.")]
+Only = Annotated[list[str] | None, typer.Option("--class", help="Only this class; repeat it for more.")]
+MeasureOption = Annotated[
+    Literal["dot", "cosine", "centred"],
+    typer.Option(help="Inner product of weight rows (the paper's), their cosine, or that after subtracting the mean."),
+]
+
+
+def run(model: Model, top: Top = 3, only: Only = None, measure: MeasureOption = "dot", as_json: AsJson = False) -> None:
+    """List which classes are most similar.
+
+    Similarity is read from the rows of the classification layer's weights, one a class (DynaDFQ, Eq. 5).
+    """
+    from dynadfq.similarity import similarity_of_weights, top_similar
+
+    loaded = load(model)
+    names: list[str] = list(description(loaded)["class_names"])  # type: ignore[call-overload]
+    for name in only or ():
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.0)
+            raise ValueError(f"--class: {name!r} is no class of {model}; nearest: {near[0]}")
+    found = top_similar(similarity_of_weights(_class_weights(loaded), measure), names, top)
+    rows = [row for row in found if not only or row[0] in only]
+    if as_json:
+        keys = ("class", "rank", "similar", "similarity")
+        return print_json([dict(zip(keys, row, strict=True)) for row in rows])
+    typer.echo(table(("class", "rank", "similar", "similarity"), rows))
+
+
+def _class_weights(model: Student | Teacher) -> Tensor:
+    from torch import nn
+
+    from dynadfq.models.classifier import class_weights
+    from dynadfq.quant.model import Student
+
+    if not isinstance(model, Student):
+        return model.class_weights
+    classes: Any = model.description["num_classes"]
+    return class_weights(nn.ModuleList(model.layers), classes)  # the selector's own layers are not among them

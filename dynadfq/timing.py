@@ -1,0 +1,37 @@
+"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Timing(NamedTuple):
+    """Seconds a call: median, quartiles and the smallest of so many repeats."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    best: float
+    repeats: int
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
+    """Call each function in turn, ``repeats`` times after ``warm_up`` rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(warm_up + repeats):
+        for name, function in functions.items():
+            start = perf_counter()
+            function()
+            elapsed = perf_counter() - start
+            if number >= warm_up:
+                seconds[name].append(elapsed)
+    return {name: _timing(values) for name, values in seconds.items()}
+
+
+def _timing(seconds: list[float]) -> Timing:
+    lower, median, upper = np.percentile(seconds, [25, 50, 75]).tolist()
+    return Timing(median, lower, upper, min(seconds), len(seconds))

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dynadfq
+from dynadfq.cli.app import app
+from dynadfq.deploy import onnx_export
+from dynadfq.deploy import program as deployed_program
+from dynadfq.deploy.codes import to_codes
+from dynadfq.deploy.facts import Fact
+from dynadfq.deploy.onnx_export import Export
+from dynadfq.preprocess import normalised, read_image
+from dynadfq.quant.model import Student
+from dynadfq.synthesis.dataset import SyntheticSet
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["inspect", "predict", "dial", "bench", "similarity", "export"]
+Run = Callable[..., Any]
+
+
+def test_every_command_has_help_with_examples_that_name_it(run: Run) -> None:
+    assert [command.name for command in app.registered_commands] == COMMANDS
+    for name in COMMANDS:
+        shown = run(name, "--help")
+        assert shown.status == 0 and "--json" in shown.out
+        assert shown.out.split("Examples:")[1].count(f"dynadfq {name} ") >= 2
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from dynadfq.cli.app import main\ntry: main(['predict', '--help'])\nexcept SystemExit: pass\n"
+    command = [sys.executable, "-c", f"{code}print('torch' in sys.modules)"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert shown.splitlines()[-1] == "False"
+
+
+def test_the_console_script_is_the_module(models: Any) -> None:
+    script = (ROOT / "pyproject.toml").read_text().split("[project.scripts]\n")[1].splitlines()[0]
+    assert script == 'dynadfq = "dynadfq.cli.app:main"'
+    done = subprocess.run(
+        [sys.executable, "-m", "dynadfq", "inspect", str(models.images)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1 and "MODEL: " in done.stderr and "teacher.json" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_without_a_model_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
+    more = ["image.png"] if command == "predict" else []
+    for folder, reason in ((tmp_path, "neither student.json nor teacher.json"), (tmp_path / "no", "not a folder")):
+        failed = run(command, folder, *more)
+        assert failed.status == 1 and failed.out == ""
+        assert failed.err.startswith(f"dynadfq: MODEL: {folder} ") and reason in failed.err
+        assert failed.err.count("\n") == 1
+
+
+def test_wrong_usage_is_status_2(run: Run, models: Any) -> None:
+    assert run("predict", models.student).status == 2
+    assert run("similarity", models.teacher, "--measure", "angle").status == 2
+    assert run("dial", models.student, "--to", "x").status == 2
+    assert run("frobnicate").status == 2
+
+
+def test_inspect_names_what_is_fixed_dynamic_and_skipped(run: Run, models: Any) -> None:
+    found = run("inspect", models.student, "--json").json
+    layers = {layer["layer"]: layer for layer in found["layers"]}
+    assert len(layers) == 22
+    first, *rest, last = found["layers"]
+    assert (first["status"], first["activation_bits"], first["weight_bits"]) == ("skipped", [32], 4)
+    assert first["reason"] == "it reads the network's input"
+    assert last["status"] == "skipped" and "no activation's output" in last["reason"]
+    assert (rest[0]["status"], rest[0]["activation_bits"]) == ("fixed", [5])
+    assert all((one["status"], one["activation_bits"]) == ("dynamic", [3, 4, 5]) for one in rest[1:])
+    assert all(low <= 0 < high for one in rest for low, high in one["range"])
+    student = dynadfq.load_student(models.student)
+    assert sum(one["macs"] for one in found["layers"]) == student.cost.trace.layer_macs
+    assert sum(found["macs_percent"].values()) == pytest.approx(100)
+    assert found["bit_flops_percent"]["target"] == pytest.approx(student.cost.at(4).percent)
+    text = run("inspect", models.student).out
+    assert all(name in text for name in layers) and "it runs before the selector answers" in text
+
+
+def test_inspect_a_fixed_student_and_a_teacher(run: Run, models: Any) -> None:
+    fixed = run("inspect", models.fixed, "--json").json
+    assert {layer["status"] for layer in fixed["layers"]} == {"fixed", "skipped"}
+    assert len(set(fixed["bit_flops_percent"].values())) == 1
+    teacher = run("inspect", models.teacher, "--json").json
+    assert {layer["status"] for layer in teacher["layers"]} == {"float"} and teacher["batch_norms"] == 21
+
+
+def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
+    found = run("predict", models.student, models.images, "--json", "--top", 2).json
+    assert [Path(one["file"]).name for one in found] == ["0.png", "1.png", "2.png"]
+    student = dynadfq.load_student(models.student)
+    for one in found:
+        pixels = read_image(one["file"], (3, 16, 16))[None]
+        logits, bits = to_codes(student).run(normalised(pixels, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
+        assert one["index"] == logits.argmax().item()
+        assert one["probability"] == pytest.approx(logits.double().softmax(dim=1).max().item())
+        assert one["bits"] == bits[0].tolist()
+        assert one["bit_flops_percent"] == pytest.approx(student.bit_flops_percent(bits).item())
+        assert [top["index"] for top in one["top"]] == logits[0].topk(2).indices.tolist()
+
+
+def test_images_come_from_folders_patterns_and_stdin(run: Run, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_folder = run("predict", models.student, models.images).out
+    assert run("predict", models.student, models.images / "*.png", "--batch-size", 1).out == by_folder
+    paths = sorted(models.images.glob("*.png"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{path}\n" for path in paths)))
+    assert run("predict", models.student, "-").out == by_folder
+    assert len(by_folder.splitlines()) == 4
+
+
+def test_a_file_that_is_no_image_does_not_stop_the_others(run: Run, models: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    done = run("predict", models.student, models.images / "0.png", tmp_path / "broken.png", tmp_path / "gone.png")
+    assert done.status == 1 and len(done.out.splitlines()) == 2
+    assert done.err.count("\n") == 2 and "broken.png: not an image" in done.err and "gone.png: no such" in done.err
+    nothing = run("predict", models.student, tmp_path / "*.jpg")
+    assert nothing.status == 1 and "IMAGES: nothing matches" in nothing.err
+    (tmp_path / "broken.png").unlink()
+    assert "holds no image" in run("predict", models.student, tmp_path).err
+
+
+def test_a_price_makes_predictions_cheaper(run: Run, models: Any) -> None:
+    costs = [
+        sum(one["bit_flops_percent"] for one in run("predict", models.student, models.images, "--json", *more).json)
+        for more in ((), ("--price", 1e6), ("--price", -1e6))
+    ]
+    assert costs[1] < costs[0] < costs[2]
+    assert run("predict", models.fixed, models.images, "--price", 1).status == 1
+    assert run("predict", models.teacher, models.images, "--price", 1).err.startswith("dynadfq: --price: ")
+    assert run("predict", models.teacher, models.images, "--json").json[0]["mean_bits"] == 32
+
+
+def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> None:
+    reach = run("dial", models.student, "--json").json["bit_flops_percent"]
+    budget = (reach["cheapest"] + reach["dearest"]) / 2
+    set_to = ("--bit-flops-percent", budget, "--images", models.synthetic)
+    found = run("dial", models.student, *set_to, "--to", tmp_path / "cheap", "--json").json
+    assert found["setting"]["bit_flops_percent"] <= budget + 1e-6 and found["setting"]["images"] == 16
+    assert dynadfq.load_student(tmp_path / "cheap").price == found["price"] == found["setting"]["price"]
+    assert "reached" in run("dial", models.student, *set_to).out
+    too_much = run("dial", models.student, "--bit-flops-percent", 99, "--images", models.synthetic)
+    assert too_much.status == 1 and "bit_flops_percent: 99 is outside" in too_much.err
+    assert "one width" in run("dial", models.fixed, *set_to).err
+    assert "holds a teacher" in run("dial", models.teacher).err
+
+
+def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
+    threads = torch.get_num_threads()
+    found = run("bench", models.student, "--batch", 1, "--batch", 3, "--repeats", 3, "--json").json
+    assert torch.get_num_threads() == threads
+    assert [(row["network"], row["batch"]) for row in found["times"]] == [
+        (name, size) for size in (1, 3) for name in ("float", "student, code form")
+    ]
+    for row in found["times"]:
+        assert 0 < row["best"] <= row["lower_quartile"] <= row["ms_per_image"] <= row["upper_quartile"]
+    assert found["times"][0]["to_float"] == 1 and found["times"][0]["bit_flops_percent"] == 100
+    lines = run("bench", models.teacher, "--batch", 1, "--repeats", 2).out.splitlines()
+    assert len(lines) == 2 and "ms an image" in lines[0]
+
+
+def test_similarity_is_the_teachers(run: Run, models: Any) -> None:
+    teacher = dynadfq.load_teacher(models.teacher)
+    similarity = dynadfq.class_similarity(teacher, "cosine")
+    found = run("similarity", models.teacher, "--measure", "cosine", "--top", 2, "--json").json
+    assert len(found) == 20
+    for row in found:
+        a, b = (teacher.class_names.index(row[key]) for key in ("class", "similar"))
+        assert row["similarity"] == pytest.approx(similarity[a, b].item())
+    one = run("similarity", models.student, "--class", "dog").out
+    assert [line.split()[:2] for line in one.splitlines()[1:]] == [["dog", str(rank)] for rank in (1, 2, 3)]
+    wrong = run("similarity", models.teacher, "--class", "dug")
+    assert wrong.status == 1 and "--class: 'dug' is no class" in wrong.err and "nearest: dog" in wrong.err
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the exporters were asked for; tests/deploy runs them, which takes long."""
+    asked: list[tuple[Any, ...]] = []
+    facts = (Fact("conv", "integer", 12.0), Fact("output", "float64", reason="reads no quantized activation"))
+
+    def onnx(student: Student, path: Path, images: Tensor, form: str) -> Export:
+        asked.append(("onnx", path, images, form))
+        path.write_bytes(b"onnx")
+        return Export(path, 4, len(images), 1e-6, facts, ())
+
+    def program(student: Student, path: Path, images: Tensor) -> Any:
+        asked.append(("pt2", path, images))
+        path.write_bytes(b"program")
+        return SimpleNamespace(facts=facts)
+
+    monkeypatch.setattr(onnx_export, "export_onnx", onnx)
+    monkeypatch.setattr(deployed_program, "export_program", program)
+    return asked
+
+
+def test_export_is_checked_on_synthetic_images_or_files(
+    run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
+) -> None:
+    path = tmp_path / "a.onnx"
+    options = ("-o", path, "--check", models.synthetic, "--check-images", 4, "--form", "convinteger", "--json")
+    found = run("export", models.fixed, *options).json
+    assert found["bytes"] == 4 and found["check_images"] == 4 and found["worst_logit_difference"] == 1e-6
+    assert found["not_integer"] == ["output: float64 (reads no quantized activation)"]
+    assert exports[0][::3] == ("onnx", "convinteger")
+    assert torch.equal(exports[0][2], SyntheticSet(models.synthetic).take(torch.arange(4)).images)
+    done = run("export", models.fixed, "--to", "pt2", "-o", tmp_path / "a.pt2", "--check", models.images)
+    assert done.status == 0 and "7 bytes, checked on 3 images" in done.out
+    pixels = torch.stack([read_image(file, (3, 16, 16)) for file in sorted(models.images.iterdir())])
+    assert torch.equal(exports[1][2], normalised(pixels, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
+    run("export", models.fixed, "--to", "pt2", "--check", models.images)
+    assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
+
+
+def test_export_says_what_is_missing(run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]) -> None:
+    missing = run("export", models.fixed, "--check", tmp_path / "none")
+    assert missing.status == 1 and missing.err.startswith("dynadfq: --check: ")
+    assert run("export", models.teacher).err.startswith("dynadfq: MODEL: ") and not exports
