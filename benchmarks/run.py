@@ -32,7 +32,9 @@ class Schedule:
     def __init__(self, cells: Iterable[Cell], done: set[str]) -> None:
         self.cells = {cell.name: cell for cell in cells}
         self.needs = needed(self.cells.values())
-        self.waiting = [name for name in self.cells if name not in done]
+        # What nothing else needs comes as soon as it can: a run that is killed has results for all that it made.
+        needed_by_others = set().union(*self.needs.values())
+        self.waiting = sorted((name for name in self.cells if name not in done), key=needed_by_others.__contains__)
         self.done, self.failed = set(done), set[str]()
         self.total = len(self.waiting)
         self._made_by = {path: cell for cell in self.cells.values() for path in cell.outputs}
@@ -71,7 +73,7 @@ class Schedule:
 
 
 def compute_all(schedule: Schedule, jobs: int) -> None:
-    """Compute what is missing, ``jobs`` cells at a time, those listed first first."""
+    """Compute what is missing, ``jobs`` cells at a time: measurements first, then in the grid's order."""
     context = multiprocessing.get_context("forkserver")  # torch is imported once, and no thread of it is forked
     context.set_forkserver_preload(["benchmarks.cost", "benchmarks.measurements", "stages.finetune", "stages.teacher"])
     running: dict[Any, tuple[BaseProcess, Cell]] = {}
