@@ -17,6 +17,7 @@ from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known, StudentRecipe
 from dynadfq.models.trace import Placement
 from dynadfq.quant.calibration import observer
+from dynadfq.quant.card import made
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.numerics import Granularity
@@ -132,7 +133,10 @@ def finetune(
     given = Readiness(calibration, rounding_of(rounding), WarmStart(warm_start_images))
     prepare_student(student, teacher, images, recipe, given, seed)
     schedule = schedule or Schedule(epochs=epochs)
-    return finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
+    history = finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
+    steps = int(history["step"].iloc[-1]) if len(history) else 0
+    student.made = made(method, len(images), steps, rounding) | {"data_free": None}  # the images may be anyone's
+    return history
 
 
 def bit_flops(

@@ -56,16 +56,6 @@ def inspect_teacher(teacher: Teacher) -> tuple[NetworkTrace, list[LayerReport]]:
     return trace, [*layers, *_float_calls(trace, "float")]
 
 
-def cost_range(student: Student) -> dict[str, float]:
-    """Bit-FLOPs in percent of the float model: with the cheapest widths, at the target width, with the dearest."""
-    widths, sites = student.scheme.activation_bits, len(student.sites)
-    before = min(FIXED_SITES, sites) if student.scheme.dynamic else 0
-    bits = {"cheapest": widths[0], "target": student.scheme.target_bits, "dearest": widths[-1]}
-    ends = {name: [widths[-1]] * before + [width] * (sites - before) for name, width in bits.items()}
-    ends["target"] = [student.scheme.target_bits] * sites
-    return {name: student.cost.at(allocation).percent for name, allocation in ends.items()}
-
-
 def macs_percent(layers: list[LayerReport]) -> dict[str, float]:
     """Percent of the MACs by status; 0 for a status that no layer has is left out."""
     total = sum(layer.macs for layer in layers) or 1

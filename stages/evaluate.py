@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dynadfq import data, device, seeding
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
+from dynadfq.checkpoint import atomic_write
 from dynadfq.evaluation import evaluate, lowest_surviving_bits, percent_equal, shuffled_control, teacher_logits
 from dynadfq.measure import (
     co_occurrence_table,
@@ -15,6 +16,7 @@ from dynadfq.measure import (
     synthetic_table,
 )
 from dynadfq.quant.build import load_student
+from dynadfq.quant.card import model_card
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
 from dynadfq.tradeoff import dial_metrics, dial_table
@@ -57,6 +59,8 @@ def run() -> None:
     write_table(EVALUATION / "confusion.csv", confusion_table(test.labels, answers, teacher.num_classes))
     write_table(EVALUATION / "co_occurrence.csv", co_occurrence_table(logits))
     write_json(EVALUATION / "metrics.json", metrics)
+    stored = (STUDENT / "model.safetensors").stat().st_size
+    atomic_write(EVALUATION / "model_card.md", model_card(student, stored, metrics).encode())
 
 
 if __name__ == "__main__":

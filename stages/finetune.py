@@ -9,6 +9,7 @@ from dynadfq import device
 from dynadfq.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from dynadfq.checkpoint import Scratch, digest
 from dynadfq.params import StageParams
+from dynadfq.quant.card import made
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
 from dynadfq.training.prepare import new_student, prepare_student
@@ -28,6 +29,8 @@ def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path,
     if not scratch.exists():
         prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)
     history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
+    steps = int(history["step"].iloc[-1]) if len(history) else 0
+    student.made = made(p.method.name, len(images), steps, p.quantization.rounding)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()

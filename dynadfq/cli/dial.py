@@ -37,7 +37,7 @@ def run(
 
     A price on bit-FLOPs shifts the widths that every image chooses; no training is needed.
     """
-    from dynadfq.inspection import cost_range
+    from dynadfq.quant.dial import cost_range
     from dynadfq.synthesis.dataset import SyntheticSet
 
     student = load_only_student(model)

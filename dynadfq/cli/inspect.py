@@ -52,7 +52,8 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
 
 
 def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
-    from dynadfq.inspection import cost_range, inspect_student, macs_percent
+    from dynadfq.inspection import inspect_student, macs_percent
+    from dynadfq.quant.dial import cost_range
 
     layers, scheme = inspect_student(student), student.scheme
     return layers, {

@@ -59,6 +59,7 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)
     load_tensors(student.network, safetensors.torch.load_file(folder / "model.safetensors"))
+    student.made = card.get("made", {})
     if card.get("price"):
         student.price = card["price"]
     return student

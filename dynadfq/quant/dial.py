@@ -123,6 +123,16 @@ class Dial:
         return low - margin, high + margin
 
 
+def cost_range(student: Student) -> dict[str, float]:
+    """Bit-FLOPs in percent of the float model: with the cheapest choices, the target width everywhere, the dearest."""
+    scheme, sites = student.scheme, len(student.sites)
+    before = student.selector.fixed_sites if student.selector else 0
+    ends = {"cheapest": scheme.activation_bits[0], "dearest": scheme.activation_bits[-1]}
+    bits = {name: [scheme.activation_bits[-1]] * before + [width] * (sites - before) for name, width in ends.items()}
+    bits = {"cheapest": bits["cheapest"], "target": [scheme.target_bits] * sites, "dearest": bits["dearest"]}
+    return {name: student.cost.at(allocation).percent for name, allocation in bits.items()}
+
+
 def before_selector(network: fx.GraphModule) -> fx.GraphModule:
     """The part of a student's graph that the selector reads, with shared modules: (images, None) to (B, C, H, W)."""
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dynadfq.checkpoint import atomic_write
 from dynadfq.cost import FLOAT_OPERATION, CostModel
 from dynadfq.models.normalize import normalize
 from dynadfq.models.trace import describe
-from dynadfq.quant.artifact import FORMAT, describe_layers, to_tensors
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.dial import Dial, Setting
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.save import save_student
 from dynadfq.quant.selector import BitSelector
 from dynadfq.synthesis.dataset import SyntheticSet
 
@@ -48,6 +44,7 @@ class Student(nn.Module):
         network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
         trace = describe(network, input_shape)
         self.scheme, self.description = scheme, description
+        self.made: dict[str, Any] = {}  # how: what `dynadfq.quant.card.made` returns, empty where it is not recorded
         self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
         inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit)
@@ -164,25 +161,12 @@ class Student(nn.Module):
                 part.quantizing = quantizing
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``student.json``: what evaluation computes with, and no more.
+        """Write ``model.safetensors``, ``student.json`` and ``card.md``: what evaluation computes with, and no more.
 
         Weights are written as packed codes (docs/format.md), not as the floats that fine-tuning moves; a student that
         is loaded again evaluates to the same bits, and its weight grids are fixed.
         """
-        folder = Path(folder)
-        tensors = to_tensors(self.network, self.scheme.activation_bits)
-        atomic_write(folder / "model.safetensors", safetensors.torch.save(tensors))
-        sites = zip(self.site_names, self.cost.per_site.tolist(), strict=True)
-        card = {
-            "format": FORMAT,
-            "layers": describe_layers(self.network),
-            "input_shape": list(self.cost.trace.input_shape),
-            "price": self.price,
-            "scheme": asdict(self.scheme),
-            "sites": [{"name": name, "macs": round(per_bit / self.scheme.weight_bits)} for name, per_bit in sites],
-            "teacher": self.description,
-        }
-        atomic_write(folder / "student.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+        save_student(self, Path(folder))
 
 
 def scheme_from_json(card: dict[str, Any]) -> Scheme:
