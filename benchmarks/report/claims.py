@@ -16,8 +16,8 @@ from benchmarks.report.results import Record
 from benchmarks.report.tables import Shown, key_words
 
 CERTAIN = 2.0  # standard errors
-HEADINGS = ["Claim", "Source", "Better", "Than", "W/A", "Seeds", "Difference", "Error", "Holds here"]
-NUMBERS = 3  # columns before the last that hold numbers
+HEADINGS = ["Claim", "Source", "W/A", "Holds here", "Difference", "Error", "Seeds"]
+NUMBERS = 3  # columns at the end that hold numbers
 NOTE = (
     "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired difference, from the "
     "test images on which the two differ and, with several seeds, from the spread over seeds. A claim holds, or does "
@@ -94,14 +94,14 @@ def plain(found: Sequence[Answer]) -> pd.DataFrame:
 
 
 def shown(found: Sequence[Answer]) -> Shown:
-    """Claims to be read; a claim's words stand once."""
+    """Claims to be read; a claim's words stand once, and the table file says which lines were compared."""
     rows, before = [], None
     for answer in found:
         said = (answer.text, answer.source)
         words = ["", ""] if said == before else list(said)
-        numbers = ["–" if v is None else f"{v:+.2f}" for v in (answer.difference,)]
-        numbers += ["–" if answer.error is None else f"{answer.error:.2f}"]
-        rows.append([*words, answer.better, answer.worse, answer.widths, str(answer.seeds), *numbers, answer.holds])
+        difference = "–" if answer.difference is None else f"{answer.difference:+.2f}"
+        error = "–" if answer.error is None else f"{answer.error:.2f}"
+        rows.append([*words, answer.widths, answer.holds, difference, error, str(answer.seeds)])
         before = said
     return Shown(HEADINGS, rows)
 

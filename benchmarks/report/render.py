@@ -134,7 +134,7 @@ def _page(
     ]
     if found:
         answered = claims.shown(found)
-        words = len(answered.headings) - claims.NUMBERS - 1
+        words = len(answered.headings) - claims.NUMBERS
         section = {"name": "claims", "title": CLAIMS, "note": claims.NOTE, "table": answered, "words": words}
         sections.insert(0, {**section, "free": [True] * len(found)})
     return environment.get_template("page.html.j2").render(
