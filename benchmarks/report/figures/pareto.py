@@ -13,7 +13,7 @@ from benchmarks.report.results import Line
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LONG_NAME = 24  # letters, more than fit in a third of the width
-LARGEST_LOSS = 40.0  # points of top-1 below the best that are drawn to scale
+FAR_BELOW = 2.0  # losses against the best, times that which a quarter of the lines exceeds, that are drawn to scale
 NEARLY, STEP = 0.02, 0.015  # shares of the cost axis: what counts as equal, and how far equal ones stand apart
 
 
@@ -41,7 +41,7 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     ax.step(
         costs_of(best), accuracies_of(best), where="post", color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5))
     )
-    floor = max(min(accuracies_of(lines)), max(accuracies_of(lines)) - LARGEST_LOSS)
+    floor = lowest_to_scale(accuracies_of(lines))
     for x, line in zip(side_by_side(costs_of(lines)), lines, strict=True):
         look = look_of(names.index(line.name), theme)
         top1 = line.top1 or 0.0
@@ -69,6 +69,17 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
         columnspacing=1.2, labelspacing=0.35,
     )  # fmt: skip
     return figure
+
+
+def lowest_to_scale(accuracies: Sequence[float]) -> float:
+    """The accuracy below which points stand at the edge, so that the others can be told apart.
+
+    >>> lowest_to_scale([94.0, 93.0, 92.0, 90.0, 92.0, 40.0])
+    90.0
+    """
+    best = max(accuracies)
+    losses = sorted(best - accuracy for accuracy in accuracies)
+    return max(min(accuracies), best - FAR_BELOW * losses[3 * (len(losses) - 1) // 4])
 
 
 def side_by_side(costs: Sequence[float]) -> list[float]:
