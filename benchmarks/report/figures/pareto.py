@@ -50,14 +50,15 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
             ax.annotate(
                 f"{top1:.0f}", (x, floor), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=7
             )
-    span = max(max(accuracies_of(lines)) - floor, 0.5)
-    ax.set_ylim(floor - 0.09 * span, None)
+    teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
+    top = max([*accuracies_of(lines), *teachers])
+    span = max(top - floor, 0.5)
+    ax.set_ylim(floor - 0.09 * span, top + 0.09 * span)
     handles = [
         Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
         for number, name in enumerate(names)
     ]
     handles.append(Line2D([], [], color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5)), label="best at its cost"))
-    teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
     for value in teachers:
         ax.axhline(value, color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)))
     if teachers:
