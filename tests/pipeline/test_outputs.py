@@ -42,6 +42,8 @@ def test_metrics_have_their_public_names(metrics: dict[str, Any]):
     assert metrics["data"] == {"name": "digits", "test_images": 540}
     assert metrics["synthetic"]["num_images"] == 32
     assert metrics["control"]["repeats"] == 1
+    assert metrics["dial"]["budgets"] == 3
+    assert metrics["dial"]["lowest_bit_flops_percent"] < metrics["dial"]["highest_bit_flops_percent"]
 
 
 def test_per_image_agrees_with_the_metrics(finished: Project, metrics: dict[str, Any]):
@@ -90,6 +92,7 @@ def test_teacher_similarity_and_students_have_their_files(finished: Project):
     assert len(rows(finished.folder / "artifacts/similarity/top_similar.csv")) == 10 * 5
     for name in ("student", "fixed"):
         assert f"{name}/model.safetensors" in files and f"{name}/student.json" in files
+        assert "Data-free: yes" in (finished.folder / "artifacts" / name / "card.md").read_text()
         history = rows(finished.folder / "artifacts" / name / "history.csv")
         assert [int(row["epoch"]) for row in history] == [1, 2, 3]
         assert [int(row["step"]) for row in history] == [2, 4, 6]
