@@ -24,6 +24,7 @@ from benchmarks.cells import Cell, all_cells, needed, read_cells
 from benchmarks.store import identity, keep, place
 
 PIPELINE = "benchmarks/dvc.yaml"
+MEASUREMENTS = ("evaluate", "statistics")
 
 
 class Schedule:
@@ -32,9 +33,9 @@ class Schedule:
     def __init__(self, cells: Iterable[Cell], done: set[str]) -> None:
         self.cells = {cell.name: cell for cell in cells}
         self.needs = needed(self.cells.values())
-        # What nothing else needs comes as soon as it can: a run that is killed has results for all that it made.
-        needed_by_others = set().union(*self.needs.values())
-        self.waiting = sorted((name for name in self.cells if name not in done), key=needed_by_others.__contains__)
+        # Measurements come as soon as they can: a run that is killed has results for all that it made.
+        waiting = (name for name in self.cells if name not in done)
+        self.waiting = sorted(waiting, key=lambda name: self.cells[name].kind not in MEASUREMENTS)
         self.done, self.failed = set(done), set[str]()
         self.total = len(self.waiting)
         self._made_by = {path: cell for cell in self.cells.values() for path in cell.outputs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,13 @@ def test_finished_cells_are_not_computed_again():
     again = Schedule([first, second], {"images@a"})
     assert again.next() is second, "DVC has a already"
     assert again.identity(second.name) == schedule.identity(second.name)
+
+
+def test_what_is_made_is_measured_before_more_is_made():
+    student, more = cell("a"), cell("b")
+    measurement = replace(cell("a", "out/a"), kind="evaluate", outputs=(Path("found/a"),))
+    schedule = Schedule([student, more, measurement], set())
+    assert schedule.next() is student
+    finish(schedule, student)
+    assert schedule.next() is measurement
+    assert schedule.next() is more
