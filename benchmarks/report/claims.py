@@ -16,7 +16,7 @@ from benchmarks.report.results import Record
 from benchmarks.report.tables import Shown, key_words
 
 CERTAIN = 2.0  # standard errors
-HEADINGS = ["Claim", "Source", "W/A", "Holds here", "Difference", "Error", "Seeds"]
+HEADINGS = ["Claim", "Holds here", "W/A", "Source", "Difference", "Error", "Seeds"]
 NUMBERS = 3  # columns at the end that hold numbers
 NOTE = (
     "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired difference, from the "
@@ -98,10 +98,10 @@ def shown(found: Sequence[Answer]) -> Shown:
     rows, before = [], None
     for answer in found:
         said = (answer.text, answer.source)
-        words = ["", ""] if said == before else list(said)
+        text, source = ("", "") if said == before else said
         difference = "–" if answer.difference is None else f"{answer.difference:+.2f}"
         error = "–" if answer.error is None else f"{answer.error:.2f}"
-        rows.append([*words, answer.widths, answer.holds, difference, error, str(answer.seeds)])
+        rows.append([text, answer.holds, answer.widths, source, difference, error, str(answer.seeds)])
         before = said
     return Shown(HEADINGS, rows)
 

@@ -67,9 +67,8 @@ def test_claims_are_answered_by_the_seeds_that_both_sides_have(tmp_path: Path) -
     assert (second.seeds, second.difference, second.holds) == (0, None, "not measured")
     table = shown([first, second])
     assert [row[0] for row in table.rows] == ["A beats B", ""]
-    assert table.rows[0][2:] == [
-        "W4A4 / W4A{3,4,5}", "yes", "+7.00", f"{100 * sqrt((7 - 49 / 100) / 100**2):.2f}", "1",
-    ]  # fmt: skip
+    error = f"{100 * sqrt((7 - 49 / 100) / 100**2):.2f}"
+    assert table.rows[0] == ["A beats B", "yes", "W4A4 / W4A{3,4,5}", "paper", "+7.00", error, "1"]
     numbers = plain([first, second])
     assert numbers["holds"].tolist() == ["yes", "not measured"]
     assert (numbers["better"][0], numbers["worse"][0]) == ("A (share 0.5)", "B")
