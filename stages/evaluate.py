@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dynadfq import data, device, seeding
+from dynadfq import data, device, measure, seeding
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
 from dynadfq.checkpoint import atomic_write
 from dynadfq.evaluation import evaluate, lowest_surviving_bits, percent_equal, shuffled_control, teacher_logits
-from dynadfq.measure import (
-    co_occurrence_table,
-    confusion_table,
-    headline,
-    predictions,
-    site_table,
-    synthetic_metrics,
-    synthetic_table,
-)
+from dynadfq.measure import predictions
 from dynadfq.quant.build import load_student
 from dynadfq.quant.card import model_card
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -29,8 +21,8 @@ def run() -> None:
     where, size = device.resolve(p.device), p.evaluation.batch_size
     teacher = load_teacher(TEACHER).to(where)
     student, fixed = load_student(STUDENT).to(where), load_student(FIXED).to(where)
-    test = data.load(p.data.name, root(p.data.root), image_size=teacher.input_shape[1])
-    test = test.spread(p.evaluation.test_images)
+    everything = data.load(p.data.name, root(p.data.root), image_size=teacher.input_shape[1])
+    test = everything.spread(p.evaluation.test_images)
     images = [batch for batch, _ in test.batches(size)]
 
     dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size))
@@ -44,20 +36,20 @@ def run() -> None:
         lowest_bits=lowest_surviving_bits(student, images, logits.argmax(dim=1), p.evaluation.sensitivity_bits).numpy(),
     )
     images_made = SyntheticSet(SYNTHETIC).check()
-    synthetic = synthetic_table(student, teacher, images_made, size)
+    synthetic = measure.synthetic_table(student, teacher, images_made, size)
     dial = dial_table(student, images_made, images, test.labels, p.evaluation.budgets, p.seed)
-    metrics = headline(dynamic, constant, control, student) | {
+    metrics = measure.headline(dynamic, constant, control, student) | {
         "dial": dial_metrics(dial),
         "data": {"name": p.data.name, "test_images": len(test)},
-        "synthetic": synthetic_metrics(synthetic, images_made),
+        "synthetic": measure.synthetic_metrics(synthetic, images_made),
     }
     answers = {"teacher": logits.argmax(dim=1), "fixed": predictions(constant), "student": predictions(dynamic)}
     write_table(EVALUATION / "per_image.csv", per_image)
     write_table(EVALUATION / "synthetic_per_image.csv", synthetic)
     write_table(EVALUATION / "dial.csv", dial)
-    write_table(EVALUATION / "sites.csv", site_table(student, fixed, dynamic.bits))
-    write_table(EVALUATION / "confusion.csv", confusion_table(test.labels, answers, teacher.num_classes))
-    write_table(EVALUATION / "co_occurrence.csv", co_occurrence_table(logits))
+    write_table(EVALUATION / "sites.csv", measure.site_table(student, fixed, dynamic.bits))
+    write_table(EVALUATION / "confusion.csv", measure.confusion_table(test.labels, answers, teacher.num_classes))
+    write_table(EVALUATION / "co_occurrence.csv", measure.co_occurrence_table(logits))
     write_json(EVALUATION / "metrics.json", metrics)
     stored = (STUDENT / "model.safetensors").stat().st_size
     atomic_write(EVALUATION / "model_card.md", model_card(student, stored, metrics).encode())
