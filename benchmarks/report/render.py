@@ -27,7 +27,8 @@ CLAIMS = "Claims of the papers"
 NUMBERS = 7  # columns at the end of a table that hold numbers
 PROTOCOL = (
     "Accuracy is that of the last step, as mean ± standard deviation over seeds where there are several. Every method "
-    "has the same teacher, number of images, synthesis iterations and fine-tuning steps."
+    "has the same teacher, number of images and fine-tuning steps, and the same synthesis iterations but where "
+    "benchmarks/grids says otherwise."
 )
 
 
