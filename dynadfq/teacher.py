@@ -18,6 +18,7 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.models import zoo
 from dynadfq.models.classifier import class_weights, find_classifier
 from dynadfq.models.weights import load_weights
+from dynadfq.preprocess import Interpolation, Preprocessing
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -57,6 +58,7 @@ class Teacher:
         architecture: ``family/model`` when the network comes from a zoo, so that it can be rebuilt from a file.
         source: where the weights come from, in words.
         float_top1: accuracy on its test set in percent, if known.
+        resize, interpolation: how images of any size are scaled before their middle is cut out, see ``Preprocessing``.
     """
 
     def __init__(
@@ -70,12 +72,15 @@ class Teacher:
         architecture: str | None = None,
         source: str = "module",
         float_top1: float | None = None,
+        resize: int | None = None,
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         channels, height, width = input_shape
         self.input_shape = (channels, height, width)
         self.num_classes = num_classes
         self.mean, self.std = tuple(mean), tuple(std)
+        self.resize, self.interpolation = resize, interpolation
         self.class_names = tuple(class_names or map(str, range(num_classes)))
         self.architecture, self.source, self.float_top1 = architecture, source, float_top1
         if len(self.class_names) != num_classes:
@@ -95,6 +100,11 @@ class Teacher:
     def device(self) -> torch.device:
         """Where the network's parameters lie."""
         return next(self.module.parameters()).device
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what the network reads."""
+        return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)
 
     @property
     def class_weights(self) -> Tensor:
@@ -144,8 +154,10 @@ class Teacher:
             "class_names": list(self.class_names),
             "float_top1": self.float_top1,
             "input_shape": list(self.input_shape),
+            "interpolation": self.interpolation,
             "mean": list(self.mean),
             "num_classes": self.num_classes,
+            "resize": self.resize,
             "sha256": hashlib.sha256(self.serialised()).hexdigest(),
             "source": self.source,
             "std": list(self.std),

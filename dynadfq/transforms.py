@@ -32,6 +32,8 @@ class FoldedTeacher(Teacher):
             source.architecture,
             source.source,
             source.float_top1,
+            source.resize,
+            source.interpolation,
         )
         self.folded, self.relu6_as_relu = folded, relu6_as_relu
         self._description = source.describe()

@@ -77,7 +77,7 @@ def run(
 def _images(student: Student, source: str, count: int) -> Tensor:
     import torch
 
-    from dynadfq.preprocess import normalised, read_image
+    from dynadfq.preprocess import read_image
     from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
 
     if (Path(source) / MANIFEST).exists():
@@ -85,6 +85,6 @@ def _images(student: Student, source: str, count: int) -> Tensor:
         return synthetic.take(torch.arange(min(count, len(synthetic)))).images
     if not Path(source).exists() and not any(sign in source for sign in "*?["):
         raise ValueError(f"--check: {source} does not exist; give synthetic images or image files")
-    shape, known = student.cost.trace.input_shape, student.description
-    pixels = [read_image(path, shape) for path, _ in zip(image_paths([source]), range(count), strict=False)]
-    return normalised(torch.stack(pixels), known["mean"], known["std"])
+    preprocessing = student.preprocessing
+    pixels = [read_image(path, preprocessing) for path, _ in zip(image_paths([source]), range(count), strict=False)]
+    return preprocessing.normalise(torch.stack(pixels))

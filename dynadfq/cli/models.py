@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def load_only_student(folder: Path) -> Student:
     return model
 
 
-def description(model: Student | Teacher) -> dict[str, object]:
+def description(model: Student | Teacher) -> dict[str, Any]:
     """What is known of the float network: architecture, classes, preprocessing."""
     from dynadfq.quant.model import Student
 

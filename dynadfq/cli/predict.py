@@ -17,6 +17,7 @@ from dynadfq.cli.output import AsJson, print_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dynadfq.preprocess import Preprocessing
     from dynadfq.quant.model import Student
     from dynadfq.teacher import Teacher
 
@@ -30,7 +31,7 @@ Examples:
   dynadfq predict artifacts/student cat.png --price 50    # cheaper (see dynadfq dial)
 
 \b
-An image is scaled to cover the network's input, and its middle is cut out. A file that cannot
+An image is scaled as the network's description says, and its middle is cut out. A file that cannot
 be read is reported on stderr, the others are predicted, and the exit status is 1."""
 LONGEST_NAME = 24
 
@@ -54,7 +55,7 @@ def run(
     if not as_json:
         typer.echo(f"{'class':<{network.width}}  probability  mean bits  bit-FLOPs %  file")
     while batch := list(islice(paths, batch_size)):
-        read = list(_readable(batch, network.input_shape))
+        read = list(_readable(batch, network.preprocessing))
         unreadable |= len(read) < len(batch)
         for answer in network.answers(read):
             answers.append(answer)
@@ -66,12 +67,12 @@ def run(
         raise typer.Exit(1)
 
 
-def _readable(paths: list[Path], input_shape: tuple[int, ...]) -> Iterator[tuple[Path, Tensor]]:
+def _readable(paths: list[Path], preprocessing: Preprocessing) -> Iterator[tuple[Path, Tensor]]:
     from dynadfq.preprocess import read_image
 
     for path in paths:
         try:
-            yield path, read_image(path, input_shape)
+            yield path, read_image(path, preprocessing)
         except (ValueError, OSError) as error:
             print(f"dynadfq: IMAGES: {error}", file=sys.stderr)
 
@@ -82,10 +83,8 @@ class _Predictor:
     def __init__(self, model: Student | Teacher, price: float | None, top: int) -> None:
         from dynadfq.quant.model import Student
 
-        known: dict[str, Any] = description(model)
-        self.model, self.known = model, known
-        self.input_shape: tuple[int, ...] = tuple(known["input_shape"])
-        self.names: list[str] = known["class_names"]
+        self.model, self.preprocessing = model, model.preprocessing
+        self.names: list[str] = description(model)["class_names"]
         self.top = min(top, len(self.names))
         self.width = min(max(map(len, [*self.names, "class"])), LONGEST_NAME)
         self.codes = None
@@ -102,12 +101,10 @@ class _Predictor:
         """One answer an image."""
         import torch
 
-        from dynadfq.preprocess import normalised
-
         if not read:
             return
         pixels = torch.stack([image for _, image in read])
-        logits, bits, percent = self._run(normalised(pixels, self.known["mean"], self.known["std"]))
+        logits, bits, percent = self._run(self.preprocessing.normalise(pixels))
         best = logits.double().softmax(dim=1).topk(self.top)
         for i, (path, _) in enumerate(read):
             classes = [

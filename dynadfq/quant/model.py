@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dynadfq.cost import FLOAT_OPERATION, CostModel
 from dynadfq.models.normalize import normalize
 from dynadfq.models.trace import describe
+from dynadfq.preprocess import Preprocessing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.dial import Dial, Setting
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
@@ -98,6 +99,11 @@ class Student(nn.Module):
     def selector(self) -> BitSelector | None:
         """The bit selector, or None in a student of fixed width."""
         return next((module for module in self.network.modules() if isinstance(module, BitSelector)), None)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what the network reads; the float network's."""
+        return Preprocessing.of(self.description)
 
     @property
     def price(self) -> float:

@@ -19,11 +19,12 @@ from dynadfq.deploy import program as deployed_program
 from dynadfq.deploy.codes import to_codes
 from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.onnx_export import Export
-from dynadfq.preprocess import normalised, read_image
+from dynadfq.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
+PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
 COMMANDS = ["inspect", "predict", "dial", "bench", "similarity", "export"]
 Run = Callable[..., Any]
 
@@ -102,8 +103,8 @@ def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
     assert [Path(one["file"]).name for one in found] == ["0.png", "1.png", "2.png"]
     student = dynadfq.load_student(models.student)
     for one in found:
-        pixels = read_image(one["file"], (3, 16, 16))[None]
-        logits, bits = to_codes(student).run(normalised(pixels, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
+        pixels = read_image(one["file"], PREPROCESSING)[None]
+        logits, bits = to_codes(student).run(PREPROCESSING.normalise(pixels))
         assert one["index"] == logits.argmax().item()
         assert one["probability"] == pytest.approx(logits.double().softmax(dim=1).max().item())
         assert one["bits"] == bits[0].tolist()
@@ -217,8 +218,8 @@ def test_export_is_checked_on_synthetic_images_or_files(
     assert torch.equal(exports[0][2], SyntheticSet(models.synthetic).take(torch.arange(4)).images)
     done = run("export", models.fixed, "--to", "pt2", "-o", tmp_path / "a.pt2", "--check", models.images)
     assert done.status == 0 and "7 bytes, checked on 3 images" in done.out
-    pixels = torch.stack([read_image(file, (3, 16, 16)) for file in sorted(models.images.iterdir())])
-    assert torch.equal(exports[1][2], normalised(pixels, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
+    pixels = torch.stack([read_image(file, PREPROCESSING) for file in sorted(models.images.iterdir())])
+    assert torch.equal(exports[1][2], PREPROCESSING.normalise(pixels))
     run("export", models.fixed, "--to", "pt2", "--check", models.images)
     assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
 
