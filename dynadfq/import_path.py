@@ -1,0 +1,49 @@
+"""Objects of the user's own code, by import path: ``my_pkg.data:build``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import reduce
+from importlib import import_module
+from typing import Any
+
+PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_import_path(text: str) -> bool:
+    """Whether a text has the form of an import path: a module, a colon, a name in it.
+
+    >>> is_import_path("my_pkg.data:build"), is_import_path("cifar10")
+    (True, False)
+    """
+    return PATTERN.fullmatch(text) is not None
+
+
+def imported(path: str, key: str) -> Any:
+    """The object that an import path names; ``key`` is where the user wrote it, for the message.
+
+    Raises:
+        ImportError: there is no such module, or no such name in it.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return reduce(getattr, name.split("."), import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"{key}: {path!r} cannot be imported ({error}); the module must be installed or lie in the folder the "
+            "command is run in, and define the name after the colon"
+        ) from error
+
+
+def accepted(target: Any, **offered: Any) -> dict[str, Any]:
+    """Those of the offered arguments that a callable takes by name.
+
+    >>> accepted(lambda root, *, train: None, root="data", train=True, size=3)
+    {'root': 'data', 'train': True}
+    """
+    parameters = inspect.signature(target).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return offered
+    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return {name: value for name, value in offered.items() if name in by_name}
