@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dynadfq.params.errors import shown
 from dynadfq.params.rules import RULES
@@ -25,11 +25,14 @@ COLUMNS = "| key | meaning | unit | default | allowed | source |\n| --- | --- | 
 
 def render() -> str:
     """The whole document."""
-    rules = "\n".join(f"- `{rule.keys[0]}` and `{rule.keys[1]}`: {rule.requirement}" for rule in RULES)
+    rules = "\n".join(f"- {_listed(rule.keys)}: {rule.requirement}" for rule in RULES)
     sections = [_section(Params, ""), *_sections(Params)]
     return "\n".join([HEAD, *sections, "## Between keys\n", rules, ""])
 
 
+def _listed(keys: Sequence[str]) -> str:
+    *others, last = (f"`{key}`" for key in keys)
+    return f"{', '.join(others)} and {last}"
 def _sections(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         if is_section(field.annotation):

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+from dynadfq.params.data_names import CLASSES
 from dynadfq.params.errors import shown
 from dynadfq.params.sections import Params
-
-CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What the values of two keys owe each other, in words, and what is said of the first when they do not."""
+    """What the values of some keys owe each other, in words, and what is said of the first when they do not."""
 
-    keys: tuple[str, str]
-    holds: Callable[[Any, Any], bool]
+    keys: tuple[str, ...]
+    holds: Callable[..., bool]
     requirement: str
     broken: str
 
@@ -28,15 +27,17 @@ def _weights_once(checkpoint: str | None, pretrained: bool) -> bool:
     return checkpoint is None or not pretrained
 
 
-def _within_classes(count: int, data: str) -> bool:
-    return count <= CLASSES[data]
+def _weights_or_labels(data: str | None, checkpoint: str | None, pretrained: bool) -> bool:
+    return data is not None or checkpoint is not None or pretrained
+def _within_classes(count: int, data: str | None) -> bool:
+    return data not in CLASSES or count <= CLASSES[data]
 
 
 def _within(width: int, candidates: tuple[int, ...]) -> bool:
     return min(candidates) <= width <= max(candidates)
 
 
-def _none_or_same(labelled: str | None, data: str) -> bool:
+def _none_or_same(labelled: str | None, data: str | None) -> bool:
     return labelled in (None, data)
 
 
@@ -50,8 +51,13 @@ RULES = (
          "the first null, or the second false", "and teacher.pretrained: {1} both choose the weights; keep one"),
     Rule(("synthesis.min_learning_rate", "synthesis.learning_rate"), operator.le,
          "the first at most the second", "is above synthesis.learning_rate: {1}"),
+    Rule(("data.name", "teacher.checkpoint", "teacher.pretrained"), _weights_or_labels,
+         "where the first is null the second is given or the third true",
+         "names no labelled data to train a teacher with; give teacher.checkpoint a file, or take published weights "
+         "with teacher.pretrained: true"),
     Rule(("method.dynadfq.images.similar_classes", "data.name"), _within_classes,
-         "at most as many as the data set has classes", "is more than the classes of data.name: {1}"),
+         "at most as many as the data set has classes, where these are known",
+         "is more than the classes of data.name: {1}"),
     Rule(("method.real_data.images.data", "data.name"), _none_or_same,
          "the first null, or the same as the second", "is not data.name: {1}"),
     Rule(("method.name", "method.real_data.images.data"), _named_where_used,
@@ -77,5 +83,5 @@ def broken_rules(params: Params, doubtful: Collection[str] = ()) -> Iterator[str
             continue
         values = [lookup(params, key) for key in rule.keys]
         if not rule.holds(*values):
-            first, second = map(shown, values)
-            yield f"{rule.keys[0]}: {first} {rule.broken.format(first, second)}"
+            words = [shown(value) for value in values]
+            yield f"{rule.keys[0]}: {words[0]} {rule.broken.format(*words)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dynadfq.methods import Methods
+from dynadfq.params.data_names import ALLOWED, DataName
 from dynadfq.params.quantization import Quantization, Widths
 from dynadfq.schema import LINEAGE, PAPER, Section, setting
 
@@ -15,11 +16,23 @@ RESNET = "He et al., CVPR 2016, Sec. 4.2"
 class Data(Section):
     """The labelled data set: it trains a teacher that has no checkpoint, and measures. Nothing else sees it."""
 
-    name: Literal["digits", "fashion-mnist", "cifar10", "cifar100"] = setting(
-        "cifar10", "the data set", source=TRAINING
+    name: DataName = setting(
+        "cifar10",
+        "the data set; null is none at all: what needs no labels is then measured on the synthetic images",
+        source=TRAINING,
+        allowed=ALLOWED,
     )
     root: str = setting(
-        "data", "folder of the data set's files; a relative path starts at the repository", min_length=1
+        "data",
+        "folder of the data set's files; a relative path starts at the repository; an image folder has "
+        "`train/<class>/…` and `val/<class>/…`, or, to evaluate only, `<class>/…`",
+        min_length=1,
+    )
+    classes: str | None = setting(
+        None,
+        "file that says which class of the teacher each folder of an image folder is: a name a line, or ImageNet's "
+        "class_index.json; null goes by the teacher's class names, or by the folders' order",
+        min_length=1,
     )
     image_size: int | None = setting(
         None, "side to which images are resized; null keeps the data set's own", unit="pixels", ge=8

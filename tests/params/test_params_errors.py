@@ -5,6 +5,7 @@ import yaml
 
 from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
+from dynadfq.params.data_names import ALLOWED
 from dynadfq.params.errors import shown
 from dynadfq.schema import leaves
 
@@ -61,6 +62,21 @@ optimizer: adam
         ("device: cuda:x", 'device: "cuda:x" is not one of auto, cpu, cuda, cuda:N'),
         ("data: {image_size: 4}", "data.image_size: 4 is outside 8 … ∞"),
         ("data: {image_size: big}", 'data.image_size: "big" is not null or a whole number in 8 … ∞'),
+        (
+            "data: {name: cifar_10}",
+            f'data.name: "cifar_10" is not {ALLOWED}; did you mean cifar10?',
+        ),
+        (
+            "data: {name: torchvision/SVNH}",
+            f'data.name: "torchvision/SVNH" is not {ALLOWED}; did you mean torchvision/SVHN?',
+        ),
+        ("data: {name: 'my_pkg.data:'}", f'data.name: "my_pkg.data:" is not {ALLOWED}'),
+        ("data: {name: 3}", f"data.name: 3 is not {ALLOWED}"),
+        (
+            "data: {name: null}\nteacher: {pretrained: false}",
+            "data.name: null names no labelled data to train a teacher with; give teacher.checkpoint a file, or take "
+            "published weights with teacher.pretrained: true",
+        ),
         ("data: {root: 3}", "data.root: 3 is not text"),
         ("data: {root: ''}", 'data.root: "" is not text'),
         ("finetune: {horizontal_flip: yes}", 'finetune.horizontal_flip: "yes" is not true or false'),
@@ -152,6 +168,15 @@ def test_a_problem_says_where_what_and_the_way_out(written, text, expected):
     assert problems(written(text)) == ([expected] if isinstance(expected, str) else expected)
 
 
+@pytest.mark.parametrize(
+    "name", ["digits", "image-folder", "torchvision/SVHN", "torchvision/Flowers102", "my_pkg.data:build", "a:b.c", None]
+)
+def test_data_sets_have_names_of_four_forms(written, name):
+    assert read(written(yaml.safe_dump({"data": {"name": name}}))).data.name == name
+def test_classes_limit_similar_classes_only_where_they_are_known(written):
+    for name, count in (("image-folder", 500), (None, 500), ("cifar100", 100)):
+        tree = {"data": {"name": name}, "method": {"dynadfq": {"images": {"similar_classes": count}}}}
+        assert read(written(yaml.safe_dump(tree))).data.name == name
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(ParameterError) as caught:
         read(tmp_path / "params.yaml")

@@ -12,7 +12,7 @@ from dynadfq.data.sets import CARDS
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.params import Params, read
 from dynadfq.params.__main__ import main
-from dynadfq.params.rules import CLASSES
+from dynadfq.params.data_names import CLASSES
 from dynadfq.params.yaml12 import read_yaml
 
 ROOT = Path(__file__).parents[2]
