@@ -33,6 +33,8 @@ def render() -> str:
 def _listed(keys: Sequence[str]) -> str:
     *others, last = (f"`{key}`" for key in keys)
     return f"{', '.join(others)} and {last}"
+
+
 def _sections(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         if is_section(field.annotation):

@@ -29,6 +29,8 @@ def _weights_once(checkpoint: str | None, pretrained: bool) -> bool:
 
 def _weights_or_labels(data: str | None, checkpoint: str | None, pretrained: bool) -> bool:
     return data is not None or checkpoint is not None or pretrained
+
+
 def _within_classes(count: int, data: str | None) -> bool:
     return data not in CLASSES or count <= CLASSES[data]
 
@@ -49,12 +51,12 @@ def _named_where_used(method: str, labelled: str | None) -> bool:
 RULES = (
     Rule(("teacher.checkpoint", "teacher.pretrained"), _weights_once,
          "the first null, or the second false", "and teacher.pretrained: {1} both choose the weights; keep one"),
-    Rule(("synthesis.min_learning_rate", "synthesis.learning_rate"), operator.le,
-         "the first at most the second", "is above synthesis.learning_rate: {1}"),
     Rule(("data.name", "teacher.checkpoint", "teacher.pretrained"), _weights_or_labels,
          "where the first is null the second is given or the third true",
          "names no labelled data to train a teacher with; give teacher.checkpoint a file, or take published weights "
          "with teacher.pretrained: true"),
+    Rule(("synthesis.min_learning_rate", "synthesis.learning_rate"), operator.le,
+         "the first at most the second", "is above synthesis.learning_rate: {1}"),
     Rule(("method.dynadfq.images.similar_classes", "data.name"), _within_classes,
          "at most as many as the data set has classes, where these are known",
          "is more than the classes of data.name: {1}"),
