@@ -25,6 +25,7 @@ from dynadfq.quant.rounding import rounding_of
 from dynadfq.similarity import Measure, class_similarity
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher import Teacher
 from dynadfq.training.budget import Budget, Form
@@ -44,22 +45,23 @@ def synthesize(
     folder: str | Path | None = None,
     similarity: Measure = "dot",
     optimiser: PixelOptimiser | None = None,
+    storage: Storage = "float32",
     **hyperparameters: Any,
 ) -> SyntheticSet:
     """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as ``similar_classes=2``.
 
     Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the
-    returned set.
+    returned set. ``storage`` is the type in which they hold the images: "float32", or "float16" at half the size.
 
     Raises:
-        ValueError: the method is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
+        ValueError: the method or the storage is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
     """
     settings = _method(method).model_fields["images"].default.__class__(**hyperparameters)
     recipe = settings.recipe(Known(teacher, class_similarity(teacher, similarity), seed))
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
     source = recipe.source(teacher, optimiser or PixelOptimiser(iterations))
-    return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive)
+    return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive, storage)
 
 
 def quantize(

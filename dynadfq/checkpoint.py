@@ -14,18 +14,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+HASHED_AT_ONCE = 1 << 20  # bytes
+
 
 def fingerprint(*parts: Any) -> str:
     """Return 16 hexadecimal digits that identify JSON-able values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, of which a piece at a time is in memory."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(HASHED_AT_ONCE):
+            found.update(piece)
+    return found.hexdigest()
+
+
 def digest(folder: Path) -> str:
     """Return a fingerprint of the names and contents of a folder's files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return fingerprint(
-        [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-    )
+    return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in files])
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -37,6 +46,24 @@ def atomic_write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def put(source: Path, target: Path) -> None:
+    """Give a finished file a second name, atomically: its bytes lie on the disk once where it can hold hard links.
+
+    Elsewhere, as between two disks, the file is copied. Neither file may be written in place afterwards.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # replacing a name of the same file does nothing (rename(2))
 
 
 class Scratch:

@@ -25,10 +25,10 @@ def make(p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: 
     teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
     similarity = safetensors.torch.load_file(similarity_folder / "similarity.safetensors")["similarity"]
     recipe = p.method.images.recipe(Known(teacher, similarity, p.seed))
-    optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size"}))
+    optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size", "storage"}))
     scratch = Scratch.of_stage("synthesize", p.as_dict(), digest(teacher_folder), digest(similarity_folder))
     source, sizes = recipe.source(teacher, optimiser), (p.synthesis.num_images, p.synthesis.batch_size)
-    return synthesize_set(source, *sizes, p.seed, folder, scratch)
+    return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
 
 
 def run() -> None:

@@ -95,6 +95,9 @@ class Synthesis(Section):
     )
     patience: int = setting(100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1)
     min_learning_rate: float = setting(1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0)
+    storage: Literal["float32", "float16"] = setting(
+        "float32", "number type in which the images are kept; float16 takes half the space and rounds the pixels"
+    )
 
 
 class Finetune(Section):

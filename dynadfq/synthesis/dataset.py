@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor
+
+from dynadfq.checkpoint import file_sha256
+from dynadfq.synthesis.rows import layouts, read_rows
 
 MANIFEST = "manifest.json"
 LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label
@@ -29,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class SyntheticSet:
-    """A folder of shards. Shards are mapped into memory and read where they are indexed; none is held.
+    """A folder of shards, read image by image: neither a shard nor anything that grows with the set is held.
 
     Args:
         folder: what ``synthesize`` wrote.
@@ -56,7 +59,7 @@ class SyntheticSet:
         files = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]} | self.manifest["files"]
         for name, checksum in files.items():
             path = self.folder / name
-            if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+            if not path.exists() or file_sha256(path) != checksum:
                 state = "has been altered or truncated" if path.exists() else "is missing"
                 raise AlteredShard(
                     f"{path} {state}; restore it with `dvc checkout --force`, or make it again with "
@@ -65,18 +68,35 @@ class SyntheticSet:
         return self
 
     @cached_property
-    def _shards(self) -> list[dict[str, Tensor]]:
-        return [safetensors.torch.load_file(self.folder / shard["file"]) for shard in self.manifest["shards"]]
+    def _starts(self) -> list[int]:
+        """The index of each shard's first image."""
+        return list(accumulate((shard["num_images"] for shard in self.manifest["shards"][:-1]), initial=0))
 
     @cached_property
-    def _places(self) -> list[tuple[int, int]]:
-        return [(s, i) for s, shard in enumerate(self._shards) for i in range(len(shard["images"]))]
+    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of an image and of its label."""
+        first = layouts(self.folder / self.manifest["shards"][0]["file"])
+        return first["images"].shape[1:], first["soft_labels"].shape[1:]
 
     def take(self, indices: Tensor) -> Batch:
-        """The images at (B,) indices."""
-        places = [self._places[i] for i in indices.tolist()]
-        images = torch.stack([self._shards[s]["images"][i] for s, i in places])
-        return Batch(images, torch.stack([self._shards[s]["soft_labels"][i] for s, i in places]))
+        """The images at (B,) indices and their labels, as float32; only their rows are read.
+
+        Raises:
+            IndexError: an index is outside the set.
+            ValueError: a shard is no longer what was written (see ``check``).
+        """
+        wanted: dict[int, tuple[list[int], list[int]]] = {}  # by shard: places in the batch, rows of the shard
+        for place, index in enumerate(torch.arange(len(self))[indices].tolist()):
+            shard = bisect_right(self._starts, index) - 1
+            places, rows = wanted.setdefault(shard, ([], []))
+            places.append(place)
+            rows.append(index - self._starts[shard])
+        batch = Batch(*(torch.empty(len(indices), *shape) for shape in self._shapes))
+        for shard, (places, rows) in wanted.items():
+            path = self.folder / self.manifest["shards"][shard]["file"]
+            for whole, part in zip(batch, read_rows(path, rows, Batch._fields), strict=True):
+                whole[places] = part.to(whole)
+        return batch
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """All images, or the first ``limit``, in order."""

@@ -1,0 +1,246 @@
+"""Sets on disk: read row by row, kept in float32 or float16, and never twice on one disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dynadfq.checkpoint import HASHED_AT_ONCE, Scratch, file_sha256, put
+from dynadfq.log import Progress
+from dynadfq.synthesis.dataset import Batch, SyntheticSet
+from dynadfq.synthesis.rows import layouts, read_rows
+from dynadfq.synthesis.source import Shard
+from dynadfq.synthesis.synthesize import synthesize_set
+
+SHAPE, CLASSES = (3, 5, 7), 4
+Make = Callable[..., SyntheticSet]
+
+
+@dataclass
+class Noise:
+    """Images that cost nothing to make; remembers what it is told, and is interrupted before a shard."""
+
+    scale: float = 1.0
+    killed_before: int | None = None
+    preparation_steps: int = 0
+    steps: int = 0
+    sequential: bool = False
+    made: int = 0
+    remembered: list[Tensor] = field(default_factory=list)
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        return {}
+
+    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+        if self.made == self.killed_before:
+            raise KeyboardInterrupt
+        self.made += 1
+        images = self.scale * torch.randn(count, *SHAPE, generator=rng)
+        labels = torch.rand(count, CLASSES, generator=rng).softmax(dim=1)
+        return Shard(images, labels, labels, {"total": 0.0})
+
+    def remember(self, batch: Batch) -> None:
+        self.remembered.append(batch.images)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def run(
+        name: str = "set",
+        source: Noise | None = None,
+        scratch: Path | None = None,
+        seed: int = 0,
+        storage: str = "float32",
+    ) -> SyntheticSet:
+        return synthesize_set(source or Noise(), 10, 4, seed, tmp_path / name, Scratch(scratch), storage=storage)  # type: ignore[arg-type]
+
+    return run
+
+
+def tensors(images: SyntheticSet, name: str) -> Tensor:
+    """All rows, by the library."""
+    shards = images.manifest["shards"]
+    return torch.cat([safetensors.torch.load_file(images.folder / shard["file"])[name] for shard in shards])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def open_files() -> set[str]:
+    links = Path("/proc/self/fd")
+    if not links.exists():
+        pytest.skip("lists open files by /proc")
+    return {os.readlink(link) for link in links.iterdir() if link.exists()}
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("indices", [[3], [9, 0, 4, 4, 8], list(range(10)), [-1, -10], []])
+def test_what_is_taken_is_what_was_saved(make: Make, storage: str, indices: list[int]) -> None:
+    images = make(storage=storage)
+    batch = images.take(torch.tensor(indices, dtype=torch.int64))
+    assert (
+        batch.images.shape == (len(indices), *SHAPE) and batch.images.dtype == batch.soft_labels.dtype == torch.float32
+    )
+    assert torch.equal(batch.images, tensors(images, "images").float()[indices])
+    assert torch.equal(batch.soft_labels, tensors(images, "soft_labels")[indices])
+
+
+def test_batches_in_order_do_not_depend_on_shards(make: Make) -> None:
+    images = make()
+    for size in (1, 3, 4, 7, 20):
+        assert torch.equal(torch.cat([batch.images for batch in images.batches(size)]), tensors(images, "images"))
+
+
+@pytest.mark.parametrize("index", [10, -11])
+def test_an_index_outside_the_set(make: Make, index: int) -> None:
+    with pytest.raises(IndexError, match=f"index {index} is out of bounds .* size 10"):
+        make().take(torch.tensor([index]))
+
+
+def test_float16_rounds_the_pixels_and_nothing_else(make: Make) -> None:
+    full, half = make("full"), make("half", storage="float16")
+    everything = torch.arange(10)
+    assert torch.equal(half.take(everything).images, full.take(everything).images.half().float())
+    assert torch.equal(half.take(everything).soft_labels, full.take(everything).soft_labels)
+    assert tensors(half, "images").dtype == torch.float16 and tensors(half, "soft_labels").dtype == torch.float32
+    assert (full.manifest["storage"], half.manifest["storage"]) == ("float32", "float16")
+    sizes = [len(images.check().take(everything).images) for images in (full, half)]
+    assert sizes == [10, 10]
+    assert files(make("again", storage="float16").folder) == files(half.folder)
+
+
+def test_what_float16_cannot_hold_is_an_error_and_not_infinite(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"synthesis\.storage: float16 holds pixels up to ±65504, and one .* is ±\d"):
+        make(source=Noise(scale=1e5), storage="float16")
+    assert not list((tmp_path / "set").glob("shard-*"))
+    assert torch.isfinite(make("full", source=Noise(scale=1e5)).take(torch.arange(10)).images).all()
+
+
+def test_an_unknown_storage(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"storage: 'bfloat16' is none of float32, float16"):
+        make(storage="bfloat16")
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_a_source_remembers_images_as_they_are_kept(make: Make, tmp_path: Path, storage: str) -> None:
+    """Else a run that goes on would remember others than one that was not interrupted."""
+    whole, rest = Noise(sequential=True), Noise(sequential=True)
+    images = make("whole", whole, storage=storage)
+    with pytest.raises(KeyboardInterrupt):
+        make("parts", Noise(sequential=True, killed_before=2), storage=storage)
+    make("parts", rest, storage=storage)
+    assert torch.equal(torch.cat(rest.remembered), torch.cat(whole.remembered))
+    assert torch.equal(torch.cat(whole.remembered), images.take(torch.arange(10)).images)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"storage": "float16"}])
+def test_shards_of_another_set_are_not_taken_for_finished(make: Make, change: dict[str, object]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        make("parts", Noise(killed_before=2))
+    assert files(make("parts", **change).folder) == files(make("whole", **change).folder)
+
+
+@pytest.mark.parametrize("disk", ["links", "no links"])
+def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    expected, waiting, original = files(make("whole").folder), tmp_path / "scratch", os.replace
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "parts" / "shard-00001.safetensors":
+            raise KeyboardInterrupt
+        original(source, target)
+
+    if disk == "no links":
+        monkeypatch.setattr(os, "link", refuse)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        make("parts", scratch=waiting)
+    assert list(files(tmp_path / "parts")) == ["shard-00000.safetensors"] and waiting.exists()
+    again = Noise()
+    assert files(make("parts", again, scratch=waiting).folder) == expected
+    assert again.made == 0 and not waiting.exists()
+
+
+def test_shards_that_move_lie_on_the_disk_once(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scratch, "delete", lambda self: None)
+    images, waiting = make(scratch=tmp_path / "scratch"), tmp_path / "scratch"
+    for shard in images.manifest["shards"]:
+        assert os.path.samefile(images.folder / shard["file"], waiting / shard["file"])
+
+
+def test_a_file_is_put_over_another_and_over_itself(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "new" / "target"
+    source.write_bytes(b"content")
+    for old in (None, b"old", b"content"):
+        if old == b"old":
+            target.unlink()
+            target.write_bytes(old)
+        put(source, target)
+        assert target.read_bytes() == b"content" and [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("size", [0, 1, HASHED_AT_ONCE, 2 * HASHED_AT_ONCE + 5])
+def test_hashing_in_pieces_is_hashing(tmp_path: Path, size: int) -> None:
+    content = torch.randint(256, (size,), dtype=torch.uint8).numpy().tobytes()
+    (tmp_path / "file").write_bytes(content)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_where_tensors_lie_is_what_the_library_wrote(tmp_path: Path) -> None:
+    written = {"half": torch.randn(3, 2).half(), "images": torch.randn(5, 2, 3), "scalars": torch.randn(4)}
+    safetensors.torch.save_file(written, tmp_path / "file", metadata={"note": "{}"})
+    found = layouts(tmp_path / "file")
+    assert {name: (layout.dtype, layout.shape) for name, layout in found.items()} == {
+        name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in written.items()
+    }
+    for name, tensor in written.items():
+        (rows,) = read_rows(tmp_path / "file", [2, 0, 2], [name])
+        assert torch.equal(rows, tensor[[2, 0, 2]])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no header", "integers"])
+def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make: Make, damage: str) -> None:
+    images = make()
+    path = images.folder / "shard-00001.safetensors"
+    content, before = path.read_bytes(), open_files()
+    if damage == "integers":
+        safetensors.torch.save_file(
+            {"images": torch.ones(4, *SHAPE).int(), "soft_labels": torch.ones(4, CLASSES)}, path
+        )
+    else:
+        path.write_bytes({"truncated": content[:-40], "empty": b"", "no header": b"\xff" * 64}[damage])
+    assert len(images.take(torch.tensor([0, 9])).images) == 2  # other shards
+    with pytest.raises(ValueError, match=r"shard-00001\.safetensors .*make it again"):
+        images.take(torch.tensor([0, 7]))
+    assert open_files() == before
+
+
+def test_reading_leaves_nothing_open_or_mapped(make: Make) -> None:
+    images, before = make().check(), open_files()
+    for batch in images.batches(3):
+        assert len(batch.images)
+        assert open_files() == before
+    maps = Path("/proc/self/maps").read_text()
+    assert str(images.folder) not in maps
+
+
+def test_a_set_made_before_there_was_a_choice(make: Make) -> None:
+    images = make()
+    path = images.folder / "manifest.json"
+    path.write_text(json.dumps({name: value for name, value in images.manifest.items() if name != "storage"}))
+    assert torch.equal(SyntheticSet(images.folder).check().take(torch.arange(10)).images, tensors(images, "images"))
