@@ -10,13 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dynadfq", "stages")
 # What cannot change a result is left out. Reading parameters affects a stage through their values alone, and those are
-# declared under `params:`; a package's own file names things and computes nothing.
+# declared under `params:`; a package's own file names things and computes nothing; how a stage is started neither.
 PLUMBING = (
     "dynadfq/__init__.py",
     "dynadfq/params/",
     "dynadfq/schema.py",
     "dynadfq/methods/__init__.py",
     "stages/__init__.py",
+    "stages/launch.py",
 )
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynadfq import params, seeding
+from stages import launch
+
+MENDABLE = (ValueError, FileNotFoundError, ImportError, ArithmeticError, launch.RankFailed)
 
 
 def begin(stage: str) -> params.StageParams:
@@ -21,11 +24,17 @@ def root(path: str) -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
-def main(stage: Callable[[], None]) -> None:
-    """Run a stage; what a user can mend is one message without a traceback."""
+def main(stage: Callable[[], None], divisible: bool = False) -> None:
+    """Run a stage; what a user can mend is one message without a traceback.
+
+    A divisible one is run by ``launch.processes`` ranks, or is one of those that torchrun started.
+    """
     try:
-        stage()
-    except (ValueError, FileNotFoundError, ImportError, ArithmeticError) as error:
+        if divisible and launch.is_rank():
+            launch.as_rank(stage, MENDABLE)
+        elif not (divisible and launch.in_ranks(sys.argv[1:])):
+            stage()
+    except MENDABLE as error:
         if os.environ.get("DYNADFQ_TRACEBACK"):
             raise
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(str(error) if isinstance(error, launch.RankFailed) else f"{type(error).__name__}: {error}")

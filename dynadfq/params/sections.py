@@ -167,6 +167,17 @@ class Report(Section):
     grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1)
 
 
+class Launch(Section):
+    """How the work is divided on this machine. No stage declares these keys: a change re-runs nothing."""
+
+    processes: int = setting(
+        1,
+        "processes that share synthesis, fine-tuning and evaluation, one a GPU; `docs/scaling.md` has several machines",
+        unit="processes",
+        ge=1,
+    )
+
+
 class Params(Section):
     """Everything an experiment can vary."""
 
@@ -186,3 +197,4 @@ class Params(Section):
     finetune: Finetune = Finetune()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    launch: Launch = Launch()
