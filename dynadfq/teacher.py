@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from dynadfq.checkpoint import atomic_write
 from dynadfq.models import zoo
-from dynadfq.models.classifier import class_weights, find_classifier
+from dynadfq.models.classifier import class_weights, find_classifier, require_classifier
+from dynadfq.models.facts import TeacherFacts, resolve
+from dynadfq.models.metadata import Metadata, Shape
 from dynadfq.models.weights import load_weights
 from dynadfq.preprocess import Interpolation, Preprocessing
 
@@ -55,10 +57,11 @@ class Teacher:
         num_classes: number of logits.
         mean, std: a channel each, of pixels in 0 … 1; what a normalised image was made with.
         class_names: one a class; their numbers when None.
-        architecture: ``family/model`` when the network comes from a zoo, so that it can be rebuilt from a file.
+        architecture: ``family/model`` of a zoo or an import path, from which the network can be rebuilt for a file.
         source: where the weights come from, in words.
         float_top1: accuracy on its test set in percent, if known.
         resize, interpolation: how images of any size are scaled before their middle is cut out, see ``Preprocessing``.
+        origins: where these facts are from, in words, by the names of the arguments.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Teacher:
         float_top1: float | None = None,
         resize: int | None = None,
         interpolation: Interpolation = "bilinear",
+        origins: Mapping[str, str] | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         channels, height, width = input_shape
@@ -81,6 +85,7 @@ class Teacher:
         self.num_classes = num_classes
         self.mean, self.std = tuple(mean), tuple(std)
         self.resize, self.interpolation = resize, interpolation
+        self.origins = dict(origins or {})
         self.class_names = tuple(class_names or map(str, range(num_classes)))
         self.architecture, self.source, self.float_top1 = architecture, source, float_top1
         if len(self.class_names) != num_classes:
@@ -157,6 +162,7 @@ class Teacher:
             "interpolation": self.interpolation,
             "mean": list(self.mean),
             "num_classes": self.num_classes,
+            "origins": self.origins,
             "resize": self.resize,
             "sha256": hashlib.sha256(self.serialised()).hexdigest(),
             "source": self.source,
@@ -174,26 +180,76 @@ def load_teacher(
     source: str | Path,
     checkpoint: str | Path | None = None,
     pretrained: bool = True,
-    num_classes: int = 10,
-    input_shape: Sequence[int] = (3, 32, 32),
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
+    resize: int | None = None,
+    interpolation: Interpolation | None = None,
 ) -> Teacher:
-    """Load a teacher from a folder that ``Teacher.save`` wrote, or from a zoo by name, with weights from a checkpoint.
+    """Load a teacher from a folder that ``Teacher.save`` wrote, or by the name or import path of its network.
+
+    Weights are those of ``checkpoint``, else the library's published ones, or random with ``pretrained=False``. What is
+    None is taken from the library's metadata; without any, pixels are read as they are, in 0 … 1.
 
     Raises:
-        ValueError: the weights do not fit the architecture, or a file is altered or not safe to read.
+        ValueError: the weights do not fit, a file is altered or not safe to read, or a fact is missing.
+        ImportError: a library or the user's module cannot be imported.
+        FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
     if (Path(source) / "teacher.json").exists():
         return _load_folder(Path(source))
-    channels = input_shape[0]
-    module = zoo.build(str(source), channels, num_classes, pretrained=pretrained and checkpoint is None)
+    architecture, shape = str(source), _shape(input_shape)
+    given = Metadata(
+        "as given",
+        shape,
+        num_classes,
+        tuple(mean) if mean else None,
+        tuple(std) if std else None,
+        resize,
+        interpolation,
+        tuple(class_names) if class_names else None,
+    )
+    library = zoo.metadata(architecture)
+    channels = shape[0] if shape else 3
+    as_they_are = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
+    facts = resolve(given, [one for one in (library, as_they_are) if one is not None])
+    return import_teacher(architecture, facts, checkpoint, pretrained)
+
+
+def import_teacher(
+    architecture: str, facts: TeacherFacts, checkpoint: str | Path | None = None, pretrained: bool = True
+) -> Teacher:
+    """A teacher by the name or import path of its network, with weights from a checkpoint or the published ones.
+
+    Raises:
+        ValueError: the weights do not fit the architecture, or its answers are not logits of ``facts.num_classes``.
+        ImportError: a library or the user's module cannot be imported.
+        FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
+    """
+    published = pretrained and checkpoint is None
+    library = zoo.metadata(architecture) if published else None
+    if library and library.num_classes not in (None, facts.num_classes):
+        raise ValueError(
+            f"teacher.num_classes: {facts.num_classes} is not what the published weights of {architecture} tell apart, "
+            f"{library.num_classes}; leave it out, or set teacher.pretrained: false"
+        )
+    module = zoo.build(architecture, facts.input_shape[0], facts.num_classes, published)
+    source = zoo.source_of_weights(architecture, published)
     if checkpoint is not None:
         load_weights(module, checkpoint)
-    origin = str(checkpoint) if checkpoint is not None else ("pretrained weights" if pretrained else "random weights")
-    mean, std = mean or [0.0] * channels, std or [1.0] * channels
-    return Teacher(module, input_shape, num_classes, mean, std, class_names, str(source), origin)
+        source = str(checkpoint)
+    teacher = Teacher(module, architecture=architecture, source=source, **facts.arguments())
+    require_classifier(module, facts.input_shape, facts.num_classes)
+    return teacher
+
+
+def _shape(values: Sequence[int] | None) -> Shape | None:
+    if values is None:
+        return None
+    channels, height, width = values
+    return channels, height, width
 
 
 def _load_folder(folder: Path) -> Teacher:

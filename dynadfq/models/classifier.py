@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
+
+LISTED = 4  # layers that a message names
 
 
 def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2d:
@@ -11,13 +16,43 @@ def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2
     Raises:
         ValueError: there is none, so that class weights cannot be read.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-    for layer in reversed(layers):
-        if isinstance(layer, nn.Linear) and layer.out_features == num_classes:
+    candidates = {
+        name: (layer, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
+    }
+    for layer, outputs in reversed(candidates.values()):
+        if outputs == num_classes:
             return layer
-        if isinstance(layer, nn.Conv2d) and layer.out_channels == num_classes and layer.kernel_size == (1, 1):
-            return layer
-    raise ValueError(f"the network has no linear layer or 1×1 convolution with {num_classes} outputs to classify with")
+    last = ", ".join(f"{name or 'the network itself'} has {n}" for name, (_, n) in list(candidates.items())[-LISTED:])
+    raise ValueError(
+        f"teacher.num_classes: the network has no linear layer or 1×1 convolution with {num_classes} outputs to "
+        f"classify with; {f'the last of them: {last}' if last else 'it has none at all'}"
+    )
+
+
+@torch.no_grad()
+def require_classifier(module: nn.Module, input_shape: Sequence[int], num_classes: int) -> None:
+    """Check on one grey image that a network answers with logits of so many classes.
+
+    Raises:
+        ValueError: it cannot read images of this shape, or answers with something else.
+    """
+    example = torch.zeros(1, *input_shape, device=next(module.parameters()).device)
+    size = " × ".join(map(str, input_shape))
+    try:
+        answer = module(example)
+    except RuntimeError as error:
+        raise ValueError(f"teacher.input_shape: the network cannot read {size} images ({error})") from error
+    if not isinstance(answer, Tensor):
+        raise ValueError(
+            f"teacher.architecture: the network answers with {type(answer).__name__}, not one tensor of logits; wrap "
+            "it in a module that returns the logits alone"
+        )
+    if answer.shape != (1, num_classes):
+        raise ValueError(
+            f"teacher.num_classes: the network answers an image with {tuple(answer.shape)}, not {num_classes} logits"
+        )
 
 
 def class_weights(module: nn.Module, num_classes: int) -> Tensor:

@@ -1,94 +1,112 @@
-"""Architectures by name: ``pytorchcv/resnet20_cifar10``, ``torchvision/resnet18``, ``timm/…``."""
+"""Architectures by name, ``torchvision/resnet18``, or by the import path of a user's own, ``my_pkg.models:build``."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from typing import Any
+from typing import Protocol
 
 from torch import nn
 
-FAMILIES = ("pytorchcv", "torchvision", "timm")
+from dynadfq.import_path import is_import_path
+from dynadfq.models import own
+from dynadfq.models.families import efficientnet, pytorchcv, timm, torchvision
+from dynadfq.models.metadata import Metadata, WeightsFile
+
+
+class Family(Protocol):
+    """A library of architectures."""
+
+    PACKAGES: dict[str, str]  # what has to be imported, and what installs it
+
+    def names(self) -> list[str]:
+        """All models of the library."""
+
+    def build(self, name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
+        """A float classifier, with published weights or newly initialised."""
+
+    def metadata(self, name: str) -> Metadata:
+        """What the library knows of its published weights; nothing is downloaded."""
+
+    def weights_file(self, name: str) -> WeightsFile:
+        """Where the published weights come from and are kept."""
+
+
+FAMILIES: dict[str, Family] = {
+    "pytorchcv": pytorchcv,
+    "torchvision": torchvision,
+    "timm": timm,
+    "efficientnet": efficientnet,
+}
 
 
 def build(architecture: str, in_channels: int = 3, num_classes: int = 10, pretrained: bool = False) -> nn.Module:
-    """Return a float classifier for (B, in_channels, H, W) images.
+    """Return a float classifier for (B, in_channels, H, W) images; an import path's own weights are kept.
 
     Raises:
-        ValueError: the name is not ``family/model`` with a known family and model.
-        ImportError: the family's package is not installed.
+        ValueError: the name is neither an import path nor ``family/model`` with a known family and model.
+        ImportError: the family's package or the user's module cannot be imported.
+        FileNotFoundError: published weights cannot be downloaded; the message says which file to put where.
     """
+    if is_import_path(architecture):
+        return own.build(architecture, in_channels, num_classes)
+    family, name = _found(architecture)
+    if not pretrained:
+        return family.build(name, in_channels, num_classes, pretrained=False)
+    try:
+        return family.build(name, in_channels, num_classes, pretrained=True)
+    except Exception as error:  # each library's client fails in its own ways: URLError, requests', the hub's, …
+        if isinstance(error, (ImportError, ValueError)) and not isinstance(error, OSError):
+            raise  # from the number of classes or a package, not from a download
+        raise FileNotFoundError(_missing(architecture, family.weights_file(name), error)) from error
+
+
+def metadata(architecture: str) -> Metadata | None:
+    """What the library knows of an architecture's published weights; None of a user's own network.
+
+    Raises:
+        ValueError: as ``build``.
+        ImportError: as ``build``.
+    """
+    if is_import_path(architecture):
+        return None
+    family, name = _found(architecture)
+    return family.metadata(name)
+
+
+def source_of_weights(architecture: str, published: bool) -> str:
+    """Where the weights of a network come from that no checkpoint was loaded into, in words."""
+    if is_import_path(architecture):
+        return f"weights as {architecture} returns them"
+    return "pretrained weights" if published else "random weights"
+
+
+def _found(architecture: str) -> tuple[Family, str]:
     family, _, name = architecture.partition("/")
     if family not in FAMILIES or not name:
         raise ValueError(
             f"teacher.architecture: {architecture!r} is not <family>/<model>; families: {', '.join(FAMILIES)}; "
-            f"for example pytorchcv/resnet20_cifar10"
+            f"for example pytorchcv/resnet20_cifar10, or my_pkg.models:build for a network of your own"
         )
-    try:
-        importlib.import_module(family)
-    except ImportError as error:
-        raise ImportError(
-            f"teacher.architecture: {architecture!r} needs the package {family}: pip install {family}"
-        ) from error
-    builders = {"pytorchcv": _pytorchcv, "torchvision": _torchvision, "timm": _timm}
-    return builders[family](name, in_channels, num_classes, pretrained)
-
-
-def _unknown(family: str, name: str, known: list[str]) -> ValueError:
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    return ValueError(f"teacher.architecture: {family} has no model {name!r}{hint}")
-
-
-def _pytorchcv(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    provider = importlib.import_module("pytorchcv.model_provider")
-    known = sorted(provider._models)
+    for package, distribution in FAMILIES[family].PACKAGES.items():
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f"teacher.architecture: {architecture!r} needs the package {package}: pip install {distribution}"
+            ) from error
+    known = FAMILIES[family].names()
     if name not in known:
-        raise _unknown("pytorchcv", name, known)
-    try:
-        model: nn.Module = provider.get_model(
-            name, in_channels=in_channels, num_classes=num_classes, pretrained=pretrained
-        )
-    except AssertionError as error:  # the CIFAR networks are for 10 or 100 classes
-        raise ValueError(
-            f"teacher.architecture: pytorchcv/{name} cannot be built for {num_classes} classes, {in_channels} channels"
-        ) from error
-    features = getattr(model, "features", None)
-    if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
-        # A fixed 8×8 window fits 32×32 images alone; averaging the whole map is the same there and fits every size.
-        features.final_pool = nn.AdaptiveAvgPool2d(1)  # type: ignore[union-attr]
-    return model
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"teacher.architecture: {family} has no model {name!r}{hint}")
+    return FAMILIES[family], name
 
 
-def _torchvision(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    models = importlib.import_module("torchvision.models")
-    if name not in models.list_models(models):
-        raise _unknown("torchvision", name, models.list_models(models))
-    extra: dict[str, Any] = {"init_weights": True} if name in ("googlenet", "inception_v3") and not pretrained else {}
-    model: nn.Module = models.get_model(
-        name, weights="DEFAULT" if pretrained else None, num_classes=num_classes, **extra
+def _missing(architecture: str, file: WeightsFile, error: Exception) -> str:
+    there = f"put it at {file.place}, or " if file.place else ""
+    return (
+        f"teacher.pretrained: the weights of {architecture} are not on disk and could not be downloaded "
+        f"({type(error).__name__}: {error}). Fetch {file.url} where there is a network; {there}"
+        "name the file in teacher.checkpoint"
     )
-    return model if in_channels == 3 else _with_in_channels(model, in_channels)
-
-
-def _timm(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    timm = importlib.import_module("timm")
-    if not timm.is_model(name):
-        raise _unknown("timm", name, timm.list_models())
-    model: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, num_classes=num_classes)
-    return model
-
-
-def _with_in_channels(model: nn.Module, in_channels: int) -> nn.Module:
-    """Replace the first convolution by one for another number of input channels, newly initialised."""
-    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    model.set_submodule(name, new)
-    return model

@@ -13,7 +13,7 @@ from dynadfq.models.zoo import build
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18", "'resnet18' is not <family>/<model>; families: pytorchcv, torchvision, timm"),
+        ("resnet18", "'resnet18' is not <family>/<model>; families: pytorchcv, torchvision, timm, efficientnet"),
         ("keras/resnet18", "'keras/resnet18' is not <family>/<model>"),
         ("torchvision/", "is not <family>/<model>"),
         ("torchvision/resnet19", "torchvision has no model 'resnet19'; did you mean resnet1"),
