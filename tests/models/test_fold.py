@@ -61,12 +61,12 @@ def test_what_batch_norm_said_is_kept(make_net: Callable[[], nn.Module]) -> None
 
 
 def test_by_hand() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.0)).eval()
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.75)).eval()
     for tensor, value in (
         (net[0].weight, 3.0),
         (net[0].bias, 5.0),
         (net[1].running_mean, 1.0),
-        (net[1].running_var, 4.0),
+        (net[1].running_var, 3.25),
         (net[1].weight, -2.0),
         (net[1].bias, 0.5),
     ):
