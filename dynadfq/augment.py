@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+from dynadfq.distributed import WHOLE, Part
 
-def random_flip(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Mirror half of the images left to right: (B, C, H, W) to the same."""
-    flipped = torch.rand(len(images), generator=rng).to(images.device) < 0.5
+
+def random_flip(images: Tensor, rng: torch.Generator, part: Part = WHOLE) -> Tensor:
+    """Mirror half of the images left to right: (B, C, H, W) to the same. They may be a part of a larger batch."""
+    flipped = part.of(torch.rand(len(images) * part.ranks, generator=rng)).to(images.device) < 0.5
     return torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
 
 
@@ -28,14 +30,15 @@ def random_shift(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     return padded[index, channel, rows, columns]
 
 
-def random_resized_crop(images: Tensor, smallest: float, rng: torch.Generator) -> Tensor:
+def random_resized_crop(images: Tensor, smallest: float, rng: torch.Generator, part: Part = WHOLE) -> Tensor:
     """Crop a random rectangle and enlarge it to the full size: (B, C, H, W) to the same, bilinear.
 
     The area is uniform in [``smallest``, 1] of the image, the aspect ratio log-uniform in [3/4, 4/3], as torchvision's
-    ``RandomResizedCrop``; here each image of the batch has its own rectangle in one differentiable sampling.
+    ``RandomResizedCrop``; here each image of the batch has its own rectangle in one differentiable sampling. Images
+    that are a part of a larger batch get the rectangles that they would have in the whole.
     """
     batch = len(images)
-    area, ratio, x, y = torch.rand(4, batch, generator=rng)
+    area, ratio, x, y = torch.rand(4, batch * part.ranks, generator=rng)[:, part.rows(batch)]
     area = smallest + (1 - smallest) * area
     aspect = torch.exp((2 * ratio - 1) * math.log(4 / 3)).sqrt()
     width = (area.sqrt() * aspect).clamp(max=1.0)

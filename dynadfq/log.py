@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dynadfq import distributed
+
 
 class NonFiniteLoss(ArithmeticError):
     """A loss term became NaN or infinite."""
@@ -31,11 +33,19 @@ def require_finite(terms: dict[str, Tensor], step: int) -> None:
 
 
 class Progress:
-    """A progress bar with running losses; without a terminal, one JSON line every ``interval`` seconds."""
+    """A progress bar with running losses; without a terminal, one JSON line every ``interval`` seconds.
+
+    Of several ranks the first has the bar, and each has its lines where there is no terminal.
+    """
 
     def __init__(self, stage: str, total: int, done: int = 0, unit: str = "step", interval: float = 20.0) -> None:
         self.stage, self.total, self.done, self.interval = stage, total, done, interval
-        self._bar = tqdm(total=total, initial=done, desc=stage, unit=unit, disable=None, leave=True, dynamic_ncols=True)
+        self._rank, ranks = distributed.part()
+        self._named = {"rank": self._rank} if ranks > 1 else {}
+        hidden = True if self._rank else None  # None: without a terminal
+        self._bar = tqdm(
+            total=total, initial=done, desc=stage, unit=unit, disable=hidden, leave=True, dynamic_ncols=True
+        )
         self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -57,7 +67,9 @@ class Progress:
         if not self._bar.disable:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()}, refresh=False)
             self._bar.update()
+        elif self._rank and sys.stderr.isatty():
+            return
         elif time.monotonic() - self._last > self.interval or self.done == self.total:
             self._last = time.monotonic()
             line = {f"{self.stage}/{name}": round(value, 6) for name, value in losses.items()}
-            print(json.dumps({"step": self.done, "of": self.total, **line}), file=sys.stderr, flush=True)
+            print(json.dumps({**self._named, "step": self.done, "of": self.total, **line}), file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from dynadfq import device
+from dynadfq import device, distributed
 from dynadfq.artifacts import SIMILARITY, SYNTHETIC, TEACHER
 from dynadfq.checkpoint import Scratch, digest
 from dynadfq.methods.base import Known
@@ -28,14 +28,17 @@ def make(p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: 
     optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size", "storage"}))
     scratch = Scratch.of_stage("synthesize", p.as_dict(), digest(teacher_folder), digest(similarity_folder))
     source, sizes = recipe.source(teacher, optimiser), (p.synthesis.num_images, p.synthesis.batch_size)
+    if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:
+        print("synthesize: these shards build on each other, so that rank 0 makes them all", file=sys.stderr)
     return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
 
 
 def run() -> None:
     """Write artifacts/synthetic, and say on stderr whether the teacher recognises it."""
     images = make(begin("synthesize"), TEACHER, SIMILARITY, SYNTHETIC)
-    print(gate_message(images), file=sys.stderr)
+    if distributed.rank() == 0:
+        print(gate_message(images), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, divisible=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
+from dynadfq import distributed
 from dynadfq.checkpoint import Scratch, atomic_write, file_sha256, put
 from dynadfq.log import Progress
 from dynadfq.seeding import derive, generator
@@ -17,6 +20,8 @@ from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
 from dynadfq.synthesis.rows import layouts
 from dynadfq.synthesis.source import ImageSource
 from dynadfq.synthesis.storage import DTYPES, Storage, require_known, stored
+
+VISIBLE_WITHIN = 90.0  # seconds until a file written elsewhere is seen: NFS keeps what it knows of a folder for 60
 
 
 def synthesize_set(
@@ -33,45 +38,82 @@ def synthesize_set(
 
     A shard depends on the seed and its number alone, unless its source says that shards build on each other. Finished
     shards wait in ``scratch`` (or ``folder`` without one), so that a run which was killed makes the missing ones and
-    ends with the same bytes. Of the images, a shard at a time is in memory.
+    ends with the same bytes. Of the images, a shard at a time is in memory. Ranks (``dynadfq.distributed``) take turns:
+    shard i is rank (i mod ranks)'s, in a folder that all of them see, and the first writes the manifest.
 
     storage: the type in which shards hold the images; labels stay float32.
 
     Raises:
         ValueError: the storage is unknown, or cannot hold an image.
+        FileNotFoundError: another rank's shards do not appear.
     """
     require_known(storage)
     working = scratch.folder or folder
     sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
     entries = [_finished(working, number, size, seed, storage) for number, size in enumerate(sizes)]
-    done = sum(entry is not None for entry in entries)
-    steps = source.preparation_steps
-    with Progress("synthesize", steps + len(sizes) * source.steps, done * source.steps, "iteration") as progress:
-        files = source.prepare(seed, scratch, progress)
-        for number, size in enumerate(sizes):
-            entry = entries[number] or _make_shard(source, number, size, seed, working, storage, progress)
+    mine = _own_shards(len(sizes), source.sequential)
+    done = sum(entries[number] is not None for number in mine)
+    total = source.preparation_steps + len(mine) * source.steps
+    with Progress("synthesize", total, done * source.steps, "iteration") as progress:
+        files = _prepared(source, seed, scratch, progress)
+        for number in mine:
+            entry = entries[number] or _make_shard(source, number, sizes[number], seed, working, storage, progress)
             entries[number] = entry
             if source.sequential:
                 source.remember(_read(working / _name(number)))
+    distributed.barrier()
+    if distributed.rank() == 0:
+        shards = [entry or _made(working, n, sizes[n], seed, storage) for n, entry in enumerate(entries)]
+        about = {"batch_size": batch_size, "num_images": num_images, "seed": seed, "storage": storage}
+        _write_set(folder, working, files, {**about, "shards": shards})
+        scratch.delete()
+    distributed.barrier()
+    return SyntheticSet(folder, keep_alive)
+
+
+def _own_shards(count: int, sequential: bool) -> range:
+    """Numbers of the shards that this rank makes; where shards build on each other, the first rank makes them all."""
+    if sequential:
+        return range(count if distributed.rank() == 0 else 0)
+    return range(distributed.rank(), count, distributed.world_size())
+
+
+def _prepared(source: ImageSource, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+    """Prepare the source; ranks other than the first wait, and find in ``scratch`` what that one learned."""
+    if distributed.rank() > 0:
+        distributed.barrier()
+    files = source.prepare(seed, scratch, progress)
+    if distributed.rank() == 0:
+        distributed.barrier()
+    return files
+
+
+def _made(working: Path, number: int, size: int, seed: int, storage: Storage) -> dict[str, Any]:
+    """The manifest entry of a shard that another rank has made; a shared folder may show it with a delay.
+
+    Raises:
+        FileNotFoundError: it does not appear.
+    """
+    end = time.monotonic() + VISIBLE_WITHIN
+    while (entry := _finished(working, number, size, seed, storage)) is None:
+        if time.monotonic() >= end:
+            raise FileNotFoundError(f"{working / _name(number)} was made elsewhere: all ranks need the same folder")
+        time.sleep(1)
+    return entry
+
+
+def _write_set(folder: Path, working: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> None:
+    """Put finished shards in place, with the files that belong to the set; the manifest comes last."""
+    names = [entry["file"] for entry in manifest["shards"]]
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(len(sizes) if working != folder else 0):
-        put(working / _name(number), folder / _name(number))
+    for name in names if working != folder else ():
+        put(working / name, folder / name)
     for name, data in files.items():
         atomic_write(folder / name, data)
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = {
-        "batch_size": batch_size,
-        "files": checksums,
-        "num_images": num_images,
-        "seed": seed,
-        "shards": entries,
-        "storage": storage,
-    }
-    atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
-    for number in range(len(sizes)):
-        (folder / _name(number)).with_suffix(".json").unlink(missing_ok=True)
-    scratch.delete()
-    return SyntheticSet(folder, keep_alive)
+    content = {**manifest, "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    atomic_write(folder / MANIFEST, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    for name in names:
+        (folder / name).with_suffix(".json").unlink(missing_ok=True)
 
 
 def _name(number: int) -> str:
