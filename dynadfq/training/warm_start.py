@@ -8,7 +8,7 @@ a price on expected bit-FLOPs, and the price moves until the mean cost is the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,17 +42,21 @@ def warm_start(student: Student, teacher: Teacher, images: SyntheticSet, setting
     selector, count = student.selector, min(settings.images, len(images))
     if selector is None or not count:
         return
-    batches = [batch.images for batch in images.batches(BATCH, count)]
-    with Progress("sensitivity", len(batches) * passes(student), unit="pass") as progress:
-        divergence = site_sensitivity(student, teacher, batches, progress)
-    features = pooled_features(student, selector, batches)
+    with Progress("sensitivity", -(-count // BATCH) * passes(student), unit="pass") as progress:
+        divergence = site_sensitivity(student, teacher, _batches(images, count), progress)
+    features = pooled_features(student, selector, _batches(images, count))
     with global_stream(seed, "warm_start"):
         _fit(student, selector, features, divergence.to(features), settings, generator(seed, "warm_start"))
     student.eval()
 
 
+def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
+    """The first images, a batch at a time in memory."""
+    return (batch.images for batch in images.batches(BATCH, count))
+
+
 @torch.no_grad()
-def pooled_features(student: Student, selector: BitSelector, batches: list[Tensor]) -> Tensor:
+def pooled_features(student: Student, selector: BitSelector, batches: Iterable[Tensor]) -> Tensor:
     """What the selector reads, pooled: (N, features) float32."""
     device, seen = next(student.parameters()).device, list[Tensor]()
     with _watching(selector.pool, seen):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +86,8 @@ def test_as_many_images_are_measured_as_there_are_at_most(
 ) -> None:
     student, bars = make_student(), list[tuple[Progress, Tensor]]()
 
-    def measure(student: Student, teacher: Teacher, batches: list[Tensor], progress: Progress) -> Tensor:
+    def measure(student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress) -> Tensor:
+        batches = list(batches)
         table = site_sensitivity(student, teacher, batches, progress)
         assert torch.equal(torch.cat(batches), synthetic.take(torch.arange(len(table))).images)
         bars.append((progress, table))
