@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import getdoc
 
 from dynadfq.params.errors import shown
 from dynadfq.params.rules import RULES
@@ -46,7 +47,7 @@ def _section(section: type[Section], path: str) -> str:
     rows = [
         _row(path, name, section) for name, field in section.model_fields.items() if not is_section(field.annotation)
     ]
-    title = f"## {path or 'Top level'}\n\n{section.__doc__}\n"
+    title = f"## {path or 'Top level'}\n\n{getdoc(section)}\n"
     return f"{title}\n{COLUMNS}{''.join(rows)}" if rows else title
 
 

@@ -6,7 +6,18 @@ from typing import Literal
 
 from dynadfq.methods import Methods
 from dynadfq.params.data_names import ALLOWED, DataName
+from dynadfq.params.export import Export
 from dynadfq.params.quantization import Quantization, Widths
+from dynadfq.params.teacher_keys import (
+    ARCHITECTURES,
+    CHANNELS,
+    DEVIATIONS,
+    SHAPES,
+    Architecture,
+    Deviations,
+    ImageShape,
+    Means,
+)
 from dynadfq.schema import LINEAGE, PAPER, Section, setting
 
 TRAINING = f"{PAPER}, Sec. 4.1"
@@ -40,14 +51,18 @@ class Data(Section):
 
 
 class Teacher(Section):
-    """The frozen float classifier. With a checkpoint or published weights the keys from `epochs` on are not used."""
+    """The frozen float classifier. With a checkpoint or published weights the keys from `epochs` on are not used.
 
-    architecture: str = setting(
+    What is null from `num_classes` to `interpolation` is taken from what the library says of its published weights and
+    from the data set; the stage says what it took from where. Weights of another origin follow the data set first.
+    """
+
+    architecture: Architecture = setting(
         "pytorchcv/resnet20_cifar10",
-        "library and model name",
+        "library and model name, or a function or class of your own that returns a network; it is called with the "
+        "arguments in_channels and num_classes if it takes them",
         source=TRAINING,
-        pattern=r"^(pytorchcv|torchvision|timm)/.+$",
-        allowed="a name of the form pytorchcv/…, torchvision/… or timm/…",
+        allowed=ARCHITECTURES,
     )
     checkpoint: str | None = setting(
         None,
@@ -55,7 +70,29 @@ class Teacher(Section):
         min_length=1,
     )
     pretrained: bool = setting(
-        True, "take the library's published weights, which it downloads", source=f"{LINEAGE} (pytorchcv)"
+        True,
+        "take the library's published weights, which it downloads, or those that the function of an import path loads",
+        source=f"{LINEAGE} (pytorchcv)",
+    )
+    num_classes: int | None = setting(None, "classes that the network tells apart", unit="classes", ge=1)
+    input_shape: ImageShape = setting(
+        None, "shape of an image that the network reads", unit="channels, pixels, pixels", allowed=SHAPES
+    )
+    mean: Means = setting(
+        None, "mean that is subtracted from pixels in 0 … 1", unit="pixels in 0 … 1", allowed=CHANNELS
+    )
+    std: Deviations = setting(
+        None, "standard deviation that pixels are then divided by", unit="pixels in 0 … 1", allowed=DEVIATIONS
+    )
+    resize: int | None = setting(
+        None,
+        "length of an image's shorter side before its middle is cut out; with a data set's own size, null lets the "
+        "image just cover the input",
+        unit="pixels",
+        ge=1,
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = setting(
+        None, "how images are scaled", allowed="null or one of nearest, bilinear, bicubic"
     )
     epochs: int = setting(200, "passes over the training images", unit="epochs", source=RESNET, ge=1)
     batch_size: int = setting(128, "images in a step", unit="images", source=RESNET, ge=1)
@@ -196,5 +233,6 @@ class Params(Section):
     quantization: Quantization = Quantization()
     finetune: Finetune = Finetune()
     evaluation: Evaluation = Evaluation()
+    export: Export = Export()
     report: Report = Report()
     launch: Launch = Launch()

@@ -7,6 +7,7 @@ from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
 from dynadfq.params.data_names import ALLOWED
 from dynadfq.params.errors import shown
+from dynadfq.params.teacher_keys import ARCHITECTURES, CHANNELS, DEVIATIONS, SHAPES
 from dynadfq.schema import leaves
 
 
@@ -84,6 +85,11 @@ optimizer: adam
         ("finetune: {learning_rate: .inf}", "finetune.learning_rate: Infinity is outside 0 … ∞ (not 0)"),
         ("finetune: {learning_rate: .nan}", "finetune.learning_rate: NaN is outside 0 … ∞ (not 0)"),
         ("finetune: 3", "finetune: 3 is not a group of keys"),
+        (
+            "export: {formats: [pt2, onnx-code]}",
+            'export.formats[1]: "onnx-code" is not one of onnx-codes, onnx-convinteger, pt2; did you mean onnx-codes?',
+        ),
+        ("export: {formats: [pt2, pt2]}", 'export.formats: ["pt2", "pt2"] is not without repetition'),
         ("finetune:", "finetune: null is not a group of keys"),
         ("[1, 2]", "the file: [1, 2] is not a group of keys"),
         ("quant: {bits: 4}", "quant: unknown key; did you mean quantization?"),
@@ -93,7 +99,18 @@ optimizer: adam
         ),
         (
             "teacher: {architecture: resnet20}",
-            'teacher.architecture: "resnet20" is not a name of the form pytorchcv/…, torchvision/… or timm/…',
+            f'teacher.architecture: "resnet20" is not {ARCHITECTURES}',
+        ),
+        ("teacher: {architecture: 'my_pkg:'}", f'teacher.architecture: "my_pkg:" is not {ARCHITECTURES}'),
+        ("teacher: {num_classes: 0}", "teacher.num_classes: 0 is outside 1 … ∞"),
+        ("teacher: {input_shape: [3, 32]}", f"teacher.input_shape: [3, 32] is not {SHAPES}"),
+        ("teacher: {input_shape: [3, 32, 2.5]}", f"teacher.input_shape: [3, 32, 2.5] is not {SHAPES}"),
+        ("teacher: {mean: 0.5}", f"teacher.mean: 0.5 is not {CHANNELS}"),
+        ("teacher: {mean: [a]}", f'teacher.mean: ["a"] is not {CHANNELS}'),
+        ("teacher: {std: [0.5, 0]}", f"teacher.std: [0.5, 0] is not {DEVIATIONS}"),
+        (
+            "teacher: {interpolation: cubic}",
+            'teacher.interpolation: "cubic" is not null or one of nearest, bilinear, bicubic',
         ),
         (
             "quantization: {activation_bits: [3, 9, '4']}",
@@ -173,10 +190,14 @@ def test_a_problem_says_where_what_and_the_way_out(written, text, expected):
 )
 def test_data_sets_have_names_of_four_forms(written, name):
     assert read(written(yaml.safe_dump({"data": {"name": name}}))).data.name == name
+
+
 def test_classes_limit_similar_classes_only_where_they_are_known(written):
     for name, count in (("image-folder", 500), (None, 500), ("cifar100", 100)):
         tree = {"data": {"name": name}, "method": {"dynadfq": {"images": {"similar_classes": count}}}}
         assert read(written(yaml.safe_dump(tree))).data.name == name
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path):
     with pytest.raises(ParameterError) as caught:
         read(tmp_path / "params.yaml")
