@@ -29,8 +29,15 @@ def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: P
     where = device.resolve(settings["device"])
     teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
     source = settings["data"]
-    test = data.load(source["name"], root(source["root"]), image_size=teacher.input_shape[1])
-    test = test.spread(settings["test_images"])
+    classes = root(source["classes"]) if source.get("classes") else None
+    test = data.load(
+        source["name"],
+        root(source["root"]),
+        preprocessing=teacher.preprocessing,
+        count=settings["test_images"],
+        class_names=teacher.class_names,
+        class_file=classes,
+    )
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)
     table = result.per_image
     measured = {

@@ -53,7 +53,7 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
             with gzip.open(packed) as source, open(raw / packed.stem, "wb") as target:
                 shutil.copyfileobj(source, target)
     needs = f"the four IDX files (train-images-idx3-ubyte, …) in {raw}"
-    dataset = _torchvision_set(
+    dataset = from_disk_or_download(
         "fashion-mnist", needs, lambda download: datasets.FashionMNIST(str(root), train, download=download)
     )
     return dataset.data[:, None], dataset.targets.long()
@@ -62,13 +62,13 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
 def _read_cifar(kind: type[datasets.CIFAR10], archive: str) -> Callable[[Path, bool], Pixels]:
     def read(root: Path, train: bool) -> Pixels:
         needs = f"the archive {archive} in {root}"
-        dataset = _torchvision_set(archive, needs, lambda download: kind(str(root), train, download=download))
+        dataset = from_disk_or_download(archive, needs, lambda download: kind(str(root), train, download=download))
         return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
 
     return read
 
 
-def _torchvision_set(name: str, needs: str, make: Callable[[bool], T]) -> T:
+def from_disk_or_download(name: str, needs: str, make: Callable[[bool], T]) -> T:
     """Open a torchvision data set from disk, or download it."""
     try:
         return make(False)

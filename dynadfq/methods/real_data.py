@@ -96,13 +96,16 @@ class LabelledRecipe:
 
     data: str
     root: Path
+    classes: Path | None
     class_balanced: bool
 
     def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> LabelledImages:
         """The data set's training images in the teacher's size; nothing is optimised."""
         from dynadfq import data  # here alone, so that no other method's code can reach labelled data
 
-        images = data.load(self.data, self.root, train=True, image_size=teacher.input_shape[1])
+        images = data.load(
+            self.data, self.root, True, teacher.preprocessing, class_names=teacher.class_names, class_file=self.classes
+        )
         return LabelledImages(teacher, images, self.class_balanced)
 
 
@@ -113,6 +116,7 @@ class Images(Section):
         None, "the labelled data set that is read, the same as `data.name`; null reads none", min_length=1
     )
     root: str = setting("data", "folder of its files; a relative path starts at the repository", min_length=1)
+    classes: str | None = setting(None, "which class each folder is, the same as `data.classes`", min_length=1)
     class_balanced: bool = setting(False, "the classes are taken in turn; false: at random")
 
     def recipe(self, known: Known) -> LabelledRecipe:
@@ -125,7 +129,9 @@ class Images(Section):
             raise ValueError(
                 "method.real_data.images.data: null reads no labelled data; write the name of the data set"
             )
-        return LabelledRecipe(self.data, Path(os.environ.get("DVC_ROOT", ".")) / self.root, self.class_balanced)
+        repository = Path(os.environ.get("DVC_ROOT", "."))
+        classes = repository / self.classes if self.classes else None
+        return LabelledRecipe(self.data, repository / self.root, classes, self.class_balanced)
 
 
 class Student(DistilledStudent):

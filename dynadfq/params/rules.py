@@ -43,6 +43,10 @@ def _none_or_same(labelled: str | None, data: str | None) -> bool:
     return labelled in (None, data)
 
 
+def _same_where_read(own: str | None, theirs: str | None, labelled: str | None) -> bool:
+    return labelled is None or own == theirs
+
+
 def _named_where_used(method: str, labelled: str | None) -> bool:
     return method != "real_data" or labelled is not None
 
@@ -62,6 +66,8 @@ RULES = (
          "is more than the classes of data.name: {1}"),
     Rule(("method.real_data.images.data", "data.name"), _none_or_same,
          "the first null, or the same as the second", "is not data.name: {1}"),
+    Rule(("method.real_data.images.classes", "data.classes", "method.real_data.images.data"), _same_where_read,
+         "the first the same as the second where the third is given", "is not data.classes: {1}"),
     Rule(("method.name", "method.real_data.images.data"), _named_where_used,
          "the second names the labelled data set where the first is real_data",
          "reads labelled data, but method.real_data.images.data: {1} names none"),

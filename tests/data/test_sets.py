@@ -66,7 +66,7 @@ def test_normalised_digits_have_mean_zero_and_deviation_one() -> None:
     images = torch.cat([images for images, _ in batches])
     assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
     assert images.mean().abs() < 0.01 and (images.std() - 1).abs() < 0.01
-    expected = (data.pixels[3, 0, 4, 4] / 255 - data.card.mean[0]) / data.card.std[0]
+    expected = (data.pixels[3, 0, 4, 4] / 255 - CARDS["digits"].mean[0]) / CARDS["digits"].std[0]
     assert images[3, 0, 4, 4].item() == pytest.approx(expected.item())
 
 

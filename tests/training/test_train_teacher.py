@@ -11,10 +11,11 @@ from torch import nn
 from dynadfq.checkpoint import Scratch
 from dynadfq.data import CARDS, LabelledSet
 from dynadfq.log import NonFiniteLoss, Progress
+from dynadfq.preprocess import Preprocessing
 from dynadfq.training.teacher import TeacherRecipe, train_teacher
 
 RECIPE = TeacherRecipe(4, 16, 0.05, 0.9, 5e-4, crop_padding=1, horizontal_flip=True)
-CARD = replace(CARDS["cifar10"], class_names=tuple("abcdef"), size=8)
+PREPROCESSING = Preprocessing((3, 8, 8), CARDS["cifar10"].mean, CARDS["cifar10"].std)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,8 @@ def data() -> LabelledSet:
     rng = torch.Generator().manual_seed(0)
     labels = torch.arange(70) % 6
     colours = torch.randint(0, 200, (6, 3, 1, 1), generator=rng)
-    return LabelledSet(CARD, (colours[labels] + torch.randint(0, 56, (70, 3, 8, 8), generator=rng)).byte(), labels)
+    pixels = colours[labels] + torch.randint(0, 56, (70, 3, 8, 8), generator=rng)
+    return LabelledSet(PREPROCESSING, pixels.byte(), labels)
 
 
 def train(

@@ -1,0 +1,71 @@
+"""Decoded images in files that are mapped into memory: a set of any size is read page by page, and never held."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from dynadfq.checkpoint import fingerprint
+from dynadfq.log import Progress
+from dynadfq.preprocess import Preprocessing, read_image
+
+AT_ONCE = 256  # images that wait to be written
+FORMAT = 1  # raised when the same files would be decoded to other bytes
+
+
+def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:
+    """Image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later runs find again.
+
+    It is known by the files' names, sizes and times, and by the preprocessing. A decoding that was killed goes on
+    behind the last image it wrote; two processes do not decode at the same time.
+
+    Raises:
+        ValueError: names the first file that is no image.
+    """
+    shape = (len(paths), *preprocessing.input_shape)
+    files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    folder = scratch / f"images-{fingerprint(FORMAT, files, asdict(preprocessing))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole, part = folder / "pixels.bin", folder / "pixels.part"
+    with FileLock(folder / "lock"):
+        if not whole.exists():
+            _decode(paths, preprocessing, part)
+            os.replace(part, whole)
+    return torch.from_file(str(whole), shared=False, size=prod(shape), dtype=torch.uint8).view(shape)
+
+
+def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> None:
+    """Append to ``part`` the images that it lacks, decoded side by side, in order."""
+    image = prod(preprocessing.input_shape)  # bytes
+    with (
+        open(part, "ab") as file,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        Progress("decode", len(paths), done=file.tell() // image, unit="image") as progress,
+    ):
+        file.truncate(progress.done * image)  # a kill may have left a part of an image
+        for first in range(progress.done, len(paths), AT_ONCE):
+            for pixels in pool.map(lambda path: read_image(path, preprocessing), paths[first : first + AT_ONCE]):
+                file.write(pixels.numpy().tobytes())
+                progress.step()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def mapped(images: Iterable[Tensor], shape: Sequence[int], scratch: Path) -> Tensor:
+    """(C, H, W) uint8 images as one (N, C, H, W) tensor in a file without a name, which is gone with the tensor."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        pixels = np.memmap(file, np.uint8, mode="w+", shape=tuple(shape))
+        for place, image in enumerate(images):
+            pixels[place] = image.numpy()
+    return torch.from_numpy(pixels)
