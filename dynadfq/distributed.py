@@ -124,7 +124,7 @@ def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Means over the ranks of named scalars, which all ranks name alike."""
     if not _waiting:
         return dict(values)
-    return dict(zip(values, mean(torch.stack([value.detach().float() for value in values.values()])), strict=True))
+    return dict(zip(values, mean(torch.stack([value.detach().double() for value in values.values()])), strict=True))
 
 
 def gather(rows: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dynadfq import device
+from dynadfq import device, distributed
 from dynadfq.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from dynadfq.checkpoint import Scratch, digest
 from dynadfq.params import StageParams
@@ -19,17 +19,22 @@ from stages.runtime import begin, main
 
 
 def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
-    """Calibrate, round, give the selector its head start, fine-tune, and save the student to ``folder``."""
+    """Calibrate, round, give the selector its head start, fine-tune, and save the student to ``folder``.
+
+    The first rank prepares and saves; all fine-tune, and begin with what it prepared.
+    """
     teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
     images = SyntheticSet(images_folder).check()
     stage = "finetune_fixed" if fixed else "finetune"
     scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
     recipe, schedule, budget = p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed)
     student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
-    if not scratch.exists():
+    if distributed.rank() == 0 and not scratch.exists():
         prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)
     history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
     steps = int(history["step"].iloc[-1]) if len(history) else 0
+    if distributed.rank() > 0:
+        return
     student.made = made(p.method.name, len(images), steps, p.quantization.rounding)
     student.save(folder)
     write_table(folder / "history.csv", history)
@@ -46,4 +51,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, divisible=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dynadfq import distributed
 from dynadfq.augment import random_flip, random_resized_crop
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
@@ -49,10 +50,12 @@ class StoredLessons:
 
     def __init__(self, images: SyntheticSet, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule) -> None:
         self.images, self.teacher, self.recipe, self.schedule = images, teacher, recipe, schedule
+        self.part = distributed.part()
 
     def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
-        """As many shuffled passes over the images as the epoch's steps need."""
-        for indices in _indices(len(self.images), self.schedule, rng):
+        """As many shuffled passes over the images as the epoch's steps need; of each batch, this rank's part."""
+        for whole in _indices(len(self.images), self.schedule, rng):
+            indices = self.part.of(whole)
             batch = self.images.take(indices)
             images = self._seen(batch.images, rng)
             answers = self._answers[indices].to(images.device) if self._answers_last else self._answer(images)
@@ -70,9 +73,9 @@ class StoredLessons:
         """What student and teacher see of stored images."""
         images = images.to(self.teacher.device)
         if self.schedule.crop_scale < 1:
-            images = random_resized_crop(images, self.schedule.crop_scale, rng)
+            images = random_resized_crop(images, self.schedule.crop_scale, rng, self.part)
         if self.schedule.horizontal_flip:
-            images = random_flip(images, rng)
+            images = random_flip(images, rng, self.part)
         if self.recipe.filter is not None:
             images = self.recipe.filter(images)
         return images.contiguous(memory_format=torch.channels_last)

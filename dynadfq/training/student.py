@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dynadfq import distributed
 from dynadfq.checkpoint import Scratch
 from dynadfq.log import Progress, require_finite
 from dynadfq.losses import Objective, StudentStep, Term, soft_cross_entropy
@@ -22,6 +23,7 @@ from dynadfq.training.compare import compare
 from dynadfq.training.lessons import Lesson, Lessons
 from dynadfq.training.live import lessons_of
 from dynadfq.training.mixup import easiest, mix_pairs
+from dynadfq.training.ranks import divided
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.schedule import Schedule
 
@@ -60,6 +62,7 @@ class Finetuning:
     ) -> None:
         self.student, self.teacher, self.lessons = student, teacher, lessons
         self.recipe, self.schedule, self.budget = recipe, schedule, budget
+        self.part = distributed.part()
         self.features = recipe.features(teacher) if recipe.features else {}
         self.optimizer = schedule.optimizer(student)
         self.rates = torch.optim.lr_scheduler.StepLR(self.optimizer, schedule.decay_every, schedule.decay)
@@ -95,20 +98,22 @@ class Finetuning:
             lesson, unmixed = self._mix(lesson, rng)
             measured |= unmixed
         total, values, bits = self._perturbed_losses(lesson) if self.recipe.perturbation else self._losses(lesson)
-        require_finite({**values, "loss": total}, number)
+        values = distributed.means({**values, "loss": total})
+        require_finite(values, number)
         self.optimizer.zero_grad()
         total.backward()
+        distributed.average_gradients(self.student.parameters())
         self.optimizer.step()
         self.student.keep_zero_in_range()
         if "budget" in values:
             self.budget.update(values["budget"])
-        percent = self.student.bit_flops_percent(bits.detach())
+        bits = distributed.gather(bits.detach())
+        percent = self.student.bit_flops_percent(bits)
         measured |= {name: float(value.detach()) for name, value in values.items()}
         return measured | {
-            "loss": float(total.detach()),
             "bit_flops_percent": float(percent.mean()),
             "bit_flops_percent_std": float(percent.std(correction=0)),
-            "mean_bits": float(bits.detach().mean()),
+            "mean_bits": float(bits.mean()),
             "price": self.budget.price,
         }
 
@@ -137,13 +142,18 @@ class Finetuning:
 
     @torch.no_grad()
     def _mix(self, lesson: Lesson, rng: torch.Generator) -> tuple[Lesson, dict[str, float]]:
-        """Mix the easiest images; also what the losses would have been without."""
+        """Mix the easiest images of the whole batch; also what the losses would have been without."""
         step, _ = compare(self.student, self.teacher, lesson, self.features)
-        _, values = self._sum(step, self.recipe.terms)
-        chosen = easiest(soft_cross_entropy(step.logits, step.soft_labels), self.recipe.mixup_share)
-        images, labels = mix_pairs(lesson.images, lesson.soft_labels, chosen, rng)
-        teacher_logits = lesson.teacher_logits.index_copy(0, chosen, self.teacher(images[chosen]))
-        return Lesson(images, labels, teacher_logits), {f"{k}_unmixed": float(v) for k, v in values.items()}
+        unmixed = distributed.means(self._sum(step, self.recipe.terms)[1])
+        losses = distributed.gather(soft_cross_entropy(step.logits, step.soft_labels))
+        chosen = easiest(losses, self.recipe.mixup_share)
+        everyone = distributed.gather(lesson.images), distributed.gather(lesson.soft_labels)
+        images, labels = map(self.part.of, mix_pairs(*everyone, chosen, rng))
+        images = images.contiguous(memory_format=torch.channels_last)
+        own, teacher_logits = self.part.indices(chosen, len(images)), lesson.teacher_logits
+        if len(own):
+            teacher_logits = teacher_logits.index_copy(0, own, self.teacher(images[own]))
+        return Lesson(images, labels, teacher_logits), {f"{k}_unmixed": float(v) for k, v in unmixed.items()}
 
     def _losses(self, lesson: Lesson) -> Losses:
         through = self.recipe.teacher_gradients
@@ -173,7 +183,8 @@ class Finetuning:
         if not self.student.scheme.dynamic:
             return total, values
         budget = self.budget.value(step.bit_flops_ratio)
-        return total + self.budget.factor(budget) * budget, {**values, "budget": budget}
+        factor = self.budget.factor(distributed.mean(budget))
+        return total + factor * budget, {**values, "budget": budget}
 
 
 def finetune_student(
@@ -189,19 +200,26 @@ def finetune_student(
     """Fine-tune a prepared student in place and return its history, one row an epoch; it is left in eval mode.
 
     A recipe without terms, or whose terms all have weight 0, trains nothing. State is saved to ``scratch`` after every
-    epoch; a run that was killed repeats the unfinished epoch, with the same result.
+    epoch; a run that was killed repeats the unfinished epoch, with the same result. Ranks (``dynadfq.distributed``)
+    divide every batch, and begin with the first one's student and state.
+
+    Raises:
+        ValueError: the ranks cannot divide the batch evenly, or a generator is to learn on beside several.
     """
     student.eval()
     if not any(term.weight for term in recipe.terms):
         return pd.DataFrame(columns=list(COLUMNS))
     lessons = lessons_of(student, teacher, images, recipe, schedule)
     run = Finetuning(student, teacher, lessons, recipe, schedule, budget)
-    if (state := scratch.load()) is not None:
+    distributed.share_state(student.network)
+    if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)
     name = "finetune" if student.scheme.dynamic else "finetune_fixed"
-    with Progress(name, schedule.epochs * schedule.steps_per_epoch, run.epoch * schedule.steps_per_epoch) as progress:
+    steps = schedule.steps_per_epoch
+    with Progress(name, schedule.epochs * steps, run.epoch * steps) as progress, divided(student, schedule.batch_size):
         while run.epoch < schedule.epochs:
             run.run_epoch(seed, progress)
-            scratch.save(run.state_dict())
+            if distributed.rank() == 0:
+                scratch.save(run.state_dict())
     student.eval()
     return pd.DataFrame(run.history)
