@@ -17,6 +17,7 @@ SYNTHETIC = ARTIFACTS / "synthetic"
 STUDENT = ARTIFACTS / "student"
 FIXED = ARTIFACTS / "fixed"
 EVALUATION = ARTIFACTS / "evaluation"
+EXPORT = ARTIFACTS / "export"
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

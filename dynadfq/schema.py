@@ -81,8 +81,9 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a field may take, where it takes names."""
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    """The names that a field, or an element of its list, may take, where it takes names."""
+    kind = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def allowed(field: FieldInfo) -> str:

@@ -57,7 +57,7 @@ def export_onnx(student: Student, path: str | Path, images: Tensor, form: OnnxFo
         ValueError: the form is unknown or there are no images.
         ArithmeticError: onnxruntime's bits differ from code form's, or a logit by more than 1e-4. Nothing is written.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    require_onnx()
     if form not in get_args(OnnxForm):
         raise ValueError(f"form: {form!r} is none of {', '.join(get_args(OnnxForm))}")
     if not len(images):
@@ -104,9 +104,14 @@ def _session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _require(*packages: str) -> None:
+def require_onnx() -> None:
+    """See that the packages of an ONNX export are installed.
+
+    Raises:
+        ImportError: names those that are not.
+    """
     missing = []
-    for package in packages:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             __import__(package)
         except ImportError:

@@ -14,6 +14,9 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.quant.model import Student
 
+# Notes on where in the sources a node comes from: half of a file, and another on every machine.
+ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
+
 
 class Served(nn.Module):
     """A code form's graph with the inputs that a user of a file gives: images and, where there is a choice, a price."""
@@ -39,7 +42,11 @@ def example(codes: CodeForm) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], 
 def program_of(codes: CodeForm) -> torch.export.ExportedProgram:
     """The program of a code form, for any batch size."""
     inputs, axes = example(codes)
-    return torch.export.export(Served(codes.network, codes.dynamic), inputs, dynamic_shapes=axes)
+    program = torch.export.export(Served(codes.network, codes.dynamic), inputs, dynamic_shapes=axes)
+    for node in program.graph.nodes:
+        for note in ORIGINS:
+            node.meta.pop(note, None)
+    return program
 
 
 def export_program(student: Student, path: str | Path, images: Tensor) -> CodeForm:

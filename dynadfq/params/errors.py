@@ -58,7 +58,9 @@ def explain(error: ErrorDetails) -> str:
     if kind == "value_error":
         return f"{path}: {value} is {error['ctx']['error']}"
     if isinstance(location[-1], int):
-        return f"{path}: {value} is not a whole number in {note(field, 'interval')}"
+        names = choices(field)
+        words = f"one of {', '.join(names)}" if names else f"a whole number in {note(field, 'interval')}"
+        return f"{path}: {value} is not {words}{did_you_mean(error['input'], names)}"
     return f"{path}: {value} is not {allowed(field)}{did_you_mean(error['input'], choices(field))}"
 
 

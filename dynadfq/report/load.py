@@ -18,6 +18,7 @@ STAGE_OF_FOLDER = {
     "student": "finetune",
     "fixed": "finetune_fixed",
     "evaluation": "evaluate",
+    "export": "export",
 }
 
 
@@ -35,6 +36,7 @@ class Evidence:
     co_occurrence: pd.DataFrame
     similarity: NDArray[np.float32]
     histories: dict[str, pd.DataFrame]
+    exports: dict[str, Any]
 
     @property
     def class_names(self) -> list[str]:
@@ -72,6 +74,7 @@ def load_evidence(artifacts: Path) -> Evidence:
         co_occurrence=table("evaluation/co_occurrence.csv"),
         similarity=load_file(artifact(artifacts, "similarity/similarity.safetensors"))["similarity"],
         histories={"dynamic": table("student/history.csv"), "fixed": table("fixed/history.csv")},
+        exports=record("export/export.json"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dynadfq.report import words
+from dynadfq.report.exports import file_section
 from dynadfq.report.figures import DARK, LIGHT
 from dynadfq.report.gallery import Plate, plates
 from dynadfq.report.images import data_uri, draw, load_tiles, tile_png
@@ -71,6 +72,7 @@ def render_page(evidence: Evidence, title: str | None, shown: list[dict[str, Any
         bit_flop=words.bit_flop_sentence(metrics),
         float_inputs=words.float_input_sentence(metrics),
         gate=words.gate(metrics),
+        files=file_section(evidence.exports),
         plates=shown,
     )
 

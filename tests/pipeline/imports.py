@@ -14,7 +14,8 @@ MODULES = {"finetune_fixed": "finetune"}
 # Of the methods, these stages depend on the one in use, so that adding a method re-runs nothing.
 USES_METHOD = ("synthesize", "finetune", "finetune_fixed")
 METHOD_IN_USE = "dynadfq/methods/${method.name}.py"
-DATA_FILES = {"plot": ["dynadfq/report/page.html.j2", "dynadfq/report/style.css"]}
+PAGE = ("page.html.j2", "exports.html.j2", "style.css")
+DATA_FILES = {"plot": [f"dynadfq/report/{name}" for name in PAGE]}
 
 
 def code_dependencies(stage: str) -> list[str]:

@@ -100,6 +100,7 @@ def test_a_stage_that_reads_an_artifact_depends_on_it():
         "finetune": {"teacher", "synthesize"},
         "finetune_fixed": {"teacher", "synthesize"},
         "evaluate": {"teacher", "synthesize", "finetune", "finetune_fixed"},
+        "export": {"teacher", "synthesize", "finetune"},
         "plot": set(STAGES) - {"plot"},
     }
 

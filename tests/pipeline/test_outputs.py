@@ -137,7 +137,7 @@ params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1))
 Path("artifacts/synthetic").rename("artifacts/synthetic of seed 0")
 import_module("stages.synthesize").run()
 """
-COMPUTING = ["teacher", "similarity", "synthesize", "finetune", "finetune --fixed", "evaluate"]
+COMPUTING = ["teacher", "similarity", "synthesize", "finetune", "finetune --fixed", "evaluate", "export"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from project import STAGES, UP_TO_DATE, Project, stages_run
 
-STUDENTS = {"finetune", "finetune_fixed", "evaluate", "plot"}
+STUDENTS = {"finetune", "finetune_fixed", "evaluate", "export", "plot"}
 FROM_IMAGES = STUDENTS | {"synthesize"}
 
 
@@ -60,6 +61,7 @@ def test_a_second_run_does_nothing(finished: Project):
         ({"quantization.selector.hidden": 8}, STUDENTS - {"finetune_fixed"}),
         ({"quantization.activation_bits": [4, 5, 6]}, STUDENTS - {"finetune_fixed"}),
         ({"evaluation.control_repeats": 2}, {"evaluate", "plot"}),
+        ({"export.formats": ["pt2"]}, {"export", "plot"}),
         ({"report.title": "Another"}, {"plot"}),
         ({"method.zeroq.images.class_weight": 0.5}, set()),  # not the method in use
         ({"method.zeroq.student.another": 1.0}, set()),
@@ -81,6 +83,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it(edited: Project, changes:
         ("dynadfq/methods/dynadfq.py", FROM_IMAGES),
         ("dynadfq/methods/zeroq.py", set()),
         ("dynadfq/evaluation.py", {"evaluate", "plot"}),
+        ("dynadfq/deploy/program.py", {"export", "plot"}),
         ("dynadfq/report/words.py", {"plot"}),
         ("dynadfq/params/sections.py", set()),
         ("README.md", set()),
@@ -98,6 +101,18 @@ def test_a_new_method_reruns_nothing(edited: Project):
     with (edited.folder / "dynadfq" / "methods" / "__init__.py").open("a") as file:
         file.write("# one line\n")
     assert edited.stale() == set()
+
+
+def test_files_for_other_engines_are_made_when_asked_for(project: Project, finished: Project):
+    before = json.loads((finished.folder / "artifacts/export/export.json").read_text())
+    project("dvc", "exp", "run", "--set-param", "export.formats=[onnx-codes]")
+    after = json.loads((project.folder / "artifacts/export/export.json").read_text())
+    assert before["files"] == [] and [file["images_checked"] for file in after["files"]] == [8]
+    assert set(project.artifacts("export")) == {"export/export.json", "export/student.onnx"}
+    rest = [name for name in finished.artifacts() if not name.startswith("export/")]
+    assert all(project.artifacts()[name] == finished.artifacts()[name] for name in rest)
+    page, size = (project.folder / "reports/index.html").read_text(), after["files"][0]["bytes"]
+    assert f"<td>{size:,}</td>" in page
 
 
 def test_lost_outputs_come_back_without_a_run(project: Project):

@@ -117,12 +117,13 @@ def write_synthetic(folder: Path, labels: np.ndarray, soft: np.ndarray, shards: 
 def build(
     root: Path, names: list[str] | None = None, tests: int = 1500, synthetic: int = 240, noise: float = 1.2,
     sites: int = 19, dial: int = 9, changes: dict[str, dict[str, Any]] | None = None,
+    exports: list[dict[str, Any]] | None = None,
 ) -> Path:  # fmt: skip
     """Write the artifacts; `noise` disturbs the fixed student, `changes` overrides sections of metrics.json."""
     rng = np.random.default_rng(0)
     names = names or CIFAR
     n = len(names)
-    for folder in ("teacher", "similarity", "synthetic", "student", "fixed", "evaluation"):
+    for folder in ("teacher", "similarity", "synthetic", "student", "fixed", "evaluation", "export"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     similarity = similar_classes(n, rng)
     save_file({"similarity": similarity}, root / "similarity/similarity.safetensors")
@@ -202,6 +203,8 @@ def build(
     }  # fmt: skip
     for section, values in (changes or {}).items():
         metrics[section] |= values
+    sizes = {"float_bytes": 1_000_000, "packed_bytes": 180_000}
+    (root / "export/export.json").write_text(json.dumps(sizes | {"files": exports or []}))
     everything = metrics | {"entropy_bits_spearman": 0.62, "method": "dynadfq"}
     (root / "evaluation/metrics.json").write_text(json.dumps(everything))
     return root

@@ -101,6 +101,7 @@ def test_histogram_columns_sum_to_all_images(reports: Path) -> None:
     ("file", "stage"),
     [
         ("evaluation/sites.csv", "evaluate"),
+        ("export/export.json", "export"),
         ("fixed/history.csv", "finetune_fixed"),
         ("student/history.csv", "finetune"),
         ("similarity/similarity.safetensors", "similarity"),

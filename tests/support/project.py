@@ -17,7 +17,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["teacher", "similarity", "synthesize", "finetune", "finetune_fixed", "evaluate", "plot"]
+STAGES = ["teacher", "similarity", "synthesize", "finetune", "finetune_fixed", "evaluate", "export", "plot"]
 UP_TO_DATE = "Data and pipelines are up to date."
 
 # Shards and epochs are several, so that a run can be killed between them.
@@ -37,6 +37,8 @@ TINY: dict[str, Any] = {
     "evaluation.budgets": 3,
     "evaluation.control_repeats": 1,
     "evaluation.sensitivity_bits": [4],
+    "export.formats": [],
+    "export.check_images": 8,
     "report.grid_images": 4,
 }
 

@@ -1,0 +1,32 @@
+"""The ``export`` section: which files are made of the dynamic student."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from dynadfq.schema import Section, setting
+
+Format = Literal["onnx-codes", "onnx-convinteger", "pt2"]
+
+
+def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
+    if len(set(formats)) < len(formats):
+        raise ValueError("not without repetition")
+    return formats
+
+
+class Export(Section):
+    """Files that run without this library; none is written that does not answer the check images as the student does."""
+
+    formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
+        (),
+        "ONNX with products of codes in float32 (onnx-codes) or with integer operators (onnx-convinteger), which both "
+        "need `pip install 'dynadfq[deploy]'`, and a torch.export program (pt2); [] is none",
+        allowed="a list of onnx-codes, onnx-convinteger, pt2",
+        strict=False,
+    )
+    check_images: int = setting(
+        64, "synthetic images that each file is checked on, at most all there are", unit="images", ge=1
+    )
