@@ -18,7 +18,7 @@ def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
 
 
 class Export(Section):
-    """Files that run without this library; none is written that does not answer the check images as the student does."""
+    """Files that run without this library; none is written that does not answer as the student does."""
 
     formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
         (),
