@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from dynadfq import data, device, seeding
 from dynadfq.artifacts import TEACHER
 from dynadfq.checkpoint import Scratch
+from dynadfq.data.facts import data_facts
+from dynadfq.models.facts import TeacherFacts
+from dynadfq.models.known import teacher_facts
+from dynadfq.models.metadata import Metadata
 from dynadfq.models.zoo import build
 from dynadfq.params import StageParams
-from dynadfq.teacher import Teacher, accuracy, load_teacher
+from dynadfq.teacher import Teacher, accuracy, import_teacher
 from dynadfq.training.teacher import TeacherRecipe, train_teacher
 from stages.runtime import begin, main, root
 
-EVALUATION_BATCH = 250  # images
+GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
 
 def make(p: StageParams, folder: Path) -> None:
-    """Import or train the teacher of an experiment, and save it to ``folder``."""
-    card = data.CARDS[p.data.name]
-    side = p.data.image_size or card.size
-    shape = (card.channels, side, side)
-    if p.teacher.checkpoint or p.teacher.pretrained:
-        weights = root(p.teacher.checkpoint) if p.teacher.checkpoint else None
-        known = (card.mean, card.std, card.class_names)
-        load_teacher(p.teacher.architecture, weights, True, len(card.class_names), shape, *known).save(folder)
-        return
-    where, files = device.resolve(p.device), root(p.data.root)
+    """Import or train the teacher of an experiment, and save it to ``folder``; what was taken from where is printed."""
+    imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
+    given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
+    data_set = data_facts(p.data.name, None if imported else root(p.data.root))
+    facts = teacher_facts(p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size)
+    print(*facts.lines(), sep="\n")
+    if imported:
+        checkpoint = p.teacher.checkpoint and root(p.teacher.checkpoint)
+        import_teacher(p.teacher.architecture, facts, checkpoint).save(folder)
+    else:
+        train(p, facts, folder)
+
+
+def train(p: StageParams, facts: TeacherFacts, folder: Path) -> None:
+    """Train a newly initialised teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
-        module = build(p.teacher.architecture, card.channels, len(card.class_names))
-    recipe = TeacherRecipe(**p.teacher.model_dump(exclude={"architecture", "checkpoint", "pretrained"}))
+        module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
+    recipe = TeacherRecipe(**p.teacher.model_dump(include={field.name for field in fields(TeacherRecipe)}))
     scratch = Scratch.of_stage("teacher", p.as_dict())
-    train_teacher(module, data.load(card.name, files, train=True, image_size=side), recipe, p.seed, where, scratch)
-    source = f"trained on {card.name} for {recipe.epochs} epochs"
-    teacher = Teacher(
-        module, shape, len(card.class_names), card.mean, card.std, card.class_names, p.teacher.architecture, source
-    )
-    teacher.float_top1 = accuracy(
-        teacher.to(where), data.load(card.name, files, image_size=side).batches(EVALUATION_BATCH)
-    )
+    images, test = (data.load(p.data.name, root(p.data.root), part, facts.preprocessing) for part in (True, False))
+    train_teacher(module, images, recipe, p.seed, device.resolve(p.device), scratch)
+    source = f"trained on {p.data.name} for {recipe.epochs} epochs"
+    teacher = Teacher(module, architecture=p.teacher.architecture, source=source, **facts.arguments())
+    teacher.float_top1 = accuracy(teacher, test.batches(recipe.batch_size))
     teacher.save(folder)
     scratch.delete()
 

@@ -25,6 +25,11 @@ class TeacherFacts:
     class_names: tuple[str, ...] | None
     origins: Mapping[str, str]
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what the teacher reads."""
+        return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)
+
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``Teacher``."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
