@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.numerics import (
-    FakeQuantize,
     Granularity,
     Grid,
     encode,

@@ -48,9 +48,9 @@ def encode(x: Tensor, scale: Tensor, lowest: Tensor, levels: Tensor) -> Tensor:
 def fake_quantize_reference(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
     """Values of x on its grid, with straight-through gradients to x, low and high, written to be read.
 
-    The tested reference of ``FakeQuantize``. Rounding has gradient 1; comparisons are strict and made on codes, so
-    that the zeros of a ReLU, which lie exactly on the lower bound, pass their whole gradient to x (``clamp`` and
-    ``maximum`` would share it).
+    The tested reference of ``FakeQuantize`` (fake_quantize.py). Rounding has gradient 1; comparisons are strict and
+    made on codes, so that the zeros of a ReLU, which lie exactly on the lower bound, pass their whole gradient to x
+    (``clamp`` and ``maximum`` would share it).
     """
 
     def rounded(v: Tensor) -> Tensor:
@@ -62,56 +62,6 @@ def fake_quantize_reference(x: Tensor, low: Tensor, high: Tensor, bits: int) -> 
     code = rounded(x / scale)
     code = torch.where(code < lowest, lowest, torch.where(code > lowest + n, lowest + n, code))
     return code * scale
-
-
-class FakeQuantize(torch.autograd.Function):
-    """Quantize each image at its most probable width; gradients are those of the blend Σ_m p_m q_m(x) (DynaDFQ, Eq. 9).
-
-    The forward pass quantizes once. The backward pass recomputes the candidates, so that x is all that is kept for it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, probabilities: Tensor, widths: Tensor) -> Tensor:
-        """(B, …) values, scalar bounds, (B or 1, M) probabilities and widths in bits to (B, …) values on the grid."""
-        ctx.save_for_backward(x, low, high, probabilities, widths)
-        chosen = probabilities.argmax(dim=1, keepdim=True)
-        bits = widths.expand_as(probabilities).gather(1, chosen) if widths.shape[1] > 1 else widths
-        scale, lowest, n = _per_image(x, low, high, bits[:, 0])
-        return encode(x, scale, lowest, n) * scale
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, high, probabilities, widths = ctx.saved_tensors
-        to_x = torch.zeros_like(x)
-        to_low, to_high = torch.zeros_like(low), torch.zeros_like(high)
-        to_p = []
-        for m in range(probabilities.shape[1]):
-            scale, lowest, n = _per_image(x, low, high, widths[:, m])
-            p = _expand(probabilities[:, m], x)
-            v = x / scale
-            code = encode(x, scale, lowest, n)
-            inside = code == torch.round(v)
-            weighted = grad * p
-            to_x += weighted * inside
-            by_scale = weighted * (code - torch.where(inside, v, low / scale))
-            to_range = (by_scale / n).sum()
-            to_high += to_range
-            to_low += (weighted * ~inside).sum() - to_range
-            to_p.append((grad * code * scale).flatten(1).sum(dim=1))
-        gradient = torch.stack(to_p, dim=1) if ctx.needs_input_grad[3] else None
-        return to_x, to_low, to_high, gradient, None
-
-
-def _expand(per_image: Tensor, x: Tensor) -> Tensor:
-    """(B,) to (B, 1, …) with as many axes as x."""
-    return per_image.view(-1, *[1] * (x.dim() - 1))
-
-
-def _per_image(x: Tensor, low: Tensor, high: Tensor, bits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, lowest code and levels of each image, shaped to broadcast over x."""
-    per_image = _expand(bits, x).to(x.dtype)
-    scale, lowest = grid(low, high, per_image)
-    return scale, lowest, levels(per_image).to(x)
 
 
 def weight_grid(weight: Tensor, bits: int, granularity: Granularity = "channel") -> Grid:
@@ -135,5 +85,18 @@ def encode_weight(weight: Tensor, bits: int, grid: Grid | None = None) -> tuple[
 
 def fake_quantize_weight(weight: Tensor, bits: int, grid: Grid | None = None) -> Tensor:
     """Weight values on the grid of ``encode_weight``; every weight passes its gradient on unchanged."""
-    codes, scale = encode_weight(weight, bits, grid)
-    return (codes * scale).detach() + (weight - weight.detach())
+    values: Tensor = _OnGrid.apply(weight, bits, grid)
+    return values
+
+
+class _OnGrid(torch.autograd.Function):
+    """Straight-through, without the two passes over the weight of ``hard + (soft - soft.detach())``."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bits: int, grid: Grid | None) -> Tensor:
+        codes, scale = encode_weight(weight, bits, grid)
+        return codes.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad, None, None

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from dynadfq.quant.bits import allocate, uniform
+from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.numerics import (
-    FakeQuantize,
     encode,
     encode_weight,
     fake_quantize_reference,
@@ -197,3 +197,42 @@ def test_a_constant_weight_survives() -> None:
     weight = torch.cat([torch.zeros(1, 4), torch.full((1, 4), 0.7)])
     assert torch.isfinite(fake_quantize_weight(weight, 4)).all()
     torch.testing.assert_close(fake_quantize_weight(weight, 4), weight)
+
+
+def quantized_with_gradients(x: Tensor, upstream: Tensor, p: Tensor) -> tuple[Tensor, ...]:
+    inputs = [v.clone().requires_grad_() for v in (x, scalar(-0.5), scalar(1.0), p)]
+    out = FakeQuantize.apply(*inputs, torch.tensor([[3.0, 4.0, 5.0]]))
+    return (out, *torch.autograd.grad(out, inputs, upstream))
+
+
+def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(7)
+    x, upstream = torch.randn(2, 5, 3, 4, 4, generator=rng)
+    p = probabilities(5, x.dtype)
+    whole = quantized_with_gradients(x, upstream, p)
+    monkeypatch.setattr("dynadfq.pieces.PIECE", 2 * x[0].numel())
+    for in_pieces, at_once in zip(quantized_with_gradients(x, upstream, p), whole, strict=True):
+        assert torch.equal(in_pieces, at_once)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["x in channels last", "gradient in channels last"])
+def test_memory_layout_changes_nothing_but_the_order_of_sums(x: Tensor, first: bool) -> None:
+    upstream, p = torch.randn(x.shape, generator=torch.Generator().manual_seed(8)), probabilities(6, x.dtype)
+    plain = quantized_with_gradients(x, upstream, p)
+    turned = [
+        v.contiguous(memory_format=torch.channels_last) if turn else v
+        for v, turn in ((x, first), (upstream, not first))
+    ]
+    for ours, expected in zip(quantized_with_gradients(*turned, p), plain, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_values_of_bfloat16_are_quantized_in_float32(x: Tensor) -> None:
+    short, upstream, p = x.bfloat16(), torch.ones_like(x), probabilities(6, x.dtype)
+    out, to_x, to_low, to_high, to_p = quantized_with_gradients(short, upstream.bfloat16(), p)
+    expected = quantized_with_gradients(short.float(), upstream, p)
+    assert out.dtype == to_x.dtype == torch.bfloat16 and to_low.dtype == to_high.dtype == to_p.dtype == torch.float32
+    assert torch.equal(out, expected[0].bfloat16())
+    for ours, reference in zip((to_low, to_high, to_p), expected[2:], strict=True):
+        torch.testing.assert_close(ours, reference)
+    torch.testing.assert_close(to_x.float(), expected[1], atol=1e-2, rtol=1e-2)
