@@ -34,12 +34,13 @@ def run(model: Model, as_json: AsJson = False) -> None:
 
     loaded = load(model)
     layers, whole = _student(loaded) if isinstance(loaded, Student) else _teacher(loaded)
-    facts = _facts(model, loaded) | whole
+    facts, origins = _facts(model, loaded) | whole, description(loaded).get("origins", {})
     if as_json:
-        return print_json(facts | {"layers": [asdict(layer) for layer in layers]})
+        return print_json(facts | {"origins": origins, "layers": [asdict(layer) for layer in layers]})
     typer.echo(table(HEAD, [_row(layer) for layer in layers]) + "\n")
     for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' ')}: {_text(value)}")
+        origin = f" ({origins[name]})" if name in origins else ""
+        typer.echo(f"{name.replace('_', ' ')}: {_text(value)}{origin}")
 
 
 def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
     return {
         "model": str(folder),
         **{key: known[key] for key in ("architecture", "input_shape", "num_classes", "source", "float_top1")},
+        **{key: known[key] for key in ("mean", "std", "resize", "interpolation") if known.get(key) is not None},
         "bytes": (folder / "model.safetensors").stat().st_size,
     }
 
@@ -86,7 +88,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {part:.2f} %" for name, part in value.items())
     if isinstance(value, list):
-        return " × ".join(map(str, value))
+        whole = all(isinstance(part, int) for part in value)
+        return " × ".join(map(str, value)) if whole else ", ".join(f"{part:.4g}" for part in value)
     if value is None:
         return "unknown"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -62,8 +62,25 @@ def _origin(known: Mapping[str, Any]) -> list[str]:
         "Its top-1: " + ("unknown" if top1 is None else f"{top1:.2f} %, as its own card says"),
         f"sha256 of its weights: {known.get('sha256')}",
         f"Input: {shape}, pixels in 0 … 1 less {mean}, over {std}",
+        f"Images of other sizes: {_scaling(known)}",
+        *_taken_from(known),
         f"{len(names)} classes: {', '.join(names[:MOST_NAMES])}{more}",
     ]
+
+
+def _scaling(known: Mapping[str, Any]) -> str:
+    resize, interpolation = known.get("resize"), known.get("interpolation", "bilinear")
+    size = "just cover the input" if resize is None else f"have {resize} pixels on the shorter side"
+    return f"scaled ({interpolation}) so that they {size}, then the middle"
+
+
+def _taken_from(known: Mapping[str, Any]) -> list[str]:
+    """Where the facts about input and classes are from, if that is recorded."""
+    keys: dict[str, list[str]] = {}
+    for key, origin in sorted(known.get("origins", {}).items()):
+        keys.setdefault(origin, []).append(key)
+    listed = "; ".join(f"{', '.join(names)}: {origin}" for origin, names in keys.items())
+    return [f"Taken from: {listed}"] if listed else []
 
 
 def _making(facts: Mapping[str, Any]) -> list[str]:

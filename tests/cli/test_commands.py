@@ -98,6 +98,14 @@ def test_inspect_a_fixed_student_and_a_teacher(run: Run, models: Any) -> None:
     assert {layer["status"] for layer in teacher["layers"]} == {"float"} and teacher["batch_norms"] == 21
 
 
+def test_inspect_shows_the_preprocessing_and_its_origin(run: Run, models: Any) -> None:
+    found = run("inspect", models.teacher, "--json").json
+    assert (found["mean"], found["interpolation"]) == ([0.5, 0.4, 0.3], "bilinear")
+    assert found["origins"]["mean"] == "as given" and found["origins"]["interpolation"] == "pytorchcv's metadata"
+    text = run("inspect", models.student).out
+    assert "mean: 0.5, 0.4, 0.3 (as given)" in text and "input shape: 3 × 16 × 16 (as given)" in text
+
+
 def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
     found = run("predict", models.student, models.images, "--json", "--top", 2).json
     assert [Path(one["file"]).name for one in found] == ["0.png", "1.png", "2.png"]

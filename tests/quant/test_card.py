@@ -44,6 +44,20 @@ def test_the_card_is_saved_with_the_student_and_again_the_same(
     assert reach in card
 
 
+def test_the_card_says_how_images_are_read_and_who_says_so(make_student: Build) -> None:
+    student = make_student(4)
+    assert "scaled (bilinear) so that they just cover the input" in model_card(student, 7)
+    assert "Taken from" not in model_card(student, 7)
+    student.description |= {
+        "resize": 10,
+        "interpolation": "bicubic",
+        "origins": {"std": "params.yaml", "resize": "timm's metadata", "mean": "timm's metadata"},
+    }
+    card = model_card(student, 7)
+    assert "scaled (bicubic) so that they have 10 pixels on the shorter side, then the middle" in card
+    assert "Taken from: mean, resize: timm's metadata; std: params.yaml" in card
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
