@@ -75,6 +75,7 @@ def joined() -> Iterator[None]:
     with _reaching():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         _waiting = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))
+        dist.barrier(_waiting)  # else one that ends at once breaks the connections that another still makes
     try:
         yield
     finally:
