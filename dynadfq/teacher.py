@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dynadfq.checkpoint import atomic_write
 from dynadfq.models import zoo
+from dynadfq.models.apart import apart
 from dynadfq.models.classifier import class_weights, find_classifier, require_classifier
 from dynadfq.models.facts import TeacherFacts, resolve
 from dynadfq.models.metadata import Metadata, Shape
@@ -149,8 +150,7 @@ class Teacher:
 
     def serialised(self) -> bytes:
         """The weights as a safetensors file."""
-        state = self.module.state_dict()
-        return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+        return safetensors.torch.save(apart(self.module.state_dict()))
 
     def describe(self) -> dict[str, Any]:
         """All that is known of the network, JSON-able; of the weights the checksum of their file."""

@@ -1,7 +1,7 @@
 """Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the engine or the batch.
 
 Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay. Average pools,
-convolutions of floats and functions like exp are computed in float64; anything else with sums stays and is named.
+activations and gates are computed in float64 and rounded once; what is not known to be exact stays and is named.
 """
 
 from __future__ import annotations
@@ -15,32 +15,25 @@ from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.modules import AveragePool, InFloat64
 from dynadfq.deploy.products import averaging_matrix, window_matrix
 from dynadfq.models.activations import is_activation
+from dynadfq.models.provenance import called_function, module_moves_values, moves_values
 
 EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
 GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
-EXACT_MODULES = (
-    *EXACT_ACTIVATIONS,
-    nn.Identity,
-    nn.modules.dropout._DropoutNd,
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-    nn.Flatten,
-    nn.Unflatten,
-    nn.ChannelShuffle,
-    nn.PixelShuffle,
-    nn.PixelUnshuffle,
-    nn.ZeroPad2d,
-    nn.ReflectionPad2d,
-    nn.ReplicationPad2d,
+EXACT_FUNCTIONS = frozenset(
+    """
+    add iadd sub isub mul imul truediv itruediv div neg abs square sqrt maximum minimum max min amax amin clamp clip
+    relu relu6 hardtanh leaky_relu threshold where masked_fill eq ne gt ge lt le logical_not logical_and logical_or
+    floor ceil round sign pad zeros ones full zeros_like ones_like full_like arange to float type_as
+    """.split()  # noqa: SIM905 - a list this long reads better as text
 )
-SUMMING = ("conv", "linear", "matmul", "bmm", "einsum", "mean", "sum", "avg_pool", "softmax", "attention", "norm")
+"""Defined to the bit by IEEE 754 or by selection; without the underscores of methods and in-place forms."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
     """Replace a float module by its safe form, in place; returns what is to be told of it."""
     name, module = str(node.target), network.get_submodule(str(node.target))
-    if isinstance(module, EXACT_MODULES):
+    if isinstance(module, EXACT_ACTIVATIONS) or module_moves_values(module):
         return []
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (pool := _pool(module, _input(node, shapes))):
         return _use(network, node, pool, "sums of floats")
@@ -52,7 +45,9 @@ def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[
 def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
     """The same for a call of a function or method."""
     shape, pool = _input(node, shapes), None
-    called = getattr(node.target, "__name__", str(node.target))
+    called = called_function(node)
+    if node.name not in shapes or moves_values(node, network):  # what is no tensor is a size
+        return []
     if "avg_pool" in called and len(shape) == 4:
         pool = _pool(_pool_module(called, node.args[1:], node.kwargs), shape)
     elif called == "mean" and len(shape) == 4 and _averages_all(node):
@@ -62,11 +57,29 @@ def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> lis
                 flat = network.graph.call_method("flatten", (node, 1))
             node.replace_all_uses_with(flat, delete_user_cb=lambda user: user is not flat)
     if pool is not None:
-        node.op, node.target, node.args, node.kwargs = "call_module", node.name, (node.all_input_nodes[0],), {}
-        return _use(network, node, pool, "sums of floats")
-    if any(word in called for word in SUMMING):
-        return [Fact(node.name, "float32", reason=f"{called} is left as it is")]
-    return []
+        return _use(network, _as_module_call(node), pool, "sums of floats")
+    if (gate := _gate(called.strip("_"), node)) is not None:
+        return _use(network, _as_module_call(node), InFloat64(gate), f"{called} differs in the last bit")
+    if called.strip("_") in EXACT_FUNCTIONS:
+        return []
+    return [Fact(node.name, "float32", reason=f"{called} is left as it is")]
+
+
+def _gate(called: str, node: fx.Node) -> nn.Module | None:
+    """The module that a call of a gate's function stands for; None for any other call."""
+    if called == "sigmoid":
+        return nn.Sigmoid()
+    if called == "hardsigmoid":
+        return nn.Hardsigmoid()
+    axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    if called == "softmax" and isinstance(axis, int) and node.kwargs.get("dtype") is None:
+        return nn.Softmax(dim=axis)
+    return None
+
+
+def _as_module_call(node: fx.Node) -> fx.Node:
+    node.op, node.target, node.args, node.kwargs = "call_module", node.name, (node.all_input_nodes[0],), {}
+    return node
 
 
 def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) -> list[Fact]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.models.activations import FunctionalActivation, functional_activation, is_activation_call
-from dynadfq.models.same_padding import write_out_same_padding
+from dynadfq.models.plain_layers import write_out_layers
 from dynadfq.models.symbolic import UntraceableModel, trace
 
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
@@ -33,7 +33,7 @@ def normalize(module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn
     """
     original = deepcopy(module).eval()
     expected = _output(original, example)
-    write_out_same_padding(original, example)
+    write_out_layers(original, example)
     normalized = trace(original, tuple(leaf_modules))
     _separate_calls(normalized)
     normalized.graph.lint()

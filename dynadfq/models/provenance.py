@@ -33,9 +33,11 @@ _MOVING_MODULES = (
     nn.ReflectionPad2d,
     nn.ReplicationPad2d,
 )
+_REPEATING = ("nearest", "nearest-exact")  # modes of interpolation
 _MOVING_NAMES = """
     cat concat concatenate stack chunk split tensor_split unbind getitem narrow select index_select
-    view reshape flatten unflatten permute transpose swapaxes movedim t squeeze unsqueeze expand repeat
+    view reshape reshape_as flatten unflatten permute transpose swapaxes movedim t squeeze unsqueeze expand expand_as
+    repeat
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout stochastic_depth
     channel_shuffle pixel_shuffle pixel_unshuffle contiguous clone detach getattr size dim
@@ -47,9 +49,20 @@ def moves_values(node: fx.Node, root: nn.Module) -> bool:
     if node.op in ("placeholder", "output"):
         return True
     if node.op == "call_module":
-        return isinstance(root.get_submodule(str(node.target)), _MOVING_MODULES)
+        return module_moves_values(root.get_submodule(str(node.target)))
     name = called_function(node)
-    return name in _MOVING_NAMES or (name == "pad" and _pads_with_zeros_or_values(node))
+    if name == "pad":
+        return _pads_with_zeros_or_values(node)
+    return name in _MOVING_NAMES or (name == "interpolate" and _repeats_pixels(node))
+
+
+def module_moves_values(module: nn.Module) -> bool:
+    """Whether a module, in eval mode, only moves or selects values.
+
+    >>> module_moves_values(nn.Upsample(scale_factor=2)), module_moves_values(nn.AvgPool2d(2))
+    (True, False)
+    """
+    return isinstance(module, _MOVING_MODULES) or (isinstance(module, nn.Upsample) and module.mode in _REPEATING)
 
 
 def called_function(node: fx.Node) -> str:
@@ -88,3 +101,9 @@ def fractions(labels: Tensor) -> dict[int, float]:
 def _pads_with_zeros_or_values(node: fx.Node) -> bool:
     arguments = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
     return bool(arguments.get("mode", "constant") != "constant" or not arguments.get("value"))
+
+
+def _repeats_pixels(node: fx.Node) -> bool:
+    names = ("input", "size", "scale_factor", "mode")
+    arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    return arguments.get("mode", "nearest") in _REPEATING

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynadfq.models.apart import apart
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.numerics import encode_weight, grid
@@ -34,7 +35,7 @@ def to_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
     tensors = {name: value.detach() for name, value in _others(network).items()} | _sites(network, widths)
     for name, layer in quantized_layers(network).items():
         tensors |= {f"{name}.{part}": value for part, value in _weight(name, layer).items()}
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return apart(tensors)
 
 
 def describe_layers(network: nn.Module) -> dict[str, dict[str, Any]]:

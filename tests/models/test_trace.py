@@ -124,6 +124,28 @@ def test_slices_padding_and_partly_float_inputs() -> None:
     assert layers["second"].fraction_from("other") == 0.0
 
 
+class Enlarged(nn.Module):
+    """Values that are repeated are still those of the activation; a bilinear map makes new ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.near = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Upsample(scale_factor=2)
+        self.repeated, self.smooth, self.spread = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(self.first(images))
+        near = self.repeated(F.interpolate(self.near(x), scale_factor=2, mode="nearest"))
+        smooth = self.smooth(F.interpolate(x, scale_factor=4, mode="bilinear"))
+        spread = self.spread(x[:, :, :1, :1].expand_as(x).reshape_as(x))
+        return near.mean((2, 3)) + smooth.mean((2, 3)) + spread.mean((2, 3))
+
+
+def test_repeated_pixels_stay_on_their_grid() -> None:
+    layers = layers_of(Enlarged(), 8)
+    assert layers["repeated"].fed_by == layers["spread"].fed_by == {"relu": 1.0}
+    assert layers["smooth"].fed_by == {}
+
+
 class ShortcutA(nn.Module):
     """A ResNet shortcut without weights: every second pixel, zero channels appended."""
 
@@ -164,9 +186,9 @@ def test_a_layer_called_twice_is_two_rows() -> None:
     assert first.macs == second.macs == 9 * 16
 
 
-class Standardised(nn.Conv2d):
+class Routed(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(input, self.weight - self.weight.mean(), self.bias)
+        return F.conv2d(input, self.weight * input.mean(), self.bias)
 
 
 class Functional(nn.Module):
@@ -174,7 +196,7 @@ class Functional(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Standardised(3, 4, 1)
+        self.stem = Routed(3, 4, 1)
         self.kernel, self.matrix = nn.Parameter(torch.ones(6, 4, 1, 1)), nn.Parameter(torch.ones(6, 5))
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
 
