@@ -33,9 +33,9 @@ class Metadata:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Published weights: the address they are fetched from, and the file where their library looks first."""
+    """Published weights: what to fetch, in words with its address, and the file where their library looks first."""
 
-    url: str
+    source: str
     place: str
 
 

@@ -13,11 +13,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+from dynadfq.models.spelling import needless, renamed
+
+# Keys under which training loops keep a state_dict. Where a file has averaged weights beside the last ones, they are
+# what was measured (huggingface/pytorch-image-models: timm/models/_helpers.py).
+WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "net")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name; ``state_dict`` wrappers and ``module.`` prefixes are taken off.
+    """Return a checkpoint's tensors by name; wrappers such as ``state_dict`` come off.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -27,16 +31,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"teacher.checkpoint: {path} does not exist; put the weights there or correct the path")
     content = _content(path)
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+    while wrapper := _wrapper(content):
+        content = content[wrapper]
     if (
         not isinstance(content, Mapping)
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
         raise ValueError(f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return {str(name): value for name, value in content.items()}
+
+
+def _wrapper(content: Any) -> str | None:
+    """The key under which a wrapper keeps a mapping, None where there is none."""
+    keys = WRAPPERS if isinstance(content, Mapping) else ()
+    return next((key for key in keys if isinstance(content.get(key), Mapping) and content[key]), None)
 
 
 def _content(path: Path) -> Any:
@@ -50,6 +59,10 @@ def _content(path: Path) -> Any:
             f"it is refused ({_reason(error)}). Save its state_dict() alone, best as .safetensors"
         ) from error
     except (SafetensorError, RuntimeError, KeyError, EOFError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise ValueError(
+                f"teacher.checkpoint: {path} is a TorchScript program; save its state_dict(), best as .safetensors"
+            ) from error
         raise ValueError(
             f"teacher.checkpoint: {path} is damaged or no checkpoint ({type(error).__name__}: {error}); copy it again"
         ) from error
@@ -62,13 +75,16 @@ def _reason(error: UnpicklingError) -> str:
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into a module.
+    """Load a checkpoint into a module, whichever way its names are spelled (``dynadfq.models.spelling``).
 
     Raises:
         ValueError: names or shapes do not fit; the message lists the first few of each kind.
     """
-    weights, own = read_weights(path), module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    found, own = read_weights(path), module.state_dict()
+    spelled = renamed(found.keys(), own.keys())
+    weights = {spelled[name]: tensor for name, tensor in found.items()}
+    weights = {name: tensor for name, tensor in weights.items() if name in own or not needless(name)}
+    problems = [f"missing {name}" for name in own if name not in weights and not needless(name)]
     problems += [f"unexpected {name}" for name in weights if name not in own]
     problems += [
         f"{name} is {tuple(weights[name].shape)} in the file and {tuple(tensor.shape)} in the network"

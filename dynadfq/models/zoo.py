@@ -107,6 +107,6 @@ def _missing(architecture: str, file: WeightsFile, error: Exception) -> str:
     there = f"put it at {file.place}, or " if file.place else ""
     return (
         f"teacher.pretrained: the weights of {architecture} are not on disk and could not be downloaded "
-        f"({type(error).__name__}: {error}). Fetch {file.url} where there is a network; {there}"
+        f"({type(error).__name__}: {error}). Fetch {file.source}, where there is a network; {there}"
         "name the file in teacher.checkpoint"
     )

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from torch import nn
 
 from dynadfq.models.weights import load_weights, read_weights
+from dynadfq.models.zoo import build
 
 
 def network() -> nn.Sequential:
@@ -115,3 +120,72 @@ def test_the_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pth")
     load_weights(target, tmp_path / "weights.pth")
     assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_where_averaged_weights_are_kept_they_are_taken(tmp_path: Path) -> None:
+    last, averaged, target = network(), network(), network()
+    kept = {"epoch": 9, "state_dict": last.state_dict(), "state_dict_ema": averaged.state_dict(), "args": {"lr": 0.1}}
+    torch.save(kept, tmp_path / "last.pth.tar")
+    load_weights(target, tmp_path / "last.pth.tar")
+    assert torch.equal(target[0].weight, averaged[0].weight)
+    swa = torch.optim.swa_utils.AveragedModel(averaged)
+    torch.save(swa.state_dict(), tmp_path / "swa.pt")
+    load_weights(last, tmp_path / "swa.pt")
+    assert torch.equal(last[0].weight, averaged[0].weight)
+
+
+class Wrapped(nn.Module):
+    """A network with a part that is called as DataParallel's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = network()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        lambda name: name,
+        lambda name: f"module.{name}",
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.{name}",
+        lambda name: f"module.model.{name}",
+        lambda name: name.replace("1.", "1.module.", 1),
+    ],
+)
+@pytest.mark.parametrize("make", [network, Wrapped])
+def test_wrappers_leave_the_networks_own_names(tmp_path: Path, names: Any, make: Callable[[], nn.Module]) -> None:
+    source, target = make(), make()
+    state = {names(name): value for name, value in source.state_dict().items()}
+    state |= {f"{names('1.')}total_ops": torch.zeros(1)} if make is network else {}
+    torch.save(state, tmp_path / "weights.pth")
+    load_weights(target, tmp_path / "weights.pth")
+    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+
+
+def test_torchvisions_published_spellings(tmp_path: Path) -> None:
+    densenet = build("torchvision/densenet121", num_classes=4)
+    old = {re.sub(r"(denselayer\d+\.(norm|conv))([12])", r"\1.\3", k): v for k, v in densenet.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet.pth")
+    load_weights(build("torchvision/densenet121", num_classes=4), tmp_path / "densenet.pth")
+
+    published = torchvision.models.googlenet(init_weights=False)
+    assert any(name.startswith("aux1.") for name in published.state_dict())
+    torch.save(published.state_dict(), tmp_path / "googlenet.pth")
+    load_weights(build("torchvision/googlenet", num_classes=1000), tmp_path / "googlenet.pth")
+
+
+@pytest.mark.filterwarnings("ignore")  # that TorchScript is deprecated
+def test_a_program_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.jit.trace(network(), torch.zeros(1, 3, 2, 2)).save(tmp_path / "program.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(ValueError, match=r"program\.pt is a TorchScript program; save its state_dict"):
+        read_weights(tmp_path / "program.pt")
+
+
+def test_a_bare_networks_checkpoint_fits_a_wrapper_of_ones_own(tmp_path: Path) -> None:
+    source, target = network(), nn.ModuleDict({"net": network()})
+    torch.save({f"module.{name}": value for name, value in source.state_dict().items()}, tmp_path / "weights.pth")
+    load_weights(target, tmp_path / "weights.pth")
+    assert torch.equal(target["net"].state_dict()["0.weight"], source[0].weight)

@@ -79,7 +79,7 @@ def weights_file(name: str) -> WeightsFile:
     error, sha1, release = store.get_model_name_suffix_data(name)
     file = f"{name}-{error}-{sha1[:8]}.pth"
     url = f"{store.imgclsmob_repo_url}/releases/download/{release}/{file}.zip"
-    return WeightsFile(url, str(Path("~/.torch/models") / file))
+    return WeightsFile(f"and unzip {url}", str(Path("~/.torch/models") / file))
 
 
 def _provider() -> Any:
