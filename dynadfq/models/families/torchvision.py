@@ -15,7 +15,7 @@ PACKAGES = {"torchvision": "torchvision"}
 # Published weights of these two read images normalised to -1 … 1. torchvision lets the network convert from ImageNet's
 # statistics (transform_input); here images are normalised as the weights want, so that a network is the same function
 # with and without published weights. Auxiliary classifiers serve training alone.
-INCEPTIONS = ("googlenet", "inception_v3")
+INCEPTIONS = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
 def names() -> list[str]:
@@ -27,12 +27,16 @@ def names() -> list[str]:
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
     """A classifier, with published weights (ImageNet) or newly initialised."""
-    extra: dict[str, Any] = {"aux_logits": False, "transform_input": False} if name in INCEPTIONS else {}
+    extra: dict[str, Any] = {"transform_input": False} if name in INCEPTIONS else {}
     if extra and not pretrained:
-        extra["init_weights"] = True
+        extra |= {"init_weights": True, "aux_logits": False}
     weights = "DEFAULT" if pretrained else None
     models = importlib.import_module("torchvision.models")
     model: nn.Module = models.get_model(name, weights=weights, num_classes=num_classes, **extra)
+    for auxiliary in INCEPTIONS.get(name, ()):
+        setattr(model, auxiliary, None)
+    if name in INCEPTIONS:
+        model.aux_logits = False  # type: ignore[assignment]
     return model if in_channels == 3 else _with_in_channels(model, in_channels)
 
 
