@@ -31,8 +31,8 @@ def imported(path: str, key: str) -> Any:
         return reduce(getattr, name.split("."), import_module(module))
     except (ImportError, AttributeError) as error:
         raise ImportError(
-            f"{key}: {path!r} cannot be imported ({error}); the module must be installed or lie in the folder the "
-            "command is run in, and define the name after the colon"
+            f"{key}: {path!r} cannot be imported ({error}); the module must define the name after the colon, and be "
+            f"installed or on PYTHONPATH: PYTHONPATH=/folder/that/holds/{module.partition('.')[0]}"
         ) from error
 
 

@@ -94,7 +94,7 @@ def test_altered_weights_are_refused(saved: Path) -> None:
 def test_a_network_of_ones_own_cannot_be_rebuilt(teacher: Teacher, tmp_path: Path) -> None:
     teacher.save(tmp_path)
     assert json.loads((tmp_path / "teacher.json").read_text())["architecture"] is None
-    with pytest.raises(ValueError, match="in no zoo; build it yourself"):
+    with pytest.raises(ValueError, match="in no zoo and has no import path; build it yourself"):
         load_teacher(tmp_path)
 
 

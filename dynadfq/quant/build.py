@@ -51,7 +51,8 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     if module is None:
         if teacher["architecture"] is None:
             raise ValueError(
-                f"{folder} holds a network that is in no zoo; pass its float architecture: load_student(path, module=…)"
+                f"{folder} holds a network that is in no zoo and has no import path; pass its float architecture: "
+                "load_student(path, module=…)"
             )
         module = build(teacher["architecture"], shape[0], teacher["num_classes"])
     scheme = scheme_from_json(card["scheme"])

@@ -254,7 +254,7 @@ def test_loading_says_what_is_missing(make_student: Build, tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError, match=r"student\.json does not exist; make a student first"):
         load_student(tmp_path)
     make_student().save(tmp_path)
-    with pytest.raises(ValueError, match="in no zoo; pass its float architecture"):
+    with pytest.raises(ValueError, match="in no zoo and has no import path; pass its float"):
         load_student(tmp_path)
 
 

@@ -48,12 +48,13 @@ def metadata(name: str) -> Metadata:
 
 
 def weights_file(name: str) -> WeightsFile:
-    """Where the hub's client fetches the weights; timm looks in that client's cache, which is no single file."""
+    """The file on the hub; timm looks in the cache of the hub's client, which is no single place."""
     known = _configuration(name)
-    if known is None or not known.hf_hub_id:
-        return WeightsFile(getattr(known, "url", None) or f"timm's weights of {name}", "")
-    hub = importlib.import_module("huggingface_hub")
-    return WeightsFile(hub.hf_hub_url(known.hf_hub_id, "model.safetensors"), "")
+    if known is None or not (known.hf_hub_id or known.url):
+        return WeightsFile(f"weights of {name}, which timm does not publish", "")
+    return WeightsFile(
+        f"model.safetensors of {known.hf_hub_id} on huggingface.co" if known.hf_hub_id else known.url, ""
+    )
 
 
 def _configuration(name: str) -> Any:
