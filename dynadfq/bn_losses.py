@@ -59,8 +59,11 @@ def bn_statistics_of_batch(recording: Recording) -> Tensor:
 
     Squared distances to the running ones, mean over channels and layers.
     """
-    losses = [mean.square().mean() + variance.square().mean() for mean, variance in _gaps_of_batch(recording)]
-    return torch.stack(losses).mean()
+    layers = [layer for layer, _ in recording.batch_norms]
+    found = [torch.cat(parts) for parts in zip(*batch_statistics(recording), strict=True)]
+    running = [torch.cat(parts) for parts in zip(*map(running_statistics, layers), strict=True)]
+    squared = (found[0] - running[0]).square() + (found[1] - running[1]).square()
+    return torch.stack([channels.mean() for channels in squared.split([layer.num_features for layer in layers])]).mean()
 
 
 def bn_statistics_norm(recording: Recording, first_layer: float = 1.0) -> Tensor:

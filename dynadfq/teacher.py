@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.checkpoint import atomic_write
+from dynadfq.frozen import frozen
 from dynadfq.models import zoo
 from dynadfq.models.apart import apart
 from dynadfq.models.classifier import class_weights, find_classifier, require_classifier
@@ -133,19 +134,18 @@ class Teacher:
             )
         recording = Recording()
 
-        def keep_input(layer: BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-            recording.batch_norms.append((layer, inputs[0]))
+        def keep_input(layer: BatchNorm, x: Tensor) -> None:
+            recording.batch_norms.append((layer, x))
 
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             recording.features = inputs[0].flatten(1)
 
-        handles = [layer.register_forward_pre_hook(keep_input) for layer in layers]
-        handles.append(find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features))
+        handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features)
         try:
-            yield recording
+            with frozen(layers, keep_input):
+                yield recording
         finally:
-            for handle in handles:
-                handle.remove()
+            handle.remove()
             recording.clear()
 
     def serialised(self) -> bytes:

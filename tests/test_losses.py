@@ -82,6 +82,13 @@ def test_moments_are_torchs_with_their_gradients(dims: tuple[int, ...], correcti
     assert torch.autograd.gradcheck(lambda x: moments(x, dims, correction), x)
 
 
+@pytest.mark.parametrize("dims", [(2, 3), (0, 2, 3)])
+def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims: tuple[int, ...]) -> None:
+    x = 1000 + torch.randn(8, 3, 6, 6, generator=RNG)
+    expected = x.double().var(dims, correction=0)
+    torch.testing.assert_close(moments(x, dims, correction=0)[1].double(), expected, rtol=1e-4, atol=0)
+
+
 def recording_of(x: Tensor, mean: list[float], variance: list[float]) -> Recording:
     layer = nn.BatchNorm2d(len(mean)).to(x.dtype)
     layer.running_mean, layer.running_var = torch.tensor(mean).to(x), torch.tensor(variance).to(x)

@@ -104,7 +104,8 @@ def _inner_products(
             torch.mul(inside, weight[images], out=into) if number == 0 else into.addcmul_(inside, weight[images])
         sums.append(torch.stack([*row, g.sum(axes)], dim=1))
     every = torch.cat(sums)
-    return to_x, _Sums(*every[:, :-1].unflatten(1, (-1, 3)).unbind(2), every[:, -1:])
+    by_code, inside, inside_x = every[:, :-1].unflatten(1, (-1, 3)).unbind(2)
+    return to_x, _Sums(by_code, inside, inside_x, every[:, -1:])
 
 
 def _laid_out_as(grad: Tensor, x: Tensor) -> Tensor:
