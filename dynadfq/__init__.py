@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynadfq.api import bit_flops, finetune, quantize, synthesize
     from dynadfq.deploy.codes import to_codes
+    from dynadfq.deploy.fast_form import fast_form
     from dynadfq.deploy.onnx_export import export_onnx
     from dynadfq.deploy.program import export_program
     from dynadfq.evaluation import Evaluation, evaluate
@@ -31,14 +32,14 @@ __version__ = "0.1.0"
 _HOME = {
     "Evaluation": "evaluation", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher",
     "bit_flops": "api", "export_onnx": "deploy.onnx_export", "export_program": "deploy.program",
-    "to_codes": "deploy.codes", "class_similarity": "similarity", "evaluate": "evaluation", "finetune": "api",
+    "to_codes": "deploy.codes", "fast_form": "deploy.fast_form", "class_similarity": "similarity",
+    "evaluate": "evaluation", "finetune": "api",
     "load_student": "quant.build", "load_teacher": "teacher", "quantize": "api", "synthesize": "api",
 }  # fmt: skip
 
 __all__ = [
     "Evaluation", "Student", "SyntheticSet", "Teacher", "bit_flops", "class_similarity", "evaluate", "export_onnx",
-    "export_program", "finetune",
-    "load_student", "load_teacher", "quantize", "synthesize", "to_codes",
+    "export_program", "fast_form", "finetune", "load_student", "load_teacher", "quantize", "synthesize", "to_codes",
 ]  # fmt: skip
 
 

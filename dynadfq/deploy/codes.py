@@ -55,12 +55,22 @@ class CodeForm:
         Raises:
             ValueError: the allocation is wider than ``widest``.
         """
+        logits, bits = self.network(*self.arguments(images, allocation, price))
+        return logits, bits.float()
+
+    def arguments(
+        self, images: Tensor, allocation: BitAllocation | None, price: float | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What ``network`` takes.
+
+        Raises:
+            ValueError: the allocation is wider than ``widest``.
+        """
         given = None if allocation is None else allocation.bits.round().to(images.device, torch.int64)
         if given is not None and (asked := int(given.max())) > self.widest:
             raise ValueError(f"{asked} bits: sums are known to be exact up to {self.widest}; to_codes(widest={asked})")
         dial = None if price is None else torch.tensor(price, dtype=torch.float64, device=images.device)
-        logits, bits = self.network(images.contiguous(), given, dial)
-        return logits, bits.float()
+        return images.contiguous(), given, dial
 
 
 @torch.no_grad()

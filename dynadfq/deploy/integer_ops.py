@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.deploy.multiply import CodeLayer
+from dynadfq.deploy.multiply import CodeLayer, scaled
 from dynadfq.deploy.products import Geometry, convolve
 
 INT8 = range(-128, 128)
@@ -88,7 +88,7 @@ class IntegerLayer(nn.Module):
 
     def forward(self, codes: Tensor, step: Tensor) -> Tensor:
         """As ``CodeLayer.forward``."""
-        return self.layer.scaled(self.sums(codes), step)
+        return scaled(self.sums(codes), step, self.layer.gain, self.layer.shift)
 
     def sums(self, codes: Tensor) -> Tensor:
         """The exact accumulators."""

@@ -57,11 +57,7 @@ class CodeLayer(nn.Module):
 
     def forward(self, codes: Tensor, step: Tensor) -> Tensor:
         """(B, …) codes and the (B or 1, 1, …) step they lie on to (B, out, …) values."""
-        return self.scaled(self.sums(codes), step)
-
-    def scaled(self, sums: Tensor, step: Tensor) -> Tensor:
-        """(B, out, …) sums to values: one multiplier an image and channel."""
-        return sums * (like(step, sums) * self.gain) + self.shift
+        return scaled(self.sums(codes), step, self.gain, self.shift)
 
     def sums(self, codes: Tensor) -> Tensor:
         """The exact accumulators, whole numbers in float32."""
@@ -97,6 +93,11 @@ class FloatInputLayer(nn.Module):
         x, weight = x.double(), self.weight.signed(torch.float64)
         sums = F.linear(x, weight) if self.geometry is None else convolve_by_matrices(x, weight, self.geometry)
         return sums * self.gain + self.shift
+
+
+def scaled(sums: Tensor, step: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """(B, out, …) sums to values: one multiplier an image and channel."""
+    return sums * (like(step, sums) * gain) + shift
 
 
 def like(step: Tensor, x: Tensor) -> Tensor:
