@@ -10,6 +10,7 @@ from dvc.utils.serialize import load_yaml
 
 from dynadfq.data.sets import CARDS
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.models.zoo import metadata
 from dynadfq.params import Params, read
 from dynadfq.params.__main__ import main
 from dynadfq.params.data_names import CLASSES
@@ -49,7 +50,34 @@ def test_dynadfqs_images_follow_the_batchs_statistics_in_every_experiment():
 
 
 def test_a_file_names_its_own_data_set():
-    assert {path.stem: read(path).data.name for path in FILES[1:]} == {path.stem: path.stem for path in FILES[1:]}
+    named = {"imagenet": "image-folder", "efficientnet": None}
+    for path in FILES[1:]:
+        first = path.stem.split("-")[0]
+        assert read(path).data.name == named.get(first, path.stem if path.stem in CLASSES else first)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_names_a_network_that_there_is(path):
+    p = read(path)
+    if p.teacher.architecture.startswith("efficientnet/"):
+        pytest.importorskip("timm")
+    known = metadata(p.teacher.architecture)
+    if p.data.name not in CLASSES:  # the network alone says what an image is
+        assert p.teacher.pretrained and (known.input_shape, known.num_classes) == ((3, 224, 224), 1000)
+        assert known.mean and known.std and known.resize == 256 and known.interpolation
+    elif p.teacher.pretrained:
+        assert known.num_classes == CLASSES[p.data.name]
+
+
+@pytest.mark.parametrize("network", ["resnet18", "mobilenetv2"])
+def test_the_imagenet_experiments_are_the_papers(network):
+    p, cifar = read(ROOT / "configs" / f"imagenet-{network}.yaml"), Params()
+    assert p.synthesis == cifar.synthesis
+    assert p.method.dynadfq == cifar.method.dynadfq
+    changed = {"epochs": 150, "batch_size": 16, "learning_rate": 1e-6, "decay_every": 30}
+    assert p.finetune == cifar.finetune.model_copy(update=changed)
+    q = p.quantization
+    assert (q.weight_bits, q.target_bits, q.activation_bits, q.selector.learning_rate) == (4, 4, (3, 4, 5), 1e-4)
 
 
 def test_the_number_of_classes_is_the_data_sets():
