@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 PATIENCE = timedelta(days=7)  # how long a rank waits for another that is at work; one that has ended is noticed at once
 
+Given = TypeVar("Given")
 Made = TypeVar("Made")
 _waiting: dist.ProcessGroup | None = None  # for waits that last as long as the work does; set by `joined`
 
@@ -137,6 +138,30 @@ def gather(rows: Tensor) -> Tensor:
     with _reaching():
         dist.all_gather(parts, own)
     return torch.cat(parts)
+
+
+def in_turns(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
+    """What ``work`` makes of each item, in order, on every rank; rank r does items r, r + ranks, and so on.
+
+    All ranks walk the same items. What is made of them travels as it is: tensors are to be on the CPU.
+    """
+    own = [work(item) for number, item in enumerate(items) if number % world_size() == rank()]
+    if not _waiting:
+        return own
+    parts: list[list[Made]] = [[] for _ in range(world_size())]
+    with _reaching():
+        dist.all_gather_object(parts, own, group=_waiting)
+    return [parts[number % len(parts)][number // len(parts)] for number in range(sum(map(len, parts)))]
+
+
+@contextmanager
+def first_rank_first() -> Iterator[None]:
+    """The first rank runs the block, and then the others, who find what it left."""
+    if rank() > 0:
+        barrier()
+    yield
+    if rank() == 0:
+        barrier()
 
 
 def from_first(make: Callable[[], Made]) -> Made:

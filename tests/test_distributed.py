@@ -19,6 +19,7 @@ def test_a_single_process_is_all_there_is():
         assert distributed.mean(value) is value and distributed.gather(value) is value
         assert distributed.means({"loss": value}) == {"loss": value}
         assert distributed.from_first(lambda: 3) == 3
+        assert distributed.in_turns(str, iter([1, 2, 3])) == ["1", "2", "3"]
         distributed.barrier()
 
 
@@ -74,6 +75,26 @@ def test_what_ranks_exchange():
         assert torch.equal(found["shared"], torch.zeros(1, 2))
         torch.testing.assert_close(found["gradient"], layer.weight.grad)
     assert torch.equal(one["gradient"], other["gradient"])
+
+
+def test_ranks_take_turns_and_all_know_the_results():
+    def work():
+        done = []
+        results = distributed.in_turns(lambda item: done.append(item) or 10 * item, iter(range(5)))
+        return done, results, distributed.in_turns(str, iter([7]))
+
+    everything = [0, 10, 20, 30, 40]
+    assert run_ranks(2, work) == [([0, 2, 4], everything, ["7"]), ([1, 3], everything, ["7"])]
+
+
+def test_the_first_rank_comes_first(tmp_path):
+    def work():
+        with distributed.first_rank_first():
+            found = (tmp_path / "made").exists()
+            (tmp_path / "made").touch()
+        return found
+
+    assert run_ranks(3, work) == [False, True, True]
 
 
 def test_nothing_is_left_behind_and_an_error_stays_its_own():

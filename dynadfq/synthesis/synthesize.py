@@ -55,7 +55,8 @@ def synthesize_set(
     done = sum(entries[number] is not None for number in mine)
     total = source.preparation_steps + len(mine) * source.steps
     with Progress("synthesize", total, done * source.steps, "iteration") as progress:
-        files = _prepared(source, seed, scratch, progress)
+        with distributed.first_rank_first():  # it learns; the others find in the scratch folder what it learned
+            files = source.prepare(seed, scratch, progress)
         for number in mine:
             entry = entries[number] or _make_shard(source, number, sizes[number], seed, working, storage, progress)
             entries[number] = entry
@@ -76,16 +77,6 @@ def _own_shards(count: int, sequential: bool) -> range:
     if sequential:
         return range(count if distributed.rank() == 0 else 0)
     return range(distributed.rank(), count, distributed.world_size())
-
-
-def _prepared(source: ImageSource, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-    """Prepare the source; ranks other than the first wait, and find in ``scratch`` what that one learned."""
-    if distributed.rank() > 0:
-        distributed.barrier()
-    files = source.prepare(seed, scratch, progress)
-    if distributed.rank() == 0:
-        distributed.barrier()
-    return files
 
 
 def _made(working: Path, number: int, size: int, seed: int, storage: Storage) -> dict[str, Any]:
