@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dynadfq.cli.models import Model, load
 from dynadfq.cli.output import AsJson, print_json, table
+from dynadfq.deploy import Engine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,35 +22,45 @@ NAME = "bench"
 EXAMPLES = """\b
 Examples:
   dynadfq bench artifacts/student
-  dynadfq bench artifacts/student --batch 1 --batch 32 --repeats 50 --threads 4
+  dynadfq bench artifacts/student --batch 1 --batch 32 --repeats 50 --threads 4 --engine torch
   dynadfq bench artifacts/student --json > bench.json
 
 \b
-Images are noise, which times hardly depend on. Both networks run in torch on this machine's CPU,
-in turn. Code form holds integer codes in floats, so lower widths are not faster in it: bit-FLOPs
-tell what hardware for these widths would have to do, milliseconds what this machine did."""
+Images are noise, which times hardly depend on. All networks run on this machine's CPU, in turn:
+"torch" is the float network and code form, "kernels" code form on 8-bit instructions, compiled
+(which takes a minute first), "onnxruntime" both as ONNX. Neither floats that hold codes nor 8-bit
+instructions are faster at lower widths: bit-FLOPs tell what hardware for these widths would have
+to do, milliseconds what this machine did."""
 HEAD = ("network", "batch", "ms an image", "quartiles", "best", "to float", "bit-FLOPs %")
 
 BATCHES = [1, 32]  # images
+ENGINES = list(Engine)
 
 Batch = Annotated[list[int], typer.Option(min=1, help="Images at a time; repeat it for more than one.")]
 Repeats = Annotated[int, typer.Option(min=2, help="Runs that are timed, after two that are not.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that torch may use.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that an engine may use.")]
+Engines = Annotated[list[Engine], typer.Option("--engine", help="What to run in; repeat it for more than one.")]
 
 
 def run(
-    model: Model, batch: Batch = BATCHES, repeats: Repeats = 20, threads: Threads = 1, as_json: AsJson = False
+    model: Model,
+    batch: Batch = BATCHES,
+    repeats: Repeats = 20,
+    threads: Threads = 1,
+    engine: Engines = ENGINES,
+    as_json: AsJson = False,
 ) -> None:
     """Time a student beside its float network.
 
-    Each time is a median with quartiles over the repeats; a teacher is timed alone.
+    Each time is a median with quartiles over the repeats; a teacher is timed alone, in torch. An engine that is not
+    there is left out, with a line that says why.
     """
     import torch
 
-    networks = _networks(load(model))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        networks = _networks(load(model), engine, threads)
         rows = [row for size in batch for row in _rows(networks, size, repeats)]
     finally:
         torch.set_num_threads(before)
@@ -58,44 +69,62 @@ def run(
     typer.echo(table(HEAD, [_line(row) for row in rows]))
 
 
-def _networks(model: Student | Teacher) -> list[tuple[str, Callable[[Tensor], object], float, tuple[int, ...]]]:
-    """Name, function, bit-FLOPs in percent and input shape of what is compared; the float network comes first."""
+class Network(NamedTuple):
+    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` that of its bit-FLOPs."""
+
+    name: str
+    float_name: str
+    run: Callable[[Tensor], object]
+    percent: float
+    shape: tuple[int, ...]
+
+
+def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Network]:
+    """What is compared; a float network comes before the student in its engine."""
     from dynadfq.deploy.codes import to_codes
+    from dynadfq.deploy.engines import runners
     from dynadfq.models.zoo import build
     from dynadfq.quant.model import Student
 
     if not isinstance(model, Student):
-        return [("float", model, 100.0, model.input_shape)]
+        return [Network("float", "float", model, 100.0, model.input_shape)]
     known, shape = model.description, model.cost.trace.input_shape
-    network = build(known["architecture"], shape[0], known["num_classes"]).eval()  # weights do not change the time
-    target = model.cost.at(model.scheme.target_bits).percent
-    return [("float", network, 100.0, shape), ("student, code form", to_codes(model), target, shape)]
+    float_network = build(known["architecture"], shape[0], known["num_classes"]).eval()  # weights do not change times
+    target, codes = model.cost.at(model.scheme.target_bits).percent, to_codes(model)
+    found: dict[str, Network] = {}
+    for engine in engines:
+        try:
+            for name, float_name, function in runners(model, float_network, codes, engine, threads):
+                percent = 100.0 if name == float_name else target
+                found[name] = found.get(name) or Network(name, float_name, function, percent, shape)
+        except (ImportError, RuntimeError) as error:
+            typer.echo(f"left out {engine.value}: {error}", err=True)
+    return list(found.values())
 
 
-def _rows(
-    networks: list[tuple[str, Callable[[Tensor], object], float, tuple[int, ...]]], size: int, repeats: int
-) -> list[dict[str, Any]]:
+def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, Any]]:
     import torch
 
     from dynadfq.timing import interleaved
 
-    images = torch.randn(size, *networks[0][3], generator=torch.Generator().manual_seed(0))
+    if not networks:
+        return []
+    images = torch.randn(size, *networks[0].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        times = interleaved({name: partial(function, images) for name, function, _, _ in networks}, repeats)
-    reference = times[networks[0][0]].median
+        times = interleaved({network.name: partial(network.run, images) for network in networks}, repeats)
     return [
         {
-            "network": name,
+            "network": network.name,
             "batch": size,
-            "ms_per_image": 1000 * times[name].median / size,
-            "lower_quartile": 1000 * times[name].lower_quartile / size,
-            "upper_quartile": 1000 * times[name].upper_quartile / size,
-            "best": 1000 * times[name].best / size,
-            "to_float": times[name].median / reference,
-            "bit_flops_percent": percent,
+            "ms_per_image": 1000 * times[network.name].median / size,
+            "lower_quartile": 1000 * times[network.name].lower_quartile / size,
+            "upper_quartile": 1000 * times[network.name].upper_quartile / size,
+            "best": 1000 * times[network.name].best / size,
+            "to_float": times[network.name].median / times[network.float_name].median,
+            "bit_flops_percent": network.percent,
             "repeats": repeats,
         }
-        for name, _, percent, _ in networks
+        for network in networks
     ]
 
 

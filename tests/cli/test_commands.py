@@ -167,7 +167,8 @@ def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> N
 
 def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     threads = torch.get_num_threads()
-    found = run("bench", models.student, "--batch", 1, "--batch", 3, "--repeats", 3, "--json").json
+    few = ("--batch", 1, "--batch", 3, "--repeats", 3, "--engine", "torch", "--json")
+    found = run("bench", models.student, *few).json
     assert torch.get_num_threads() == threads
     assert [(row["network"], row["batch"]) for row in found["times"]] == [
         (name, size) for size in (1, 3) for name in ("float", "student, code form")
@@ -177,6 +178,15 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     assert found["times"][0]["to_float"] == 1 and found["times"][0]["bit_flops_percent"] == 100
     lines = run("bench", models.teacher, "--batch", 1, "--repeats", 2).out.splitlines()
     assert len(lines) == 2 and "ms an image" in lines[0]
+
+
+def test_bench_leaves_out_an_engine_that_is_not_there(run: Run, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynadfq.deploy.kernels.platform.machine", lambda: "arm64")
+    shown = run("bench", models.fixed, "--batch", 1, "--repeats", 2, "--engine", "kernels", "--engine", "onnxruntime")
+    assert "left out kernels: no 8-bit kernels: torch has" in shown.err and shown.status == 0
+    names = [line.split("  ")[0] for line in shown.out.splitlines()[1:]]
+    assert names == ["onnxruntime float32", "onnxruntime, code form"]
+    assert run("bench", models.student, "--engine", "abacus").status == 2
 
 
 def test_similarity_is_the_teachers(run: Run, models: Any) -> None:
