@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq import data, device
+from dynadfq import device
 from dynadfq.artifacts import write_json, write_table
 from dynadfq.evaluation import evaluate, rank_correlation
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher, load_teacher, running_statistics
-from stages.runtime import root
+from stages.labelled import test_set
 
 STATISTICS_BATCH = 64  # images
 
@@ -28,16 +29,9 @@ def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: P
     """
     where = device.resolve(settings["device"])
     teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
-    source = settings["data"]
-    classes = root(source["classes"]) if source.get("classes") else None
-    test = data.load(
-        source["name"],
-        root(source["root"]),
-        preprocessing=teacher.preprocessing,
-        count=settings["test_images"],
-        class_names=teacher.class_names,
-        class_file=classes,
-    )
+    test = test_set(SimpleNamespace(**{"classes": None, **settings["data"]}), teacher, settings["test_images"])
+    if test is None:
+        raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)
     table = result.per_image
     measured = {

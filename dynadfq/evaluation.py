@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,14 +12,26 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from dynadfq.deploy.codes import to_codes
-from dynadfq.losses import prediction_entropy
+from dynadfq import seeding
+from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.teacher import Teacher
+from dynadfq.teacher_view import TeacherView, Viewer
 
-Batches = Iterable[tuple[Tensor, Tensor]]  # (B, C, H, W) normalised images with (B,) labels
+T = TypeVar("T")
+Batches = Iterable[tuple[Tensor, Tensor | None]]  # (B, C, H, W) normalised images with (B,) labels where there are any
+
+
+class Again(Generic[T]):
+    """What a function yields, anew each time it is walked: batches that are measured more than once and never held."""
+
+    def __init__(self, walk: Callable[[], Iterator[T]]) -> None:
+        self.walk = walk
+
+    def __iter__(self) -> Iterator[T]:
+        return self.walk()
 
 
 class Answers(NamedTuple):
@@ -32,90 +43,105 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and cost of a student on labelled images.
+    """Accuracy and cost of a student.
 
-    top1: percent. bit_flops_percent: mean over images, percent of the float model; bit_flops_percent_std: spread over
-        images.
-    per_image: one row an image: index, label, prediction, bit_flops_percent, mean_bits; with a teacher also
-        teacher_prediction and entropy_nats (of the teacher's prediction).
+    top1: percent; None where images have no labels. bit_flops_percent: mean over images, percent of the float model;
+        bit_flops_percent_std: spread over images.
+    per_image: one row an image: index, label (empty where it has none), prediction, bit_flops_percent, mean_bits; with
+        a teacher also teacher_prediction and entropy_nats (of the teacher's prediction).
     bits: (N, S) chosen widths.
+    teacher: what the teacher sees, where one was given.
     """
 
-    top1: float
+    top1: float | None
     bit_flops_percent: float
     bit_flops_percent_std: float
     mean_activation_bits: float
     per_image: pd.DataFrame
     bits: Tensor
+    teacher: TeacherView | None = None
 
 
 def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None) -> Evaluation:
-    """Measure a student in code form on (images, labels) batches."""
-    batches = list(batches)
-    labels = torch.cat([labels for _, labels in batches])
-    answers = answer(student, (images for images, _ in batches))
+    """Measure a student in code form on (images, labels) batches, which are walked once and not kept."""
+    known: list[Tensor] = []
+
+    def images() -> Iterator[Tensor]:
+        for batch, labels in batches:
+            known.extend([] if labels is None else [labels])
+            yield batch
+
+    viewer = None if teacher is None else Viewer(teacher)
+    answers = answer(student, images() if viewer is None else viewer.watching(images()))
+    labels = torch.cat(known) if known else None
     percent = student.bit_flops_percent(answers.bits)
     columns = {
-        "index": np.arange(len(labels)),
-        "label": labels.numpy(),
+        "index": np.arange(len(percent)),
+        "label": [None] * len(percent) if labels is None else labels.numpy(),
         "prediction": answers.predictions.numpy(),
     }
-    if teacher is not None:
-        logits = teacher_logits(teacher, (images for images, _ in batches))
-        columns["teacher_prediction"] = logits.argmax(dim=1).numpy()
-        columns["entropy_nats"] = prediction_entropy(logits.double()).numpy()
+    view = None if viewer is None else viewer.view()
+    if view is not None:
+        columns["teacher_prediction"] = view.predictions.numpy()
+        columns["entropy_nats"] = view.entropy_nats.numpy()
     columns["bit_flops_percent"] = percent.numpy()
     columns["mean_bits"] = answers.bits.mean(dim=1).double().numpy()
     return Evaluation(
-        top1=percent_equal(answers.predictions, labels),
+        top1=None if labels is None else percent_equal(answers.predictions, labels),
         bit_flops_percent=float(percent.mean()),
         bit_flops_percent_std=float(percent.std(correction=0)),
         mean_activation_bits=float(answers.bits.mean()),
         per_image=pd.DataFrame(columns),
         bits=answers.bits,
+        teacher=view,
     )
 
 
 @torch.no_grad()
-def answer(student: Student, images: Iterable[Tensor], allocations: Iterator[BitAllocation] | None = None) -> Answers:
-    """Run a student's code form over (B, C, H, W) batches, with its own bits or an allocation given for each batch.
+def answer(student: Student, images: Iterable[Tensor], allocation: BitAllocation | Tensor | None = None) -> Answers:
+    """Run a student's code form over (B, C, H, W) batches: with its own bits, one allocation, or (N, S) of each image.
 
     Code form is what an export holds: what is measured here is what runs elsewhere.
     """
     device = next(student.parameters()).device
-    codes = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(device)
-    predictions, bits = [], []
+    codes: CodeForm = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(device)
+    predictions, bits, done = [], [], 0
     for batch in images:
-        logits, used = codes.run(batch.to(device), None if allocations is None else next(allocations))
+        rows = slice(done, done + len(batch))
+        given = BitAllocation(allocation[rows].to(device)) if isinstance(allocation, Tensor) else allocation
+        logits, used = codes.run(batch.to(device), given)
         predictions.append(logits.argmax(dim=1).cpu())
         bits.append(used.cpu())
+        done += len(batch)
     return Answers(torch.cat(predictions), torch.cat(bits))
 
 
-@torch.no_grad()
-def teacher_logits(teacher: Teacher, images: Iterable[Tensor]) -> Tensor:
-    """The teacher's (N, classes) logits over (B, C, H, W) batches."""
-    return torch.cat([teacher(_to(batch, teacher.device)).cpu() for batch in images])
-
-
-def shuffled_control(student: Student, images: Sequence[Tensor], bits: Tensor, rng: torch.Generator) -> Answers:
+def shuffled_control(student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator) -> Answers:
     """Answers when each image gets the bits that the selector chose for a random other: the same cost, no knowledge.
 
     A selector that does not beat this control knows nothing about images.
     """
-    shuffled = bits[torch.randperm(len(bits), generator=rng)]
-    rows = shuffled.to(next(student.parameters()).device).split([len(batch) for batch in images])
-    return answer(student, images, (BitAllocation(row) for row in rows))
+    return answer(student, images, bits[torch.randperm(len(bits), generator=rng)])
+
+
+def control_scores(
+    student: Student, images: Iterable[Tensor], bits: Tensor, expected: Tensor, seed: int, repeats: int
+) -> list[float]:
+    """Percent of predictions that are as expected, (N,), in each of some repeats of the control."""
+    shuffles = (seeding.generator(seed, "control", repeat) for repeat in range(repeats))
+    return [percent_equal(shuffled_control(student, images, bits, rng).predictions, expected) for rng in shuffles]
 
 
 def lowest_surviving_bits(
-    student: Student, images: Sequence[Tensor], expected: Tensor, widths: Sequence[int]
+    student: Student, images: Iterable[Tensor], expected: Tensor, widths: Sequence[int]
 ) -> Tensor:
-    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as expected, or 0."""
+    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as expected, or 0.
+
+    The images are walked once for each width.
+    """
     lowest, alive = torch.zeros(len(expected), dtype=torch.int64), torch.ones(len(expected), dtype=torch.bool)
     for width in sorted(widths, reverse=True):
-        forced = uniform(width, len(student.sites))
-        alive &= answer(student, images, repeat(forced)).predictions == expected
+        alive &= answer(student, images, uniform(width, len(student.sites))).predictions == expected
         lowest[alive] = width
     return lowest
 
@@ -130,7 +156,3 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a, b).statistic)
-
-
-def _to(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device).contiguous(memory_format=torch.channels_last)

@@ -1,18 +1,22 @@
-"""Stage ``evaluate``: teacher and students on the labelled test set, and on the synthetic images."""
+"""Stage ``evaluate``: teacher and students on labelled test images, where there are any, and on the synthetic ones."""
 
 from __future__ import annotations
 
-from dynadfq import data, device, measure, seeding
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from dynadfq import device, measure, results
 from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_table
 from dynadfq.checkpoint import atomic_write
-from dynadfq.evaluation import evaluate, lowest_surviving_bits, percent_equal, shuffled_control, teacher_logits
-from dynadfq.measure import predictions
+from dynadfq.evaluation import Again, control_scores, evaluate, lowest_surviving_bits
 from dynadfq.quant.build import load_student
 from dynadfq.quant.card import model_card
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
 from dynadfq.tradeoff import dial_metrics, dial_table
-from stages.runtime import begin, main, root
+from stages.labelled import test_set
+from stages.runtime import begin, main
 
 
 def run() -> None:
@@ -21,35 +25,32 @@ def run() -> None:
     where, size = device.resolve(p.device), p.evaluation.batch_size
     teacher = load_teacher(TEACHER).to(where)
     student, fixed = load_student(STUDENT).to(where), load_student(FIXED).to(where)
-    everything = data.load(p.data.name, root(p.data.root), image_size=teacher.input_shape[1])
-    test = everything.spread(p.evaluation.test_images)
-    images = [batch for batch, _ in test.batches(size)]
+    images_made, test = SyntheticSet(SYNTHETIC).check(), test_set(p.data, teacher, p.evaluation.test_images)
 
-    dynamic, constant = evaluate(student, test.batches(size), teacher), evaluate(fixed, test.batches(size))
-    shuffles = (seeding.generator(p.seed, "control", repeat) for repeat in range(p.evaluation.control_repeats))
-    control = [
-        percent_equal(shuffled_control(student, images, dynamic.bits, rng).predictions, test.labels) for rng in shuffles
-    ]
-    logits = teacher_logits(teacher, images)
-    per_image = dynamic.per_image.assign(
-        fixed_prediction=constant.per_image["prediction"],
-        lowest_bits=lowest_surviving_bits(student, images, logits.argmax(dim=1), p.evaluation.sensitivity_bits).numpy(),
-    )
-    images_made = SyntheticSet(SYNTHETIC).check()
+    def walk() -> Iterator[tuple[Tensor, Tensor | None]]:
+        yield from ((b.images, None) for b in images_made.batches(size)) if test is None else test.batches(size)
+
+    images = Again(lambda: (batch for batch, _ in walk()))
+    dynamic, constant = evaluate(student, walk(), teacher), evaluate(fixed, walk())
+    answers = measure.predictions(dynamic, "teacher_prediction")
+    expected, score = (answers, "agreement") if test is None else (test.labels, "top1")
+    control = control_scores(student, images, dynamic.bits, expected, p.seed, p.evaluation.control_repeats)
+    lowest = lowest_surviving_bits(student, images, answers, p.evaluation.sensitivity_bits)
     synthetic = measure.synthetic_table(student, teacher, images_made, size)
-    dial = dial_table(student, images_made, images, test.labels, p.evaluation.budgets, p.seed)
-    metrics = measure.headline(dynamic, constant, control, student) | {
-        "dial": dial_metrics(dial),
-        "data": {"name": p.data.name, "test_images": len(test)},
-        "synthetic": measure.synthetic_metrics(synthetic, images_made),
+    dial = dial_table(student, images_made, images, expected, p.evaluation.budgets, p.seed, size, score)
+    metrics = results.headline(dynamic, constant, control, student) | {
+        "dial": dial_metrics(dial, score),
+        "data": results.data_metrics(p.data.name, test),
+        "synthetic": results.synthetic_metrics(synthetic, images_made),
     }
-    answers = {"teacher": logits.argmax(dim=1), "fixed": predictions(constant), "student": predictions(dynamic)}
-    write_table(EVALUATION / "per_image.csv", per_image)
-    write_table(EVALUATION / "synthetic_per_image.csv", synthetic)
-    write_table(EVALUATION / "dial.csv", dial)
-    write_table(EVALUATION / "sites.csv", measure.site_table(student, fixed, dynamic.bits))
-    write_table(EVALUATION / "confusion.csv", measure.confusion_table(test.labels, answers, teacher.num_classes))
-    write_table(EVALUATION / "co_occurrence.csv", measure.co_occurrence_table(logits))
+    tables = measure.label_tables(test, dynamic, constant) | {
+        "per_image": measure.per_image(dynamic, constant, lowest),
+        "synthetic_per_image": synthetic,
+        "dial": dial,
+        "sites": measure.site_table(student, fixed, dynamic.bits),
+    }
+    for name, table in tables.items():
+        write_table(EVALUATION / f"{name}.csv", table)
     write_json(EVALUATION / "metrics.json", metrics)
     stored = (STUDENT / "model.safetensors").stat().st_size
     atomic_write(EVALUATION / "model_card.md", model_card(student, stored, metrics).encode())

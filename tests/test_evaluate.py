@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from dynadfq.evaluation import (
     shuffled_control,
 )
 from dynadfq.losses import prediction_entropy
-from dynadfq.measure import co_occurrence_table, confusion_table, headline, site_table, synthetic_table
+from dynadfq.measure import co_occurrence_table, confusion_table, per_image, site_table, synthetic_table
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.model import Student
+from dynadfq.results import headline
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
 
@@ -83,10 +85,43 @@ def test_lowest_surviving_bits_by_definition(student: Student, teacher: Teacher,
 
 
 def test_answers_with_given_allocations(student: Student, images: Tensor) -> None:
-    allocations = (uniform(width, 4) for width in (3, 5, 4))
-    answers = answer(student, images.split(100), allocations)
-    assert answers.bits.shape == (256, 4)
-    assert [answers.bits[i, 0].item() for i in (0, 100, 200)] == [3, 5, 4]
+    bits = torch.tensor([3.0, 5.0, 4.0])[torch.arange(256) % 3, None].expand(-1, 4)
+    answers = answer(student, images.split(100), bits)
+    assert torch.equal(answers.bits, bits)
+    for place in (0, 100, 200):
+        alone = answer(student, [images[place : place + 1]], uniform(int(bits[place, 0]), 4))
+        assert alone.predictions == answers.predictions[place]
+
+
+def test_batches_are_walked_once_and_may_be_gone_behind_us(student: Student, teacher: Teacher, images: Tensor) -> None:
+    """Nobody keeps the images: when a batch is asked for, the one before the last has been let go."""
+    alive: list[weakref.ref[Tensor]] = []
+
+    def walk() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch, labels in batches(images, 32):
+            assert sum(one() is not None for one in alive) <= 1
+            batch = batch.clone()
+            alive.append(weakref.ref(batch))
+            yield batch, labels
+
+    walked = evaluate(student, walk(), teacher)
+    assert len(alive) == 8
+    assert walked.per_image.equals(evaluate(student, batches(images, 32), teacher).per_image)
+
+
+def test_without_labels_all_but_top1_is_the_same(student: Student, teacher: Teacher, images: Tensor) -> None:
+    labelled = evaluate(student, batches(images), teacher)
+    bare = evaluate(student, ((batch, None) for batch, _ in batches(images)), teacher)
+    assert bare.top1 is None and bare.per_image["label"].isna().all()
+    assert bare.per_image.drop(columns="label").equals(labelled.per_image.drop(columns="label"))
+    with_labels, without = (headline(one, one, [50.0, 52.0], student) for one in (labelled, bare))
+    known = {f"{group}.{key}" for group, values in without.items() for key in values}
+    assert not [key for key in known if "top1" in key] and "entropy_bits_spearman" not in without
+    assert without["control"] == {"agreement": 51.0, "agreement_std": 1.0, "repeats": 2}
+    for group in ("fixed", "student", "quantization"):
+        assert without[group].items() <= with_labels[group].items()
+    table = per_image(bare, bare, torch.zeros(256, dtype=torch.int64))
+    assert list(table.columns) == list(per_image(labelled, labelled, torch.zeros(256, dtype=torch.int64)).columns)
 
 
 def test_small_figures() -> None:
@@ -100,18 +135,26 @@ def test_small_figures() -> None:
 def test_confusion_counts_pairs() -> None:
     labels = torch.tensor([0, 0, 1, 2])
     table = confusion_table(labels, {"teacher": torch.tensor([0, 1, 1, 2]), "student": torch.tensor([0, 0, 0, 0])}, 3)
-    assert len(table) == 9
+    assert len(table) == 6  # (1, 2), (2, 1) and (0, 2) do not occur in either
     counts = table.set_index(["label", "prediction"])
     assert counts.loc[(0, 1)].tolist() == [1, 0] and counts.loc[(0, 0)].tolist() == [1, 2]
     assert counts.sum().tolist() == [4, 4]
 
 
-def test_co_occurrence_is_a_mean_of_products() -> None:
-    p = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
-    table = co_occurrence_table(p.log()).set_index(["class_a", "class_b"])["value"]
-    assert len(table) == 6
-    assert table[(0, 1)] == pytest.approx((0.15 + 0.01) / 2) == table[(1, 0)]
-    assert table[(1, 2)] == pytest.approx((0.06 + 0.08) / 2)
+def test_confusion_of_a_thousand_classes_has_no_more_rows_than_images() -> None:
+    labels, guesses = torch.randint(0, 1000, (2, 500), generator=torch.Generator().manual_seed(0))
+    table = confusion_table(labels, {"teacher": labels, "student": guesses}, 1000)
+    assert 500 < len(table) <= 1000 and table[["teacher", "student"]].sum().tolist() == [500, 500]
+
+
+def test_co_occurrence_is_a_mean_of_products(student: Student, teacher: Teacher, images: Tensor) -> None:
+    matrix = torch.tensor([[9.0, 0.08, 0.3], [0.08, 9.0, 0.07], [0.3, 0.07, 9.0]])
+    table = co_occurrence_table(matrix).set_index(["class_a", "class_b"])["value"]
+    assert table.to_dict() == pytest.approx({(0, 1): 0.08, (0, 2): 0.3, (1, 2): 0.07})
+    seen = evaluate(student, batches(images), teacher).teacher
+    assert seen is not None
+    p = teacher(images).double().softmax(dim=1)
+    torch.testing.assert_close(seen.co_occurrence, p.T @ p / 256, rtol=0, atol=1e-6)
 
 
 def test_tables_of_sites_and_synthetic_images(

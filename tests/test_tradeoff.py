@@ -10,7 +10,7 @@ from torch import Tensor
 from dynadfq.evaluation import evaluate
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.tradeoff import COLUMNS, dial_metrics, dial_table, keeping_price
+from dynadfq.tradeoff import columns, dial_metrics, dial_table, keeping_price
 
 LABELS = torch.arange(256) % 6
 
@@ -22,9 +22,9 @@ def student(make_student: Callable[..., Student]) -> Student:
 
 def test_a_row_is_an_evaluation_at_its_price(student: Student, synthetic: SyntheticSet, images: Tensor) -> None:
     student.price = 1.5
-    table = dial_table(student, synthetic, images.split(100), LABELS, 8, 0)
+    table = dial_table(student, synthetic, images.split(100), LABELS, 8, 0, 64)
     assert student.price == 1.5
-    assert list(table.columns) == list(COLUMNS) and len(table) == 8
+    assert list(table.columns) == columns("top1") and len(table) == 8
     np.testing.assert_allclose(table["budget"].diff()[1:], table["budget"].diff()[1])
     assert table["price"].is_monotonic_decreasing and table["bit_flops_percent"].is_monotonic_increasing
     assert (table["synthetic_bit_flops_percent"] <= table["budget"] + 1e-8).all()
@@ -38,7 +38,7 @@ def test_a_row_is_an_evaluation_at_its_price(student: Student, synthetic: Synthe
 
 def test_the_control_is_another_only_where_images_differ(student: Student, synthetic: SyntheticSet) -> None:
     images = synthetic.take(torch.arange(24)).images
-    table = dial_table(student, synthetic, images.split(10), LABELS[:24], 5, 0)
+    table = dial_table(student, synthetic, images.split(10), LABELS[:24], 5, 0, 64)
     assert table["allocations"].iloc[[0, -1]].tolist() == [1, 1] and (table["allocations"].iloc[1:-1] > 1).all()
     assert (table["control_top1"] == table["top1"]).iloc[[0, -1]].all()
     gain = 100 * (table["gained"] - table["lost"]) / 24
@@ -51,15 +51,15 @@ def test_the_control_is_another_only_where_images_differ(student: Student, synth
 
 
 def test_the_seed_deals_the_control_alone(student: Student, synthetic: SyntheticSet, images: Tensor) -> None:
-    first, again, other = (dial_table(student, synthetic, [images], LABELS, 3, seed) for seed in (0, 0, 1))
+    first, again, other = (dial_table(student, synthetic, [images], LABELS, 3, seed, 64) for seed in (0, 0, 1))
     assert first.equals(again)
     dealt = ["control_top1", "gained", "lost"]
     assert first.drop(columns=dealt).equals(other.drop(columns=dealt)) and not first[dealt].equals(other[dealt])
 
 
 def test_no_budgets_are_an_empty_table(student: Student, synthetic: SyntheticSet, images: Tensor) -> None:
-    table = dial_table(student, synthetic, [images], LABELS, 0, 0)
-    assert list(table.columns) == list(COLUMNS) and table.empty
+    table = dial_table(student, synthetic, [images], LABELS, 0, 0, 64)
+    assert list(table.columns) == columns("top1") and table.empty
     assert dial_metrics(table) == {
         "budgets": 0,
         "lowest_bit_flops_percent": None,

@@ -122,6 +122,12 @@ def _widths(student: Student) -> list[str]:
 
 def _accuracy(measured: Mapping[str, Any]) -> list[str]:
     data, student, fixed = measured["data"], measured["student"], measured["fixed"]
+    on = (
+        f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: agreement is optimistic, "
+        "and without labelled images no accuracy is known"
+        if data["name"] is None
+        else f"{data['test_images']:,} test images of {data['name']}"
+    )
     rows = {
         "float": measured["teacher"],
         f"fixed width, {fixed['bits']} bits": fixed,
@@ -132,13 +138,16 @@ def _accuracy(measured: Mapping[str, Any]) -> list[str]:
         },
     }
     return [
-        f"Measured on {data['test_images']:,} test images of {data['name']}, after the last step of fine-tuning",
+        f"Measured on {on}, after the last step of fine-tuning",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",
         *(
-            f"| {name} | {one['top1']:.2f} | {one['bit_flops_percent']:.3f} | "
-            + (f"{one['agreement']:.2f} |" if "agreement" in one else "– |")
+            f"| {name} | {_or_dash(one, 'top1')} | {one['bit_flops_percent']:.3f} | {_or_dash(one, 'agreement')} |"
             for name, one in rows.items()
         ),
     ]
+
+
+def _or_dash(one: Mapping[str, Any], key: str) -> str:
+    return f"{one[key]:.2f}" if key in one else "–"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from dynadfq.report.figures.heat import MOST_LABELS
 from dynadfq.report.figures.sites import short_names
 from dynadfq.report.figures.tiles import Tile
 from dynadfq.report.matrices import Floats, off_diagonal
 from dynadfq.report.measures import linear_correlation, rank_correlation
+from dynadfq.report.score import Score
 from dynadfq.report.tables import Result, mean_site_bits, mixup_start
 from dynadfq.report.words import SPACE, number, percent, signed
 
@@ -20,28 +20,30 @@ def rho(value: float) -> str:
     return "undefined (a side is constant)" if math.isnan(value) else number(value)
 
 
-def headline_caption(results: Sequence[Result]) -> str:
+def headline_caption(results: Sequence[Result], score: Score) -> str:
     """Accuracy against cost."""
     by_role = {one.role: one for one in results}
     dynamic, fixed = by_role["dynamic"], by_role["fixed"]
+    line = ", and the dashed line is the float teacher" if score.labelled else ""
+    change = None if dynamic.score is None or fixed.score is None else dynamic.score - fixed.score
     return (
-        "Higher is better, further left is cheaper, and the dashed line is the float teacher: from fixed to dynamic "
-        f"bits top-1 changes by {signed(dynamic.top1 - fixed.top1)} points and the cost by "
+        f"Higher is better, further left is cheaper{line}: from fixed to dynamic "
+        f"bits {score.name} changes by {signed(change)} points and the cost by "
         f"{signed(100 * (dynamic.bit_flops_percent / fixed.bit_flops_percent - 1), 1)}{SPACE}%."
     )
 
 
-def dial_caption(dial: pd.DataFrame, results: Sequence[Result]) -> str:
+def dial_caption(dial: pd.DataFrame, results: Sequence[Result], score: Score) -> str:
     """Accuracy along the dial; budgets at which all images have the same bits say nothing about the choice."""
     fixed = next(one for one in results if one.role == "fixed")
     chosen = dial[dial["allocations"] > 1]
-    gains = chosen["top1"] - chosen["control_top1"]
+    gains = chosen[score.key] - chosen[f"control_{score.key}"]
     by_cost = dial.sort_values("bit_flops_percent", kind="stable")
     low, high = by_cost.iloc[0], by_cost.iloc[-1]
+    ends = [f"{percent(one[score.key])} at {percent(one['bit_flops_percent'])}" for one in (low, high)]
     said = (
-        f"Without further training the student goes from {percent(low['top1'])} at {percent(low['bit_flops_percent'])} "
-        f"bit-FLOPs to {percent(high['top1'])} at {percent(high['bit_flops_percent'])}; "
-        f"the fixed width has {percent(fixed.top1)} at {percent(fixed.bit_flops_percent)}. "
+        f"Without further training the student goes from {ends[0]} bit-FLOPs to {ends[1]}; "
+        f"the fixed width has {percent(fixed.score)} at {percent(fixed.bit_flops_percent)}. "
     )
     if not len(chosen):
         return said + "At no budget do images differ in their bits."
@@ -51,12 +53,13 @@ def dial_caption(dial: pd.DataFrame, results: Sequence[Result]) -> str:
     )
 
 
-def cost_caption(test: pd.DataFrame, synthetic: pd.DataFrame) -> str:
+def cost_caption(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> str:
     """Entropy against bit-FLOPs."""
-    on_test, on_synthetic = (rank_correlation(t["entropy_nats"], t["bit_flops_percent"]) for t in (test, synthetic))
+    tables = {"synthetic images": synthetic} if test is None else {"test images": test, "synthetic ones": synthetic}
+    found = [f"{rho(rank_correlation(t['entropy_nats'], t['bit_flops_percent']))} on {n}" for n, t in tables.items()]
     return (
         "A dot is an image, the line the mean of its entropy bin; it rises where difficult images get more bits. "
-        f"Spearman's ρ is {rho(on_test)} on test images and {rho(on_synthetic)} on synthetic ones."
+        f"Spearman's ρ is {' and '.join(found)}."
     )
 
 
@@ -64,25 +67,25 @@ def distribution_caption(groups: Mapping[str, Floats]) -> str:
     """Entropy distributions."""
     kinds = {"test": "test images", "one_hot": "images of one class", "soft": "images of similar classes"}
     medians = [f"{np.median(v):.3g} for {kinds[name]}" for name, v in groups.items() if len(v)]
-    return (
-        "The outline repeats the test images, whose range of difficulty the synthetic ones should cover; "
-        f"median entropy in nats: {', '.join(medians)}."
-    )
+    outline = "The outline repeats the test images, whose range of difficulty the synthetic ones should cover; m"
+    return f"{outline if len(groups['test']) else 'M'}edian entropy in nats: {', '.join(medians)}."
 
 
-def similarity_caption(similarity: Floats, co_occurrence: Floats, names: Sequence[str]) -> str:
-    """Class similarity against co-occurrence."""
+def similarity_caption(similarity: Floats, co_occurrence: Floats, names: Sequence[str], shown: int) -> str:
+    """Class similarity against co-occurrence, over all classes, of which so many are shown."""
     a, b = off_diagonal(similarity), off_diagonal(co_occurrence)
     if not len(a):
         return "There is one class, so there is no pair to compare."
     place = int(np.argmax(a))
     row, column = (int(index[place]) for index in np.triu_indices(len(similarity), k=1))
-    unnamed = f" Above {MOST_LABELS} classes the names are left out." if len(names) > MOST_LABELS else ""
+    left_out = (
+        f" Shown are {shown} of {len(names):,} classes, from the most similar pairs." if shown < len(names) else ""
+    )
     return (
         "Both maps list the classes in one order, similar ones together; equal patterns mean that the weights know "
         f"which classes are confused: over {len(a):,} pairs Spearman's ρ is {rho(rank_correlation(a, b))} and "
         f"Pearson's r {rho(linear_correlation(a, b))}; the most similar pair is {names[row]} and {names[column]}."
-        f"{unnamed}"
+        f"{left_out}"
     )
 
 
@@ -121,17 +124,21 @@ def curves_caption(histories: Mapping[str, pd.DataFrame], target: float) -> str:
     )
 
 
-def confusion_caption(teacher: Floats, student: Floats, names: Sequence[str]) -> str:
-    """Teacher's confusion against the student's."""
+def confusion_caption(teacher: Floats, student: Floats, names: Sequence[str], shown: int) -> str:
+    """Teacher's confusion against the student's, over all classes, of which so many are shown."""
     change = student - teacher
     moved = change.copy()
     np.fill_diagonal(moved, -np.inf)
     row, column = divmod(int(np.argmax(moved)), len(moved))
     losing = int((np.diag(change) < -0.5).sum())
+    left_out = (
+        f" Shown are {shown} of {len(names):,} classes, from the pairs confused most." if shown < len(names) else ""
+    )
     return (
         "Rows are labels, columns predictions; on the right, blue is more frequent in the dynamic student, orange "
         f"rarer: {losing} of {len(names)} classes lose more than half a point, and the confusion that grows most is "
         f"{names[row]} taken for {names[column]} ({signed(float(change[row, column]), 1)}{SPACE}points)."
+        f"{left_out}"
     )
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from dynadfq.report import captions, figures
+from dynadfq.report.classes import confused_pairs, similar_pairs
 from dynadfq.report.figures import Theme, Tile
 from dynadfq.report.load import Evidence
-from dynadfq.report.matrices import class_order, row_percent, square
+from dynadfq.report.score import Score
 from dynadfq.report.tables import entropy_groups, result_rows, sensitivity_table
 
 
@@ -31,7 +33,9 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
     yield from _entropy(evidence)
     yield from _sensitivity(evidence)
     yield _sites(evidence)
-    yield from _classes(evidence)
+    if evidence.co_occurrence is not None and evidence.confusion is not None:
+        yield _similar(evidence, evidence.co_occurrence)
+        yield _confused(evidence, evidence.confusion)
     yield _curves(evidence)
     for kind, tiles in (("easiest", easiest), ("hardest", hardest)):
         if tiles:
@@ -39,37 +43,46 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
 
 
 def _headline(evidence: Evidence) -> Plate:
-    rows = result_rows(evidence.metrics)
-    points = "; ".join(f"{one.name} {one.top1:.2f} % at {one.bit_flops_percent:.2f} %" for one in rows)
+    rows, score = result_rows(evidence.metrics), evidence.score
+    points = "; ".join(
+        f"{one.name} {one.score:.2f} % at {one.bit_flops_percent:.2f} %" for one in rows if one.score is not None
+    )
     return Plate(
-        "accuracy_against_cost", "Accuracy against cost", captions.headline_caption(rows),
-        f"Top-1 accuracy over bit-FLOPs: {points}.", lambda theme: figures.accuracy_against_cost(rows, theme),
+        "accuracy_against_cost", f"{_measure(score)} against cost", captions.headline_caption(rows, score),
+        f"{_measure(score)} over bit-FLOPs: {points}.",
+        lambda theme: figures.accuracy_against_cost(rows, score, theme),
     )  # fmt: skip
+
+
+def _measure(score: Score) -> str:
+    return "Accuracy" if score.labelled else "Agreement with the teacher"
 
 
 def _dial(evidence: Evidence) -> Iterator[Plate]:
     dial = evidence.dial
     if len(dial):
+        score = evidence.score
         _, fixed, trained, _ = rows = result_rows(evidence.metrics)
         yield Plate(
-            "accuracy_along_dial", "One student, any budget", captions.dial_caption(dial, rows),
-            f"Top-1 accuracy over bit-FLOPs at {len(dial)} budgets, for the student's own bits and for the same bits "
-            "handed to other images, with the fixed-width student as a point.",
-            lambda theme: figures.accuracy_along_dial(dial, fixed, trained, theme),
+            "accuracy_along_dial", "One student, any budget", captions.dial_caption(dial, rows, score),
+            f"{_measure(score)} over bit-FLOPs at {len(dial)} budgets, for the student's own bits and for the same "
+            "bits handed to other images, with the fixed-width student as a point.",
+            lambda theme: figures.accuracy_along_dial(dial, score, fixed, trained, theme),
         )  # fmt: skip
 
 
 def _entropy(evidence: Evidence) -> Iterator[Plate]:
-    test, synthetic = evidence.per_image, evidence.synthetic
+    test, synthetic = evidence.test_images, evidence.synthetic
+    kinds = "synthetic images" if test is None else "test images, synthetic images"
     groups = entropy_groups(test, synthetic)
     yield Plate(
         "entropy_against_cost", "Difficult images and the bits they get", captions.cost_caption(test, synthetic),
-        "Two scatter plots of bit-FLOPs over prediction entropy with binned means: test images, synthetic images.",
+        f"Scatter plots of bit-FLOPs over prediction entropy with binned means: {kinds}.",
         lambda theme: figures.entropy_against_cost(test, synthetic, theme),
     )  # fmt: skip
     yield Plate(
         "entropy_distribution", "How difficult the images are", captions.distribution_caption(groups),
-        "Histograms of prediction entropy: test images, synthetic images of one class and of similar classes.",
+        f"Histograms of prediction entropy: {kinds} of one class and of similar classes.",
         lambda theme: figures.entropy_distribution(groups, theme),
     )  # fmt: skip
 
@@ -85,32 +98,39 @@ def _sensitivity(evidence: Evidence) -> Iterator[Plate]:
 
 
 def _sites(evidence: Evidence) -> Plate:
-    sites = evidence.sites
+    sites, images = evidence.sites, evidence.score.images
     return Plate(
         "bits_per_site", "Bits at each site", captions.sites_caption(sites),
-        f"Stacked bars of the share of test images at each width, for {len(sites)} sites with their MACs.",
-        lambda theme: figures.bits_per_site(sites, theme),
+        f"Stacked bars of the share of {images} at each width, for {len(sites)} sites with their MACs.",
+        lambda theme: figures.bits_per_site(sites, images, theme),
     )  # fmt: skip
 
 
-def _classes(evidence: Evidence) -> Iterator[Plate]:
-    names, similarity = evidence.class_names, evidence.similarity
-    together = square(evidence.co_occurrence, "class_a", "class_b", "value", names)
-    order = class_order(similarity)
-    ordered = [names[i] for i in order]
-    teacher, student = (
-        row_percent(square(evidence.confusion, "label", "prediction", who, names))[order][:, order]
-        for who in ("teacher", "student")
-    )
-    yield Plate(
-        "class_similarity", "Similar classes", captions.similarity_caption(similarity, together, names),
+def _similar(evidence: Evidence, co_occurrence: pd.DataFrame) -> Plate:
+    names = evidence.class_names
+    pairs = similar_pairs(evidence.similarity, co_occurrence, names)
+    shown = [names[i] for i in pairs.shown]
+    return Plate(
+        "class_similarity", "Similar classes",
+        captions.similarity_caption(pairs.first, pairs.second, names, len(shown)),
         "Two heat maps over pairs of classes: similarity of weights, co-occurrence in the teacher's predictions.",
-        lambda theme: figures.similarity_and_co_occurrence(similarity, together, names, theme),
+        lambda theme: figures.similarity_and_co_occurrence(
+            pairs.part(pairs.first), pairs.part(pairs.second), shown, theme
+        ),
     )  # fmt: skip
-    yield Plate(
-        "confusion", "Confusions, teacher and student", captions.confusion_caption(teacher, student, ordered),
+
+
+def _confused(evidence: Evidence, confusion: pd.DataFrame) -> Plate:
+    names = evidence.class_names
+    pairs = confused_pairs(confusion, evidence.similarity, names)
+    shown = [names[i] for i in pairs.shown]
+    return Plate(
+        "confusion", "Confusions, teacher and student",
+        captions.confusion_caption(pairs.first, pairs.second, names, len(shown)),
         "Two heat maps: the teacher's confusion matrix, and the dynamic student's difference to it.",
-        lambda theme: figures.confusion_against_teacher(teacher, student, ordered, theme),
+        lambda theme: figures.confusion_against_teacher(
+            pairs.part(pairs.first), pairs.part(pairs.second), shown, theme
+        ),
     )  # fmt: skip
 
 

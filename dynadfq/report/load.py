@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from dynadfq.report.score import Score, score_of
+
 STAGE_OF_FOLDER = {
     "teacher": "teacher",
     "similarity": "similarity",
@@ -24,7 +26,11 @@ STAGE_OF_FOLDER = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the stages before `plot` measured; percent in percent, entropies in nats."""
+    """What the stages before `plot` measured; percent in percent, entropies in nats.
+
+    `per_image` has the measured images: test images, or the synthetic ones where there are no labelled images; then
+    `confusion` and `co_occurrence` are None.
+    """
 
     metrics: dict[str, Any]
     teacher: dict[str, Any]
@@ -32,11 +38,21 @@ class Evidence:
     synthetic: pd.DataFrame
     dial: pd.DataFrame
     sites: pd.DataFrame
-    confusion: pd.DataFrame
-    co_occurrence: pd.DataFrame
+    confusion: pd.DataFrame | None
+    co_occurrence: pd.DataFrame | None
     similarity: NDArray[np.float32]
     histories: dict[str, pd.DataFrame]
     exports: dict[str, Any]
+
+    @property
+    def score(self) -> Score:
+        """What networks are compared by."""
+        return score_of(self.metrics)
+
+    @property
+    def test_images(self) -> pd.DataFrame | None:
+        """The rows of labelled test images, where there are any."""
+        return self.per_image if self.score.labelled else None
 
     @property
     def class_names(self) -> list[str]:
@@ -63,15 +79,17 @@ def load_evidence(artifacts: Path) -> Evidence:
         content: dict[str, Any] = json.loads(artifact(artifacts, name).read_text(encoding="utf-8"))
         return content
 
+    metrics = record("evaluation/metrics.json")
+    labelled = score_of(metrics).labelled
     return Evidence(
-        metrics=record("evaluation/metrics.json"),
+        metrics=metrics,
         teacher=record("teacher/teacher.json"),
         per_image=table("evaluation/per_image.csv"),
         synthetic=table("evaluation/synthetic_per_image.csv"),
         dial=table("evaluation/dial.csv"),
         sites=table("evaluation/sites.csv"),
-        confusion=table("evaluation/confusion.csv"),
-        co_occurrence=table("evaluation/co_occurrence.csv"),
+        confusion=table("evaluation/confusion.csv") if labelled else None,
+        co_occurrence=table("evaluation/co_occurrence.csv") if labelled else None,
         similarity=load_file(artifact(artifacts, "similarity/similarity.safetensors"))["similarity"],
         histories={"dynamic": table("student/history.csv"), "fixed": table("fixed/history.csv")},
         exports=record("export/export.json"),

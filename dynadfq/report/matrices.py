@@ -26,6 +26,31 @@ def square(long: pd.DataFrame, row: str, column: str, value: str, names: list[st
     return matrix
 
 
+def both_ways(upper: Floats) -> Floats:
+    """A matrix of which only the pairs a < b are filled, mirrored."""
+    whole: Floats = upper + upper.T
+    return whole
+
+
+def leading_classes(strength: Floats, count: int) -> NDArray[np.int64]:
+    """At most ``count`` classes, ascending: those of the strongest pairs; all of them if there are no more.
+
+    >>> leading_classes(np.array([[9.0, 1, 0], [0, 9, 3], [0, 0, 9]]), 2)
+    array([1, 2])
+    """
+    classes = len(strength)
+    if classes <= count:
+        return np.arange(classes)
+    pairs = np.where(np.eye(classes, dtype=bool), -np.inf, strength).ravel()
+    chosen: set[int] = set()
+    for pair in np.argsort(-pairs, kind="stable"):
+        wanted = chosen | set(divmod(int(pair), classes))
+        if len(wanted) > count:
+            break
+        chosen = wanted
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
 def row_percent(counts: Floats) -> Floats:
     """Confusion counts as percent of each row's images; a class without images gives zeros."""
     totals = counts.sum(axis=1, keepdims=True)
@@ -46,6 +71,5 @@ def class_order(similarity: Floats) -> NDArray[np.int64]:
     mean = (np.asarray(similarity, dtype=float) + np.asarray(similarity, dtype=float).T) / 2
     distance = off_diagonal(mean).max() - mean
     np.fill_diagonal(distance, 0.0)
-    # Ordering the leaves optimally takes cubic time or more, and at 1000 classes nobody sees the difference.
-    tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=len(mean) <= 200)
+    tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
     return np.asarray(leaves_list(tree), dtype=np.int64)

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dynadfq.report import words
+from dynadfq.report.data_words import data_notes, subtitle
 from dynadfq.report.exports import file_section
 from dynadfq.report.figures import DARK, LIGHT
 from dynadfq.report.gallery import Plate, plates
@@ -64,10 +65,11 @@ def render_page(evidence: Evidence, title: str | None, shown: list[dict[str, Any
     metrics = evidence.metrics
     return environment.get_template("page.html.j2").render(
         title=title or words.default_title(metrics),
-        subtitle=f"{evidence.teacher['architecture']} · {metrics['data']['test_images']:,} test images · "
-        f"{metrics['synthetic']['num_images']:,} synthetic images",
+        subtitle=subtitle(metrics, evidence.teacher["architecture"]),
+        notes=list(data_notes(metrics, len(evidence.class_names))),
+        labelled=evidence.score.labelled,
         headline=words.headline(metrics),
-        verdict=words.verdict(metrics, paired_outcome(evidence.per_image)),
+        verdict=words.verdict(metrics, paired_outcome(evidence.per_image, evidence.score.against)),
         rows=result_rows(metrics),
         bit_flop=words.bit_flop_sentence(metrics),
         float_inputs=words.float_input_sentence(metrics),

@@ -8,18 +8,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from dynadfq.report.score import score_of
+
 Floats = NDArray[np.floating[Any]]
 
 NOT_A_LOSS = {"epoch", "step", "learning_rate", "bit_flops_percent", "bit_flops_percent_std", "mean_bits", "price"}
 
 
 class Result(NamedTuple):
-    """One row of the headline table; top-1 and cost in percent, the difference in percentage points."""
+    """One row of the headline table; score and cost in percent, the difference in percentage points.
+
+    The score is top-1, or agreement with the teacher where there are no labels; the teacher then has none.
+    """
 
     name: str
     role: str
-    top1: float
-    top1_std: float | None
+    score: float | None
+    score_std: float | None
     difference: float | None
     bit_flops_percent: float
     mean_bits: float
@@ -37,12 +42,13 @@ class Paired(NamedTuple):
 def result_rows(metrics: Mapping[str, Any]) -> list[Result]:
     """Float teacher, fixed width, dynamic, and the control that deals the dynamic student's bits at random."""
     teacher, fixed, student, control = (metrics[key] for key in ("teacher", "fixed", "student", "control"))
-    base = teacher["top1"]
+    key = score_of(metrics).key
+    base = teacher.get(key)
     bits, cost = student["mean_activation_bits"], student["bit_flops_percent"]
 
     def row(name: str, role: str, one: Mapping[str, Any], cost: float, bits: float) -> Result:
-        difference = None if role == "teacher" else one["top1"] - base
-        return Result(name, role, one["top1"], one.get("top1_std"), difference, cost, bits, one.get("agreement"))
+        difference = None if role == "teacher" or base is None else one[key] - base
+        return Result(name, role, one.get(key), one.get(f"{key}_std"), difference, cost, bits, one.get("agreement"))
 
     return [
         row("Float teacher", "teacher", teacher, teacher["bit_flops_percent"], 32.0),
@@ -52,20 +58,20 @@ def result_rows(metrics: Mapping[str, Any]) -> list[Result]:
     ]
 
 
-def paired_outcome(per_image: pd.DataFrame) -> Paired:
-    """Dynamic against fixed on the same test images (McNemar's exact test on the images where just one is right)."""
-    dynamic = per_image["prediction"] == per_image["label"]
-    fixed = per_image["fixed_prediction"] == per_image["label"]
+def paired_outcome(per_image: pd.DataFrame, against: str = "label") -> Paired:
+    """Dynamic against fixed on the same images (McNemar's exact test on the images where just one is right)."""
+    dynamic = per_image["prediction"] == per_image[against]
+    fixed = per_image["fixed_prediction"] == per_image[against]
     gained, lost = int((dynamic & ~fixed).sum()), int((fixed & ~dynamic).sum())
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     return Paired(gained, lost, p_value)
 
 
-def entropy_groups(per_image: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, Floats]:
-    """Teacher entropies in nats of the test images, and of the synthetic ones by kind of label."""
+def entropy_groups(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> dict[str, Floats]:
+    """Teacher entropies in nats of the test images, where there are any, and of the synthetic ones by kind of label."""
     soft = synthetic["soft"].astype(bool)
     return {
-        "test": per_image["entropy_nats"].to_numpy(dtype=float),
+        "test": np.array([]) if test is None else test["entropy_nats"].to_numpy(dtype=float),
         "one_hot": synthetic.loc[~soft, "entropy_nats"].to_numpy(dtype=float),
         "soft": synthetic.loc[soft, "entropy_nats"].to_numpy(dtype=float),
     }
@@ -106,7 +112,7 @@ def candidate_bits(sites: pd.DataFrame) -> list[int]:
 
 
 def mean_site_bits(sites: pd.DataFrame) -> Floats:
-    """Mean activation width at each site over the test images, in bits."""
+    """Mean activation width at each site over the measured images, in bits."""
     widths = candidate_bits(sites)
     shares = sites[[f"bits_{b}" for b in widths]].to_numpy(dtype=float)
     bits: Floats = shares @ np.array(widths, dtype=float) / 100.0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dynadfq.report.score import score_of
 from dynadfq.report.tables import Paired
 
 MINUS = "\N{MINUS SIGN}"
@@ -57,29 +58,33 @@ def against(difference: float) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The result in one sentence: accuracy and cost, against fixed width, against the same bits at random."""
+    """The result in one sentence: score and cost, against fixed width, against the same bits at random."""
     student, fixed, control = metrics["student"], metrics["fixed"], metrics["control"]
+    score = score_of(metrics)
+    own, fixed_one, dealt = (one[score.key] for one in (student, fixed, control))
     return (
-        f"With activation bits chosen per image the student reaches {percent(student['top1'])} top-1 at "
+        f"With activation bits chosen per image the student {score.reaches.format(percent(own))} at "
         f"{percent(student['bit_flops_percent'])} of the float network's bit-FLOPs: "
-        f"{against(student['top1'] - fixed['top1'])} the fixed {fixed['bits']}-bit student "
-        f"({percent(fixed['top1'])} at {percent(fixed['bit_flops_percent'])}) and "
-        f"{against(student['top1'] - control['top1'])} the same bits dealt to images at random "
-        f"({number(control['top1'])}{SPACE}±{SPACE}{percent(control['top1_std'])})."
+        f"{against(own - fixed_one)} the fixed {fixed['bits']}-bit student "
+        f"({percent(fixed_one)} at {percent(fixed['bit_flops_percent'])}) and "
+        f"{against(own - dealt)} the same bits dealt to images at random "
+        f"({number(dealt)}{SPACE}±{SPACE}{percent(control[f'{score.key}_std'])})."
     )
 
 
 def verdict(metrics: Mapping[str, Any], paired: Paired) -> str:
     """How far the headline may be trusted: the paired test against fixed width, then the control's own spread."""
-    images = metrics["data"]["test_images"]
+    score = score_of(metrics)
+    right = "are right" if score.labelled else "are answered as the teacher does"
     student, control = metrics["student"], metrics["control"]
     chance = paired.p_value >= CHANCE
     first = (
-        f"Of {images:,} test images {paired.gained:,} are right with dynamic bits only and {paired.lost:,} with fixed "
-        f"bits only; {'chance can explain this' if chance else 'chance hardly explains this'} "
+        f"Of {score.total:,} {score.images} {paired.gained:,} {right} with dynamic bits only and {paired.lost:,} with "
+        f"fixed bits only; {'chance can explain this' if chance else 'chance hardly explains this'} "
         f"(exact sign test, {_p_value(paired.p_value)})."
     )
-    return f"{first} {_control_sentence(student['top1'] - control['top1'], control)} {_cost_sentence(metrics)}"
+    chosen = _control_sentence(student[score.key] - control[score.key], control[f"{score.key}_std"], control["repeats"])
+    return f"{first} {chosen} {_cost_sentence(metrics)}"
 
 
 def _p_value(p: float) -> str:
@@ -87,10 +92,10 @@ def _p_value(p: float) -> str:
     return f"p{SPACE}<{SPACE}0.001" if p < 0.001 else f"p{SPACE}={SPACE}{p:.2g}"
 
 
-def _control_sentence(difference: float, control: Mapping[str, Any]) -> str:
+def _control_sentence(difference: float, deviation: float, repeats: int) -> str:
     """Does it matter which image gets which bits?"""
-    spread = f"two standard deviations of its {control['repeats']} runs"
-    if abs(difference) <= 2 * control["top1_std"] or abs(difference) < 0.005:
+    spread = f"two standard deviations of its {repeats} runs"
+    if abs(difference) <= 2 * deviation or abs(difference) < 0.005:
         return f"The difference to random allocation stays within {spread}: the choice is not shown to matter."
     if difference > 0:
         return f"The difference to random allocation exceeds {spread}: which image gets which bits matters."
@@ -146,4 +151,5 @@ def default_title(metrics: Mapping[str, Any]) -> str:
     name = metrics.get("method", "Data-free quantization")
     method = METHOD_NAMES.get(name, name)
     widths = ",".join(str(bits) for bits in q["activation_bits"])
-    return f"{method} on {metrics['data']['name']}: W{q['weight_bits']}, A{{{widths}}}"
+    data = metrics["data"]["name"]
+    return f"{method} {'without labelled data' if data is None else f'on {data}'}: W{q['weight_bits']}, A{{{widths}}}"

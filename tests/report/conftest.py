@@ -174,11 +174,10 @@ def build(
         who: np.histogram2d(labels, guess, bins=(range(n + 1), range(n + 1)))[0].astype(int).ravel()
         for who, guess in (("teacher", answers), ("fixed", fixed), ("student", student))
     }
-    pd.DataFrame({"label": a.ravel(), "prediction": b.ravel(), **counts}).to_csv(
-        root / "evaluation/confusion.csv", index=False
-    )
+    confusion = pd.DataFrame({"label": a.ravel(), "prediction": b.ravel(), **counts})
+    confusion[confusion[list(counts)].any(axis=1)].to_csv(root / "evaluation/confusion.csv", index=False)
     together = pd.DataFrame({"class_a": a.ravel(), "class_b": b.ravel(), "value": (p.T @ p / tests).ravel()})
-    together[together["class_a"] != together["class_b"]].to_csv(root / "evaluation/co_occurrence.csv", index=False)
+    together[together["class_a"] < together["class_b"]].to_csv(root / "evaluation/co_occurrence.csv", index=False)
     for folder, dynamic in (("student", True), ("fixed", False)):
         history(dynamic, 40, rng).to_csv(root / folder / "history.csv", index=False)
 
@@ -208,6 +207,42 @@ def build(
     everything = metrics | {"entropy_bits_spearman": 0.62, "method": "dynadfq"}
     (root / "evaluation/metrics.json").write_text(json.dumps(everything))
     return root
+
+
+def without_labels(root: Path) -> Path:
+    """Turn artifacts into those of a run that had no labelled data: the synthetic images are what is measured."""
+    folder = root / "evaluation"
+    for name in ("confusion.csv", "co_occurrence.csv"):
+        (folder / name).unlink()
+    rng = np.random.default_rng(1)
+    made = pd.read_csv(folder / "synthetic_per_image.csv")
+    answers = made["teacher_prediction"].to_numpy()
+    classes = len(json.loads((root / "teacher/teacher.json").read_text())["class_names"])
+    per_image = made.assign(
+        label=None, lowest_bits=lowest_bits(made["entropy_nats"].to_numpy(), rng),
+        **{
+            column: np.where(rng.random(len(made)) < share, (answers + 1) % classes, answers)
+            for column, share in (("prediction", 0.02), ("fixed_prediction", 0.05))
+        },
+    ).drop(columns=["soft", "label_entropy_nats"])  # fmt: skip
+    per_image.to_csv(folder / "per_image.csv", index=False)
+    dial = pd.read_csv(folder / "dial.csv")
+    dial.rename(columns={"top1": "agreement", "control_top1": "control_agreement"}).to_csv(
+        folder / "dial.csv", index=False
+    )
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("teacher", "fixed", "student", "control"):
+        metrics[name].pop("top1")
+    metrics["control"] = {"agreement": metrics["student"]["agreement"] - 1, "agreement_std": 0.2, "repeats": 5}
+    del metrics["entropy_bits_spearman"]
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"data": {"name": None}}))
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_unlabelled() -> Callable[[Path], Path]:
+    """Takes the labels from artifacts."""
+    return without_labels
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ import pytest
 from dynadfq.report import figures, matrices, measures, tables
 from dynadfq.report.figures.headline import spread_out
 from dynadfq.report.figures.tiles import label_parts, to_pixels
-from dynadfq.report.load import load_images
+from dynadfq.report.gallery import plates
+from dynadfq.report.load import load_evidence, load_images
+from dynadfq.report.plots import confusion_rows
 from dynadfq.report.words import against, signed
 
 
@@ -122,8 +124,8 @@ def test_equal_results_are_level() -> None:
     assert against(0.0) == "level with"
 
 
-@pytest.mark.parametrize("classes", [10, 30, 100])
-def test_maps_are_labelled_only_while_names_can_be_read(classes: int) -> None:
+@pytest.mark.parametrize("classes", [10, 30, 40])
+def test_names_beside_a_map_can_be_read(classes: int) -> None:
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(classes, classes))
     names = [f"class {i}" for i in range(classes)]
@@ -131,17 +133,29 @@ def test_maps_are_labelled_only_while_names_can_be_read(classes: int) -> None:
         figure = figures.similarity_and_co_occurrence(matrix + matrix.T, np.abs(matrix), names)
         figure.draw_without_rendering()
         shown = figure.axes[0].get_yticklabels()
-        assert len(shown) == (classes if classes <= 40 else 0)
-        assert all(label.get_fontsize() >= 6 for label in shown)
+        assert len(shown) == classes and all(label.get_fontsize() >= 6 for label in shown)
 
 
-def test_a_hundred_classes_make_a_report(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
-    names = [f"class {i}" for i in range(100)]
-    folder = make_artifacts(tmp_path / "artifacts", names=names, tests=600, synthetic=40)
-    from dynadfq.report import write_report
+def test_leading_classes_are_those_of_the_strongest_pairs() -> None:
+    strength = np.zeros((6, 6))
+    strength[4, 1], strength[0, 5], strength[5, 3], strength[2, 2] = 9, 8, 7, 99
+    assert matrices.leading_classes(strength, 2).tolist() == [1, 4]
+    assert matrices.leading_classes(strength, 4).tolist() == [0, 1, 4, 5]
+    assert matrices.leading_classes(strength, 5).tolist() == [0, 1, 3, 4, 5]
+    assert matrices.leading_classes(strength, 6).tolist() == list(range(6))
 
-    write_report(folder, tmp_path / "reports", grid_images=4)
-    assert "Above 40 classes the names are left out" in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+
+def test_of_a_thousand_classes_the_leading_ones_are_shown(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    names = [f"class {i}" for i in range(1000)]
+    evidence = load_evidence(make_artifacts(tmp_path, names=names, tests=3000, synthetic=40))
+    shown = {plate.name: plate for plate in plates(evidence, [], [])}
+    for name, kind in (("class_similarity", "most similar pairs"), ("confusion", "pairs confused most")):
+        plate = shown[name]
+        assert f"of 1,000 classes, from the {kind}" in plate.caption
+        with figures.LIGHT.style():
+            labels = plate.draw(figures.LIGHT).axes[0].get_yticklabels()
+        assert 30 <= len(labels) <= 40
+    assert len(confusion_rows(evidence)) < 3000
 
 
 def test_drawing_leaves_the_users_settings_alone() -> None:

@@ -72,7 +72,7 @@ def text_of_dial(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callabl
 
     def build(budgets: int) -> str:
         evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, dial=budgets))
-        return dial_caption(evidence.dial, result_rows(evidence.metrics))
+        return dial_caption(evidence.dial, result_rows(evidence.metrics), evidence.score)
 
     return build
 

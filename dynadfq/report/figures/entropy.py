@@ -15,15 +15,14 @@ from dynadfq.report.measures import Floats, binned_means, entropy_histogram, ran
 GROUP_NAMES = {"test": "Test images", "one_hot": "Synthetic, one class", "soft": "Synthetic, similar classes"}
 
 
-def entropy_against_cost(test: pd.DataFrame, synthetic: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Bit-FLOPs (percent of float) of each image over its entropy (nats); test images left, synthetic ones right."""
+def entropy_against_cost(test: pd.DataFrame | None, synthetic: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Bit-FLOPs (percent of float) of each image over its entropy (nats); test images left, if any, then synthetic."""
     figure = new_figure(3.3)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    top = max(float(table["entropy_nats"].max()) for table in (test, synthetic))
-    for ax, name, table, colour in zip(
-        panels, ("Test", "Synthetic"), (test, synthetic), (theme.dynamic, theme.one_hot), strict=True
-    ):
-        _cost_panel(ax, table, colour, theme)
+    tables = {"Synthetic": synthetic} if test is None else {"Test": test, "Synthetic": synthetic}
+    panels = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
+    top = max(float(table["entropy_nats"].max()) for table in tables.values())
+    for ax, (name, table) in zip(panels, tables.items(), strict=True):
+        _cost_panel(ax, table, theme.dynamic if name == "Test" else theme.one_hot, theme)
         rho = rank_correlation(table["entropy_nats"], table["bit_flops_percent"])
         ax.set_title(f"{name}  {correlation_text(rho)}")
         entropy_axis(ax, "x", top)

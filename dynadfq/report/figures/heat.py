@@ -7,12 +7,11 @@ from dynadfq.report.figures.axes import MINUS, shorten
 from dynadfq.report.figures.theme import WIDTH, new_figure
 
 SIDE_BY_SIDE = 12  # classes; with more, their names need the full width
-MOST_LABELS = 40
 
 
 def two_maps(names: list[str]) -> tuple[Figure, Axes, Axes]:
     """Axes for two (classes, classes) maps with their names: one above the other where names need the room."""
-    stacked = SIDE_BY_SIDE < len(names) <= MOST_LABELS
+    stacked = len(names) > SIDE_BY_SIDE
     figure = new_figure(1.84 * WIDTH if stacked else 4.3)
     grid = figure.add_gridspec(2, 1) if stacked else figure.add_gridspec(1, 2)
     first, second = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
@@ -28,14 +27,12 @@ def label_size(classes: int, inches: float) -> float:
 
 
 def class_ticks(ax: Axes, names: list[str], inches: float, rows: bool = True) -> None:
-    """Names at the rows and columns of a heat map; none above 40 classes, where nobody could read them."""
+    """Names at the rows and columns of a heat map."""
     ax.grid(False)
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(True)
     ax.spines[:].set_linewidth(0.5)
-    if len(names) > MOST_LABELS:
-        return
     size = label_size(len(names), inches)
     short = [shorten(name, 14) for name in names]
     upright = max(map(len, short)) > 2

@@ -7,19 +7,18 @@ from matplotlib.figure import Figure
 
 from dynadfq.report.figures.heat import colour_bar, two_maps
 from dynadfq.report.figures.theme import LIGHT, Theme
-from dynadfq.report.matrices import Floats, class_order, off_diagonal
+from dynadfq.report.matrices import Floats, off_diagonal
 
 
 def similarity_and_co_occurrence(
     similarity: Floats, co_occurrence: Floats, names: list[str], theme: Theme = LIGHT
 ) -> Figure:
-    """Two (classes, classes) maps in one order, similar classes together; diagonals say nothing and stay blank."""
-    order = class_order(similarity)
-    figure, weights, predictions = two_maps([names[i] for i in order])
+    """Two (classes, classes) maps, already in the order to be shown; diagonals say nothing and stay blank."""
+    figure, weights, predictions = two_maps(names)
     weights.set_title("Class weights")
     predictions.set_title("Teacher's predictions")
-    _map(weights, similarity[np.ix_(order, order)], Normalize, theme)
-    _map(predictions, co_occurrence[np.ix_(order, order)], RootNorm, theme)
+    _map(weights, similarity, Normalize, theme)
+    _map(predictions, co_occurrence, RootNorm, theme)
     colour_bar(weights, "similarity", ".2g")
     colour_bar(predictions, "co-occurrence", ".2g")
     return figure

@@ -9,13 +9,14 @@ from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 from dynadfq.report.tables import candidate_bits
 
 
-def bits_per_site(sites: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Stacked shares (percent of test images) in execution order from the top; right, the MACs that read the site."""
+def bits_per_site(sites: pd.DataFrame, images: str = "test images", theme: Theme = LIGHT) -> Figure:
+    """Stacked shares (percent of images) in execution order from the top; right, the MACs that read the site."""
     rows = len(sites)
     figure = new_figure(1.25 + 0.235 * rows)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.15))
     size = 8.5 if rows <= 40 else 7.0
     _shares(left, sites, theme)
+    left.set_xlabel(f"share of {images} (%)")
     left.set_yticks(range(rows), short_names([str(name) for name in sites["name"]]), fontsize=size)
     left.set_ylim(rows - 0.4, -0.6)
     _work(right, sites["macs"].to_numpy(dtype=float), size, theme)
@@ -40,7 +41,6 @@ def _shares(ax: Axes, sites: pd.DataFrame, theme: Theme) -> None:
         )  # fmt: skip
         start += share
     ax.set_xlim(0, 100)
-    ax.set_xlabel("share of test images (%)")
 
 
 def _work(ax: Axes, macs: np.ndarray, size: float, theme: Theme) -> None:
