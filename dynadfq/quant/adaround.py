@@ -26,6 +26,7 @@ from dynadfq.quant.model import Student
 from dynadfq.quant.preparation import Preparation
 from dynadfq.quant.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.quant.soft_rounding import SoftRounding, least_error_grid, rounding_regulariser
+from dynadfq.quant.walk import Walk
 from dynadfq.seeding import generator
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
@@ -40,7 +41,8 @@ class AdaRound:
     """How roundings are learned.
 
     iterations: steps a layer.
-    num_images: at most so many are used; a layer's inputs and outputs on all of them are held in memory.
+    num_images: at most so many are used; a layer's inputs and outputs on all of them are held, in temporary files
+        (TMPDIR) where they are large.
     regularisation: λ, weight of the term that pushes roundings to 0 or 1.
     warm_start: share of the iterations without that term.
     annealing: how its exponent β falls from 20 to 2.
@@ -87,9 +89,10 @@ def learn_rounding(
     bias = None if layer.bias is None else layer.bias.detach()
     adam = torch.optim.Adam([soft.v], lr=settings.learning_rate)
     for iteration in range(settings.iterations):
-        chosen = torch.randperm(len(data.inputs), generator=rng)[: settings.batch_size].to(data.inputs.device)
-        y = call.follow(student, layer.multiply(data.inputs[chosen], soft.weight(), bias))
-        error = reconstruction_error(y, data.targets[chosen], layer.channel_axis)
+        chosen = torch.randperm(len(data.inputs), generator=rng)[: settings.batch_size]
+        inputs, targets = (part[chosen.to(part.device)].to(layer.weight.device) for part in data)
+        y = call.follow(student, layer.multiply(inputs, soft.weight(), bias))
+        error = reconstruction_error(y, targets, layer.channel_axis)
         beta = settings.beta(iteration)
         rounding = error.new_zeros(()) if beta is None else rounding_regulariser(soft.share, beta)
         loss = error + settings.regularisation * rounding
@@ -109,10 +112,11 @@ def adaround(settings: AdaRound) -> Preparation:
         student.eval()
         floating = deepcopy(student)
         chosen = torch.randperm(len(images), generator=generator(seed, "adaround"))[: settings.num_images]
-        batches = images.take(chosen).images.split(CALIBRATION_BATCH)
+        parts = chosen.split(CALIBRATION_BATCH)
+        rounded, exact = (Walk(one, (images.take(p).images for p in parts), len(chosen)) for one in (student, floating))
         with Progress("adaround", len(calls) * settings.iterations) as progress:
             for number, call in enumerate(calls):
-                data = layer_data(student, floating, call, batches)
+                data = layer_data(rounded, exact, call)
                 soft = learn_rounding(student, call, data, settings, generator(seed, "adaround", number), progress)
                 call.layer(student).fix_weight(soft.codes(), (soft.scale, soft.lowest))
 

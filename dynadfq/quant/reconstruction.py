@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.models.activations import is_activation_call
-from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.held import joined
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.quant.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LayerCall:
 
 
 class LayerData(NamedTuple):
-    """Inputs of a layer and what its followers should answer, an image each."""
+    """Inputs of a layer and what its followers should answer, an image each; much of it lies in temporary files."""
 
     inputs: Tensor  # (N, …), in the quantized student
     targets: Tensor  # (N, …), in the float model
@@ -73,44 +73,15 @@ def _is_batch_norm(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 @torch.no_grad()
-def layer_data(student: Student, floating: Student, call: LayerCall, batches: Sequence[Tensor]) -> LayerData:
-    """What one layer is to reconstruct, from (B, C, H, W) batches.
+def layer_data(student: Walk, floating: Walk, call: LayerCall) -> LayerData:
+    """What a layer, ahead of both passes, is to reconstruct.
 
-    ``student`` is quantized up to the layer, every activation at its target width; ``floating`` is the same network
-    before any weight was rounded, and computes in float here.
+    ``student`` walks through a network that is quantized up to the layer, every activation at its target width;
+    ``floating`` through the same network before any weight was rounded, which computes in float here.
     """
-    allocation = uniform(student.scheme.target_bits, len(student.sites))
-    inputs = _inputs(student, call, batches, allocation)
-    with floating.unquantized():
-        exact = _inputs(floating, call, batches, allocation)
-        targets = [call.follow(floating, call.layer(floating)(x)) for x in exact]
-    return LayerData(torch.cat(inputs), torch.cat(targets))
-
-
-def _inputs(student: Student, call: LayerCall, batches: Sequence[Tensor], allocation: BitAllocation) -> list[Tensor]:
-    device, layer = next(student.parameters()).device, call.layer(student)
-    with stopping_before(layer) as seen:
-        for images in batches:
-            with suppress(Reached):
-                student.run(images.to(device), allocation)
-    return seen
-
-
-class Reached(Exception):
-    """A forward pass has come to the layer it was to stop before."""
-
-
-@contextmanager
-def stopping_before(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Within this block a forward pass ends with ``Reached`` at a layer, whose input is in the list; no hook stays."""
-    seen: list[Tensor] = []
-
-    def stop(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0])
-        raise Reached
-
-    handle = layer.register_forward_pre_hook(stop)
-    try:
-        yield seen
-    finally:
-        handle.remove()
+    inputs = joined(student.before(call.name), student.count)
+    model, device = floating.student, next(floating.student.parameters()).device
+    with model.unquantized():
+        exact = (batch.to(device) for batch in floating.before(call.name))
+        targets = (call.follow(model, call.layer(model)(batch)) for batch in exact)
+        return LayerData(inputs, joined(targets, floating.count))

@@ -13,7 +13,7 @@ from dynadfq.quant.adaround import AdaRound, adaround, learn_rounding, reconstru
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.numerics import encode, encode_weight, levels, weight_grid
-from dynadfq.quant.reconstruction import LayerData, Reached, layer_calls, layer_data, stopping_before
+from dynadfq.quant.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.quant.soft_rounding import (
     SoftRounding,
     inverse_rectified_sigmoid,
@@ -21,6 +21,7 @@ from dynadfq.quant.soft_rounding import (
     rectified_sigmoid,
     rounding_regulariser,
 )
+from dynadfq.quant.walk import Walk
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
 
@@ -111,7 +112,7 @@ def test_inputs_are_the_students_and_targets_the_teachers(
     make_student: Build, make_net: Callable[[], nn.Module], images: Tensor, widths: tuple[int, ...]
 ) -> None:
     student, net = make_student(*widths), make_net()
-    floating, batches = deepcopy(student), images[:48].split(20)
+    floating = deepcopy(student)
     with torch.no_grad():
         student.layers[0].weight.mul_(1.5)  # an earlier layer that has changed
     before = student(images)
@@ -119,32 +120,23 @@ def test_inputs_are_the_students_and_targets_the_teachers(
     for name, last in (("conv4", "bn4"), ("fc", "fc")):
         net.get_submodule(last).register_forward_hook(lambda _m, _i, y, name=name: kept.update({name: y.detach()}))
     net(images[:48])
-    calls = {call.name: call for call in layer_calls(student)}
-    first = layer_data(student, floating, calls["conv1"], batches)
-    assert torch.equal(first.inputs, images[:48]) and (first.targets >= 0).all()
-    second = layer_data(student, floating, calls["conv2"], batches)
+    walks = [Walk(one, images[:48].split(20), 48) for one in (student, floating)]
+    found = {call.name: layer_data(*walks, call) for call in layer_calls(student)}
+    assert torch.equal(found["conv1"].inputs, images[:48]) and (found["conv1"].targets >= 0).all()
     site = student.sites[0]
-    codes = second.inputs / (site.high / 15)  # the target width, whatever a selector would choose
+    codes = found["conv2"].inputs / (site.high / 15)  # the target width, whatever a selector would choose
     torch.testing.assert_close(codes, codes.round(), atol=1e-3, rtol=0)
     for name, expected in kept.items():
-        data = layer_data(student, floating, calls[name], batches)
-        torch.testing.assert_close(data.targets, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[name].targets, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(student(images), before)
     assert not any(module._forward_pre_hooks for module in (*student.modules(), *floating.modules()))
 
 
-def test_no_hook_stays_after_an_exception(make_student: Build, images: Tensor, capsys: pytest.CaptureFixture) -> None:
-    student = make_student(4)
-    layer = student.layers[2]
-    with pytest.raises(Reached), stopping_before(layer) as seen:
-        student(images)
-    assert len(seen) == 1 and not layer._forward_pre_hooks
-    assert capsys.readouterr().err == ""
-
-
-def data_of(student: Student, name: str, images: Tensor) -> tuple:
+def data_of(student: Student, name: str, images: Tensor) -> tuple[LayerCall, LayerData]:
     call = next(call for call in layer_calls(student) if call.name == name)
-    return call, layer_data(student, deepcopy(student), call, images.split(64))
+    student.eval()
+    walks = (Walk(one, images.split(64), len(images)) for one in (student, deepcopy(student)))
+    return call, layer_data(*walks, call)
 
 
 @pytest.mark.parametrize("name", ["conv2", "conv3", "fc"])
