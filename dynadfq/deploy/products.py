@@ -79,16 +79,15 @@ def averaging_matrix(size: int, output: int) -> Tensor:
     return rows
 
 
-def window_matrix(size: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """(output, size) float64 matrix of averages over windows, padding counted as zeros.
+def window_matrix(
+    size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False, count_include_pad: bool = True
+) -> Tensor:
+    """(output, size) float64 matrix that averages as ``nn.AvgPool2d`` does along one axis.
 
     >>> window_matrix(4, 2, 2, 0)
     tensor([[0.5000, 0.5000, 0.0000, 0.0000],
             [0.0000, 0.0000, 0.5000, 0.5000]], dtype=torch.float64)
     """
-    output = (size + 2 * padding - kernel) // stride + 1
-    rows = torch.zeros(output, size, dtype=torch.float64)
-    for index in range(output):
-        start = index * stride - padding
-        rows[index, max(start, 0) : max(start + kernel, 0)] = 1.0 / kernel
-    return rows
+    impulses = torch.eye(size, dtype=torch.float64)[None, None]
+    rows = F.avg_pool2d(impulses, (kernel, 1), (stride, 1), (padding, 0), ceil_mode, count_include_pad)
+    return rows[0, 0]

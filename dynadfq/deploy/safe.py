@@ -109,11 +109,11 @@ def _pool(module: nn.Module | None, shape: tuple[int, ...]) -> AveragePool | Non
         sizes = [wanted or size for wanted, size in zip(_two(module.output_size), shape[2:], strict=True)]
         return AveragePool(*(averaging_matrix(size, out) for size, out in zip(shape[2:], sizes, strict=True)))
     assert isinstance(module, nn.AvgPool2d)
-    padding = _two(module.padding)
-    if module.ceil_mode or module.divisor_override or (any(padding) and not module.count_include_pad):
+    if module.divisor_override:
         return None
-    windows = zip(shape[2:], _two(module.kernel_size), _two(module.stride), padding, strict=True)
-    return AveragePool(*(window_matrix(*window) for window in windows))
+    windows = zip(shape[2:], _two(module.kernel_size), _two(module.stride), _two(module.padding), strict=True)
+    ends = module.ceil_mode, module.count_include_pad
+    return AveragePool(*(window_matrix(*window, *ends) for window in windows))
 
 
 def _two(value: Any) -> tuple[Any, Any]:

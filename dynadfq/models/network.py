@@ -20,6 +20,8 @@ class Site:
     channels: int
     elements: int
     """Values per image."""
+    axes: int
+    """Of a batch of it: 4 where it is a map (B, C, H, W)."""
 
 
 @dataclass(frozen=True)

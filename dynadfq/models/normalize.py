@@ -34,7 +34,7 @@ def normalize(module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn
     original = deepcopy(module).eval()
     expected = _output(original, example)
     write_out_layers(original, example)
-    normalized = trace(original, tuple(leaf_modules))
+    normalized = trace(original, example, tuple(leaf_modules))
     _separate_calls(normalized)
     normalized.graph.lint()
     normalized.recompile()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from dynadfq.models.activations import is_activation
+from dynadfq.models.conditions import Conditions
 from dynadfq.models.layers import layer_kind
 
 
@@ -14,11 +18,15 @@ class UntraceableModel(ValueError):
     """A model that `torch.fx` cannot follow, or whose traced form computes something else."""
 
 
-def trace(module: nn.Module, leaf_modules: tuple[type[nn.Module], ...] = ()) -> fx.GraphModule:
-    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or not."""
-    tracer = _Tracer(leaf_modules)
+def trace(module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()) -> fx.GraphModule:
+    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or not.
+
+    Conditions on sizes are answered as for images like ``example``, (B, C, H, W).
+    """
+    tracer = _Tracer(leaf_modules, Conditions(module, example))
     try:
-        graph = tracer.trace(module)
+        with _images_alone(module):
+            graph = tracer.trace(module)
     except Exception as error:
         raise UntraceableModel(_explanation(module, error, tracer.failed_in)) from error
     traced = fx.GraphModule(module, graph, class_name=type(module).__name__)
@@ -29,14 +37,18 @@ def trace(module: nn.Module, leaf_modules: tuple[type[nn.Module], ...] = ()) -> 
 class _Tracer(fx.Tracer):
     """Keeps layers, activations and `leaf_modules` whole; remembers the innermost submodule in which tracing failed."""
 
-    def __init__(self, leaf_modules: tuple[type[nn.Module], ...]) -> None:
+    def __init__(self, leaf_modules: tuple[type[nn.Module], ...], conditions: Conditions) -> None:
         super().__init__()
-        self.leaf_modules = leaf_modules
+        self.leaf_modules, self.conditions = leaf_modules, conditions
         self.failed_in: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = isinstance(m, self.leaf_modules) or is_activation(m) or layer_kind(m) is not None
         return whole or bool(super().is_leaf_module(m, module_qualified_name))
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        answer = self.conditions.answer(obj.node)
+        return bool(super().to_bool(obj)) if answer is None else answer
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -44,6 +56,19 @@ class _Tracer(fx.Tracer):
         except Exception:
             self.failed_in = self.failed_in or m
             raise
+
+
+@contextmanager
+def _images_alone(module: nn.Module) -> Iterator[None]:
+    """A forward that takes images and nothing else: further arguments (masks, …) keep their defaults."""
+    original = type(module)
+    if len(signature(original.forward).parameters) > 2:  # self and the images
+        alone = {"forward": lambda self, images: original.forward(self, images)}
+        module.__class__ = type(original.__name__, (original,), alone)
+    try:
+        yield
+    finally:
+        module.__class__ = original
 
 
 def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | None) -> str:

@@ -103,7 +103,8 @@ class _Walk(fx.Interpreter):
 
 
 def _site(name: str, node: fx.Node, output: Tensor) -> Site:
-    return Site(name, node.name, channels=output.shape[1] if output.ndim > 1 else 1, elements=output.numel())
+    channels = output.shape[1] if output.ndim > 1 else 1
+    return Site(name, node.name, channels, output.numel(), output.ndim)
 
 
 def _path(node: fx.Node) -> str:

@@ -68,13 +68,19 @@ def insert_quantizers(
     ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's bit-FLOPs.
 
     Raises:
-        ValueError: the network is too short for a bit selector.
+        ValueError: the network is too short for a bit selector, or what it would read is no map.
     """
     sites = trace.sites(scheme.placement)
     if scheme.dynamic and len(sites) <= FIXED_SITES:
         raise ValueError(
             f"quantization.activation_bits: the network has {len(sites)} activation sites, "
             f"a selector needs {FIXED_SITES + 1}"
+        )
+    if scheme.dynamic and sites[FIXED_SITES].axes != 4:
+        raise ValueError(
+            f"quantization.activation_bits: to choose among {list(scheme.activation_bits)}, a bit selector would read "
+            f"{sites[FIXED_SITES].name}, which is no map of channels and pixels (tokens of a transformer?); give one "
+            "width"
         )
     graph, nodes = model.graph, {node.name: node for node in model.graph.nodes}
     allocation = _add_allocation_input(graph)

@@ -24,7 +24,7 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
     Before each sum, the last layer or BatchNorm of the longer of its two ways; in MobileNetV2 also of the bottlenecks
     without a shortcut. A network without such units answers with the last BatchNorm of each resolution.
     """
-    network = trace(teacher.module)
+    network = trace(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
     length: dict[fx.Node, int] = {}  # modules on the longest way to a node
     ends: list[str | None] = []
     for node in network.graph.nodes:

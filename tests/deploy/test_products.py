@@ -41,8 +41,9 @@ def test_adaptive_pools(output: int, x: Tensor) -> None:
     torch.testing.assert_close(pool.in_float64(x), F.adaptive_avg_pool2d(x, output), atol=1e-14, rtol=0)
 
 
+@pytest.mark.parametrize("ends", [(False, True), (True, True), (False, False), (True, False)])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (8, 8, 0)])
-def test_window_pools(kernel: int, stride: int, padding: int, x: Tensor) -> None:
-    pool = AveragePool(window_matrix(9, kernel, stride, padding), window_matrix(8, kernel, stride, padding))
-    expected = F.avg_pool2d(x, kernel, stride, padding)
+def test_window_pools(kernel: int, stride: int, padding: int, ends: tuple[bool, bool], x: Tensor) -> None:
+    pool = AveragePool(*(window_matrix(size, kernel, stride, padding, *ends) for size in (9, 8)))
+    expected = F.avg_pool2d(x, kernel, stride, padding, *ends)
     torch.testing.assert_close(pool.in_float64(x), expected, atol=1e-14, rtol=0)

@@ -224,3 +224,41 @@ def test_a_prelu_called_twice_is_refused() -> None:
     with pytest.raises(UntraceableModel, match="make one module per call"):
         normalize(nn.Sequential(prelu, nn.Conv2d(3, 3, 1), prelu), torch.randn(1, 3, 4, 4))
     assert site_names(normalize(nn.Sequential(nn.PReLU(), nn.PReLU()), torch.randn(1, 3, 4, 4))) == ["0", "1"]
+
+
+class Conditional(nn.Module):
+    """Conditions on the size of maps, on the number of images and on values; an argument that nobody gives."""
+
+    def __init__(self, asks: str = "size") -> None:
+        super().__init__()
+        self.conv, self.relu, self.wide = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 5)
+        self.asks = asks
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.relu(self.conv(x))
+        if mask is not None:
+            x = x * mask
+        if x.shape[-1] < 5 or x.size(2) // 2 < 4:
+            x = F.adaptive_avg_pool2d(x, 5)
+        if (self.asks == "count" and len(x.shape) and x.shape[0] > 2) or (self.asks == "values" and x.sum() > 0):
+            x = -x
+        return self.wide(x).amax((2, 3))
+
+
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_conditions_on_sizes_are_answered(size: int) -> None:
+    network, images = Conditional(), torch.randn(5, 3, size, size)
+    before = images.clone()
+    model = normalize(network, images[:2])
+    assert torch.equal(model(images), network(images)) and torch.equal(images, before)
+    assert [node.op for node in model.graph.nodes].count("placeholder") == 1
+    assert type(network) is Conditional
+    assert any("pool" in node.name for node in model.graph.nodes) == (size < 16)
+
+
+@pytest.mark.parametrize("asks", ["count", "values"])
+def test_conditions_on_images_are_not(asks: str) -> None:
+    call = nn.Module.__call__
+    with pytest.raises(UntraceableModel, match="control flow"):
+        normalize(Conditional(asks), torch.randn(2, 3, 8, 8))
+    assert nn.Module.__call__ is call

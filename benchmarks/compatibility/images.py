@@ -1,0 +1,43 @@
+"""Noise in place of synthetic images: what a student is fine-tuned on here, also where nothing can be synthesised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from dynadfq.checkpoint import Scratch
+from dynadfq.log import Progress
+from dynadfq.synthesis.dataset import Batch, SyntheticSet
+from dynadfq.synthesis.source import Shard
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher import Teacher
+
+
+class Noise:
+    """Images of N(0, 1), labelled by the teacher."""
+
+    preparation_steps, steps, sequential = 0, 0, False
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+
+    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+        """Nothing comes before."""
+        return {}
+
+    def remember(self, batch: Batch) -> None:
+        """No image depends on another."""
+
+    @torch.no_grad()
+    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+        """Draw ``count`` images."""
+        images = torch.randn(count, *self.teacher.input_shape, generator=rng)
+        logits = self.teacher(images)
+        return Shard(images, logits.softmax(dim=1), logits, {"total": 0.0})
+
+
+def noise(teacher: Teacher, count: int, folder: Path) -> SyntheticSet:
+    """``count`` images in one shard."""
+    return synthesize_set(Noise(teacher), count, count, 0, folder, Scratch(None))
