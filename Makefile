@@ -21,7 +21,7 @@ STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro grid test check deps clean
+.PHONY: help repro grid speed test check deps clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -37,6 +37,9 @@ grid: $(STAMP) ## the environment and a benchmark grid (GRID=digits, minutes; JO
 	python -m benchmarks.grid write $(GRID) $(foreach override,$(SET),-S $(override))
 	python -m benchmarks.grid estimate
 	python -m benchmarks.run --jobs $(JOBS)
+
+speed: $(STAMP) ## ratios of speed and memory with their aims, minutes; benchmarks/reports/speed
+	OMP_NUM_THREADS=1 python -m benchmarks.speed
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile

@@ -1,0 +1,130 @@
+"""Ratios 1 to 3: a synthesis step, a fine-tuning step and an evaluation, each beside the least that it could be."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from benchmarks.speed.networks import Bench
+from benchmarks.speed.ratio import Result, alternate, summed_up
+from dynadfq.deploy.codes import to_codes
+from dynadfq.log import Progress
+from dynadfq.losses import StudentStep
+from dynadfq.methods.base import Known
+from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.seeding import generator
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.training.budget import Budget
+from dynadfq.training.lessons import Lesson
+from dynadfq.training.schedule import Schedule
+from dynadfq.training.student import Finetuning
+
+CANDIDATES = (3, 4, 5)  # bits
+ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares once weighs little
+
+
+def synthesis(bench: Bench) -> Result:
+    """DynaDFQ's step on pixels over the bare network's forward pass and gradient to the images."""
+    work = _Synthesis(bench)
+    pairs = alternate(work.steps, work.bare, bench.network.rounds, bench.device)
+    name = f"synthesis step / forward and input gradient of the bare network ({bench.title})"
+    return summed_up(1, name, pairs, _aim(bench, (1.10, 1.25)), note=f"{ITERATIONS} iterations at a time")
+
+
+class _Synthesis:
+    """Some iterations of the pixel optimiser, all of their parts included."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.rng = bench, generator(0, "synthesis", 0)
+        recipe = DynaDFQ().images.recipe(Known(bench.teacher, class_similarity(bench.teacher), 0))
+        self.source = recipe.source(bench.teacher, PixelOptimiser(ITERATIONS))
+        self.module = copy.deepcopy(bench.teacher.module)
+
+    def bare(self) -> None:
+        """What any method that follows the teacher's answer must compute."""
+        for _ in range(ITERATIONS):
+            images = self.bench.images.detach().requires_grad_()
+            torch.autograd.grad(cross_entropy(self.module(images), self.bench.labels), images)
+
+    def steps(self) -> None:
+        """Loss, checks, gradient, Adam, schedule and progress."""
+        images = self.bench.images.clone(memory_format=torch.preserve_format).requires_grad_()
+        with self.bench.teacher.recording() as recording, Progress("benchmark", 10**9, interval=1e9) as progress:
+            self.source._optimise(images, self.bench.soft_labels, recording, self.rng, progress)
+
+
+def finetuning(bench: Bench, fixed: bool = False) -> Result:
+    """A dynamic step over the float network's training step, both with the teacher's forward pass."""
+    student = finetuning_step(bench, CANDIDATES[1] if fixed else CANDIDATES)
+    pairs = alternate(student, float_step(bench), bench.network.rounds, bench.device)
+    kind = "fixed" if fixed else f"dynamic (M = {len(CANDIDATES)})"
+    name = f"{kind} fine-tuning step / float training step and teacher ({bench.title})"
+    return summed_up(2, name, pairs, None if fixed else _aim(bench, (1.35, 1.5)))
+
+
+def finetuning_step(bench: Bench, bits: int | tuple[int, ...]) -> Callable[[], object]:
+    """DynaDFQ's step on one batch that its teacher has just seen; mixup has not begun."""
+    student, recipe = bench.student(bits), DynaDFQ().student.recipe()
+    lessons, rng = _OneBatch(bench), generator(0, "finetune", 0)
+    run, stream = Finetuning(student, bench.teacher, lessons, recipe, Schedule(), Budget()), lessons.epoch(rng)
+    student.train()
+    return lambda: run.step(next(stream), rng, 0)
+
+
+class _OneBatch:
+    """The same images again and again, each time answered by the teacher."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
+        bench = self.bench
+        while True:
+            with torch.no_grad():
+                answers = bench.teacher(bench.images)
+            yield Lesson(bench.images, bench.soft_labels, answers)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing changes."""
+
+
+def float_step(bench: Bench) -> Callable[[], object]:
+    """The same losses and optimiser on the float network, BatchNorm in eval mode."""
+    network = copy.deepcopy(bench.teacher.module).requires_grad_(True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    terms = DynaDFQ().student.recipe().terms
+    no_cost = torch.zeros(len(bench.images), device=bench.device)
+
+    def step() -> object:
+        with torch.no_grad():
+            answers = bench.teacher(bench.images)
+        one = StudentStep(bench.soft_labels, network(bench.images), answers, no_cost)
+        values = [term.weight * term.value(one) for term in terms]
+        total = torch.stack(values).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        return float(total.detach())
+
+    return step
+
+
+def evaluation(bench: Bench) -> Result:
+    """The code form of a dynamic student over that of a student of fixed width."""
+    dynamic, fixed = (to_codes(bench.student(bits)).to(bench.device) for bits in (CANDIDATES, CANDIDATES[1]))
+    pairs = alternate(
+        lambda: dynamic.run(bench.images), lambda: fixed.run(bench.images), bench.network.rounds, bench.device
+    )
+    return summed_up(3, f"dynamic / fixed evaluation, code form ({bench.title})", pairs, 1.1)
+
+
+def _aim(bench: Bench, aims: tuple[float, float]) -> float:
+    return aims[bench.device.type == "cuda"]
