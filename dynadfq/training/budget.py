@@ -46,6 +46,10 @@ class Budget:
         """What the term is multiplied by, so that its gradient is that of the whole form."""
         return self.weight if self.form == "penalty" else self.price + self.weight * float(value.detach())
 
+    def surplus(self, value: Tensor) -> float:
+        """How much ``factor · value`` exceeds the whole form: the quadratic part has half the factor of its gradient."""
+        return 0.0 if self.form == "penalty" else self.weight / 2 * float(value.detach()) ** 2
+
     def update(self, value: Tensor) -> None:
         """Move the price after a step."""
         if self.form == "constraint":

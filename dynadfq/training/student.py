@@ -183,8 +183,9 @@ class Finetuning:
         if not self.student.scheme.dynamic:
             return total, values
         budget = self.budget.value(step.bit_flops_ratio)
-        factor = self.budget.factor(distributed.mean(budget))
-        return total + factor * budget, {**values, "budget": budget}
+        mean = distributed.mean(budget)
+        total = total + self.budget.factor(mean) * budget - self.budget.surplus(mean)
+        return total, {**values, "budget": budget}
 
 
 def finetune_student(

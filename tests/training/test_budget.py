@@ -86,6 +86,15 @@ def test_the_mean_comes_to_the_target_from_both_sides(start: float, wish: float)
     assert budget.price == pytest.approx(wish, abs=1e-2)
 
 
+@pytest.mark.parametrize("price", [0.0, 0.7])
+def test_the_value_that_is_logged_is_the_whole_form(price: float) -> None:
+    value = torch.tensor(0.3)
+    constraint, penalty = Budget("constraint", 2.0, price), Budget("penalty", 2.0)
+    logged = constraint.factor(value) * value - constraint.surplus(value)
+    assert logged.item() == pytest.approx(price * 0.3 + 2.0 / 2 * 0.3**2)
+    assert penalty.surplus(value) == 0
+
+
 def test_an_unknown_form_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^quantization\.selector\.budget: 'price' is none of penalty, constraint$"):
         Budget("price")  # type: ignore[arg-type]
