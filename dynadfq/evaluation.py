@@ -9,7 +9,6 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from dynadfq import seeding
@@ -153,6 +152,8 @@ def percent_equal(a: Tensor, b: Tensor) -> float:
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     """Spearman's rank correlation; None where one side does not vary."""
+    from scipy.stats import spearmanr  # half of what importing the library would cost
+
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a, b).statistic)
