@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +22,9 @@ from dynadfq.models.facts import TeacherFacts, resolve
 from dynadfq.models.metadata import Metadata, Shape
 from dynadfq.models.weights import load_weights
 from dynadfq.preprocess import Interpolation, Preprocessing
+from dynadfq.recording import BatchNorm, Recording, running_statistics, with_statistics
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-
-
-def running_statistics(layer: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Running mean and variance of a BatchNorm layer that keeps them, (C,) each."""
-    assert layer.running_mean is not None and layer.running_var is not None
-    return layer.running_mean, layer.running_var
-
-
-@dataclass
-class Recording:
-    """What one forward pass left behind.
-
-    batch_norms: (BatchNorm module, its input (B, C, H, W)) in execution order.
-    features: (B, features) input of the classification layer.
-    """
-
-    batch_norms: list[tuple[BatchNorm, Tensor]] = field(default_factory=list)
-    features: Tensor | None = None
-
-    def clear(self) -> None:
-        """Forget the last pass."""
-        self.batch_norms.clear()
-        self.features = None
+__all__ = ["BatchNorm", "Recording", "Teacher", "accuracy", "import_teacher", "load_teacher", "running_statistics"]
 
 
 class Teacher:
@@ -122,17 +99,13 @@ class Teacher:
     def recording(self) -> Iterator[Recording]:
         """Record BatchNorm inputs and classifier features of the forward passes in this block; nothing is left behind.
 
+        Of a network without BatchNorm statistics the features alone: asking for its ``batch_norms`` is an error.
+
         Raises:
-            ValueError: the network has no BatchNorm layer, so that no statistics of the training data survive in it.
+            ValueError: the network has no classification layer.
         """
-        norms = [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
-        layers = [layer for layer in norms if layer.running_mean is not None]
-        if not layers:
-            raise ValueError(
-                "the teacher has no BatchNorm layers with running statistics (were they folded away?), and synthesis "
-                "needs them"
-            )
-        recording = Recording()
+        layers, missing = with_statistics(self.module)
+        recording = Recording(missing=missing)
 
         def keep_input(layer: BatchNorm, x: Tensor) -> None:
             recording.batch_norms.append((layer, x))
@@ -256,7 +229,8 @@ def _load_folder(folder: Path) -> Teacher:
     card = json.loads((folder / "teacher.json").read_text())
     if card["architecture"] is None:
         raise ValueError(
-            f"{folder} holds a network that is in no zoo; build it yourself and pass it to dynadfq.Teacher"
+            f"{folder} holds a network that is in no zoo and has no import path; build it yourself and pass it to "
+            "dynadfq.Teacher, with architecture='my_pkg.models:build' so that it can be built again"
         )
     if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop("sha256"):
         raise ValueError(

@@ -122,7 +122,7 @@ def test_batch_bn_loss_by_hand() -> None:
     recording = recording_of(x, [3.0, 0.0], [4.0, 1.0])  # means 4, 1; biased variances 5, 3
     loss = bn_statistics_of_batch(recording)
     assert loss.item() == pytest.approx((1 + 1) / 2 + (1 + 4) / 2)
-    recording.batch_norms *= 2
+    recording.batch_norms.extend(recording.batch_norms[:])
     assert bn_statistics_of_batch(recording).item() == pytest.approx(loss.item())  # a mean over layers
     assert BN_STATISTICS["batch_var"](step(x, recording)).item() == pytest.approx(loss.item())
 

@@ -40,13 +40,14 @@ def test_a_recording_leaves_nothing_behind(teacher: Teacher, images: Tensor) -> 
 
 
 @pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4)])
-def test_a_network_without_statistics_is_refused(norm: nn.Module) -> None:
+def test_of_a_network_without_statistics_features_are_recorded(norm: nn.Module) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    with (
-        pytest.raises(ValueError, match="has no BatchNorm layers with running statistics"),
-        Teacher(module, (3, 8, 8), 2, (0,), (1,)).recording(),
-    ):
-        pass
+    teacher = Teacher(module, (3, 8, 8), 2, (0,), (1,))
+    with teacher.recording() as recording:
+        logits = teacher(torch.randn(2, 3, 8, 8))
+        assert recording.features is not None and torch.equal(module[4](recording.features), logits)
+        with pytest.raises(ValueError, match=r"the teacher has no BatchNorm statistics: .*methods that need none: dfq"):
+            _ = recording.batch_norms
 
 
 def test_a_teacher_is_frozen_but_images_have_gradients(make_net: Callable[[], nn.Module], images: Tensor) -> None:

@@ -48,6 +48,17 @@ METHODS: dict[str, type[Section]] = {
 }
 
 
+def without_batch_norm() -> str:
+    """The methods that need no BatchNorm statistics of the teacher, each with the settings that it then needs."""
+    words = []
+    for name, method in METHODS.items():
+        settings = getattr(method, "without_batch_norm", None)
+        if settings is not None:
+            needed = ", ".join(f"method.{name}.{key}: {value}" for key, value in settings.items())
+            words.append(f"{name} ({needed})" if needed else name)
+    return ", ".join(words)
+
+
 class Method(Protocol):
     """What every method's section has: hyperparameters of its images, and of what the student learns."""
 

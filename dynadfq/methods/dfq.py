@@ -10,10 +10,11 @@ analytic correction counts padded zeros as zeros, and follows means through resi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dynadfq.losses import BN_STATISTICS, Objective, Term
 from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.recording import with_statistics
 from dynadfq.schema import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
@@ -30,10 +31,11 @@ class Images(Section):
     )
 
     def recipe(self, known: Known) -> ImageRecipe:
-        """Images of no class: labels are drawn, and nothing uses them."""
-        objective = Objective([Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])])
-        labels = OneHotLabels(known.teacher.num_classes)
-        return ImageRecipe(labels, objective, optimised=self.kind == "bn_statistics")
+        """Images of no class: labels are drawn, and nothing uses them. Noise needs no statistics."""
+        labels, optimised = OneHotLabels(known.teacher.num_classes), self.kind == "bn_statistics"
+        compared = optimised or bool(with_statistics(known.teacher.module)[0])
+        terms = [Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])] if compared else []
+        return ImageRecipe(labels, Objective(terms), optimised=optimised)
 
 
 class Student(Section):
@@ -102,6 +104,8 @@ class Student(Section):
 
 class DFQ(Section):
     """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything else."""
+
+    without_batch_norm: ClassVar[dict[str, str]] = {"student.ranges": "images", "student.bias_correction": "empirical"}
 
     images: Images = Images()
     student: Student = Student()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -140,6 +140,8 @@ class Student(DistilledStudent):
 
 class RealData(Section):
     """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the fine-tuning."""
+
+    without_batch_norm: ClassVar[dict[str, str]] = {}
 
     images: Images = Images()
     student: Student = Student()

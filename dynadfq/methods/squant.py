@@ -2,13 +2,14 @@
 
 The student is not fine-tuned. The paper says that activation ranges come from BN statistics (`bn_sigma`); the released
 code takes them from uniform noise that it sends through the quantized network (`noise_sigma`), and so do the published
-figures. Images are that noise. The released code quantizes the classifier's input to 8 bits whatever the width; here
-it is like any other site, and float where sites are ReLU outputs (``quantization.placement``).
+figures. Images are that noise, so that a teacher without BatchNorm will do. The released code quantizes the
+classifier's input to 8 bits whatever the width; here it is like any other site, and float where sites are ReLU outputs
+(``quantization.placement``).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -74,6 +75,8 @@ class Student(Section):
 
 class SQuant(Section):
     """SQuant's hyperparameters: `images` changes the noise, `student` the ranges."""
+
+    without_batch_norm: ClassVar[dict[str, str]] = {}
 
     images: Images = Images()
     student: Student = Student()

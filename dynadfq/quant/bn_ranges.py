@@ -45,8 +45,8 @@ class BNRanges:
             low, high = found[of_site.node].low.min(), found[of_site.node].high.max()
             if not (low + high).isfinite():
                 raise ValueError(
-                    f"{of_site.name}: no BatchNorm statistics reach this site, so they give it no range; calibrate on "
-                    "synthetic images (quantization.ranges)"
+                    f"{of_site.name}: no BatchNorm statistics reach this site, so they give it no range; take images: "
+                    "method.dfq.student.ranges: images, or method.squant.student.range_rule: noise_sigma"
                 )
             site.low.copy_(low.clamp(max=0))
             site.high.copy_(high.clamp(min=0))

@@ -135,6 +135,7 @@ def test_weights_that_cannot_be_downloaded(
     monkeypatch.setattr(importlib.import_module("pytorchcv.models.common.model_store"), "_download", no_network)
     if name.startswith("timm"):
         pytest.importorskip("timm")
+        pytest.importorskip("huggingface_hub")  # timm's client
         for module in ("timm.models._builder", "timm.models._hub"):
             for client in ("load_state_dict_from_hf", "load_state_dict_from_url", "hf_hub_download"):
                 monkeypatch.setattr(importlib.import_module(module), client, no_network, raising=False)

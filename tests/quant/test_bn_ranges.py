@@ -71,7 +71,7 @@ def test_they_hold_what_images_cause(teacher: Teacher, images: Tensor, placement
 def test_a_network_without_statistics_is_refused() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 6))
     teacher = Teacher(net, (3, 8, 8), 6, (0.0,) * 3, (1.0,) * 3)
-    with pytest.raises(ValueError, match=r"1: no BatchNorm statistics reach this site.*quantization\.ranges"):
+    with pytest.raises(ValueError, match=r"1: no BatchNorm statistics reach this site.*dfq\.student\.ranges: images"):
         student_of(teacher)
 
 

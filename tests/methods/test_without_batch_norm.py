@@ -1,0 +1,114 @@
+"""A teacher without BatchNorm statistics: every method works with it, or says that it needs them and which do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_all_methods import NAMES, SCHEME, make_images, teach
+from torch import Tensor, nn
+
+from dynadfq.methods import METHODS, without_batch_norm
+from dynadfq.methods.base import Known
+from dynadfq.methods.real_data import RealData
+from dynadfq.models.fold import fold
+from dynadfq.similarity import class_similarity
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.teacher import Teacher
+
+SHAPE = (3, 8, 8)
+SETTINGS: dict[str, dict[str, str]] = {
+    name: method.without_batch_norm for name, method in METHODS.items() if hasattr(method, "without_batch_norm")
+}
+
+
+class Plain(nn.Module):
+    """Three convolutions around a shortcut, each with a norm that may keep no statistics, and a linear classifier."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, 8, 3, padding=1), norm(8)
+        self.conv2, self.norm2 = nn.Conv2d(8, 12, 3, stride=2, padding=1), norm(12)
+        self.conv3, self.norm3 = nn.Conv2d(12, 12, 3, padding=1), norm(12)
+        self.relu, self.pool, self.fc = nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Linear(48, 6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(self.norm1(self.conv1(images)))
+        x = self.relu(self.norm2(self.conv2(x)))
+        x = self.relu(x + self.norm3(self.conv3(x)))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits
+
+
+NORMS = {
+    "none": lambda _: nn.Identity(),
+    "untracked": lambda channels: nn.BatchNorm2d(channels, track_running_stats=False),
+    "folded": nn.BatchNorm2d,
+}
+REASONS = {
+    "none": "it has no BatchNorm layer, or they were folded into the layers before them",
+    "untracked": "none of its 3 BatchNorm layers keeps running ones (track_running_stats)",
+    "folded": "it has no BatchNorm layer, or they were folded into the layers before them",
+}
+
+
+def bare(kind: str) -> Teacher:
+    torch.manual_seed(0)
+    module: nn.Module = Plain(NORMS[kind]).eval()
+    if kind == "folded":
+        module = fold(module, torch.zeros(1, *SHAPE)).network
+    return Teacher(module, SHAPE, 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
+
+
+def settings_of_student(name: str) -> dict[str, str]:
+    return {key.removeprefix("student."): value for key, value in SETTINGS[name].items()}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(name: str, kind: str, tmp_path: Path) -> None:
+    teacher = bare(kind)
+    if name in SETTINGS:
+        images = make_images(name, teacher, tmp_path)
+        student, _ = teach(name, teacher, images, SCHEME, **settings_of_student(name))
+        assert torch.isfinite(student(images.take(torch.arange(8)).images)).all()
+        return
+    with pytest.raises(ValueError) as error:
+        make_images(name, teacher, tmp_path)
+    assert str(error.value).startswith(f"the teacher has no BatchNorm statistics: {REASONS[kind]}. ")
+    assert str(error.value).endswith(f"methods that need none: {without_batch_norm()}")
+
+
+def test_the_methods_are_listed_with_what_they_then_need() -> None:
+    assert without_batch_norm() == (
+        "dfq (method.dfq.student.ranges: images, method.dfq.student.bias_correction: empirical), real_data, squant"
+    )
+    for name, settings in SETTINGS.items():
+        for key in settings:
+            side, _, field = key.partition(".")
+            assert field in type(METHODS[name].model_fields[side].default).model_fields
+
+
+def test_real_data_needs_no_statistics(tmp_path: Path) -> None:
+    from dynadfq.checkpoint import Scratch
+    from dynadfq.synthesis.synthesize import synthesize_set
+
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+    teacher = Teacher(module, (1, 8, 8), 10, (0.3,), (0.4,))
+    settings = RealData().images.model_copy(update={"data": "digits"})
+    source = settings.recipe(Known(teacher, class_similarity(teacher), 0)).source(teacher, PixelOptimiser(1))
+    images: SyntheticSet = synthesize_set(source, 16, 8, 0, tmp_path, Scratch(None))
+    student, history = teach("real_data", teacher, images)
+    assert len(history) == 2 and student(images.take(torch.arange(4)).images).shape == (4, 10)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("squant", {"range_rule": "bn_sigma"}), ("dfq", {})])
+def test_ranges_from_statistics_name_the_rule_that_takes_images(
+    name: str, rule: dict[str, str], tmp_path: Path
+) -> None:
+    teacher = bare("none")
+    with pytest.raises(ValueError, match=r"no BatchNorm statistics reach this site.*range_rule: noise_sigma"):
+        teach(name, teacher, make_images("squant", teacher, tmp_path), **rule)
