@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.checkpoint import file_sha256
-from dynadfq.synthesis.rows import layouts, read_rows
+from dynadfq.synthesis.rows import Layout, layouts, read_rows
 
 MANIFEST = "manifest.json"
 LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label
@@ -46,6 +46,7 @@ class SyntheticSet:
                 f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)"
             )
         self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+        self._layouts: dict[int, tuple[Layout, Layout]] = {}
 
     def __len__(self) -> int:
         return int(self.manifest["num_images"])
@@ -72,11 +73,15 @@ class SyntheticSet:
         """The index of each shard's first image."""
         return list(accumulate((shard["num_images"] for shard in self.manifest["shards"][:-1]), initial=0))
 
-    @cached_property
-    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of an image and of its label."""
-        first = layouts(self.folder / self.manifest["shards"][0]["file"])
-        return first["images"].shape[1:], first["soft_labels"].shape[1:]
+    def _path(self, shard: int) -> Path:
+        return self.folder / str(self.manifest["shards"][shard]["file"])
+
+    def _layout(self, shard: int) -> tuple[Layout, Layout]:
+        """How images and labels lie in a shard, which is looked up once."""
+        if shard not in self._layouts:
+            found = layouts(self._path(shard))
+            self._layouts[shard] = found["images"], found["soft_labels"]
+        return self._layouts[shard]
 
     def take(self, indices: Tensor) -> Batch:
         """The images at (B,) indices and their labels, as float32; only their rows are read.
@@ -91,12 +96,10 @@ class SyntheticSet:
             places, rows = wanted.setdefault(shard, ([], []))
             places.append(place)
             rows.append(index - self._starts[shard])
-        batch = Batch(*(torch.empty(len(indices), *shape) for shape in self._shapes))
+        batch = Batch(*(torch.empty(len(indices), *one.shape[1:], dtype=one.dtype) for one in self._layout(0)))
         for shard, (places, rows) in wanted.items():
-            path = self.folder / self.manifest["shards"][shard]["file"]
-            for whole, part in zip(batch, read_rows(path, rows, Batch._fields), strict=True):
-                whole[places] = part.to(whole)
-        return batch
+            read_rows(self._path(shard), rows, dict(zip(self._layout(shard), batch, strict=True)), places)
+        return Batch(*(part.float() for part in batch))
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """All images, or the first ``limit``, in order."""

@@ -10,9 +10,9 @@ little-endian (huggingface/safetensors, README, "Format").
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,25 +35,10 @@ def layouts(path: Path) -> dict[str, Layout]:
     Raises:
         ValueError: the file is no safetensors file, or holds numbers other than float32 and float16.
     """
-    with open(path, "rb") as file:
-        return _layouts(file, path)
-
-
-def read_rows(path: Path, rows: Sequence[int], names: Sequence[str]) -> list[Tensor]:
-    """The given rows of the tensors of these names: (len(rows), …) each, of the type in which they are stored.
-
-    Raises:
-        ValueError: as ``layouts``; or the file ends before a row does.
-    """
-    with open(path, "rb") as file:
-        found = _layouts(file, path)
-        return [_rows(file, found[name], rows, path) for name in names]
-
-
-def _layouts(file: BinaryIO, path: Path) -> dict[str, Layout]:
     try:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
         tensors = {name: about for name, about in header.items() if name != "__metadata__"}
         return {
             name: Layout(DTYPES[about["dtype"]], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
@@ -63,11 +48,16 @@ def _layouts(file: BinaryIO, path: Path) -> dict[str, Layout]:
         raise ValueError(f"{path} is not a shard of float32 or float16 tensors ({error!r}); make it again") from error
 
 
-def _rows(file: BinaryIO, layout: Layout, rows: Sequence[int], path: Path) -> Tensor:
-    tensor = torch.empty(len(rows), *layout.shape[1:], dtype=layout.dtype)
-    as_bytes = tensor.numpy().reshape(len(rows), -1).view(np.uint8)
-    for row, target in zip(rows, as_bytes, strict=True):
-        file.seek(layout.offset + row * target.nbytes)
-        if file.readinto(target) < target.nbytes:  # type: ignore[attr-defined]
-            raise ValueError(f"{path} ends before row {row} does; make it again")
-    return tensor
+def read_rows(path: Path, rows: Sequence[int], tensors: Mapping[Layout, Tensor], places: Sequence[int]) -> None:
+    """Read rows of a file's tensors to places of others, which have the same type and shape of row.
+
+    Raises:
+        ValueError: the file ends before a row does.
+    """
+    with open(path, "rb", buffering=0) as file:
+        for layout, target in tensors.items():
+            as_bytes = target.numpy().reshape(len(target), -1).view(np.uint8)
+            for row, place in zip(rows, places, strict=True):
+                file.seek(layout.offset + row * as_bytes.shape[1])
+                if file.readinto(as_bytes[place]) < as_bytes.shape[1]:
+                    raise ValueError(f"{path} ends before row {row} does; make it again")
