@@ -80,7 +80,8 @@ def item(items: Items, index: int, name: str) -> tuple[Image.Image, int]:
     if not (isinstance(found, Sequence) and len(found) == 2):
         raise ValueError(f"data.name: item {index} of {name} is {_kind(found)}; give a pair (image, label)")
     image, label = found
-    number = np.asarray(label).item() if np.size(label) == 1 else label
+    one = np.asarray(label)
+    number = one.item() if one.size == 1 else None
     if not isinstance(number, int) or isinstance(number, bool):
         raise ValueError(f"data.name: the label of item {index} of {name} is {_kind(label)}; give a whole number")
     return picture(image, f"the image of item {index} of {name}"), number
