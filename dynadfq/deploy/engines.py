@@ -44,7 +44,7 @@ def runners(student: Student, network: nn.Module, codes: CodeForm, engine: Engin
         fast = fast_form(codes)
         if fast.engine == "code form":
             raise RuntimeError(f"no 8-bit kernels: {fast.reason}")
-        name = "student, integer kernels" + (", not compiled" if fast.engine is Engine.kernels else "")
+        name = "student, integer kernels" + (", not compiled" if fast.engine == "kernels" else "")
         return [in_torch, Runner(name, "float", fast.run)]
     name = "onnxruntime float32"
     return [
