@@ -31,7 +31,8 @@ def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
         rows = rows - rows.mean(dim=0)
     if measure != "dot":
         rows = normalize(rows, dim=1)
-    return rows @ rows.T
+    products = rows @ rows.T
+    return products.triu() + products.triu(1).T  # a kernel may sum (a, b) and (b, a) in different orders
 
 
 def class_similarity(teacher: Teacher, measure: Measure = "dot") -> Tensor:
