@@ -39,7 +39,7 @@ def run(model: Model, top: Top = 3, only: Only = None, measure: MeasureOption = 
     from dynadfq.similarity import similarity_of_weights, top_similar
 
     loaded = load(model)
-    names: list[str] = list(description(loaded)["class_names"])  # type: ignore[call-overload]
+    names: list[str] = list(description(loaded)["class_names"])
     for name in only or ():
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=0.0)

@@ -47,7 +47,7 @@ class Budget:
         return self.weight if self.form == "penalty" else self.price + self.weight * float(value.detach())
 
     def surplus(self, value: Tensor) -> float:
-        """How much ``factor · value`` exceeds the whole form: the quadratic part has half the factor of its gradient."""
+        """How much ``factor · value`` exceeds the form's value: a square has half the factor of its gradient."""
         return 0.0 if self.form == "penalty" else self.weight / 2 * float(value.detach()) ** 2
 
     def update(self, value: Tensor) -> None:

