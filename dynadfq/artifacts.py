@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file with sorted keys."""
     atomic_write(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write each table as a CSV file of its name."""
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)

@@ -112,14 +112,19 @@ def barrier() -> None:
             dist.barrier(_waiting)
 
 
-def mean(value: Tensor) -> Tensor:
-    """Mean over the ranks of a tensor without gradient; the same number everywhere."""
+def total(value: Tensor) -> Tensor:
+    """Sum over the ranks of a tensor without gradient; the same number everywhere."""
     if not _waiting:
         return value
-    total = value.detach().clone()
+    summed = value.detach().clone()
     with _reaching():
-        dist.all_reduce(total)
-    return total / world_size()
+        dist.all_reduce(summed)
+    return summed
+
+
+def mean(value: Tensor) -> Tensor:
+    """Mean over the ranks of a tensor without gradient; of a single process, the tensor itself."""
+    return total(value) / world_size() if _waiting else value
 
 
 def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq import seeding
+from dynadfq import distributed, seeding
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.layers import WIDEST_ACTIVATION
@@ -20,7 +20,7 @@ from dynadfq.teacher import Teacher
 from dynadfq.teacher_view import TeacherView, Viewer
 
 T = TypeVar("T")
-Batches = Iterable[tuple[Tensor, Tensor | None]]  # (B, C, H, W) normalised images with (B,) labels where there are any
+Labelled = tuple[Tensor, Tensor | None]  # (B, C, H, W) normalised images, with (B,) labels where there are any
 
 
 class Again(Generic[T]):
@@ -61,25 +61,26 @@ class Evaluation:
     teacher: TeacherView | None = None
 
 
-def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None) -> Evaluation:
-    """Measure a student in code form on (images, labels) batches, which are walked once and not kept."""
-    known: list[Tensor] = []
+def evaluate(student: Student, batches: Iterable[Labelled], teacher: Teacher | None = None) -> Evaluation:
+    """Measure a student in code form on (images, labels) batches, which are walked once and not kept.
 
-    def images() -> Iterator[Tensor]:
-        for batch, labels in batches:
-            known.extend([] if labels is None else [labels])
-            yield batch
+    Ranks (``dynadfq.distributed``) take turns at the batches, and all return the same.
+    """
+    codes, viewer = Codes(student), None if teacher is None else Viewer(teacher)
 
-    viewer = None if teacher is None else Viewer(teacher)
-    answers = answer(student, images() if viewer is None else viewer.watching(images()))
-    labels = torch.cat(known) if known else None
+    def measure(batch: Labelled) -> tuple[Answers, tuple[Tensor, Tensor] | None, Tensor | None]:
+        images, labels = batch
+        return codes.answer(images), None if viewer is None else viewer.look(images), labels
+
+    measured = list(zip(*distributed.in_turns(measure, batches), strict=True))
+    answers, labels = _joined(measured[0]), None if measured[2][0] is None else torch.cat(measured[2])
+    view = None if viewer is None else viewer.view(*map(torch.cat, zip(*measured[1], strict=True)))
     percent = student.bit_flops_percent(answers.bits)
     columns = {
         "index": np.arange(len(percent)),
         "label": [None] * len(percent) if labels is None else labels.numpy(),
         "prediction": answers.predictions.numpy(),
     }
-    view = None if viewer is None else viewer.view()
     if view is not None:
         columns["teacher_prediction"] = view.predictions.numpy()
         columns["entropy_nats"] = view.entropy_nats.numpy()
@@ -96,23 +97,41 @@ def evaluate(student: Student, batches: Batches, teacher: Teacher | None = None)
     )
 
 
-@torch.no_grad()
+class Codes:
+    """A student's code form, which is what an export holds: what is measured here is what runs elsewhere."""
+
+    def __init__(self, student: Student) -> None:
+        self.device = next(student.parameters()).device
+        self.form: CodeForm = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(self.device)
+
+    @torch.no_grad()
+    def answer(self, images: Tensor, allocation: BitAllocation | None = None) -> Answers:
+        """Answers to (B, C, H, W) images with their own bits or those of an allocation."""
+        logits, bits = self.form.run(images.to(self.device), allocation)
+        return Answers(logits.argmax(dim=1).cpu(), bits.cpu())
+
+
 def answer(student: Student, images: Iterable[Tensor], allocation: BitAllocation | Tensor | None = None) -> Answers:
     """Run a student's code form over (B, C, H, W) batches: with its own bits, one allocation, or (N, S) of each image.
 
-    Code form is what an export holds: what is measured here is what runs elsewhere.
+    Ranks take turns at the batches, and all return every answer.
     """
-    device = next(student.parameters()).device
-    codes: CodeForm = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(device)
-    predictions, bits, done = [], [], 0
-    for batch in images:
-        rows = slice(done, done + len(batch))
-        given = BitAllocation(allocation[rows].to(device)) if isinstance(allocation, Tensor) else allocation
-        logits, used = codes.run(batch.to(device), given)
-        predictions.append(logits.argmax(dim=1).cpu())
-        bits.append(used.cpu())
-        done += len(batch)
-    return Answers(torch.cat(predictions), torch.cat(bits))
+    codes = Codes(student)
+
+    def allocated() -> Iterator[tuple[Tensor, BitAllocation | None]]:
+        done = 0
+        for batch in images:
+            given = allocation
+            if isinstance(given, Tensor):
+                given = BitAllocation(given[done : done + len(batch)].to(codes.device))
+            done += len(batch)
+            yield batch, given
+
+    return _joined(distributed.in_turns(lambda given: codes.answer(*given), allocated()))
+
+
+def _joined(parts: Iterable[Answers]) -> Answers:
+    return Answers(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def shuffled_control(student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator) -> Answers:

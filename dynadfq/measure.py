@@ -10,11 +10,26 @@ import torch
 from torch import Tensor
 
 from dynadfq.data import LabelledSet
-from dynadfq.evaluation import Evaluation, evaluate
+from dynadfq.evaluation import Again, Evaluation, Labelled, evaluate
+from dynadfq.log import Progress
 from dynadfq.losses import label_entropy
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
+
+
+def measured_batches(
+    test: LabelledSet | None, synthetic: SyntheticSet, size: int, progress: Progress
+) -> Again[Labelled]:
+    """What an experiment is measured on, walked as often as needed: test images, or synthetic ones without labels."""
+
+    def walk() -> Iterator[Labelled]:
+        batches = ((b.images, None) for b in synthetic.batches(size)) if test is None else test.batches(size)
+        for batch in batches:
+            yield batch
+            progress.step()
+
+    return Again(walk)
 
 
 def confusion_table(labels: Tensor, predictions: dict[str, Tensor], classes: int) -> pd.DataFrame:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from dynadfq import distributed
 from dynadfq.losses import prediction_entropy
 from dynadfq.teacher import Teacher
+
+# Probabilities count in whole 2^-18: sums of their products are exact in float64, for 131,072 images at least. They
+# are the same then in whatever order batches and ranks come.
+GRAIN = 2.0**18
 
 
 class TeacherView(NamedTuple):
@@ -21,27 +25,21 @@ class TeacherView(NamedTuple):
 
 
 class Viewer:
-    """Shows a teacher the batches that pass on their way to a student."""
+    """A teacher that is shown batches, and counts how often classes share its predictions."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self.predictions: list[Tensor] = []
-        self.entropies: list[Tensor] = []
         self.products = torch.zeros(teacher.num_classes, teacher.num_classes, dtype=torch.float64)
 
-    def watching(self, images: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same (B, C, H, W) batches."""
-        for batch in images:
-            seen = batch.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
-            with torch.no_grad():
-                logits = self.teacher(seen).cpu().double()
-            p = logits.softmax(dim=1)
-            self.predictions.append(logits.argmax(dim=1))
-            self.entropies.append(prediction_entropy(logits))
-            self.products += p.T @ p
-            yield batch
+    @torch.no_grad()
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and their entropies of (B, C, H, W) images, (B,) each."""
+        seen = images.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
+        logits = self.teacher(seen).cpu().double()
+        p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN
+        self.products += p.T @ p
+        return logits.argmax(dim=1), prediction_entropy(logits)
 
-    def view(self) -> TeacherView:
-        """What it saw."""
-        predictions = torch.cat(self.predictions)
-        return TeacherView(predictions, torch.cat(self.entropies), self.products / len(predictions))
+    def view(self, predictions: Tensor, entropy_nats: Tensor) -> TeacherView:
+        """What was seen of all N images, by every rank together; their (N,) predictions and entropies are given."""
+        return TeacherView(predictions, entropy_nats, distributed.total(self.products) / len(predictions))

@@ -16,7 +16,7 @@ def test_a_single_process_is_all_there_is():
     value = torch.tensor([1.0, 2.0])
     with distributed.joined():
         assert (distributed.rank(), distributed.world_size(), distributed.part()) == (0, 1, Part())
-        assert distributed.mean(value) is value and distributed.gather(value) is value
+        assert all(same(value) is value for same in (distributed.mean, distributed.total, distributed.gather))
         assert distributed.means({"loss": value}) == {"loss": value}
         assert distributed.from_first(lambda: 3) == 3
         assert distributed.in_turns(str, iter([1, 2, 3])) == ["1", "2", "3"]
@@ -54,6 +54,7 @@ def _exchanged():
     return {
         "part": part,
         "mean": distributed.mean(torch.tensor(float(rank))),
+        "total": distributed.total(torch.tensor(rank + 0.25)),
         "means": distributed.means({"a": torch.tensor(2.0 * rank), "b": torch.tensor(1.0)}),
         "gathered": distributed.gather(part.of(BATCH)),
         "first": distributed.from_first(lambda: {"made by": rank}),
@@ -70,7 +71,7 @@ def test_what_ranks_exchange():
     layer.load_state_dict(one["state"])
     layer(BATCH).square().mean().backward()
     for found in (one, other):
-        assert found["mean"] == 0.5 and found["means"] == {"a": 1.0, "b": 1.0}
+        assert found["mean"] == 0.5 and found["total"] == 1.5 and found["means"] == {"a": 1.0, "b": 1.0}
         assert torch.equal(found["gathered"], BATCH) and found["first"] == {"made by": 0}
         assert torch.equal(found["shared"], torch.zeros(1, 2))
         torch.testing.assert_close(found["gradient"], layer.weight.grad)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynadfq.evaluation import (
     answer,
@@ -23,6 +23,7 @@ from dynadfq.quant.model import Student
 from dynadfq.results import headline
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import Teacher
+from dynadfq.teacher_view import Viewer
 
 LABELS = torch.arange(256) % 6
 
@@ -57,6 +58,22 @@ def test_evaluation_by_hand(student: Student, teacher: Teacher, images: Tensor) 
 def test_batches_do_not_matter(student: Student, images: Tensor) -> None:
     results = [evaluate(student, batches(images, size)).per_image for size in (1, 100)]
     assert results[0].equals(results[1])
+
+
+def test_sums_over_images_do_not_depend_on_their_order() -> None:
+    logits = 3 * torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    answers = Teacher(nn.Flatten(), (8, 1, 1), 8, [0.0] * 8, [1.0] * 8)
+    answers.module.register_parameter("where", nn.Parameter(torch.zeros(1)))
+
+    def counted(rows: Tensor, size: int) -> Tensor:
+        viewer = Viewer(answers)
+        seen = [viewer.look(part.view(-1, 8, 1, 1)) for part in rows.split(size)]
+        return viewer.view(*map(torch.cat, zip(*seen, strict=True))).co_occurrence
+
+    expected = counted(logits, 300)
+    assert torch.equal(counted(logits.flip(0), 7), expected)
+    p = logits.double().softmax(dim=1)
+    torch.testing.assert_close(expected, p.T @ p / 300, rtol=0, atol=1e-6)
 
 
 def test_the_control_spends_the_same_on_other_images(student: Student, images: Tensor) -> None:

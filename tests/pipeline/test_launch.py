@@ -49,6 +49,13 @@ def test_three_processes_make_the_same_images(project: Project, finished: Projec
     assert project.scratch() == []
 
 
+def test_two_processes_measure_the_same(project: Project, finished: Project):
+    project.set(TWO)
+    output = project("dvc", "repro", "--force", "--single-item", "evaluate")
+    assert "stages.evaluate: 2 processes" in output
+    assert project.artifacts() == finished.artifacts()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="environments of processes are read from /proc")
 def test_a_rank_that_dies_ends_the_run_and_the_next_goes_on(project: Project, finished: Project):
     project.set(TWO)
