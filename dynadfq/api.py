@@ -16,6 +16,7 @@ from dynadfq.cost import BitFlops
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known, StudentRecipe
 from dynadfq.models.trace import Placement
+from dynadfq.precision import Precision, multiplying, require_precision
 from dynadfq.quant.calibration import observer
 from dynadfq.quant.card import made
 from dynadfq.quant.insert import Scheme
@@ -46,22 +47,26 @@ def synthesize(
     similarity: Measure = "dot",
     optimiser: PixelOptimiser | None = None,
     storage: Storage = "float32",
+    precision: Precision = "float32",
     **hyperparameters: Any,
 ) -> SyntheticSet:
     """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as ``similar_classes=2``.
 
     Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the
     returned set. ``storage`` is the type in which they hold the images: "float32", or "float16" at half the size.
+    ``precision`` is what the network multiplies with: "float32", "bfloat16", or on a GPU "tf32".
 
     Raises:
-        ValueError: the method or the storage is unknown, or a hyperparameter is (pydantic's ``ValidationError``).
+        ValueError: the method, the storage or the precision is unknown, or a hyperparameter is (pydantic's
+            ``ValidationError``).
     """
     settings = _method(method).model_fields["images"].default.__class__(**hyperparameters)
     recipe = settings.recipe(Known(teacher, class_similarity(teacher, similarity), seed))
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
     source = recipe.source(teacher, optimiser or PixelOptimiser(iterations))
-    return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive, storage)
+    with multiplying(precision, teacher.device):
+        return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive, storage)
 
 
 def quantize(
@@ -121,21 +126,25 @@ def finetune(
     warm_start_images: int = 0,
     seed: int = 0,
     schedule: Schedule | None = None,
+    precision: Precision = "float32",
     **hyperparameters: Any,
 ) -> pd.DataFrame:
     """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns one row of history an epoch.
 
     ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule`` holds steps and
     learning rates, and its ``epochs`` win over the argument. ``warm_start_images`` gives the selector a head start,
-    ``rounding`` ("nearest", "squant", "adaround") says how weights are rounded before the first step.
+    ``rounding`` ("nearest", "squant", "adaround") says how weights are rounded before the first step. ``precision`` is
+    what the networks multiply with in the steps: "float32", "bfloat16", or on a GPU "tf32".
     """
+    require_precision(precision, teacher.device)
     binding = Budget(budget, bit_weight)
     recipe = _student_recipe(method, hyperparameters)
     calibration = Calibration(observer(ranges, student.scheme.target_bits), calibration_images)
     given = Readiness(calibration, rounding_of(rounding), WarmStart(warm_start_images))
     prepare_student(student, teacher, images, recipe, given, seed)
     schedule = schedule or Schedule(epochs=epochs)
-    history = finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
+    with multiplying(precision, teacher.device):
+        history = finetune_student(student, teacher, images, recipe, schedule, binding, seed, Scratch(None))
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     student.made = made(method, len(images), steps, rounding) | {"data_free": None}  # the images may be anyone's
     return history

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from dynadfq.bn_losses import bn_statistics_of_batch, bn_statistics_per_image
+from dynadfq.precision import in_float32
 from dynadfq.teacher import Recording
 
 Pair = tuple[Tensor, Tensor]  # of the student and of the teacher
@@ -59,7 +60,8 @@ class Objective(Generic[Step]):
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum and each term before its weight, by name; terms of weight 0 are left out."""
-        values = {term.name: term.value(step) for term in self.terms if term.weight}
+        with in_float32(step.logits.device):
+            values = {term.name: term.value(step) for term in self.terms if term.weight}
         total = sum((term.weight * values[term.name] for term in self.terms if term.weight), step.logits.new_zeros(()))
         return total, values
 

@@ -21,6 +21,7 @@ from dynadfq.models.classifier import class_weights, find_classifier, require_cl
 from dynadfq.models.facts import TeacherFacts, resolve
 from dynadfq.models.metadata import Metadata, Shape
 from dynadfq.models.weights import load_weights
+from dynadfq.precision import widened
 from dynadfq.preprocess import Interpolation, Preprocessing
 from dynadfq.recording import BatchNorm, Recording, running_statistics, with_statistics
 
@@ -72,8 +73,7 @@ class Teacher:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised images, (B, C, H, W), to logits, (B, classes)."""
-        logits: Tensor = self.module(images)
-        return logits
+        return widened(self.module(images))
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move the network in place, in the channels-last layout that convolutions are fastest in."""
@@ -111,7 +111,7 @@ class Teacher:
             recording.batch_norms.append((layer, x))
 
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            recording.features = inputs[0].flatten(1)
+            recording.features = widened(inputs[0].flatten(1))
 
         handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features)
         try:

@@ -9,6 +9,7 @@ from dynadfq import device, distributed
 from dynadfq.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from dynadfq.checkpoint import Scratch, digest
 from dynadfq.params import StageParams
+from dynadfq.precision import multiplying, require_precision
 from dynadfq.quant.card import made
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
@@ -23,7 +24,9 @@ def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path,
 
     The first rank prepares and saves; all fine-tune, and begin with what it prepared.
     """
-    teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
+    where = device.resolve(p.device)
+    require_precision(p.precision, where)
+    teacher = load_teacher(teacher_folder).to(where)
     images = SyntheticSet(images_folder).check()
     stage = "finetune_fixed" if fixed else "finetune"
     scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
@@ -31,7 +34,8 @@ def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path,
     student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
     if distributed.rank() == 0 and not scratch.exists():
         prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)
-    history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
+    with multiplying(p.precision, where):
+        history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     if distributed.rank() > 0:
         return

@@ -12,6 +12,7 @@ from dynadfq.artifacts import SIMILARITY, SYNTHETIC, TEACHER
 from dynadfq.checkpoint import Scratch, digest
 from dynadfq.methods.base import Known
 from dynadfq.params import StageParams
+from dynadfq.precision import multiplying, require_precision
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.pixels import PixelOptimiser
@@ -22,7 +23,9 @@ from stages.runtime import begin, main
 
 def make(p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: Path) -> SyntheticSet:
     """Make the images of an experiment in ``folder``."""
-    teacher = load_teacher(teacher_folder).to(device.resolve(p.device))
+    where = device.resolve(p.device)
+    require_precision(p.precision, where)
+    teacher = load_teacher(teacher_folder).to(where)
     similarity = safetensors.torch.load_file(similarity_folder / "similarity.safetensors")["similarity"]
     recipe = p.method.images.recipe(Known(teacher, similarity, p.seed))
     optimiser = PixelOptimiser(**p.synthesis.model_dump(exclude={"num_images", "batch_size", "storage"}))
@@ -30,7 +33,8 @@ def make(p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: 
     source, sizes = recipe.source(teacher, optimiser), (p.synthesis.num_images, p.synthesis.batch_size)
     if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:
         print("synthesize: these shards build on each other, so that rank 0 makes them all", file=sys.stderr)
-    return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
+    with multiplying(p.precision, where):
+        return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
 
 
 def run() -> None:

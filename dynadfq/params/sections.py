@@ -225,6 +225,11 @@ class Params(Section):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         allowed="one of auto, cpu, cuda, cuda:N",
     )
+    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+        "float32",
+        "what convolutions and linear layers multiply with while images are made and students learn; tf32 needs a GPU; "
+        "evaluation is in float32",
+    )
     data: Data = Data()
     teacher: Teacher = Teacher()
     similarity: Similarity = Similarity()

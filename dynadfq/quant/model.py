@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dynadfq.cost import FLOAT_OPERATION, CostModel
 from dynadfq.models.normalize import normalize
 from dynadfq.models.trace import describe
+from dynadfq.precision import widened
 from dynadfq.preprocess import Preprocessing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.dial import Dial, Setting
@@ -64,7 +65,7 @@ class Student(nn.Module):
         logits, used = self.network(images, allocation)
         if used is None:
             used = uniform(self.scheme.activation_bits[-1], len(self.sites))
-        return logits, used.bits.to(images.device).expand(len(images), -1)
+        return widened(logits), used.bits.to(images.device).expand(len(images), -1)
 
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
         """Cost of images in percent of the float model: (B, S) bits to (B,)."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dynadfq.precision import in_float32, widened
 from dynadfq.quant.bits import BitAllocation, allocate, priced
 from dynadfq.quant.layers import QuantLinear
 
@@ -89,7 +90,8 @@ class BitSelector(nn.Module):
 
     def answer(self, x: Tensor) -> Tensor:
         """(B, C, H, W) activation to (B, dynamic sites, M) logits, which no price has changed."""
-        return self.logits(self.pool(x if self.training else x.double()).flatten(1))
+        with in_float32(x.device):
+            return self.logits(self.pool(widened(x) if self.training else x.double()).flatten(1))
 
     def logits(self, features: Tensor) -> Tensor:
         """(B, features) pooled activation to (B, dynamic sites, M).

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.losses import StudentStep
+from dynadfq.precision import widened
 from dynadfq.quant.model import Student
 from dynadfq.teacher import Teacher
 from dynadfq.training.lessons import Lesson
@@ -26,8 +27,8 @@ def watching(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Ten
 
     def keeper(name: str) -> object:
         def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            outputs[name] = output
-            return output.clone()  # what follows may work in place
+            outputs[name] = wide = widened(output)
+            return wide.clone()  # what follows may work in place
 
         return keep
 

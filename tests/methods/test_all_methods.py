@@ -18,6 +18,7 @@ from torch import Tensor
 from dynadfq.checkpoint import Scratch
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known
+from dynadfq.precision import multiplying
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.schema import Section, choices, leaves
@@ -34,6 +35,7 @@ from dynadfq.training.student import finetune_student
 NAMES = [name for name in METHODS if name != "real_data"]  # it needs a labelled data set: test_real_data.py
 FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)
 SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
+DYNAMIC = Scheme(4, (3, 4, 5), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
 NEEDED: dict[str, dict[str, Any]] = {
     "dfq.student.correction_images": {"bias_correction": "empirical"},
@@ -169,11 +171,10 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", NAMES)
 def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]) -> None:
-    scheme = Scheme(4, (3, 4, 5) if dynamic else (4,), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
     plain = Schedule(
         epochs=6, steps_per_epoch=4, batch_size=16, learning_rate=3e-4, crop_scale=1.0, horizontal_flip=False
     )
-    student, history = teach(name, teacher, sets[name], scheme, plain)
+    student, history = teach(name, teacher, sets[name], DYNAMIC if dynamic else SCHEME, plain)
     assert not student.training
     logits, bits = student.run(sets[name].take(torch.arange(8)).images)
     assert torch.isfinite(logits).all() and bits.shape == (8, len(student.sites))
@@ -181,6 +182,20 @@ def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: di
         assert history["loss"].iloc[-2:].mean() < history["loss"].iloc[:2].mean()
     else:
         assert history.empty
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_works_in_bfloat16(name: str, teacher: Teacher, tmp_path: Path) -> None:
+    with multiplying("bfloat16", teacher.device):
+        images = make_images(name, teacher, tmp_path)
+        student, history = teach(name, teacher, images, DYNAMIC)
+    assert all(tensor.dtype == torch.float32 for tensor in content(images).values())
+    state = [tensor for tensor in student.network.state_dict().values() if tensor.is_floating_point()]
+    assert all(tensor.dtype != torch.bfloat16 and bool(torch.isfinite(tensor).all()) for tensor in state)
+    exact, _ = teach(name, teacher, images, DYNAMIC)
+    if len(history):  # losses are float32: a divergence of two answers that differ little is small, and positive
+        assert not history.filter(like="distillation").lt(0).any(axis=None)
+        assert not same(weights(student), weights(exact))
 
 
 @pytest.mark.parametrize("name", NAMES)
