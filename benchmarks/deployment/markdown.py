@@ -1,0 +1,67 @@
+"""The measurements as a page of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+NO_FASTER = (
+    "A lower width is not faster on 8-bit kernels: codes of 2 … 8 bits are all multiplied as bytes, so the times of "
+    "the lowest and of the highest width differ by noise. Bit-FLOPs are a model of cost on hardware that has these "
+    "widths; milliseconds are those of this machine."
+)
+Row = Sequence[str | int | float]
+
+
+def page(found: dict[str, Any]) -> str:
+    """Everything in the JSON, for people."""
+    parts = [
+        f"# Deployment: {found['name']}",
+        found["what"],
+        "## File sizes",
+        table(("file", "bytes", "of the float file"), [(s["of"], s["bytes"], s["to_float"]) for s in found["sizes"]]),
+        "## Agreement",
+        f"Each form against code form, over {found['images']}. Logits are the same to the last bit or they differ.",
+        table(
+            ("form", "images", "same class %", "same widths %", "same logits %", "worst logit", "… at the same widths"),
+            [_agreement(row) for row in found["agreement"]],
+        ),
+        "## Times",
+        f"Milliseconds an image on {found['threads']} thread(s), in turn, {found['repeats']} repeats; relative to "
+        f"{found['reference']} at the same batch size. {NO_FASTER}",
+        table(
+            ("network", "batch", "median", "quartiles", "best", "relative", "relative, best"),
+            [_time(row) for row in found["times"]],
+        ),
+        "## How the layers are computed",
+        table(("form", "parts"), list(found["forms"].items())),
+        *(f"- {line}" for line in (*found["not_on_kernels"], *found["missing"])),
+        "",
+    ]
+    return "\n\n".join(parts[:-1]) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Row]) -> str:
+    """A Markdown table.
+
+    >>> print(table(("file", "bytes"), [("model", 1024)]))
+    | file | bytes |
+    | --- | --- |
+    | model | 1,024 |
+    """
+    lines = [head, ["---"] * len(head), *([_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _agreement(row: dict[str, Any]) -> Row:
+    percent = [100.0 * row[name] / row["images"] for name in ("classes", "bits", "logits")]
+    return row["form"], row["images"], *percent, f"{row['worst']:.3g}", f"{row['worst_same_bits']:.3g}"
+
+
+def _time(row: dict[str, Any]) -> Row:
+    spread = f"{row['lower_quartile']:.2f} … {row['upper_quartile']:.2f}"
+    return row["name"], row["batch"], row["median"], spread, row["best"], row["ratio"], row["ratio_of_best"]
+
+
+def _text(cell: str | int | float) -> str:
+    return f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
