@@ -30,13 +30,13 @@ ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares
 
 def synthesis(bench: Bench) -> Result:
     """DynaDFQ's step on pixels over the bare network's forward pass and gradient to the images."""
-    work = _Synthesis(bench)
+    work = Synthesis(bench)
     pairs = alternate(work.steps, work.bare, bench.network.rounds, bench.device)
     name = f"synthesis step / forward and input gradient of the bare network ({bench.title})"
     return summed_up(1, name, pairs, _aim(bench, (1.10, 1.25)), note=f"{ITERATIONS} iterations at a time")
 
 
-class _Synthesis:
+class Synthesis:
     """Some iterations of the pixel optimiser, all of their parts included."""
 
     def __init__(self, bench: Bench) -> None:
@@ -67,27 +67,31 @@ def finetuning(bench: Bench, fixed: bool = False) -> Result:
     return summed_up(2, name, pairs, None if fixed else _aim(bench, (1.35, 1.5)))
 
 
-def finetuning_step(bench: Bench, bits: int | tuple[int, ...]) -> Callable[[], object]:
-    """DynaDFQ's step on one batch that its teacher has just seen; mixup has not begun."""
+def finetuning_step(bench: Bench, bits: int | tuple[int, ...], answered: bool = False) -> Callable[[], object]:
+    """DynaDFQ's step on one batch that its teacher has just seen, or had ``answered`` before; mixup has not begun."""
     student, recipe = bench.student(bits), DynaDFQ().student.recipe()
-    lessons, rng = _OneBatch(bench), generator(0, "finetune", 0)
+    lessons, rng = _OneBatch(bench, answered), generator(0, "finetune", 0)
     run, stream = Finetuning(student, bench.teacher, lessons, recipe, Schedule(), Budget()), lessons.epoch(rng)
     student.train()
     return lambda: run.step(next(stream), rng, 0)
 
 
 class _OneBatch:
-    """The same images again and again, each time answered by the teacher."""
+    """The same images again and again, answered by the teacher each time or once."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, answered: bool) -> None:
+        self.bench, self.answers = bench, self._ask(bench) if answered else None
 
     def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
         bench = self.bench
         while True:
-            with torch.no_grad():
-                answers = bench.teacher(bench.images)
+            answers = self._ask(bench) if self.answers is None else self.answers
             yield Lesson(bench.images, bench.soft_labels, answers)
+
+    @staticmethod
+    @torch.no_grad()
+    def _ask(bench: Bench) -> torch.Tensor:
+        return bench.teacher(bench.images)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {}
