@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import pandas as pd
 from torch import nn
 
 from dynadfq import cost
-from dynadfq.checkpoint import Scratch
+from dynadfq.checkpoint import Scratch, fingerprint
 from dynadfq.cost import BitFlops
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known, StudentRecipe
@@ -52,8 +53,8 @@ def synthesize(
 ) -> SyntheticSet:
     """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as ``similar_classes=2``.
 
-    Shards are written to ``folder``, where a call that was interrupted goes on; without one they live as long as the
-    returned set. ``storage`` is the type in which they hold the images: "float32", or "float16" at half the size.
+    Shards are written to ``folder``, where the same call goes on if it was interrupted; without one they live as long
+    as the returned set. ``storage`` is the type in which they hold the images: "float32", or half as much, "float16".
     ``precision`` is what the network multiplies with: "float32", "bfloat16", or on a GPU "tf32".
 
     Raises:
@@ -64,9 +65,12 @@ def synthesize(
     recipe = settings.recipe(Known(teacher, class_similarity(teacher, similarity), seed))
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
-    source = recipe.source(teacher, optimiser or PixelOptimiser(iterations))
+    optimiser = optimiser or PixelOptimiser(iterations)
+    source = recipe.source(teacher, optimiser)
+    made_with = (method, settings.model_dump(mode="json"), asdict(optimiser), similarity, precision)
+    scratch = Scratch(target / f".unfinished-{fingerprint(*made_with, teacher.describe()['sha256'])}")
     with multiplying(precision, teacher.device):
-        return synthesize_set(source, num_images, batch_size, seed, target, Scratch(None), keep_alive, storage)
+        return synthesize_set(source, num_images, batch_size, seed, target, scratch, keep_alive, storage)
 
 
 def quantize(

@@ -15,6 +15,10 @@ def resolve(device: str) -> torch.device:
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device: {device} is not available on this machine; set device: auto")
+    index = torch.device(device).index if device != "auto" else None
+    if index is not None and index >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"device: {device} is none of this machine's GPUs, cuda:0 … cuda:{last}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device) if distributed.world_size() == 1 or device == "cpu" else _own_gpu(device)

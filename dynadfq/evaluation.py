@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dynadfq import distributed, seeding
 from dynadfq.deploy.codes import CodeForm, to_codes
+from dynadfq.precision import multiplying
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
@@ -107,7 +108,8 @@ class Codes:
     @torch.no_grad()
     def answer(self, images: Tensor, allocation: BitAllocation | None = None) -> Answers:
         """Answers to (B, C, H, W) images with their own bits or those of an allocation."""
-        logits, bits = self.form.run(images.to(self.device), allocation)
+        with multiplying("float32", self.device):
+            logits, bits = self.form.run(images.to(self.device), allocation)
         return Answers(logits.argmax(dim=1).cpu(), bits.cpu())
 
 

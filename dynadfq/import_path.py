@@ -36,6 +36,32 @@ def imported(path: str, key: str) -> Any:
         ) from error
 
 
+def called(path: str, key: str, returns: str, **offered: Any) -> Any:
+    """What a function or class named by an import path returns, called with those of the offered arguments it takes.
+
+    Raises:
+        ImportError: it cannot be imported.
+        ValueError: it is no function or class, or needs other arguments; ``returns`` says what it should return.
+    """
+    target = imported(path, key)
+    if not callable(target):
+        raise ValueError(f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns {returns}")
+    arguments = accepted(target, **offered)
+    needed = [
+        name
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name not in arguments
+    ]
+    if needed:
+        raise ValueError(
+            f"{key}: {path!r} needs {', '.join(needed)}, and is called with {' and '.join(offered)} at most; "
+            "write a function that takes no more and fills in the rest"
+        )
+    return target(**arguments)
+
+
 def accepted(target: Any, **offered: Any) -> dict[str, Any]:
     """Those of the offered arguments that a callable takes by name.
 

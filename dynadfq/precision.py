@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -37,15 +37,32 @@ def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
         ValueError: as ``require_precision``.
     """
     require_precision(precision, device)
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    # Without a cache: it would keep parameters as they were when the block was entered.
+    narrow = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+    with _tf32(precision == "tf32"), narrow:
+        yield
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Whether a GPU may multiply float32 in TF32, which torch by default allows convolutions and forbids products."""
+    switches, states = _switches()
+    before = [getattr(switch, name) for switch, name in switches]
     try:
-        # Without a cache: it would keep parameters as they were when the block was entered.
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
-            yield
+        for switch, name in switches:
+            setattr(switch, name, states[allowed])
+        yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for (switch, name), state in zip(switches, before, strict=True):
+            setattr(switch, name, state)
+
+
+def _switches() -> tuple[list[tuple[Any, str]], tuple[Any, Any]]:
+    """Torch's switches, and their states for "no" and "yes"; newer ones must not be mixed with those before 2.9."""
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    if hasattr(matmul, "fp32_precision"):
+        return [(switch, "fp32_precision") for switch in (matmul, cudnn.conv, cudnn.rnn)], ("ieee", "tf32")
+    return [(switch, "allow_tf32") for switch in (matmul, cudnn)], (False, True)
 
 
 def widened(x: Tensor) -> Tensor:

@@ -63,4 +63,6 @@ def with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
         return keeping, ""
     if norms:
         return [], f"none of its {len(norms)} BatchNorm layers keeps running ones (track_running_stats)"
+    if synchronised := sum(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+        return [], f"its {synchronised} SyncBatchNorm layers are for training on many GPUs; make them BatchNorm2d"
     return [], "it has no BatchNorm layer, or they were folded into the layers before them"

@@ -45,4 +45,4 @@ def deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a fifth of the time
-    torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False  # TF32 is torch's default there
+    torch.backends.cudnn.benchmark = False

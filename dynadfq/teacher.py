@@ -42,6 +42,9 @@ class Teacher:
         float_top1: accuracy on its test set in percent, if known.
         resize, interpolation: how images of any size are scaled before their middle is cut out, see ``Preprocessing``.
         origins: where these facts are from, in words, by the names of the arguments.
+
+    Raises:
+        ValueError: facts do not fit each other, such as two means for three channels.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Teacher:
         self.architecture, self.source, self.float_top1 = architecture, source, float_top1
         if len(self.class_names) != num_classes:
             raise ValueError(f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class")
+        _ = self.preprocessing  # which checks the rest
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised images, (B, C, H, W), to logits, (B, classes)."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynadfq import distributed
 from dynadfq.losses import prediction_entropy
+from dynadfq.precision import multiplying
 from dynadfq.teacher import Teacher
 
 # Probabilities count in whole 2^-18: sums of their products are exact in float64, for 131,072 images at least. They
@@ -35,7 +36,8 @@ class Viewer:
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and their entropies of (B, C, H, W) images, (B,) each."""
         seen = images.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
-        logits = self.teacher(seen).cpu().double()
+        with multiplying("float32", self.teacher.device):
+            logits = self.teacher(seen).cpu().double()
         p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN
         self.products += p.T @ p
         return logits.argmax(dim=1), prediction_entropy(logits)

@@ -14,6 +14,7 @@ from dynadfq.quant.card import made
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher import load_teacher
 from dynadfq.training.prepare import new_student, prepare_student
+from dynadfq.training.ranks import require_divisible
 from dynadfq.training.student import finetune_student
 from stages.experiment import budget_of, readiness_of, schedule_of, scheme_of
 from stages.runtime import begin, main
@@ -31,6 +32,7 @@ def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path,
     stage = "finetune_fixed" if fixed else "finetune"
     scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
     recipe, schedule, budget = p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed)
+    require_divisible(recipe, schedule.batch_size)
     student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
     if distributed.rank() == 0 and not scratch.exists():
         prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from dynadfq import data, device, seeding
+from dynadfq import device, seeding
 from dynadfq.artifacts import TEACHER
 from dynadfq.checkpoint import Scratch
 from dynadfq.data.facts import data_facts
+from dynadfq.models.classifier import require_classifier
 from dynadfq.models.facts import TeacherFacts
 from dynadfq.models.known import teacher_facts
 from dynadfq.models.metadata import Metadata
@@ -16,23 +17,22 @@ from dynadfq.models.zoo import build
 from dynadfq.params import StageParams
 from dynadfq.teacher import Teacher, accuracy, import_teacher
 from dynadfq.training.teacher import TeacherRecipe, train_teacher
+from stages.labelled import labelled_set
 from stages.runtime import begin, main, root
 
 GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
 
 def make(p: StageParams, folder: Path) -> None:
-    """Import or train the teacher of an experiment, and save it to ``folder``; what was taken from where is printed."""
+    """Import or train a teacher, and save it to ``folder``; what was taken from where is printed."""
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
     data_set = data_facts(p.data.name, None if imported else root(p.data.root))
     facts = teacher_facts(p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size)
     print(*facts.lines(), sep="\n")
-    if imported:
-        checkpoint = p.teacher.checkpoint and root(p.teacher.checkpoint)
-        import_teacher(p.teacher.architecture, facts, checkpoint).save(folder)
-    else:
-        train(p, facts, folder)
+    if not imported:
+        return train(p, facts, folder)
+    import_teacher(p.teacher.architecture, facts, p.teacher.checkpoint and root(p.teacher.checkpoint)).save(folder)
 
 
 def train(p: StageParams, facts: TeacherFacts, folder: Path) -> None:
@@ -41,7 +41,8 @@ def train(p: StageParams, facts: TeacherFacts, folder: Path) -> None:
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
     recipe = TeacherRecipe(**p.teacher.model_dump(include={field.name for field in fields(TeacherRecipe)}))
     scratch = Scratch.of_stage("teacher", p.as_dict())
-    images, test = (data.load(p.data.name, root(p.data.root), part, facts.preprocessing) for part in (True, False))
+    require_classifier(module.eval(), facts.input_shape, facts.num_classes)
+    images, test = (labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False))
     train_teacher(module, images, recipe, p.seed, device.resolve(p.device), scratch)
     source = f"trained on {p.data.name} for {recipe.epochs} epochs"
     teacher = Teacher(module, architecture=p.teacher.architecture, source=source, **facts.arguments())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import dynadfq
 from dynadfq.api import bit_flops, finetune, quantize, synthesize
+from dynadfq.log import Progress
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
@@ -51,6 +52,33 @@ def test_synthetic_images_live_as_long_as_their_set(teacher: Teacher, tmp_path: 
     assert len(SyntheticSet(tmp_path / "kept").check()) == 4
     other = synthesize(teacher, num_images=4, batch_size=2, optimiser=PixelOptimiser(0), seed=1)
     assert not torch.equal(other.take(everything).images, kept.take(everything).images)
+
+
+def test_an_interrupted_call_goes_on_and_another_is_not_given_its_shards(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(Progress, "step", lambda *_, **losses: steps.append(1))
+
+    def interrupted(*_: object, **losses: float) -> None:
+        if len(steps) == 3:  # in the middle of the second shard
+            raise KeyboardInterrupt
+        steps.append(1)
+
+    def call(method: str = "dynadfq", folder: Path | None = tmp_path / "set") -> tuple[Tensor, int]:
+        steps.clear()
+        found = synthesize(teacher, method, num_images=4, batch_size=2, iterations=2, folder=folder)
+        return found.take(torch.arange(4)).images, len(steps)
+
+    (expected, whole), (others, _) = call(folder=None), call("zeroq", folder=None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "step", interrupted)
+        call()
+    images, taken = call("zeroq")
+    assert torch.equal(images, others) and taken == whole == 4
+    images, taken = call()
+    assert torch.equal(images, expected) and taken == 2
+    assert not list((tmp_path / "set").glob(".unfinished-*"))
 
 
 @pytest.mark.parametrize("method", ["dynadfq", "zeroq"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dynadfq import api
 from dynadfq.losses import Objective, Term
-from dynadfq.precision import in_float32, multiplying, require_precision, widened
+from dynadfq.precision import _switches, in_float32, multiplying, require_precision, widened
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
@@ -22,15 +22,27 @@ CPU = torch.device("cpu")
 STEP = Schedule(epochs=1, steps_per_epoch=1, batch_size=8, learning_rate=1e-2, crop_scale=1.0, horizontal_flip=False)
 
 
-def flags() -> tuple[bool, ...]:
+def flags() -> tuple[object, ...]:
+    switches, _ = _switches()
     return (
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_cache_enabled(),
+        *(getattr(switch, name) for switch, name in switches),
+        torch.get_float32_matmul_precision(),
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
     )
 
 
+@pytest.fixture(params=["highest", "high", "medium"])
+def users_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the user has set, the default among it."""
+    torch.set_float32_matmul_precision(request.param)
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("users_own")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_nothing_is_left_behind(precision: str) -> None:
     before = flags()
@@ -49,9 +61,10 @@ def test_what_a_device_cannot_do_is_refused() -> None:
 
 def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: torch.inference_mode(False))  # none is at hand here
-    for precision, expected in (("tf32", True), ("float32", False)):
+    switches, (no, yes) = _switches()
+    for precision, expected in (("tf32", yes), ("float32", no)):
         with multiplying(precision, torch.device("cuda")):  # type: ignore[arg-type]
-            assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is expected
+            assert {getattr(switch, name) for switch, name in switches} == {expected}
 
 
 def test_products_are_of_bfloat16_and_what_is_done_with_them_is_not(teacher: Teacher, images: Tensor) -> None:
@@ -100,7 +113,7 @@ def test_the_selector_chooses_in_float32(make_student: Callable[..., Student], i
 
 def test_kept_features_are_float32_and_on_the_way(teacher: Teacher, images: Tensor) -> None:
     with multiplying("bfloat16", CPU), watching(teacher.module, ["conv3"]) as kept:
-        logits = teacher(images.requires_grad_())
+        logits = teacher(images.clone().requires_grad_())
     assert kept["conv3"].dtype == torch.float32
     assert torch.autograd.grad(logits.sum(), kept["conv3"])[0].abs().sum() > 0
 

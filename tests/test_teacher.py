@@ -39,10 +39,22 @@ def test_a_recording_leaves_nothing_behind(teacher: Teacher, images: Tensor) -> 
     assert not recording.batch_norms and recording.features is None
 
 
+def test_facts_have_to_fit_each_other() -> None:
+    with pytest.raises(ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give each one"):
+        Teacher(nn.Conv2d(3, 2, 1), (3, 8, 8), 2, (0.5,), (1.0,) * 3)
+
+
+def test_synchronised_batch_norms_are_named() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    teacher = Teacher(nn.Sequential(*module, nn.Linear(4, 2)), (3, 8, 8), 2, (0,) * 3, (1,) * 3)
+    with teacher.recording() as recording, pytest.raises(ValueError, match="its 1 SyncBatchNorm layers are for"):
+        _ = recording.batch_norms
+
+
 @pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4)])
 def test_of_a_network_without_statistics_features_are_recorded(norm: nn.Module) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    teacher = Teacher(module, (3, 8, 8), 2, (0,), (1,))
+    teacher = Teacher(module, (3, 8, 8), 2, (0,) * 3, (1,) * 3)
     with teacher.recording() as recording:
         logits = teacher(torch.randn(2, 3, 8, 8))
         assert recording.features is not None and torch.equal(module[4](recording.features), logits)
@@ -60,7 +72,7 @@ def test_a_teacher_is_frozen_but_images_have_gradients(make_net: Callable[[], nn
 
 def test_class_names() -> None:
     module = nn.Linear(4, 2)
-    assert Teacher(module, (3, 8, 8), 2, (0,), (1,)).class_names == ("0", "1")
+    assert Teacher(module, (3, 8, 8), 2, (0,) * 3, (1,) * 3).class_names == ("0", "1")
     with pytest.raises(ValueError, match="class_names: 3 names for 2 classes"):
         Teacher(module, (3, 8, 8), 2, (0,), (1,), ["a", "b", "c"])
 

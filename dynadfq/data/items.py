@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from dynadfq.data.sets import from_disk_or_download
-from dynadfq.import_path import accepted, imported
+from dynadfq.import_path import accepted, called
 
 # Names that torchvision's sets give to what a network learns from, and to what it is measured on.
 SPLITS = {True: ("train", "trainval", "train-standard"), False: ("test", "val", "valid")}
@@ -60,12 +60,13 @@ def own_items(path: str, root: Path, train: bool) -> Items:
 
     Raises:
         ImportError: there is no such callable.
-        ValueError: it returns no data set that has a length and can be indexed.
+        ValueError: it needs other arguments, or returns no data set that has a length and can be indexed.
     """
-    build = imported(path, "data.name")
-    items = build(**accepted(build, root=root, train=train))
+    items = called(path, "data.name", "a data set", root=root, train=train)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise ValueError(f"data.name: {path} returned {type(items).__name__}; return a data set with len() and [index]")
+    if not len(items):
+        raise ValueError(f"data.name: {path} returned a data set of no image to {'train' if train else 'evaluate'} on")
     found: Items = items
     return found
 

@@ -26,7 +26,7 @@ FORMAT = 1  # raised when the same files would be decoded to other bytes
 def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:
     """Image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later runs find again.
 
-    It is known by the files' names, sizes and times, and by the preprocessing. A decoding that was killed goes on
+    It is known by the files' names, sizes and times, and by how images are scaled. A decoding that was killed goes on
     behind the last image it wrote; two processes do not decode at the same time.
 
     Raises:
@@ -34,7 +34,8 @@ def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: 
     """
     shape = (len(paths), *preprocessing.input_shape)
     files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    folder = scratch / f"images-{fingerprint(FORMAT, files, asdict(preprocessing))}"
+    scaling = {name: value for name, value in asdict(preprocessing).items() if name not in ("mean", "std")}
+    folder = scratch / f"images-{fingerprint(FORMAT, files, scaling)}"
     folder.mkdir(parents=True, exist_ok=True)
     whole, part = folder / "pixels.bin", folder / "pixels.part"
     with FileLock(folder / "lock"):

@@ -1,14 +1,15 @@
 """Conditions on sizes, answered while a network is traced: `if x.shape[-1] < 7` has one answer for images of one size.
 
 The graph that has been written so far is run on example images as far as the condition needs it. A condition on values
-is not answered, nor one that another number of images would answer otherwise.
+is not answered, nor one on the number of images.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,7 +27,7 @@ class Conditions:
 
     def answer(self, condition: fx.Node) -> bool | None:
         """Whether a condition holds; None where that is not a matter of sizes."""
-        if _depends_on_values(condition):
+        if _depends_on_values(condition) or _counts_images(condition):
             return None
         answers = {bool(walk.value(condition)) for walk in self.walks}
         return answers.pop() if len(answers) == 1 else None
@@ -75,6 +76,19 @@ def _depends_on_values(condition: fx.Node) -> bool:
         if not _measures(node):
             waiting += [source for source in node.all_input_nodes if source not in seen]
             seen.update(node.all_input_nodes)
+    return False
+
+
+def _counts_images(condition: fx.Node) -> bool:
+    """Whether a condition asks for the length of a first axis, which may hold any number of images."""
+    waiting = [condition]
+    while waiting:
+        node = waiting.pop()
+        if node.op == "call_method" and node.target == "size" and node.args[1:] == (0,):
+            return True
+        if node.target is operator.getitem and node.args[1] == 0 and _measures(cast(fx.Node, node.args[0])):
+            return True
+        waiting += [] if _measures(node) else node.all_input_nodes
     return False
 
 

@@ -9,8 +9,10 @@ Spelling = Callable[[Collection[str]], list[str]]
 
 # Parts of a name that belong to a wrapper: DataParallel's and AveragedModel's, torch.compile's.
 WRAPPERS = ("module", "_orig_mod")
-# What a network answers without: counters, leftovers of FLOP counters, classifiers that only help training.
-NEEDLESS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_params)$|^(aux1|aux2|AuxLogits)\.")
+# What a network answers without: counters, and leftovers of FLOP counters.
+COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_params)$")
+# What a file may have for nobody: classifiers that only help training, which zoos build without.
+HELPERS = re.compile(r"^(aux1|aux2|AuxLogits)\.")
 
 
 def renamed(names: Collection[str], own: Collection[str]) -> dict[str, str]:
@@ -22,17 +24,26 @@ def renamed(names: Collection[str], own: Collection[str]) -> dict[str, str]:
     {'module.fc.weight': 'fc.weight', 'module.fc.bias': 'fc.bias'}
     """
     matches = [_matched(names, own, theirs, ours) for theirs, ours in SPELLINGS]
-    best = max(matches, key=lambda match: sum(not needless(name) for name in match.values()))
+    best = max(matches, key=lambda match: sum(not counter(name) for name in match.values()))
     return {name: best.get(name, name) for name in names}
 
 
-def needless(name: str) -> bool:
-    """Whether a tensor may be missing from the file or the network.
+def counter(name: str) -> bool:
+    """Whether a tensor may be missing from the file.
 
-    >>> needless("bn1.num_batches_tracked"), needless("bn1.running_mean")
-    (True, False)
+    >>> counter("bn1.num_batches_tracked"), counter("bn1.running_mean"), counter("aux1.fc.weight")
+    (True, False, False)
     """
-    return NEEDLESS.search(name) is not None
+    return COUNTERS.search(name) is not None
+
+
+def needless(name: str) -> bool:
+    """Whether a tensor may be missing from the network.
+
+    >>> needless("bn1.num_batches_tracked"), needless("bn1.running_mean"), needless("aux1.fc.weight")
+    (True, False, True)
+    """
+    return counter(name) or HELPERS.search(name) is not None
 
 
 def _matched(names: Collection[str], own: Collection[str], theirs: Spelling, ours: Spelling) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dynadfq.models.spelling import needless, renamed
+from dynadfq.models.spelling import counter, needless, renamed
 
 # Keys under which training loops keep a state_dict. Where a file has averaged weights beside the last ones, they are
 # what was measured (huggingface/pytorch-image-models: timm/models/_helpers.py).
@@ -84,7 +84,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     spelled = renamed(found.keys(), own.keys())
     weights = {spelled[name]: tensor for name, tensor in found.items()}
     weights = {name: tensor for name, tensor in weights.items() if name in own or not needless(name)}
-    problems = [f"missing {name}" for name in own if name not in weights and not needless(name)]
+    problems = [f"missing {name}" for name in own if name not in weights and not counter(name)]
     problems += [f"unexpected {name}" for name in weights if name not in own]
     problems += [
         f"{name} is {tuple(weights[name].shape)} in the file and {tuple(tensor.shape)} in the network"

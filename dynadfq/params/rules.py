@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from dynadfq.params.data_names import CLASSES
@@ -51,6 +51,17 @@ def _named_where_used(method: str, labelled: str | None) -> bool:
     return method != "real_data" or labelled is not None
 
 
+def _divides(batch: int, processes: int) -> bool:
+    return batch % processes == 0
+
+
+def _alone(live: bool, method: str, processes: int, *, of: str) -> bool:
+    return not live or method != of or processes == 1
+
+
+LIVE = ("adadfq", "gdfq", "qimera")  # a generator may learn on beside their students
+
+
 # fmt: off
 RULES = (
     Rule(("teacher.checkpoint", "teacher.pretrained"), _weights_once,
@@ -75,6 +86,12 @@ RULES = (
          "the first within the second", "is outside quantization.activation_bits: {1}"),
     Rule(("finetune.calibration_images", "synthesis.num_images"), operator.le,
          "the first at most the second", "is more than synthesis.num_images: {1}"),
+    Rule(("finetune.batch_size", "launch.processes"), _divides,
+         "the first a multiple of the second", "cannot be divided evenly among launch.processes: {1}"),
+    *(Rule((f"method.{name}.student.live_images", "method.name", "launch.processes"), partial(_alone, of=name),
+           f"not true where the second is {name} and the third more than 1",
+           "lets a generator learn on beside the student, in one process only, and launch.processes is {2}")
+      for name in LIVE),
 )
 # fmt: on
 

@@ -60,13 +60,15 @@ class Teacher(Section):
     architecture: Architecture = setting(
         "pytorchcv/resnet20_cifar10",
         "library and model name, or a function or class of your own that returns a network; it is called with the "
-        "arguments in_channels and num_classes if it takes them",
+        "arguments in_channels and num_classes if it takes them. DVC does not see changes of your code: after one, "
+        "`dvc repro -f teacher`",
         source=TRAINING,
         allowed=ARCHITECTURES,
     )
     checkpoint: str | None = setting(
         None,
-        "file with the teacher's weights (.safetensors or .pth); a relative path starts at the repository",
+        "file with the teacher's weights (.safetensors or .pth); a relative path starts at the repository. DVC sees "
+        "changes of files in checkpoints/; elsewhere, `dvc repro -f teacher` after one",
         min_length=1,
     )
     pretrained: bool = setting(

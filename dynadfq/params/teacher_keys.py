@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator
 
 from dynadfq.import_path import is_import_path
 
@@ -49,7 +49,7 @@ def _deviations(value: object) -> tuple[float, ...] | None:
     return numbers
 
 
-Architecture = Annotated[str, PlainValidator(_architecture)]
-ImageShape = Annotated[tuple[int, int, int] | None, PlainValidator(_shape)]
-Means = Annotated[tuple[float, ...] | None, PlainValidator(lambda value: _numbers(value, CHANNELS))]
-Deviations = Annotated[tuple[float, ...] | None, PlainValidator(_deviations)]
+Architecture = Annotated[str, BeforeValidator(_architecture)]
+ImageShape = Annotated[tuple[int, int, int] | None, BeforeValidator(_shape)]
+Means = Annotated[tuple[float, ...] | None, BeforeValidator(lambda value: _numbers(value, CHANNELS))]
+Deviations = Annotated[tuple[float, ...] | None, BeforeValidator(_deviations)]

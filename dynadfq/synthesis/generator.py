@@ -14,6 +14,7 @@ from torch import Tensor
 from dynadfq.checkpoint import Scratch
 from dynadfq.log import Progress, require_finite
 from dynadfq.losses import Objective, SynthesisStep
+from dynadfq.precision import in_float32
 from dynadfq.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
@@ -82,7 +83,8 @@ class GeneratorTraining:
         mixture, device = self.recipe.mixtures(count, rng), self.teacher.device
         noise = self.network.latent.noise(mixture, rng).to(device)
         mixture = mixture.to(device)
-        images = self.network(mixture, noise).contiguous(memory_format=torch.channels_last)
+        with in_float32(device):  # pixels are not of bfloat16
+            images = self.network(mixture, noise).contiguous(memory_format=torch.channels_last)
         return Batch(images, mixture.soft_labels)
 
     def losses(

@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dynadfq import distributed
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorTraining
@@ -61,18 +60,9 @@ class LiveLessons:
 def lessons_of(
     student: Student, teacher: Teacher, images: SyntheticSet, recipe: StudentRecipe, schedule: Schedule
 ) -> Lessons:
-    """What the recipe's student sees: the stored images, or those of their generator.
-
-    Raises:
-        ValueError: a generator is to learn beside a student that several processes share.
-    """
+    """What the recipe's student sees: the stored images, or those of their generator."""
     if recipe.live is None:
         return StoredLessons(images, teacher, recipe, schedule)
-    if distributed.world_size() > 1:
-        raise ValueError(
-            f"method.{recipe.live.method}.student.live_images: a generator learns on beside the student in one process "
-            f"only, and this is one of {distributed.world_size()}; set launch.processes to 1, or live_images to false"
-        )
     return LiveLessons(images, teacher, student, recipe.live, schedule)
 
 

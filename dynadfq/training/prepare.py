@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+from dynadfq.precision import multiplying
 from dynadfq.quant.build import build_student
 from dynadfq.quant.calibration import (
     CALIBRATION_BATCH,
@@ -61,10 +62,11 @@ def prepare_student(
     Ranges and preparations compare the student with the network that was quantized, the selector with the teacher.
     """
     network = transformed(teacher, recipe)
-    calibrate_ranges(student, network, images, recipe, given.calibration, seed)
-    for preparation in (*given.rounding, *recipe.preparations):
-        preparation(student, network, images, seed)
-    warm_start(student, teacher, images, given.head_start, seed)
+    with multiplying("float32", teacher.device):
+        calibrate_ranges(student, network, images, recipe, given.calibration, seed)
+        for preparation in (*given.rounding, *recipe.preparations):
+            preparation(student, network, images, seed)
+        warm_start(student, teacher, images, given.head_start, seed)
 
 
 def calibrate_ranges(

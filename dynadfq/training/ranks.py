@@ -16,6 +16,7 @@ from torch.nn.functional import dropout
 from dynadfq import distributed
 from dynadfq.distributed import Part
 from dynadfq.quant.model import Student
+from dynadfq.training.recipe import StudentRecipe
 
 
 class DropoutOfPart(nn.Dropout):
@@ -33,20 +34,30 @@ class DropoutOfPart(nn.Dropout):
         return x * self.part.of(dropout(whole, self.p, training=True))
 
 
-@contextmanager
-def divided(student: Student, batch_size: int) -> Iterator[None]:
-    """Within this block a student sees its rank's part of batches of ``batch_size``; nothing changes in one process.
+def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
+    """See that the ranks of this run can share a fine-tuning.
 
     Raises:
-        ValueError: the batch cannot be divided evenly.
+        ValueError: its batches cannot be divided evenly, or a generator is to learn on beside the student.
     """
-    part, selector = distributed.part(), student.selector
-    if batch_size % part.ranks:
+    ranks = distributed.world_size()
+    if recipe.live is not None and ranks > 1:
+        raise ValueError(
+            f"method.{recipe.live.method}.student.live_images: a generator learns on beside the student in one process "
+            f"only, and this is one of {ranks}; set launch.processes to 1, or live_images to false"
+        )
+    if batch_size % ranks:
         divisors = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
         raise ValueError(
-            f"finetune.batch_size: {batch_size} images cannot be divided evenly among {part.ranks} processes; choose a "
-            f"multiple of {part.ranks}, or as many processes as one of {divisors}"
+            f"finetune.batch_size: {batch_size} images cannot be divided evenly among {ranks} processes; choose a "
+            f"multiple of {ranks}, or as many processes as one of {divisors}"
         )
+
+
+@contextmanager
+def divided(student: Student) -> Iterator[None]:
+    """Within this block a student sees its rank's part of every batch; nothing changes in one process."""
+    part, selector = distributed.part(), student.selector
     if part.ranks == 1 or selector is None:
         yield
         return

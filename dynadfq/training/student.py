@@ -23,7 +23,7 @@ from dynadfq.training.compare import compare
 from dynadfq.training.lessons import Lesson, Lessons
 from dynadfq.training.live import lessons_of
 from dynadfq.training.mixup import easiest, mix_pairs
-from dynadfq.training.ranks import divided
+from dynadfq.training.ranks import divided, require_divisible
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.schedule import Schedule
 
@@ -210,6 +210,7 @@ def finetune_student(
     student.eval()
     if not any(term.weight for term in recipe.terms):
         return pd.DataFrame(columns=list(COLUMNS))
+    require_divisible(recipe, schedule.batch_size)
     lessons = lessons_of(student, teacher, images, recipe, schedule)
     run = Finetuning(student, teacher, lessons, recipe, schedule, budget)
     distributed.share_state(student.network)
@@ -217,7 +218,7 @@ def finetune_student(
         run.load_state_dict(state)
     name = "finetune" if student.scheme.dynamic else "finetune_fixed"
     steps = schedule.steps_per_epoch
-    with Progress(name, schedule.epochs * steps, run.epoch * steps) as progress, divided(student, schedule.batch_size):
+    with Progress(name, schedule.epochs * steps, run.epoch * steps) as progress, divided(student):
         while run.epoch < schedule.epochs:
             run.run_epoch(seed, progress)
             if distributed.rank() == 0:

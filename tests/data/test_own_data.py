@@ -176,6 +176,8 @@ def words(): return Items(lambda i: (pixels(i), "cat"))
 def single(): return Items(lambda i: pixels(i))
 def many(): return Items(lambda i: (pixels(i), i))
 def nothing(): return iter([])
+def empty(): return []
+def greedy(path): return []
 """
 
 
@@ -213,6 +215,8 @@ def test_every_form_of_an_item_gives_the_same_pixels(own: Callable[..., data.Lab
         ("single", r"item 0 of users_own:single is uint8 of shape \(3, 8, 8\); give a pair"),
         ("many", r"a label of users_own:many is 3, outside the teacher's 3 classes, 0 … 2"),
         ("nothing", r"users_own:nothing returned list_iterator; return a data set with len\(\) and \[index\]"),
+        ("empty", "users_own:empty returned a data set of no image to evaluate on"),
+        ("greedy", "'users_own:greedy' needs path, and is called with root and train at most"),
     ],
 )
 def test_what_is_wrong_with_an_item_is_said(own: Callable[..., data.LabelledSet], name: str, message: str) -> None:

@@ -240,7 +240,7 @@ class Conditional(nn.Module):
             x = x * mask
         if x.shape[-1] < 5 or x.size(2) // 2 < 4:
             x = F.adaptive_avg_pool2d(x, 5)
-        if (self.asks == "count" and len(x.shape) and x.shape[0] > 2) or (self.asks == "values" and x.sum() > 0):
+        if (self.asks == "count" and len(x.shape) and x.shape[0] > 64) or (self.asks == "values" and x.sum() > 0):
             x = -x
         return self.wide(x).amax((2, 3))
 

@@ -177,6 +177,13 @@ def test_torchvisions_published_spellings(tmp_path: Path) -> None:
     load_weights(build("torchvision/googlenet", num_classes=1000), tmp_path / "googlenet.pth")
 
 
+def test_a_layer_named_like_a_helper_may_not_be_missing(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "weights.pth")
+    target = nn.ModuleDict({**dict(network().named_children()), "aux1": nn.Linear(2, 2)})
+    with pytest.raises(ValueError, match=r"missing aux1\.weight; missing aux1\.bias"):
+        load_weights(target, tmp_path / "weights.pth")
+
+
 @pytest.mark.filterwarnings("ignore")  # that TorchScript is deprecated
 def test_a_program_is_no_checkpoint(tmp_path: Path) -> None:
     torch.jit.trace(network(), torch.zeros(1, 3, 2, 2)).save(tmp_path / "program.pt")  # type: ignore[no-untyped-call]

@@ -56,6 +56,15 @@ optimizer: adam
     ("text", "expected"),
     [
         ("seed: -1", "seed: -1 is outside 0 … ∞"),
+        (
+            "launch: {processes: 3}",
+            "finetune.batch_size: 256 cannot be divided evenly among launch.processes: 3",
+        ),
+        (
+            "method: {name: gdfq}\nlaunch: {processes: 2}",
+            "method.gdfq.student.live_images: true lets a generator learn on beside the student, in one process only, "
+            "and launch.processes is 2",
+        ),
         ("seed: 1.5", "seed: 1.5 is not a whole number in 0 … ∞"),
         ("seed: true", "seed: true is not a whole number in 0 … ∞"),
         ("seed:", "seed: null is not a whole number in 0 … ∞"),

@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "synthesis.iterations": 4,
     "finetune.epochs": 3,
     "finetune.steps_per_epoch": 2,
-    "finetune.batch_size": 16,
+    "finetune.batch_size": 12,  # for one, two or three processes
     "finetune.decay_every": 2,
     "finetune.calibration_images": 16,
     "quantization.selector.warm_start_images": 16,

@@ -113,13 +113,13 @@ def test_the_students_dropout_is_its_own_again(make_student):
 
     def work():
         own = student.selector.dropout
-        with pytest.raises(KeyError), divided(student, 4):
+        with pytest.raises(KeyError), divided(student):
             assert isinstance(student.selector.dropout, DropoutOfPart)
             raise KeyError
         return student.selector.dropout is own
 
     assert run_ranks(2, work) == [True, True]
-    with divided(student, 5):
+    with divided(student):
         assert not isinstance(student.selector.dropout, DropoutOfPart)
 
 
