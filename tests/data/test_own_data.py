@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from dynadfq.data import mapped
 from dynadfq.data.loading import decoded_files
 from dynadfq.log import Progress
 from dynadfq.preprocess import Preprocessing, read_image
+from stages.labelled import labelled_set
 
 PREPROCESSING = Preprocessing((3, 8, 8), (0.5, 0.4, 0.6), (0.2, 0.3, 0.25), resize=10)
 NAMES = ("cat", "dog", "emu")
@@ -145,6 +148,13 @@ def test_labels_are_the_teachers_classes(folder: Path) -> None:
     found = load(folder, class_names=["Emu", "horse", "DOG", "cat"])
     assert found.labels.tolist() == [3] * 4 + [2] * 4 + [0] * 4
     assert found.classes is not None and found.classes.words == "by name, 3 of the teacher's 4 classes"
+
+
+def test_an_evaluation_that_lacks_a_class_is_numbered_as_the_training(folder: Path) -> None:
+    shutil.rmtree(folder / "val" / NAMES[0])
+    source = SimpleNamespace(name="image-folder", root=str(folder), classes=None)
+    train, val = (labelled_set(source, part, PREPROCESSING, NAMES) for part in (True, False))
+    assert train.labels.unique().tolist() == [0, 1, 2] and val.labels.unique().tolist() == [1, 2]
 
 
 SVHN_LIKE = """
