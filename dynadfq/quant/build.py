@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
 from dynadfq.models.fold import fold
 from dynadfq.models.zoo import build
-from dynadfq.quant.artifact import FORMAT, load_tensors
+from dynadfq.quant.artifact import load_tensors
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student, scheme_from_json
+from dynadfq.quant.save import FACTS, MEND, read_facts, read_tensors
 from dynadfq.seeding import global_stream
 from dynadfq.teacher import Teacher
 from dynadfq.transforms import FoldedTeacher
@@ -36,31 +36,36 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
 
     Raises:
         FileNotFoundError: there is no student in this folder.
-        ValueError: the architecture is in no zoo and none was given.
+        ValueError: a file is damaged or not the one that was saved, or no zoo has the architecture and none was given.
     """
     folder = Path(folder)
-    if not (folder / "student.json").exists():
-        raise FileNotFoundError(f"{folder / 'student.json'} does not exist; make a student first (stage finetune)")
-    card = json.loads((folder / "student.json").read_text())
-    if card.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder} is in the format {card.get('format', 'of an earlier version')}, not {FORMAT}; make it again "
-            "(stage finetune)"
-        )
-    teacher, shape = card["teacher"], tuple(card["input_shape"])
+    facts = read_facts(folder)
+    teacher, shape, scheme = facts["teacher"], tuple(facts["input_shape"]), _scheme(folder, facts)
+    tensors = read_tensors(folder, facts.get("sha256"))
     if module is None:
-        if teacher["architecture"] is None:
-            raise ValueError(
-                f"{folder} holds a network that is in no zoo and has no import path; pass its float architecture: "
-                "load_student(path, module=…)"
-            )
-        module = build(teacher["architecture"], shape[0], teacher["num_classes"])
-    scheme = scheme_from_json(card["scheme"])
+        module = _architecture(folder, teacher, shape[0])
     if scheme.folded:
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)
-    load_tensors(student.network, safetensors.torch.load_file(folder / "model.safetensors"))
-    student.made = card.get("made", {})
-    if card.get("price"):
-        student.price = card["price"]
+    load_tensors(student.network, tensors)
+    student.made = facts.get("made", {})
+    if facts.get("price"):
+        student.price = facts["price"]
     return student
+
+
+def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
+    try:
+        return scheme_from_json(facts["scheme"])
+    except TypeError as error:  # a key that this version does not know, or a value of another kind
+        raise ValueError(f"{folder / FACTS}: scheme is none that can be read ({error}); {MEND}") from error
+
+
+def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:
+    """The float network of a zoo or an import path, with weights that do not matter."""
+    if teacher["architecture"] is None:
+        raise ValueError(
+            f"{folder} holds a network that is in no zoo and has no import path; pass its float architecture: "
+            "load_student(path, module=…)"
+        )
+    return build(teacher["architecture"], channels, teacher["num_classes"])
