@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,9 +25,30 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(os, name, kill)
             atomic_write(path, b"new and longer")
-        assert path.read_bytes() == b"old"
+        assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["file.json"]
     atomic_write(path, b"new")
     assert path.read_bytes() == b"new" and [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"^\S*/model\.onnx is a folder, not a file; choose another name"):
+        atomic_write(tmp_path / "model.onnx", b"content")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_failed_write_names_the_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "of some temporary name")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device") as error:
+        patch.setattr(os, name, full)
+        atomic_write(tmp_path / "file.json", b"content")
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "file.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_save_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
