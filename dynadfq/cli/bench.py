@@ -70,12 +70,12 @@ def run(
 
 
 class Network(NamedTuple):
-    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` that of its bit-FLOPs."""
+    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` the bit-FLOPs of an answer."""
 
     name: str
     float_name: str
-    run: Callable[[Tensor], object]
-    percent: float
+    run: Callable[[Tensor], Sequence[Tensor]]
+    percent: Callable[[Sequence[Tensor]], float]
     shape: tuple[int, ...]
 
 
@@ -87,15 +87,19 @@ def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int)
     from dynadfq.quant.model import Student
 
     if not isinstance(model, Student):
-        return [Network("float", "float", model, 100.0, model.input_shape)]
+        return [Network("float", "float", lambda images: (model(images),), lambda _: 100.0, model.input_shape)]
     known, shape = model.description, model.cost.trace.input_shape
     float_network = build(known["architecture"], shape[0], known["num_classes"]).eval()  # weights do not change times
-    target, codes = model.cost.at(model.scheme.target_bits).percent, to_codes(model)
+    codes = to_codes(model)
+
+    def percent(answer: Sequence[Tensor]) -> float:
+        """Of what the images chose, where there are widths beside the logits."""
+        return float(model.bit_flops_percent(answer[1].float()).mean()) if len(answer) > 1 else 100.0
+
     found: dict[str, Network] = {}
     for engine in engines:
         try:
             for name, float_name, function in runners(model, float_network, codes, engine, threads):
-                percent = 100.0 if name == float_name else target
                 found[name] = found.get(name) or Network(name, float_name, function, percent, shape)
         except (ImportError, RuntimeError) as error:
             typer.echo(f"left out {engine.value}: {error}", err=True)
@@ -112,6 +116,7 @@ def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, An
     images = torch.randn(size, *networks[0].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         times = interleaved({network.name: partial(network.run, images) for network in networks}, repeats)
+        percent = {network.name: network.percent(network.run(images)) for network in networks}
     return [
         {
             "network": network.name,
@@ -121,7 +126,7 @@ def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, An
             "upper_quartile": 1000 * times[network.name].upper_quartile / size,
             "best": 1000 * times[network.name].best / size,
             "to_float": times[network.name].median / times[network.float_name].median,
-            "bit_flops_percent": network.percent,
+            "bit_flops_percent": percent[network.name],
             "repeats": repeats,
         }
         for network in networks

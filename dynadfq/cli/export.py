@@ -55,9 +55,15 @@ def run(
     from dynadfq.deploy.onnx_export import export_onnx
     from dynadfq.deploy.program import export_program
 
+    if to == "pt2" and form != "codes":
+        raise typer.BadParameter(
+            "is a form of ONNX files; a torch program holds codes", param_hint="--form convinteger"
+        )
+    path = output or _beside(model.resolve(), to, form)
+    if path.is_dir():
+        raise ValueError(f"--output: {path} is a folder; name a file")
     student = load_only_student(model)
     images = _images(student, check, check_images)
-    path = output or model.resolve().parent / f"{model.resolve().name}.{to}"
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
     if to == "onnx":
         export = export_onnx(student, path, images, form)
@@ -72,6 +78,10 @@ def run(
     for fact in facts:
         if not fact.exact:
             typer.echo(f"  {fact}")
+
+
+def _beside(model: Path, to: str, form: str) -> Path:
+    return model.with_name(f"{model.name}{'-convinteger' if form == 'convinteger' else ''}.{to}")
 
 
 def _images(student: Student, source: str, count: int) -> Tensor:

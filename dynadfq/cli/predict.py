@@ -52,15 +52,13 @@ def run(
     loaded = load(model)
     network = _Predictor(loaded, price, top)
     paths, answers, unreadable = image_paths(images), list[dict[str, Any]](), False
-    if not as_json:
-        typer.echo(f"{'class':<{network.width}}  probability  mean bits  bit-FLOPs %  file")
     while batch := list(islice(paths, batch_size)):
         read = list(_readable(batch, network.preprocessing))
         unreadable |= len(read) < len(batch)
         for answer in network.answers(read):
-            answers.append(answer)
             if not as_json:
-                typer.echo(network.line(answer))
+                typer.echo(network.line(answer) if answers else f"{network.head}\n{network.line(answer)}")
+            answers.append(answer)
     if as_json:
         print_json(answers)
     if unreadable:
@@ -130,6 +128,11 @@ class _Predictor:
             return logits, torch.full((len(images), 1), 32.0), torch.full((len(images),), 100.0)
         logits, bits = self.codes.run(images)
         return logits, bits, self.model.bit_flops_percent(bits)  # type: ignore[union-attr]
+
+    @property
+    def head(self) -> str:
+        """What stands above the lines."""
+        return f"{'class':<{self.width}}  probability  mean bits  bit-FLOPs %  file"
 
     def line(self, answer: dict[str, Any]) -> str:
         """An answer as a line of text; further classes are on lines of their own."""

@@ -129,13 +129,23 @@ def test_images_come_from_folders_patterns_and_stdin(run: Run, models: Any, monk
     assert len(by_folder.splitlines()) == 4
 
 
+def test_paths_on_stdin_may_end_as_on_windows_and_must_be_there(
+    run: Run, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{models.images / '0.png'}\r\n"))
+    assert run("predict", models.fixed, "-").status == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    nothing = run("predict", models.fixed, "-")
+    assert nothing.status == 1 and "no path on standard input" in nothing.err
+
+
 def test_a_file_that_is_no_image_does_not_stop_the_others(run: Run, models: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
     done = run("predict", models.student, models.images / "0.png", tmp_path / "broken.png", tmp_path / "gone.png")
     assert done.status == 1 and len(done.out.splitlines()) == 2
     assert done.err.count("\n") == 2 and "broken.png: not an image" in done.err and "gone.png: no such" in done.err
     nothing = run("predict", models.student, tmp_path / "*.jpg")
-    assert nothing.status == 1 and "IMAGES: nothing matches" in nothing.err
+    assert nothing.status == 1 and "IMAGES: no file matches" in nothing.err and not nothing.out
     (tmp_path / "broken.png").unlink()
     assert "holds no image" in run("predict", models.student, tmp_path).err
 
@@ -176,6 +186,11 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     for row in found["times"]:
         assert 0 < row["best"] <= row["lower_quartile"] <= row["ms_per_image"] <= row["upper_quartile"]
     assert found["times"][0]["to_float"] == 1 and found["times"][0]["bit_flops_percent"] == 100
+    student = dynadfq.load_student(models.student)  # what its images choose, not its target
+    images = torch.randn(3, *PREPROCESSING.input_shape, generator=torch.Generator().manual_seed(0))
+    spent = student.bit_flops_percent(dynadfq.to_codes(student).run(images)[1]).mean().item()
+    assert found["times"][3]["bit_flops_percent"] == pytest.approx(spent)
+    assert abs(spent - student.cost.at(student.scheme.target_bits).percent) > 0.01
     lines = run("bench", models.teacher, "--batch", 1, "--repeats", 2).out.splitlines()
     assert len(lines) == 2 and "ms an image" in lines[0]
 
@@ -242,7 +257,19 @@ def test_export_is_checked_on_synthetic_images_or_files(
     assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
 
 
+def test_forms_of_a_file_do_not_overwrite_each_other(run: Run, models: Any, exports: list[tuple[Any, ...]]) -> None:
+    for form in ("codes", "convinteger"):
+        run("export", models.fixed, "--check", models.synthetic, "--form", form)
+    assert [asked[1].name for asked in exports] == ["fixed.onnx", "fixed-convinteger.onnx"]
+    assert run("export", models.fixed, "--to", "pt2", "--form", "convinteger").status == 2
+
+
 def test_export_says_what_is_missing(run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]) -> None:
+    folder = run("export", models.fixed, "--check", models.synthetic, "-o", tmp_path)
+    assert folder.status == 1 and folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
+    (tmp_path / "deep/er").mkdir(parents=True)
+    empty = run("export", models.fixed, "--check", f"{tmp_path}/*")
+    assert empty.status == 1 and "no file matches" in empty.err
     missing = run("export", models.fixed, "--check", tmp_path / "none")
     assert missing.status == 1 and missing.err.startswith("dynadfq: --check: ")
     assert run("export", models.teacher).err.startswith("dynadfq: MODEL: ") and not exports
