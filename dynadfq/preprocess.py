@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 MODES = {1: "L", 3: "RGB"}
+SHORT = ("PNG",)  # formats whose numbers have 16 bits where older Pillows say 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Preprocessing:
         channels, height, width = self.input_shape
         if channels not in MODES:
             raise ValueError(f"the network reads {channels} channels; image files have 1 (grey) or 3 (colour)")
-        image = image.convert(MODES[channels])
+        image = eight_bits(image).convert(MODES[channels])
         if self.resize is not None:
             image = _shorter_side(image, self.resize, self.interpolation)
         array = np.array(image)
@@ -94,11 +95,29 @@ def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
+            image.format = file.format
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's word for a broken PNG
         raise ValueError(f"{path}: not an image that can be read ({error})") from error
-    return preprocessing.pixels(image)
+    try:
+        return preprocessing.pixels(image)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits a pixel as one of 8, which Pillow would cut off; any other as it is.
+
+    Raises:
+        ValueError: its pixels are 32-bit numbers, of a range that nobody knows.
+    """
+    short = image.mode.startswith("I;16") or (image.mode == "I" and image.format in SHORT)
+    if short:
+        return Image.fromarray((np.asarray(image).astype(np.uint32) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels are 32-bit numbers (mode {image.mode}), whose range is unknown; save 8 or 16 bits")
+    return image
 
 
 def _shorter_side(image: Image.Image, length: int, interpolation: Interpolation) -> Image.Image:

@@ -62,6 +62,31 @@ def test_imagenet_images_are_those_of_torchvision(
     torch.testing.assert_close(ours.normalise(pixels), theirs, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_read_as_eight(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / f"long.{suffix}")
+    Image.fromarray((ramp / 257).round().astype(np.uint8)).save(tmp_path / f"short.{suffix}")
+    reading = Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3)
+    long, short = (read_image(tmp_path / f"{name}.{suffix}", reading) for name in ("long", "short"))
+    assert (long.int() - short.int()).abs().max() <= 1 and short.float().mean() == pytest.approx(127.5, abs=0.5)
+
+
+def test_numbers_of_an_unknown_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).random((8, 8), dtype=np.float32)).save(tmp_path / "floats.tif")
+    with pytest.raises(ValueError, match=r"floats\.tif: pixels are 32-bit numbers \(mode F\), whose range is unknown"):
+        read_image(tmp_path / "floats.tif", Preprocessing((1, 8, 8), (0.5,), (0.5,)))
+
+
+def test_a_broken_png_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Path) -> None:
+        raise SyntaxError("broken PNG file (chunk b'IDAT')")  # what Pillow raises
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(ValueError, match=r"broken\.png: not an image that can be read \(broken PNG file"):
+        read_image(tmp_path / "broken.png", Preprocessing((1, 8, 8), (0.5,), (0.5,)))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18.a1_in1k", "tf_efficientnet_lite2"])
 def test_imagenet_images_are_those_of_timm(size: tuple[int, int], name: str) -> None:
