@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, fx
@@ -12,7 +13,10 @@ from dynadfq.deploy.conversion import Conversion, tensor_shapes
 from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.tidy import tidy
 from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
+
+NARROWEST = 2  # bits
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class CodeForm:
     input_shape: tuple[int, ...]
     widths: tuple[int, ...]
     widest: int
+    sites: int
 
     @property
     def dynamic(self) -> bool:
@@ -64,13 +69,30 @@ class CodeForm:
         """What ``network`` takes.
 
         Raises:
-            ValueError: the allocation is wider than ``widest``.
+            ValueError: an allocation is not of this student's sites or of widths in 2 … ``widest``; or a price is not
+                finite, or the student has one width.
         """
         given = None if allocation is None else allocation.bits.round().to(images.device, torch.int64)
-        if given is not None and (asked := int(given.max())) > self.widest:
-            raise ValueError(f"{asked} bits: sums are known to be exact up to {self.widest}; to_codes(widest={asked})")
+        if given is not None:
+            self._require(given)
+        if price is not None and not (self.dynamic and isfinite(price)):
+            what = (
+                "not a finite number"
+                if self.dynamic
+                else f"of no use: this student has one width, {self.widths[0]} bits"
+            )
+            raise ValueError(f"price: {price} is {what}")
         dial = None if price is None else torch.tensor(price, dtype=torch.float64, device=images.device)
         return images.contiguous(), given, dial
+
+    def _require(self, bits: Tensor) -> None:
+        if bits.shape[-1] != self.sites:
+            raise ValueError(f"allocation: {bits.shape[-1]} widths an image for {self.sites} sites; give one a site")
+        if int(bits.min()) < NARROWEST:
+            raise ValueError(f"allocation: {int(bits.min())} bits are fewer than {NARROWEST}")
+        if (asked := int(bits.max())) > self.widest:
+            wider = f"; to_codes(widest={asked})" if asked <= WIDEST_ACTIVATION else ""
+            raise ValueError(f"{asked} bits: sums are known to be exact up to {self.widest}{wider}")
 
 
 @torch.no_grad()
@@ -81,11 +103,16 @@ def to_codes(student: Student, widest: int | None = None) -> CodeForm:
 
     Logits differ from ``student.eval()`` in the last bits, because BatchNorm is part of the multiplier, and therefore
     by a rounding flip now and then. They do not depend on the batch an image came in, nor on the engine.
+
+    Raises:
+        ValueError: ``widest`` is beyond 8 bits.
     """
+    if widest is not None and widest > WIDEST_ACTIVATION:
+        raise ValueError(f"widest: {widest} is outside 2 … {WIDEST_ACTIVATION}")
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
     tidy(network)
     shape, widths = student.cost.trace.input_shape, student.scheme.activation_bits
     widest = max(widths[-1], widest or 0)
     conversion = Conversion(network, widths, widest, tensor_shapes(network, shape))
     conversion.run(len(student.sites))
-    return CodeForm(network, tuple(conversion.facts), shape, widths, widest)
+    return CodeForm(network, tuple(conversion.facts), shape, widths, widest, len(student.sites))

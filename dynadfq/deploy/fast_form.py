@@ -47,15 +47,17 @@ class FastForm:
         """(B, C, H, W) normalised images to (B, classes) logits."""
         return self.run(images)[0]
 
-    @torch.no_grad()
     def run(
         self, images: Tensor, allocation: BitAllocation | None = None, price: float | None = None
     ) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) images to (B, classes) logits and (B, S) bits, as ``CodeForm.run``; images are on the CPU.
 
-        The first call with an allocation, and the first with a price, compile once more.
+        The first call with an allocation, and the first with a price, compile once more, for single images and for
+        several. Where torch refuses to compile again, the same graph runs as it is.
         """
-        logits, bits = self.network(*self.codes.arguments(images, allocation, price))
+        with torch.inference_mode(False), torch.no_grad():  # in which mode the caller is would make one more program
+            images = images.clone() if images.is_inference() else images
+            logits, bits = self.network(*self.codes.arguments(images, allocation, price))
         return logits, bits.float()
 
 
@@ -102,7 +104,10 @@ def compiled(network: fx.GraphModule) -> Network:
         for batched in (images, given):
             if len(images) > 1 and batched is not None:
                 torch._dynamo.mark_dynamic(batched, 0)
-        logits, bits = program(images, given, price)
+        try:
+            logits, bits = program(images, given, price)
+        except torch._dynamo.exc.FailOnRecompileLimitHit:
+            logits, bits = network(images, given, price)
         return logits, bits
 
     return answer

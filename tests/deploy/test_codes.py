@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -124,6 +125,30 @@ def test_a_wider_allocation_needs_wider_sums(make_student: Build, images: Tensor
     assert torch.equal(wider(images), codes(images))
     sums = [{fact.name: fact.largest_sum for fact in form.facts} for form in (codes, wider)]
     assert sums[1]["conv2"] == pytest.approx(sums[0]["conv2"] * 255 / 31)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("bits", "price", "message"),
+    [
+        (uniform(1, 4), None, "allocation: 1 bits are fewer than 2"),
+        (uniform(4, 5), None, "allocation: 5 widths an image for 4 sites; give one a site"),
+        (uniform(9, 4), None, "9 bits: sums are known to be exact up to 5$"),
+        (None, math.nan, "price: nan is not a finite number"),
+        (None, math.inf, "price: inf is not a finite number"),
+    ],
+)
+def test_what_it_cannot_compute_is_refused(
+    make_student: Build, images: Tensor, bits: BitAllocation | None, price: float | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_codes(make_student()).run(images[:2], bits, price)
+
+
+def test_one_width_has_no_price_and_nine_bits_no_sums(make_student: Build, images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"price: 0\.5 is of no use: this student has one width, 4 bits"):
+        to_codes(make_student(4)).run(images[:2], price=0.5)
+    with pytest.raises(ValueError, match="widest: 16 is outside 2 … 8"):
+        to_codes(make_student(), widest=16)
 
 
 def test_a_range_without_zero_is_named(make_student: Build) -> None:

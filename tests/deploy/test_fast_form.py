@@ -117,6 +117,25 @@ def test_compiled_they_still_are(
     assert (fast.engine, fast.reason) == ("compiled kernels", "")
     assert same(fast, codes, images) and same(fast, codes, images[:7])
     assert not hasattr(images, "_dynamo_dynamic_indices")
+    programs = len(torch._dynamo.utils.compilation_time_metrics.get("_compile.compile_inner", ()))
+    for mode in (torch.inference_mode, torch.enable_grad):  # the caller's mode makes no program of its own
+        with mode():
+            assert same(fast, codes, images[:7] + 0.0)
+    assert len(torch._dynamo.utils.compilation_time_metrics.get("_compile.compile_inner", ())) == programs
+
+
+@needs_kernels
+def test_what_torch_will_not_compile_again_runs_uncompiled(
+    mobile: Callable[[str], Student], images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise torch._dynamo.exc.FailOnRecompileLimitHit("recompile_limit reached")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **_: refuses)
+    student = mobile("relu_output")
+    codes, fast = to_codes(student), fast_form(student)
+    assert fast.engine == "compiled kernels"
+    assert same(fast, codes, images[:3]) and same(fast, codes, images[:3], price=2.0)
 
 
 @needs_kernels
