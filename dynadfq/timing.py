@@ -1,8 +1,12 @@
-"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of them."""
+"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of them.
+
+Their order changes from round to round: a function finds in the caches what the one before it left there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 from time import perf_counter
 from typing import NamedTuple
 
@@ -20,10 +24,11 @@ class Timing(NamedTuple):
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Call each function in turn, ``repeats`` times after ``warm_up`` rounds that do not count."""
+    """Call each function once a round, in ``repeats`` rounds after ``warm_up`` ones that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + repeats):
-        for name, function in functions.items():
+        for name in Random(number).sample([*functions], len(functions)):
+            function = functions[name]
             start = perf_counter()
             function()
             elapsed = perf_counter() - start

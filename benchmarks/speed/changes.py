@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.networks import NETWORKS, Bench
-from benchmarks.speed.pairs import changes
+from benchmarks.speed.pairs import CHANGES
 from benchmarks.speed.ratio import Result, alternate, summed_up
 from benchmarks.speed.table import as_markdown
 from dynadfq import device
@@ -25,9 +25,9 @@ REPORTS = Path("benchmarks/reports/speed")
 def measured(bench: Bench, names: list[str]) -> list[Result]:
     """A ratio for each name."""
     results = []
-    for number, (name, make) in enumerate(changes(bench).items(), start=1):
+    for number, (name, make) in enumerate(CHANGES.items(), start=1):
         if name in names:
-            pairs = alternate(*make(), bench.network.rounds, bench.device)
+            pairs = alternate(*make(bench), bench.network.rounds, bench.device)
             results.append(summed_up(number, f"{name}: in use / plain ({bench.title})", pairs, None))
     return results
 
@@ -36,15 +36,15 @@ def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.changes", description=__doc__)
     parser.add_argument("--network", choices=[*NETWORKS], default="resnet20")
-    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--only", nargs="+", choices=[*CHANGES], default=[*CHANGES])
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     on = device.resolve(asked.device)
     torch.set_num_threads(1)
     bench = Bench(asked.network, on)
-    text = as_markdown(measured(bench, asked.only or [*changes(bench)]), on)
+    text = as_markdown(measured(bench, asked.only), on)
     print(text, end="")
-    if not asked.only:
+    if asked.only == [*CHANGES]:
         REPORTS.mkdir(parents=True, exist_ok=True)
         (REPORTS / f"changes-{asked.network}-{on.type}.md").write_text(text)
 

@@ -24,23 +24,6 @@ CHANNELS = {"resnet20": (16, 32), "resnet18": (64, 56)}  # and pixels along a si
 Pair = tuple[Callable[[], object], Callable[[], object]]  # the form in use, the plain one
 
 
-def changes(bench: Bench) -> dict[str, Callable[[], Pair]]:
-    """The pairs, by name; each is made when it is asked for."""
-    return {
-        "BatchNorm that does not learn": lambda: _frozen(bench),
-        "moments of a batch": lambda: _moments(bench, (0, 2, 3)),
-        "moments of each image": lambda: _moments(bench, (2, 3)),
-        "quantizer, three candidates": lambda: _quantizer(bench),
-        "quantizer in pieces": lambda: _pieces(bench),
-        "weights on their grid": lambda: _weights(bench),
-        "channels last": lambda: _channels_last(bench),
-        "answers kept": lambda: _answers(bench),
-        "synthesis in bfloat16": lambda: _precise(bench, "synthesis"),
-        "fine-tuning in bfloat16": lambda: _precise(bench, "fine-tuning"),
-        "network compiled": lambda: _compiled(bench),
-    }
-
-
 def _maps(bench: Bench) -> Tensor:
     channels, side = CHANNELS[bench.name]
     x = torch.randn(bench.network.batch, channels, side, side, generator=torch.Generator().manual_seed(0))
@@ -161,3 +144,18 @@ def _precise(bench: Bench, what: str) -> Pair:
 def _compiled(bench: Bench) -> Pair:
     """The bare network's passes; what compiling takes is not in them (docs/performance.md)."""
     return _to_images(bench, torch.compile(bench.teacher.module)), _to_images(bench, bench.teacher.module)
+
+
+CHANGES: dict[str, Callable[[Bench], Pair]] = {
+    "BatchNorm that does not learn": _frozen,
+    "moments of a batch": lambda bench: _moments(bench, (0, 2, 3)),
+    "moments of each image": lambda bench: _moments(bench, (2, 3)),
+    "quantizer, three candidates": _quantizer,
+    "quantizer in pieces": _pieces,
+    "weights on their grid": _weights,
+    "channels last": _channels_last,
+    "answers kept": _answers,
+    "synthesis in bfloat16": lambda bench: _precise(bench, "synthesis"),
+    "fine-tuning in bfloat16": lambda bench: _precise(bench, "fine-tuning"),
+    "network compiled": _compiled,
+}

@@ -43,12 +43,13 @@ class Result:
 
 
 def alternate(above: Callable[[], object], below: Callable[[], object], rounds: int, device: torch.device) -> Seconds:
-    """Seconds of two functions called in turn; each round's pair ran within the same moment."""
+    """Seconds of two functions in turn, either first; each round's pair ran within the same moment."""
     seconds: Seconds = []
     for number in range(WARM_UP + rounds):
-        pair = (elapsed(above, device), elapsed(below, device))
+        swapped = number % 2 == 1
+        first, second = (elapsed(function, device) for function in ((below, above) if swapped else (above, below)))
         if number >= WARM_UP:
-            seconds.append(pair)
+            seconds.append((second, first) if swapped else (first, second))
     return seconds
 
 
