@@ -14,6 +14,7 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.onnx_model import OnnxForm, onnx_model
+from dynadfq.deploy.program import require_finite
 from dynadfq.quant.model import Student
 
 TOLERANCE = 1e-4  # of logits
@@ -54,14 +55,16 @@ def export_onnx(student: Student, path: str | Path, images: Tensor, form: OnnxFo
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: the form is unknown or there are no images.
-        ArithmeticError: onnxruntime's bits differ from code form's, or a logit by more than 1e-4. Nothing is written.
+        ValueError: the form is unknown, there are no images, or they are of another shape than the student reads.
+        ArithmeticError: onnxruntime's bits differ from code form's, or a logit by more than 1e-4, or logits are no finite
+            numbers. Nothing is written.
     """
     require_onnx()
     if form not in get_args(OnnxForm):
         raise ValueError(f"form: {form!r} is none of {', '.join(get_args(OnnxForm))}")
     if not len(images):
         raise ValueError("images: give at least one; the file is only written after a check on them")
+    student.require_shape(images)
     codes = to_codes(student)
     content, kept = onnx_model(codes, student, form)
     worst = check(content, codes, images)
@@ -75,25 +78,33 @@ def check(content: bytes, codes: CodeForm, images: Tensor) -> float:
     Of a dynamic student the first batch is also tried at other prices.
 
     Raises:
-        ArithmeticError: bits differ, or a logit by more than 1e-4.
+        ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are no finite numbers.
     """
     session, worst = _session(content), 0.0
     tries: list[tuple[Tensor, float | None]] = [(batch, None) for batch in (*images.split(CHECK_BATCH), images[:1])]
     tries += [(images[:CHECK_BATCH], price) for price in OTHER_PRICES if codes.dynamic]
     for batch, price in tries:
         logits, bits = codes.run(batch, price=price)
+        require_finite(logits, "the student's own")
         inputs = {"images": batch.contiguous().numpy()}
         if price is not None:
             inputs["price"] = np.array(price, dtype=np.float64)
         theirs, their_bits = session.run(["logits", "bits"], inputs)
         if (wrong := int((torch.from_numpy(their_bits) != bits).any(dim=1).sum())) > 0:
             raise ArithmeticError(f"onnxruntime chooses other bits for {wrong} of {len(batch)} images; not written")
-        worst = max(worst, float((torch.from_numpy(theirs) - logits).abs().max()))
-        if not worst <= TOLERANCE:
-            raise ArithmeticError(
-                f"onnxruntime's logits differ by up to {worst:.3g}, more than {TOLERANCE}; not written"
-            )
+        worst = max(worst, _difference(torch.from_numpy(theirs), logits))
     return worst
+
+
+def _difference(theirs: Tensor, ours: Tensor) -> float:
+    """Largest difference of a logit, if it is within the tolerance. A later ``max`` would pass over a NaN."""
+    require_finite(theirs, "onnxruntime's")
+    difference = float((theirs - ours).abs().max())
+    if not difference <= TOLERANCE:
+        raise ArithmeticError(
+            f"onnxruntime's logits differ by up to {difference:.3g}, more than {TOLERANCE}; not written"
+        )
+    return difference
 
 
 def _session(content: bytes) -> Any:

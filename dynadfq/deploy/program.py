@@ -56,11 +56,13 @@ def export_program(student: Student, path: str | Path, images: Tensor) -> CodeFo
     The program that was written is read again and tried on (N, C, H, W) normalised ``images`` first.
 
     Raises:
-        ValueError: there are no images.
-        ArithmeticError: a logit or a chosen width differs from code form's; nothing is written.
+        ValueError: there are no images, or they are of another shape than the student reads.
+        ArithmeticError: a logit or a chosen width differs from code form's, or logits are NaN or infinite; nothing is
+            written.
     """
     if not len(images):
         raise ValueError("images: give at least one; the file is only written after a check on them")
+    student.require_shape(images)
     codes, content = to_codes(student), io.BytesIO()
     torch.export.save(program_of(codes), content)
     content.seek(0)
@@ -70,7 +72,20 @@ def export_program(student: Student, path: str | Path, images: Tensor) -> CodeFo
         dial = () if price is None else (torch.tensor(price, dtype=torch.float64),)
         logits, bits = again(batch.contiguous(), *dial)
         expected, widths = codes.run(batch, price=price)
+        require_finite(expected, "the student's own")
         if not (torch.equal(logits, expected) and torch.equal(bits.float(), widths)):
             raise ArithmeticError("the exported program's logits or bits differ from code form's; not written")
     atomic_write(Path(path), content.getvalue())
     return codes
+
+
+def require_finite(logits: Tensor, whose: str) -> None:
+    """See that logits are numbers to compare with others.
+
+    Raises:
+        ArithmeticError: one is NaN or infinite.
+    """
+    if not logits.isfinite().all():
+        raise ArithmeticError(
+            f"{whose} logits are NaN or infinite; not written: look for such numbers in the images and the weights"
+        )

@@ -55,15 +55,23 @@ class Dial:
     @classmethod
     @torch.no_grad()
     def of(cls, student: Student, images: SyntheticSet, batch_size: int = 128) -> Dial:
-        """The dial of a dynamic student on these images; it runs as far as the selector."""
+        """The dial of a dynamic student on these images; it runs as far as the selector.
+
+        Raises:
+            ValueError: the student has one width, or images are of another shape than it reads.
+        """
         selector = student.selector
         if selector is None:
             raise ValueError("a student of one width has no dial")
         before, device = before_selector(student.network), selector.costs.device
-        training = student.training
+        training, logits = student.training, []
         student.eval()
-        logits = [selector.answer(before(batch.images.to(device), None)) for batch in images.batches(batch_size)]
-        student.train(training)
+        try:
+            for batch in images.batches(batch_size):
+                student.require_shape(batch.images)
+                logits.append(selector.answer(before(batch.images.to(device), None)))
+        finally:
+            student.train(training)
         return cls(selector, torch.cat(logits), student.bit_flops_percent)
 
     def cost(self, price: float) -> Tensor:

@@ -106,6 +106,18 @@ class Student(nn.Module):
         """How an image becomes what the network reads; the float network's."""
         return Preprocessing.of(self.description)
 
+    def require_shape(self, images: Tensor) -> None:
+        """See that images, (N, C, H, W), are of the shape the student was made for: its costs hold for no other.
+
+        Raises:
+            ValueError: names both shapes.
+        """
+        given, read = tuple(images.shape[1:]), tuple(self.cost.trace.input_shape)
+        if given != read:
+            raise ValueError(
+                f"images: of shape {given} each, but this student reads {read}; prepare them with student.preprocessing"
+            )
+
     @property
     def price(self) -> float:
         """The dial: nats that a percentage point of the float model's bit-FLOPs costs; 0 is the student as trained."""
@@ -127,7 +139,8 @@ class Student(nn.Module):
             images: synthetic images, or any set that gives ``batches``.
 
         Raises:
-            ValueError: the budget is outside what this student can choose, or the student has one width only.
+            ValueError: the budget is outside what this student can choose, the student has one width only, or images
+                are of another shape than it reads.
         """
         if self.selector is None:
             raise ValueError(f"bit_flops_percent: {self._one_width}")

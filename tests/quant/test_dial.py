@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_a_budget_out_of_reach_names_what_is_in_reach(student: Student, dial: Di
         named = [float(word) for word in str(error.value).split() if word.replace(".", "").isdigit()]
         for bound in named[-2:]:
             student.set_budget(bound, Images(images))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 4), (1, 8, 8), (8, 8)])
+def test_images_of_another_shape_are_refused(student: Student, dial: Dial, shape: tuple[int, ...]) -> None:
+    student.train().price = 0.5
+    with pytest.raises(ValueError, match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)")):
+        student.set_budget((dial.lowest + dial.highest) / 2, Images(torch.zeros(4, *shape)))
+    assert student.training and student.price == 0.5
 
 
 def test_a_student_of_one_width_has_no_dial(make_student: Callable[..., Student], images: Tensor) -> None:
