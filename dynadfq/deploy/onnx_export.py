@@ -56,8 +56,8 @@ def export_onnx(student: Student, path: str | Path, images: Tensor, form: OnnxFo
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
         ValueError: the form is unknown, there are no images, or they are of another shape than the student reads.
-        ArithmeticError: onnxruntime's bits differ from code form's, or a logit by more than 1e-4, or logits are no finite
-            numbers. Nothing is written.
+        ArithmeticError: onnxruntime's bits differ from code form's, or a logit by more than 1e-4, or logits are NaN or
+            infinite. Nothing is written.
     """
     require_onnx()
     if form not in get_args(OnnxForm):
@@ -78,7 +78,7 @@ def check(content: bytes, codes: CodeForm, images: Tensor) -> float:
     Of a dynamic student the first batch is also tried at other prices.
 
     Raises:
-        ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are no finite numbers.
+        ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are NaN or infinite.
     """
     session, worst = _session(content), 0.0
     tries: list[tuple[Tensor, float | None]] = [(batch, None) for batch in (*images.split(CHECK_BATCH), images[:1])]

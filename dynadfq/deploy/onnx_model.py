@@ -12,7 +12,7 @@ import torch
 
 from dynadfq.deploy.codes import CodeForm
 from dynadfq.deploy.multiply import WeightCodes
-from dynadfq.deploy.program import Served, example
+from dynadfq.deploy.program import Served, described, example
 from dynadfq.quant.model import Student
 
 if TYPE_CHECKING:
@@ -87,10 +87,6 @@ def _describe(model: onnx_ir.Model, student: Student) -> None:
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
-    known = ("class_names", "mean", "std", "input_shape", "architecture", "source")
-    card = {name: student.description.get(name) for name in known}
-    card |= {"activation_bits": list(student.scheme.activation_bits), "weight_bits": student.scheme.weight_bits}
-    card |= {"sites": list(student.site_names)}
     model.metadata_props.clear()
-    model.metadata_props["dynadfq"] = json.dumps(card, sort_keys=True)
+    model.metadata_props["dynadfq"] = json.dumps(described(student), sort_keys=True)
     model.producer_name = "dynadfq"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.quant.model import Student
 
+NOTES = "dynadfq.json"  # name of the extra file with what ``described`` returns, and the price
+KNOWN = ("architecture", "class_names", "input_shape", "mean", "resize", "source", "std")
 # Notes on where in the sources a node comes from: half of a file, and another on every machine.
 ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 
@@ -49,9 +52,20 @@ def program_of(codes: CodeForm) -> torch.export.ExportedProgram:
     return program
 
 
+def described(student: Student) -> dict[str, Any]:
+    """What a user of an exported file has to know, JSON-able: preprocessing, classes, widths (docs/format.md)."""
+    facts = {name: student.description.get(name) for name in KNOWN}
+    facts["interpolation"] = student.description.get("interpolation", "bilinear")
+    if facts["source"] is not None and Path(facts["source"]).is_absolute():
+        facts["source"] = Path(facts["source"]).name  # the same file on every machine, and no folder of this one in it
+    facts |= {"activation_bits": list(student.scheme.activation_bits), "weight_bits": student.scheme.weight_bits}
+    return facts | {"sites": list(student.site_names)}
+
+
 def export_program(student: Student, path: str | Path, images: Tensor) -> CodeForm:
     """Write a student to a ``.pt2`` file; ``torch.export.load(path).module()(images)`` gives logits and bits, for a
-    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained).
+    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained). The extra file ``dynadfq.json``
+    says how images are prepared (docs/format.md).
 
     The program that was written is read again and tried on (N, C, H, W) normalised ``images`` first.
 
@@ -64,7 +78,8 @@ def export_program(student: Student, path: str | Path, images: Tensor) -> CodeFo
         raise ValueError("images: give at least one; the file is only written after a check on them")
     student.require_shape(images)
     codes, content = to_codes(student), io.BytesIO()
-    torch.export.save(program_of(codes), content)
+    notes = json.dumps(described(student) | {"price": student.price}, sort_keys=True)
+    torch.export.save(program_of(codes), content, extra_files={NOTES: notes})
     content.seek(0)
     again = torch.export.load(content).module()
     prices = (student.price, 1.0) if codes.dynamic else (None,)
