@@ -1,7 +1,8 @@
-"""How every stage starts: all parameters checked, and kernels deterministic."""
+"""How every stage starts: all parameters checked, kernels deterministic, and memory kept."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -10,13 +11,26 @@ from pathlib import Path
 from dynadfq import params, seeding
 from stages import launch
 
+# Numbers of <malloc.h>: no blocks of their own from the kernel, nothing handed back, and 64 MiB at a time.
+MALLOC = {-4: 0, -1: 2**31 - 1, -2: 2**26}
 MENDABLE = (ValueError, FileNotFoundError, ImportError, ArithmeticError, launch.RankFailed)
 
 
 def begin(stage: str) -> params.StageParams:
     """Return the parameters that ``dvc.yaml`` declares for a stage; nothing is computed before all are valid."""
     seeding.deterministic()
+    keep_memory()
     return params.load(stage)
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep what is freed: each step needs the same again, and the kernel clears every page it hands out.
+
+    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Other systems go their own way.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for option, value in MALLOC.items() if mallopt else ():
+        mallopt(option, value)
 
 
 def root(path: str) -> Path:
