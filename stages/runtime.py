@@ -28,9 +28,9 @@ def keep_memory() -> None:
 
     On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Other systems go their own way.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for option, value in MALLOC.items() if mallopt else ():
-        mallopt(option, value)
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in MALLOC.items():
+            library.mallopt(option, value)
 
 
 def root(path: str) -> Path:
