@@ -14,7 +14,7 @@ from dynadfq.checkpoint import atomic_write
 from dynadfq.deploy.codes import CodeForm, to_codes
 from dynadfq.deploy.facts import Fact
 from dynadfq.deploy.onnx_model import OnnxForm, onnx_model
-from dynadfq.deploy.program import require_finite
+from dynadfq.deploy.program import require_finite_logits
 from dynadfq.quant.model import Student
 
 TOLERANCE = 1e-4  # of logits
@@ -85,7 +85,7 @@ def check(content: bytes, codes: CodeForm, images: Tensor) -> float:
     tries += [(images[:CHECK_BATCH], price) for price in OTHER_PRICES if codes.dynamic]
     for batch, price in tries:
         logits, bits = codes.run(batch, price=price)
-        require_finite(logits, "the student's own")
+        require_finite_logits(logits, "the student's own")
         inputs = {"images": batch.contiguous().numpy()}
         if price is not None:
             inputs["price"] = np.array(price, dtype=np.float64)
@@ -98,7 +98,7 @@ def check(content: bytes, codes: CodeForm, images: Tensor) -> float:
 
 def _difference(theirs: Tensor, ours: Tensor) -> float:
     """Largest difference of a logit, if it is within the tolerance. A later ``max`` would pass over a NaN."""
-    require_finite(theirs, "onnxruntime's")
+    require_finite_logits(theirs, "onnxruntime's")
     difference = float((theirs - ours).abs().max())
     if not difference <= TOLERANCE:
         raise ArithmeticError(

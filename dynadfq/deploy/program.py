@@ -64,8 +64,8 @@ def described(student: Student) -> dict[str, Any]:
 
 def export_program(student: Student, path: str | Path, images: Tensor) -> CodeForm:
     """Write a student to a ``.pt2`` file; ``torch.export.load(path).module()(images)`` gives logits and bits, for a
-    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained). The extra file ``dynadfq.json``
-    says how images are prepared (docs/format.md).
+    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained). How images are prepared is
+    said by the extra file ``dynadfq.json`` (docs/format.md).
 
     The program that was written is read again and tried on (N, C, H, W) normalised ``images`` first.
 
@@ -87,14 +87,14 @@ def export_program(student: Student, path: str | Path, images: Tensor) -> CodeFo
         dial = () if price is None else (torch.tensor(price, dtype=torch.float64),)
         logits, bits = again(batch.contiguous(), *dial)
         expected, widths = codes.run(batch, price=price)
-        require_finite(expected, "the student's own")
+        require_finite_logits(expected, "the student's own")
         if not (torch.equal(logits, expected) and torch.equal(bits.float(), widths)):
             raise ArithmeticError("the exported program's logits or bits differ from code form's; not written")
     atomic_write(Path(path), content.getvalue())
     return codes
 
 
-def require_finite(logits: Tensor, whose: str) -> None:
+def require_finite_logits(logits: Tensor, whose: str) -> None:
     """See that logits are numbers to compare with others.
 
     Raises:
