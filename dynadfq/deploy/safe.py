@@ -1,7 +1,8 @@
 """Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the engine or the batch.
 
-Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay. Average pools,
-activations and gates are computed in float64 and rounded once; what is not known to be exact stays and is named.
+Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay; activations made of these
+alone are written out. Average pools, other activations and gates are computed in float64 and rounded once; what is not
+known to be exact stays and is named.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 from torch import fx, nn
 
 from dynadfq.deploy.facts import Fact
+from dynadfq.deploy.functions import composed
 from dynadfq.deploy.modules import AveragePool, InFloat64
 from dynadfq.deploy.products import averaging_matrix, window_matrix
 from dynadfq.models.activations import is_activation
 from dynadfq.models.provenance import called_function, module_moves_values, moves_values
 
 EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
+EXACT_WRITTEN_OUT = (nn.Hardsigmoid, nn.Hardswish)
 GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
 EXACT_FUNCTIONS = frozenset(
     """
@@ -37,8 +40,8 @@ def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[
         return []
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (pool := _pool(module, _input(node, shapes))):
         return _use(network, node, pool, "sums of floats")
-    if is_activation(module) or isinstance(module, GATES):
-        return _use(network, node, InFloat64(module), f"{type(module).__name__} differs in the last bit")
+    if is_activation(module) or isinstance(module, (*GATES, nn.RReLU)):
+        return _use_pointwise(network, node, module)
     return [Fact(name, "float32", reason=f"{type(module).__name__} is left as it is")]
 
 
@@ -49,7 +52,8 @@ def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> lis
     if node.name not in shapes or moves_values(node, network):  # what is no tensor is a size
         return []
     if "avg_pool" in called and len(shape) == 4:
-        pool = _pool(_pool_module(called, node.args[1:], node.kwargs), shape)
+        given = {name: value for name, value in node.kwargs.items() if name != "input"}
+        pool = _pool(_pool_module(called, node.args[1:], given), shape)
     elif called == "mean" and len(shape) == 4 and _averages_all(node):
         pool = AveragePool(averaging_matrix(shape[2], 1), averaging_matrix(shape[3], 1))
         if not _keeps_axes(node):
@@ -59,18 +63,22 @@ def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> lis
     if pool is not None:
         return _use(network, _as_module_call(node), pool, "sums of floats")
     if (gate := _gate(called.strip("_"), node)) is not None:
-        return _use(network, _as_module_call(node), InFloat64(gate), f"{called} differs in the last bit")
+        return _use_pointwise(network, _as_module_call(node), gate)
     if called.strip("_") in EXACT_FUNCTIONS:
         return []
     return [Fact(node.name, "float32", reason=f"{called} is left as it is")]
 
 
 def _gate(called: str, node: fx.Node) -> nn.Module | None:
-    """The module that a call of a gate's function stands for; None for any other call."""
+    """The module that a call of a gate's function, or of a random activation's, stands for; None for any other."""
     if called == "sigmoid":
         return nn.Sigmoid()
     if called == "hardsigmoid":
         return nn.Hardsigmoid()
+    if called == "rrelu":
+        ends: dict[str, Any] = {"lower": 1 / 8, "upper": 1 / 3}
+        ends |= dict(zip(ends, node.args[1:], strict=False)) | dict(node.kwargs)
+        return nn.RReLU(ends["lower"], ends["upper"])
     axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     if called == "softmax" and isinstance(axis, int) and node.kwargs.get("dtype") is None:
         return nn.Softmax(dim=axis)
@@ -82,13 +90,28 @@ def _as_module_call(node: fx.Node) -> fx.Node:
     return node
 
 
+def _use_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> list[Fact]:
+    if isinstance(module, nn.RReLU):  # random in training only
+        _put(network, node, nn.LeakyReLU((module.lower + module.upper) / 2, module.inplace))
+        return []
+    if type(module) in EXACT_WRITTEN_OUT:  # a subclass may compute something else
+        _put(network, node, composed(module))
+        return []
+    return _use(network, node, InFloat64(composed(module)), f"{type(module).__name__} differs in the last bit")
+
+
 def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) -> list[Fact]:
+    return [Fact(_put(network, node, module), "float64", reason=why)]
+
+
+def _put(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> str:
+    """Let a call use another module, under a name of its own where others need the old one; returns that name."""
     name = str(node.target)
     if sum(other.target == name for other in network.graph.nodes if other.op == "call_module") > 1:
         name = f"{name}_{node.name}"
     network.add_submodule(name, module)
     node.target = name
-    return [Fact(name, "float64", reason=why)]
+    return name
 
 
 def _input(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ NETWORKS = {  # image side
     "pytorchcv/resnet20_cifar10": 32,
     "torchvision/resnet18": 64,
     "torchvision/mobilenet_v2": 64,
+    "torchvision/mobilenet_v3_small": 64,
     "torchvision/vgg16_bn": 32,
     "timm/efficientnet_lite0": 64,
     "timm/tf_efficientnet_lite0": 64,

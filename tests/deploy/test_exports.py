@@ -11,13 +11,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
+from dynadfq.api import quantize
 from dynadfq.deploy import onnx_export
 from dynadfq.deploy.codes import to_codes
+from dynadfq.deploy.facts import unsafe
+from dynadfq.deploy.fast_form import fast_form
 from dynadfq.deploy.onnx_export import check, export_onnx
 from dynadfq.deploy.program import export_program
+from dynadfq.models.activations import ACTIVATIONS
+from dynadfq.quant.calibration import calibrate, extremes
 from dynadfq.quant.model import Student
+from dynadfq.teacher import Teacher
 
 Build = Callable[..., Student]
 KINDS = {onnx.TensorProto.UINT4, onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
@@ -139,3 +146,46 @@ def test_a_program_computes_the_same_without_this_library(
         logits, used = program(batch, *dial)
         expected, widths = codes.run(batch, price=1.5 if dial else None)
         assert torch.equal(logits, expected) and torch.equal(used.float(), widths)
+
+
+class Chain(nn.Module):
+    """Layers with an activation behind each."""
+
+    def __init__(self, activations: tuple[nn.Module, ...]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 5, 1)
+        self.blocks = nn.ModuleList(nn.Sequential(act, nn.Conv2d(4, 4, 1)) for act in activations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 4 * self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.last(x.relu()).amax((2, 3))
+
+
+SETTINGS = (nn.GELU("tanh"), nn.ELU(0.3), nn.CELU(0.7), nn.Softplus(3.0, 5.0), nn.RReLU())
+MODULES = (*(kind() for kind in ACTIVATIONS), *SETTINGS)
+GROUPS = [MODULES[start::6] for start in range(6)]  # an export takes seconds
+
+
+@pytest.mark.parametrize("activations", GROUPS, ids=lambda group: "-".join(map(str, group)))
+def test_every_activation_is_the_same_in_every_engine(
+    activations: tuple[nn.Module, ...], images: Tensor, tmp_path: Path
+) -> None:
+    student = quantize(Teacher(Chain(activations), (3, 8, 8), 5, (0,) * 3, (1,) * 3), activation_bits=(3, 5))
+    calibrate(student, [images], extremes)
+    export = export_onnx(student, tmp_path / "model.onnx", images[:40])
+    assert export.worst <= 1e-6 and not unsafe(export.facts)
+    codes = to_codes(student)
+    assert torch.equal(fast_form(codes, compile=False)(images), codes(images))
+    assert (codes(images) - student(images)).abs().median() < 1e-5
+
+
+def test_squeeze_and_excite_blocks_with_hard_activations(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    blocks = [InvertedResidualConfig(8, 3, 16, 8, True, act, 1, 1, 1.0) for act in ("RE", "HS")]
+    module, noise = MobileNetV3(blocks, 16, num_classes=5).eval(), torch.randn(8, 3, 32, 32)
+    student = quantize(Teacher(module, (3, 32, 32), 5, (0,) * 3, (1,) * 3), activation_bits=(3, 5))
+    calibrate(student, [noise], extremes)
+    export = export_onnx(student, tmp_path / "model.onnx", noise)
+    assert export.worst <= 1e-6 and not unsafe(export.facts)
