@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from dynadfq.checkpoint import atomic_write
 from dynadfq.frozen import frozen
+from dynadfq.layout import layout_of
 from dynadfq.models import zoo
 from dynadfq.models.apart import apart
 from dynadfq.models.classifier import class_weights, find_classifier, require_classifier
@@ -80,9 +82,14 @@ class Teacher:
         return widened(self.module(images))
 
     def to(self, device: torch.device | str) -> Teacher:
-        """Move the network in place, in the channels-last layout that convolutions are fastest in."""
-        self.module.to(device).to(memory_format=torch.channels_last)
+        """Move the network in place, in the layout that it reads."""
+        self.module.to(device).to(memory_format=self.memory_format)
         return self
+
+    @cached_property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images that the network is fastest in, of those that it can read."""
+        return layout_of(self.module, self.input_shape)
 
     @property
     def device(self) -> torch.device:

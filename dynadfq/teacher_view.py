@@ -35,7 +35,7 @@ class Viewer:
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and their entropies of (B, C, H, W) images, (B,) each."""
-        seen = images.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
+        seen = images.to(self.teacher.device).contiguous(memory_format=self.teacher.memory_format)
         with multiplying("float32", self.teacher.device):
             logits = self.teacher(seen).cpu().double()
         p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN

@@ -22,6 +22,8 @@ class Site:
     """Values per image."""
     axes: int
     """Of a batch of it: 4 where it is a map (B, C, H, W)."""
+    rows: int = 1
+    """Length of its first axis for one image: more where patches are counted there."""
 
 
 @dataclass(frozen=True)

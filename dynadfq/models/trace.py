@@ -104,7 +104,7 @@ class _Walk(fx.Interpreter):
 
 def _site(name: str, node: fx.Node, output: Tensor) -> Site:
     channels = output.shape[1] if output.ndim > 1 else 1
-    return Site(name, node.name, channels, output.numel(), output.ndim)
+    return Site(name, node.name, channels, output.numel(), output.ndim, len(output))
 
 
 def _path(node: fx.Node) -> str:

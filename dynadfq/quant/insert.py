@@ -68,7 +68,8 @@ def insert_quantizers(
     ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's bit-FLOPs.
 
     Raises:
-        ValueError: the network is too short for a bit selector, or what it would read is no map.
+        ValueError: the network is too short for a bit selector, what it would read is no map, or at a site the first
+            axis does not count images.
     """
     sites = trace.sites(scheme.placement)
     if scheme.dynamic and len(sites) <= FIXED_SITES:
@@ -81,6 +82,11 @@ def insert_quantizers(
             f"quantization.activation_bits: to choose among {list(scheme.activation_bits)}, a bit selector would read "
             f"{sites[FIXED_SITES].name}, which is no map of channels and pixels (tokens of a transformer?); give one "
             "width"
+        )
+    if scheme.dynamic and (folded := next((site for site in sites if site.rows > 1), None)):
+        raise ValueError(
+            f"quantization.activation_bits: {folded.name} has {folded.rows} rows for an image (patches in place of "
+            "images?), and a width of its own for each image needs one; give one width"
         )
     graph, nodes = model.graph, {node.name: node for node in model.graph.nodes}
     allocation = _add_allocation_input(graph)

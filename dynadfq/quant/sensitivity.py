@@ -42,7 +42,7 @@ def site_sensitivity(student: Student, teacher: Teacher, batches: Iterable[Tenso
     widths, target, sites = student.scheme.activation_bits, student.scheme.target_bits, len(student.sites)
     rows = []
     for batch in batches:
-        images = batch.to(device).contiguous(memory_format=torch.channels_last)
+        images = batch.to(device).contiguous(memory_format=teacher.memory_format)
         expected = teacher(images)
 
         def measure(bits: Tensor, images: Tensor = images, expected: Tensor = expected) -> Tensor:

@@ -84,7 +84,7 @@ class GeneratorTraining:
         noise = self.network.latent.noise(mixture, rng).to(device)
         mixture = mixture.to(device)
         with in_float32(device):  # pixels are not of bfloat16
-            images = self.network(mixture, noise).contiguous(memory_format=torch.channels_last)
+            images = self.network(mixture, noise).contiguous(memory_format=self.teacher.memory_format)
         return Batch(images, mixture.soft_labels)
 
     def losses(

@@ -85,7 +85,7 @@ class PixelSource:
         """
         soft_labels = self.recipe.labels(count, rng)
         start = self.recipe.initial((count, *self.teacher.input_shape), rng)
-        images = start.to(self.teacher.device).contiguous(memory_format=torch.channels_last)
+        images = start.to(self.teacher.device).contiguous(memory_format=self.teacher.memory_format)
         targets = soft_labels.to(images.device)
         with self.teacher.recording() as recording:
             if self.steps:

@@ -78,7 +78,7 @@ class StoredLessons:
             images = random_flip(images, rng, self.part)
         if self.recipe.filter is not None:
             images = self.recipe.filter(images)
-        return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=self.teacher.memory_format)
 
     @torch.no_grad()
     def _answer(self, images: Tensor) -> Tensor:

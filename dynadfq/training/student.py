@@ -149,7 +149,7 @@ class Finetuning:
         chosen = easiest(losses, self.recipe.mixup_share)
         everyone = distributed.gather(lesson.images), distributed.gather(lesson.soft_labels)
         images, labels = map(self.part.of, mix_pairs(*everyone, chosen, rng))
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.teacher.memory_format)
         own, teacher_logits = self.part.indices(chosen, len(images)), lesson.teacher_logits
         if len(own):
             teacher_logits = teacher_logits.index_copy(0, own, self.teacher(images[own]))

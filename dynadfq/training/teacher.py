@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from dynadfq.augment import random_flip, random_shift
 from dynadfq.checkpoint import Scratch
 from dynadfq.data import LabelledSet
+from dynadfq.layout import layout_of
 from dynadfq.log import Progress, require_finite
 from dynadfq.seeding import generator
 
@@ -41,7 +42,8 @@ def train_teacher(
     """
     if recipe.batch_size > len(data):
         raise ValueError(f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images")
-    module.to(device).to(memory_format=torch.channels_last)
+    layout = layout_of(module, data.input_shape)
+    module.to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(
         module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
@@ -61,7 +63,7 @@ def train_teacher(
                     images = random_shift(images, recipe.crop_padding, rng)
                 if recipe.horizontal_flip:
                     images = random_flip(images, rng)
-                logits = module(images.contiguous(memory_format=torch.channels_last))
+                logits = module(images.contiguous(memory_format=layout))
                 loss = cross_entropy(logits, data.labels[chosen].to(device))
                 require_finite({"label": loss}, step=progress.done)
                 optimizer.zero_grad()
