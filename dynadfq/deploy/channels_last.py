@@ -27,9 +27,9 @@ class SignedWeight(nn.Module):
 
 
 class FloatConvolution(nn.Module):
-    """A ``FloatInputLayer`` of one group: patches by channels, so that its output has the channels last.
+    """A ``FloatInputLayer`` of one group whose output has the channels last.
 
-    Sums are in float64 and rounded to float32 once, as in the layer that it takes the place of.
+    Sums are those of the layer that it takes the place of: the same matrix product in float64, rounded to float32 once.
     """
 
     weight: Tensor
@@ -40,9 +40,9 @@ class FloatConvolution(nn.Module):
         super().__init__()
         weight = layer.weight.signed(torch.float64)
         self.geometry, self.kernel = geometry, (weight.shape[2], weight.shape[3])
-        self.register_buffer("weight", weight.flatten(1).T.contiguous())
-        self.register_buffer("gain", layer.gain.flatten())
-        self.register_buffer("shift", layer.shift.flatten())
+        self.register_buffer("weight", weight.flatten(1))
+        self.register_buffer("gain", layer.gain.view(-1, 1))
+        self.register_buffer("shift", layer.shift.view(-1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) floats to (B, out, H', W') float32."""
@@ -57,9 +57,9 @@ class FloatConvolution(nn.Module):
             patches = x[:, :, :: stride[0], :: stride[1]].flatten(2)
         else:
             patches = F.unfold(x, self.kernel, dilation, 0, stride)
-        sums = torch.matmul(patches.transpose(1, 2).double(), self.weight)
-        y: Tensor = (sums * self.gain + self.shift).float()
-        return y.reshape(-1, height, width, y.shape[2]).permute(0, 3, 1, 2)
+        sums = torch.matmul(self.weight, patches.double())
+        y = (sums * self.gain + self.shift).float().view(-1, len(self.weight), height, width)
+        return y.contiguous(memory_format=torch.channels_last)
 
 
 class BytePool(nn.Module):

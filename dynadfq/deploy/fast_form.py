@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +24,7 @@ Engine = Literal["compiled kernels", "kernels", "code form"]
 Network = Callable[..., tuple[Tensor, Tensor]]
 ENGINES: tuple[Engine, Engine] = ("compiled kernels", "kernels")
 COMPILERS = ("g++", "clang++", "cl")
+AT_ONCE = 400_000  # values of images: two of 224 × 224; the maps of more leave a CPU's caches (docs/performance.md)
 CHECK_BATCHES = (3, 1)  # images: a program for any number, and one for a single image
 
 
@@ -57,8 +58,18 @@ class FastForm:
         """
         with torch.inference_mode(False), torch.no_grad():  # in which mode the caller is would make one more program
             images = images.clone() if images.is_inference() else images
-            logits, bits = self.network(*self.codes.arguments(images, allocation, price))
+            parts = [self.network(*self.codes.arguments(*part, price)) for part in _pieces(images, allocation)]
+        logits, bits = map(torch.cat, zip(*parts, strict=True))
         return logits, bits.float()
+
+
+def _pieces(images: Tensor, allocation: BitAllocation | None) -> Iterator[tuple[Tensor, BitAllocation | None]]:
+    """Some images at a time, each with what is given for it; no result depends on how they are grouped."""
+    each = allocation is not None and len(allocation.bits) == len(images)
+    step = max(1, AT_ONCE // max(1, images[:1].numel()))
+    for start in range(0, max(1, len(images)), step):
+        rows = slice(start, start + step)
+        yield images[rows], BitAllocation(allocation.bits[rows]) if allocation is not None and each else allocation
 
 
 @torch.no_grad()

@@ -139,6 +139,19 @@ def test_what_torch_will_not_compile_again_runs_uncompiled(
 
 
 @needs_kernels
+def test_pieces_of_a_batch_are_the_batch(make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = to_codes(make_student())
+    fast = fast_form(codes, compile=False)
+    monkeypatch.setattr(module, "AT_ONCE", 3 * images[0].numel())
+    bits = torch.tensor([3.0, 4.0, 5.0])[torch.arange(8) % 3, None].expand(-1, 4)
+    for given in (None, BitAllocation(bits), uniform(3, 4)):
+        assert same(fast, codes, images[:8], allocation=given)
+    assert same(fast, codes, images[:8], price=0.5) and same(
+        fast, codes, images[:1], allocation=BitAllocation(bits[:1])
+    )
+
+
+@needs_kernels
 def test_neither_the_student_nor_its_code_form_is_changed(make_student: Build, images: Tensor) -> None:
     student = make_student()
     codes = to_codes(student)
