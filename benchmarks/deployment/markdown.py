@@ -7,6 +7,10 @@ from typing import Any
 
 ONE_WIDTH = " bits everywhere"
 COST_MODEL = "Bit-FLOPs are a model of cost on hardware that has these widths; milliseconds are those of this machine."
+HEAD = (
+    *("form", "images", "same class %", "same widths %", "within 1e-4 %", "same bits of logits %"),
+    *("worst logit", "… at the same widths"),
+)
 Row = Sequence[str | int | float]
 
 
@@ -18,9 +22,10 @@ def page(found: dict[str, Any]) -> str:
         "## File sizes",
         table(("file", "bytes", "of the float file"), [(s["of"], s["bytes"], s["to_float"]) for s in found["sizes"]]),
         "## Agreement",
-        f"Each form against code form, over {found['images']}. Logits are the same to the last bit or they differ.",
+        f"Each form against code form, over {found['images']}. Logits beyond 1e-4 are codes that "
+        "flipped at a rounding boundary.",
         table(
-            ("form", "images", "same class %", "same widths %", "same logits %", "worst logit", "… at the same widths"),
+            HEAD,
             [_agreement(row) for row in found["agreement"]],
         ),
         "## Times",
@@ -52,7 +57,7 @@ def table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def _agreement(row: dict[str, Any]) -> Row:
-    percent = [100.0 * row[name] / row["images"] for name in ("classes", "bits", "logits")]
+    percent = [100.0 * row[name] / row["images"] for name in ("classes", "bits", "close", "logits")]
     return row["form"], row["images"], *percent, f"{row['worst']:.3g}", f"{row['worst_same_bits']:.3g}"
 
 

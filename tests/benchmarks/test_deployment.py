@@ -27,10 +27,12 @@ def test_agreement_by_hand() -> None:
     other[3] = torch.tensor([1.0, 0.5])  # another class, by one
     row = Agreement("x")
     row.add((other, torch.tensor([[4, 5], [4, 5], [4, 5], [4, 4]])), (logits, bits))
-    assert (row.images, row.classes, row.bits, row.logits) == (4, 3, 3, 2)
+    assert (row.images, row.classes, row.bits, row.close, row.logits) == (4, 3, 3, 2, 2)
     assert (row.worst, row.worst_same_bits) == (1.0, 1.0)
     row.add((other[:2], bits[:2]), (logits[:2], bits[:2]))
     assert (row.images, row.classes, row.bits, row.logits, row.worst) == (6, 5, 5, 3, 1.0)
+    row.add((logits + 5e-5, bits), (logits, bits))
+    assert (row.images, row.close, row.logits) == (10, 7, 3)
 
 
 def test_all_forms_are_compared_with_the_first(images: Tensor) -> None:
