@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from dynadfq.models.activations import functional_activation, is_activation_call
 from dynadfq.models.layers import layer_kind
@@ -36,6 +35,8 @@ class _Walk(fx.Interpreter):
     """Runs the graph on labels (provenance.py) instead of values, and notes sites, layers and counts on the way."""
 
     def __init__(self, model: fx.GraphModule) -> None:
+        from torch.utils.flop_counter import FlopCounterMode  # brings triton, which takes a fifth of a second
+
         super().__init__(model)
         self.model = model
         self.flops = FlopCounterMode(display=False)
