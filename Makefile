@@ -7,6 +7,7 @@
 VENV := .venv
 JOBS ?= 2
 GRID ?= digits
+STUDENT ?= artifacts/student
 RECENT := import sys; sys.exit(sys.version_info < (3, 10))
 
 ifndef PYTHON
@@ -14,14 +15,14 @@ PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python")
 	"$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done)
 endif
 
-EXTRAS := $(if $(filter test,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
+EXTRAS := $(if $(filter test compatibility deployment,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
 OWN := $(CURDIR)/$(VENV)/bin
 BIN := $(shell "$(PYTHON)" .ci/requirements.py $(EXTRAS) 2>/dev/null)
 STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro grid speed test check deps clean
+.PHONY: help repro grid speed compatibility deployment test check deps clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -38,8 +39,15 @@ grid: $(STAMP) ## the environment and a benchmark grid (GRID=digits, minutes; JO
 	python -m benchmarks.grid estimate
 	python -m benchmarks.run --jobs $(JOBS)
 
-speed: $(STAMP) ## ratios of speed and memory with their aims, minutes; benchmarks/reports/speed
+speed: $(STAMP) ## ratios of speed and memory with their aims, and what each change brought; benchmarks/reports/speed
 	OMP_NUM_THREADS=1 python -m benchmarks.speed
+	OMP_NUM_THREADS=1 python -m benchmarks.speed.changes
+
+compatibility: $(STAMP) ## which architectures of the zoos work: docs/compatibility.md, an hour (JOBS=2 at a time)
+	python -m benchmarks.compatibility --jobs $(JOBS)
+
+deployment: $(STAMP) ## sizes, agreement and times of STUDENT=artifacts/student in every form; ARGS="--data digits …"
+	OMP_NUM_THREADS=1 python -m benchmarks.deployment $(STUDENT) $(ARGS)
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile
