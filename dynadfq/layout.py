@@ -18,7 +18,7 @@ def layout_of(module: nn.Module, input_shape: Sequence[int]) -> torch.memory_for
     images = torch.zeros(2, *input_shape, dtype=weight.dtype, device=weight.device)
     module.eval()
     try:
-        module(images.contiguous(memory_format=torch.channels_last))
+        module.forward(images.contiguous(memory_format=torch.channels_last))  # past hooks, which wait for real images
     except RuntimeError:
         return torch.contiguous_format
     finally:
