@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.deploy.engines import Answer
-
-CLOSE = 1e-4  # what onnxruntime's logits may differ by in a file that is written
+from dynadfq.deploy.onnx_export import TOLERANCE
 
 
 @dataclass
@@ -18,7 +17,7 @@ class Agreement:
     """One form against the reference, counted over images.
 
     classes, bits: images with the same class, and with the same width at every site.
-    close: with logits within ``CLOSE``; beyond it, at the same widths, codes have flipped at a rounding boundary.
+    close: with logits within ``TOLERANCE``; beyond it, at the same widths, codes have flipped at a rounding boundary.
     logits: with logits equal to the last bit.
     worst: largest difference of a logit; of the images with the same widths, worst_same_bits.
     """
@@ -39,7 +38,7 @@ class Agreement:
         self.images += len(difference)
         self.classes += int((ours[0].argmax(dim=1) == theirs[0].argmax(dim=1)).sum())
         self.bits += int(same_bits.sum())
-        self.close += int((difference <= CLOSE).sum())
+        self.close += int((difference <= TOLERANCE).sum())
         self.logits += int((difference == 0).sum())
         self.worst = max(self.worst, float(difference.max()))
         self.worst_same_bits = max(self.worst_same_bits, float(difference[same_bits].max()) if same_bits.any() else 0.0)
