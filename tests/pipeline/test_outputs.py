@@ -158,6 +158,15 @@ def test_from_scratch_the_same_seed_gives_the_same_bytes(again: Project, finishe
     assert [name for name, data in expected.items() if same[name] != data] == []
 
 
+def test_precision_reaches_images_and_students(finished: Project, tmp_path: Path):
+    project = finished.copy(tmp_path / "project")
+    project.set({"precision": "bfloat16"})
+    assert {"synthesize", "finetune", "finetune_fixed"} <= project.stale()
+    for stage, folder in (("finetune", "student"), ("finetune_fixed", "fixed"), ("synthesize", "synthetic")):
+        project("dvc", "repro", "--single-item", stage)  # students first: of the same images as before
+        assert project.artifacts(folder) != finished.artifacts(folder)
+
+
 def test_another_seed_gives_other_images(again: Project, finished: Project):
     for number in range(4):
         path = f"artifacts/synthetic/shard-{number:05d}.safetensors"
