@@ -17,7 +17,7 @@ def compute(cell: Cell, inputs: list[Path], outputs: list[Path]) -> None:
     # torch takes seconds to import, and a cell that waits in the store needs none of it.
     from benchmarks import cost, measurements
     from benchmarks.settings import stage_params
-    from dynadfq import seeding
+    from dynadfq.runtime import seeding
     from stages import finetune, similarity, synthesize, teacher
 
     seeding.deterministic()

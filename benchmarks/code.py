@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.cells import CODE
 from benchmarks.imports import code_of_cells, fingerprints
-from dynadfq.checkpoint import atomic_write
+from dynadfq.runtime.resume import atomic_write
 
 
 def run() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from benchmarks.store import store
-from dynadfq import device
-from dynadfq.artifacts import write_json
+from dynadfq.runtime import device
+from stages.artifacts import write_json
 
 MEGABYTE = 2**20  # bytes
 

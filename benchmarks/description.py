@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError, field_validator
 
 from dynadfq.params.errors import dotted, shown
-from dynadfq.schema import Section
+from dynadfq.runtime.settings import Section
 
 Overrides = dict[str, Any]  # dotted keys of params.yaml; `images.…` and `student.…` are those groups of the method
 

@@ -16,7 +16,7 @@ from benchmarks.settings import (
 )
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import GeneratorImages
-from dynadfq.schema import Section
+from dynadfq.runtime.settings import Section
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:

@@ -14,9 +14,9 @@ from benchmarks.chains import Cells
 from benchmarks.description import Description, described
 from benchmarks.estimate import MEANINGS, Rates, estimate
 from benchmarks.expand import expand
-from dynadfq.checkpoint import atomic_write
 from dynadfq.params.errors import ParameterError, did_you_mean
 from dynadfq.params.yaml12 import Loader, read_yaml
+from dynadfq.runtime.resume import atomic_write
 
 GRIDS = Path("benchmarks/grids")
 HEAD = "# Made by `python -m benchmarks.grid write {}` from benchmarks/grids/{}.yaml: edit that, and write again.\n"

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq import device
-from dynadfq.artifacts import write_json, write_table
-from dynadfq.evaluation import evaluate, rank_correlation
+from dynadfq.evaluation.evaluate import evaluate, rank_correlation
 from dynadfq.quant.build import load_student
+from dynadfq.runtime import device
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import Teacher, load_teacher, running_statistics
+from dynadfq.teacher.teacher import Teacher, load_teacher, running_statistics
+from stages.artifacts import write_json, write_table
 from stages.labelled import test_set
 
 STATISTICS_BATCH = 64  # images

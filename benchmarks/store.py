@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from benchmarks.cells import Cell
-from dynadfq.checkpoint import digest, fingerprint
+from dynadfq.runtime.resume import digest, fingerprint
 
 Locate = Callable[[Path], Path]  # where an input is now
 

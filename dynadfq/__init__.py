@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynadfq.api import bit_flops, finetune, quantize, synthesize
-    from dynadfq.deploy.codes import to_codes
-    from dynadfq.deploy.fast_form import fast_form
-    from dynadfq.deploy.onnx_export import export_onnx
-    from dynadfq.deploy.program import export_program
-    from dynadfq.evaluation import Evaluation, evaluate
+    from dynadfq.evaluation.evaluate import Evaluation, evaluate
+    from dynadfq.export.int8_form import fast_form
+    from dynadfq.export.integer_form import to_codes
+    from dynadfq.export.onnx_export import export_onnx
+    from dynadfq.export.program import export_program
     from dynadfq.quant.build import load_student
     from dynadfq.quant.model import Student
-    from dynadfq.similarity import class_similarity
     from dynadfq.synthesis.dataset import SyntheticSet
-    from dynadfq.teacher import Teacher, load_teacher
+    from dynadfq.teacher.similarity import class_similarity
+    from dynadfq.teacher.teacher import Teacher, load_teacher
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Evaluation": "evaluation", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher",
-    "bit_flops": "api", "export_onnx": "deploy.onnx_export", "export_program": "deploy.program",
-    "to_codes": "deploy.codes", "fast_form": "deploy.fast_form", "class_similarity": "similarity",
-    "evaluate": "evaluation", "finetune": "api",
-    "load_student": "quant.build", "load_teacher": "teacher", "quantize": "api", "synthesize": "api",
+    "Evaluation": "evaluation.evaluate", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher.teacher",
+    "bit_flops": "api", "export_onnx": "export.onnx_export", "export_program": "export.program",
+    "to_codes": "export.integer_form", "fast_form": "export.int8_form", "class_similarity": "teacher.similarity",
+    "evaluate": "evaluation.evaluate", "finetune": "api",
+    "load_student": "quant.build", "load_teacher": "teacher.teacher", "quantize": "api", "synthesize": "api",
 }  # fmt: skip
 
 __all__ = [

@@ -11,30 +11,30 @@ from typing import Any, get_args
 import pandas as pd
 from torch import nn
 
-from dynadfq import cost
-from dynadfq.checkpoint import Scratch, fingerprint
-from dynadfq.cost import BitFlops
+from dynadfq.graph import bit_flops as cost
+from dynadfq.graph.bit_flops import BitFlops
+from dynadfq.graph.trace import Placement
+from dynadfq.losses.budget import Budget, Form
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known, StudentRecipe
-from dynadfq.models.trace import Placement
-from dynadfq.precision import Precision, multiplying, require_precision
-from dynadfq.quant.calibration import observer
-from dynadfq.quant.card import made
+from dynadfq.ops.precision import Precision, multiplying, require_precision
+from dynadfq.ops.quantize import Granularity
+from dynadfq.ptq.calibration import observer
+from dynadfq.ptq.rounding import rounding_of
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
-from dynadfq.quant.numerics import Granularity
-from dynadfq.quant.rounding import rounding_of
-from dynadfq.similarity import Measure, class_similarity
+from dynadfq.quant.model_card import made
+from dynadfq.runtime.resume import Scratch, fingerprint
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
-from dynadfq.training.budget import Budget, Form
+from dynadfq.teacher.similarity import Measure, class_similarity
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
-from dynadfq.training.warm_start import WarmStart
+from dynadfq.training.selector_warm_up import WarmStart
 
 
 def synthesize(

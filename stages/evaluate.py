@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dynadfq import device, distributed, measure, results
-from dynadfq.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_tables
-from dynadfq.checkpoint import atomic_write
-from dynadfq.evaluation import Again, control_scores, evaluate, lowest_surviving_bits
-from dynadfq.log import Progress
+from dynadfq.evaluation.budget_curve import dial_metrics, dial_table
+from dynadfq.evaluation.evaluate import Again, control_scores, evaluate, lowest_surviving_bits
+from dynadfq.evaluation.evaluate import metrics as results
+from dynadfq.evaluation.evaluate import tables as measure
 from dynadfq.quant.build import load_student
-from dynadfq.quant.card import model_card
+from dynadfq.quant.model_card import model_card
+from dynadfq.runtime import device, distributed
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import load_teacher
-from dynadfq.tradeoff import dial_metrics, dial_table
+from dynadfq.teacher.teacher import load_teacher
+from stages.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_tables
 from stages.labelled import test_set
 from stages.runtime import begin, main
 

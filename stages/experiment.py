@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dynadfq import params
-from dynadfq.quant.calibration import AVERAGES, observer
+from dynadfq.losses.budget import Budget
+from dynadfq.ptq.calibration import AVERAGES, observer
+from dynadfq.ptq.rounding import rounding_of
 from dynadfq.quant.insert import Scheme, SelectorShape
-from dynadfq.quant.rounding import rounding_of
-from dynadfq.training.budget import Budget
 from dynadfq.training.prepare import Calibration, Readiness
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.warm_start import WarmStart
+from dynadfq.training.selector_warm_up import WarmStart
 
 
 def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from dynadfq.artifacts import EXPORT, STUDENT, SYNTHETIC, TEACHER, write_json
-from dynadfq.deploy.files import require, write_file
+from dynadfq.export.files import require, write_file
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
+from stages.artifacts import EXPORT, STUDENT, SYNTHETIC, TEACHER, write_json
 from stages.runtime import begin, main
 
 WEIGHTS = "model.safetensors"

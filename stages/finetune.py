@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dynadfq import device, distributed
-from dynadfq.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from dynadfq.checkpoint import Scratch, digest
+from dynadfq.ops.precision import multiplying, require_precision
 from dynadfq.params import StageParams
-from dynadfq.precision import multiplying, require_precision
-from dynadfq.quant.card import made
+from dynadfq.quant.model_card import made
+from dynadfq.runtime import device, distributed
+from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import load_teacher
+from dynadfq.teacher.teacher import load_teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.ranks import require_divisible
-from dynadfq.training.student import finetune_student
+from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from stages.experiment import budget_of, readiness_of, schedule_of, scheme_of
 from stages.runtime import begin, main
 

@@ -14,7 +14,7 @@ PACKAGES = ("dynadfq", "stages")
 PLUMBING = (
     "dynadfq/__init__.py",
     "dynadfq/params/",
-    "dynadfq/schema.py",
+    "dynadfq/runtime/settings.py",
     "dynadfq/methods/__init__.py",
     "stages/__init__.py",
     "stages/launch.py",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dynadfq import data
-from dynadfq.preprocess import Preprocessing
-from dynadfq.teacher import Teacher
+from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.teacher.teacher import Teacher
 from stages.runtime import root
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dynadfq import params
-from dynadfq.distributed import RankLost, joined
+from dynadfq.runtime.distributed import RankLost, joined
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure

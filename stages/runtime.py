@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dynadfq import params, seeding
+from dynadfq import params
+from dynadfq.runtime import seeding
 from stages import launch
 
 # Numbers of <malloc.h>: no blocks of their own from the kernel, nothing handed back, and 64 MiB at a time.

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import safetensors.torch
 
-from dynadfq.artifacts import SIMILARITY, TEACHER, write_table
-from dynadfq.checkpoint import atomic_write
 from dynadfq.params import StageParams
-from dynadfq.similarity import class_similarity, top_similar
-from dynadfq.teacher import load_teacher
+from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.similarity import class_similarity, top_similar
+from dynadfq.teacher.teacher import load_teacher
+from stages.artifacts import SIMILARITY, TEACHER, write_table
 from stages.runtime import begin, main
 
 

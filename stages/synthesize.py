@@ -7,17 +7,17 @@ from pathlib import Path
 
 import safetensors.torch
 
-from dynadfq import device, distributed
-from dynadfq.artifacts import SIMILARITY, SYNTHETIC, TEACHER
-from dynadfq.checkpoint import Scratch, digest
 from dynadfq.methods.base import Known
+from dynadfq.ops.precision import multiplying, require_precision
 from dynadfq.params import StageParams
-from dynadfq.precision import multiplying, require_precision
+from dynadfq.runtime import device, distributed
+from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import load_teacher
+from dynadfq.teacher.teacher import load_teacher
+from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
 from stages.runtime import begin, main
 
 

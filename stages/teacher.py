@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from dynadfq import device, seeding
-from dynadfq.artifacts import TEACHER
-from dynadfq.checkpoint import Scratch
 from dynadfq.data.facts import data_facts
-from dynadfq.models.classifier import require_classifier
-from dynadfq.models.facts import TeacherFacts
-from dynadfq.models.known import teacher_facts
-from dynadfq.models.metadata import Metadata
-from dynadfq.models.zoo import build
+from dynadfq.graph.classifier import require_classifier
 from dynadfq.params import StageParams
-from dynadfq.teacher import Teacher, accuracy, import_teacher
-from dynadfq.training.teacher import TeacherRecipe, train_teacher
+from dynadfq.runtime import device, seeding
+from dynadfq.runtime.resume import Scratch
+from dynadfq.teacher.teacher import Teacher, accuracy, import_teacher
+from dynadfq.teacher.training import TeacherRecipe, train_teacher
+from dynadfq.zoo.architectures import build
+from dynadfq.zoo.facts import TeacherFacts
+from dynadfq.zoo.known import teacher_facts
+from dynadfq.zoo.metadata import Metadata
+from stages.artifacts import TEACHER
 from stages.labelled import labelled_set
 from stages.runtime import begin, main, root
 

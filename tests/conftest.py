@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.checkpoint import Scratch
 from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
-from dynadfq.quant.calibration import calibrate, extremes
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.model import Student
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 SHAPE, CLASSES = (3, 8, 8), 6
 MEAN, STD = (0.5, 0.4, 0.6), (0.2, 0.3, 0.25)

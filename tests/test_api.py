@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import dynadfq
 from dynadfq.api import bit_flops, finetune, quantize, synthesize
-from dynadfq.log import Progress
 from dynadfq.quant.model import Student
+from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.teacher import Teacher
-from dynadfq.training.student import Schedule
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.finetune import Schedule
 
 SCHEDULE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8)
 

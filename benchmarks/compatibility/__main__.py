@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.compatibility.networks import networks
 from benchmarks.compatibility.run import rows
 from benchmarks.compatibility.table import DOCUMENT, TABLE, read, versions, write
-from dynadfq.checkpoint import Scratch, digest
+from dynadfq.runtime.resume import Scratch, digest
 
 
 def main() -> str:

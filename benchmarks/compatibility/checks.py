@@ -13,14 +13,14 @@ from benchmarks.compatibility.counter import count
 from benchmarks.compatibility.images import noise
 from benchmarks.compatibility.row import Row, one_sentence
 from dynadfq import api
-from dynadfq.deploy.codes import to_codes
-from dynadfq.deploy.facts import unsafe
-from dynadfq.models.normalize import normalize
-from dynadfq.models.trace import describe
+from dynadfq.export.conversion_report import unsafe
+from dynadfq.export.integer_form import to_codes
+from dynadfq.graph.normalize import normalize
+from dynadfq.graph.trace import describe
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.schedule import Schedule
 
 IMAGES, SETTLING = 2, 8

@@ -14,8 +14,8 @@ import torch
 from benchmarks.compatibility.checks import examine
 from benchmarks.compatibility.networks import CLASSES, networks
 from benchmarks.compatibility.row import Row
-from dynadfq.checkpoint import atomic_write
-from dynadfq.models.zoo import build
+from dynadfq.runtime.resume import atomic_write
+from dynadfq.zoo.architectures import build
 
 MEMORY = 6 * 2**30  # bytes
 

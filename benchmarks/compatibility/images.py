@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import Batch, SyntheticSet
 from dynadfq.synthesis.source import Shard
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 
 class Noise:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.compatibility.row import COLUMNS, UNTRIED, Row
-from dynadfq.checkpoint import atomic_write
+from dynadfq.runtime.resume import atomic_write
 
 TABLE = Path("benchmarks/reports/compatibility.csv")
 DOCUMENT = Path("docs/compatibility.md")

@@ -23,10 +23,10 @@ from benchmarks.deployment.markdown import page
 from benchmarks.deployment.sizes import sizes
 from benchmarks.deployment.times import REFERENCE, times
 from dynadfq import data
-from dynadfq.models.zoo import build
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.zoo.architectures import build
 
 REPORTS = Path("benchmarks/reports/deployment")
 BATCH = 100  # images at a time, where forms are compared

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynadfq.deploy.engines import Answer
-from dynadfq.deploy.onnx_export import TOLERANCE
+from dynadfq.export.engines import Answer
+from dynadfq.export.onnx_export import TOLERANCE
 
 
 @dataclass

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dynadfq.deploy import Engine
-from dynadfq.deploy.codes import CodeForm, to_codes
-from dynadfq.deploy.engines import Answer, runners
-from dynadfq.deploy.fast_form import FastForm, fast_form
+from dynadfq.export import Engine
+from dynadfq.export.engines import Answer, runners
+from dynadfq.export.int8_form import FastForm, fast_form
+from dynadfq.export.integer_form import CodeForm, to_codes
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor, nn
 
-from dynadfq.deploy.files import FORMATS, require, write_file
-from dynadfq.deploy.onnx_export import TOLERANCE
+from dynadfq.export.files import FORMATS, require, write_file
+from dynadfq.export.onnx_export import TOLERANCE
 from dynadfq.quant.artifact import to_tensors
 from dynadfq.quant.model import Student
 

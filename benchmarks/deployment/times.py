@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from dynadfq.deploy.engines import Answer
-from dynadfq.timing import interleaved
+from dynadfq.export.engines import Answer
+from dynadfq.runtime.timing import interleaved
 
 REFERENCE = ("onnxruntime float32", "float")  # times are given relative to the first of these that is there
 

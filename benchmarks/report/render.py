@@ -18,10 +18,10 @@ from benchmarks.report.claims import Answer, answers
 from benchmarks.report.figures import accuracy_against_cost, layer_statistics, measured, panels, parameter_study
 from benchmarks.report.results import Line, Record, circumstances, missing, study_lines
 from benchmarks.report.tables import markdown, plain, shown
-from dynadfq.artifacts import write_table
 from dynadfq.report.figures import DARK, LIGHT, Theme
 from dynadfq.report.images import data_uri, draw
 from dynadfq.report.render import write_text
+from stages.artifacts import write_table
 
 CLAIMS = "Claims of the papers"
 NUMBERS = 7  # columns at the end of a table that hold numbers

@@ -14,7 +14,7 @@ from benchmarks.speed.networks import NETWORKS, Bench
 from benchmarks.speed.ratio import Result
 from benchmarks.speed.steps import evaluation, finetuning, synthesis
 from benchmarks.speed.table import as_json, as_markdown
-from dynadfq import device
+from dynadfq.runtime import device
 
 REPORTS = Path("benchmarks/reports/speed")
 NAMES = ("synthesis", "finetuning", "evaluation", "step-memory", "images-memory", "import", "repro")

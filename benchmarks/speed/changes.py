@@ -17,7 +17,7 @@ from benchmarks.speed.networks import NETWORKS, Bench
 from benchmarks.speed.pairs import CHANGES
 from benchmarks.speed.ratio import Result, alternate, summed_up
 from benchmarks.speed.table import as_markdown
-from dynadfq import device
+from dynadfq.runtime import device
 
 REPORTS = Path("benchmarks/reports/speed")
 

@@ -13,21 +13,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dynadfq.checkpoint import Scratch, digest
+from dynadfq.losses.budget import Budget
 from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.insert import Scheme
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
-from dynadfq.training.budget import Budget
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import Readiness, new_student, prepare_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
-from dynadfq.training.warm_start import WarmStart
+from dynadfq.training.selector_warm_up import WarmStart
 
 BATCH = 64  # images in a shard and in a step
 SAMPLING = 0.002  # seconds between looks at RssAnon

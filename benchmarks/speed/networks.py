@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from dynadfq import api
 from dynadfq.quant.model import Student
-from dynadfq.teacher import Teacher, load_teacher
+from dynadfq.teacher.teacher import Teacher, load_teacher
 
 
 @dataclass(frozen=True)

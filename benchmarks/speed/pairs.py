@@ -13,12 +13,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.steps import CANDIDATES, Synthesis, finetuning_step
-from dynadfq.moments import moments
-from dynadfq.precision import Precision, multiplying
+from dynadfq.ops.moments import moments
+from dynadfq.ops.precision import Precision, multiplying
+from dynadfq.ops.quantize import fake_quantize_reference, fake_quantize_weight
 from dynadfq.quant import fake_quantize
 from dynadfq.quant.fake_quantize import FakeQuantize
-from dynadfq.quant.numerics import fake_quantize_reference, fake_quantize_weight
-from dynadfq.recording import with_statistics
+from dynadfq.teacher.recording import with_statistics
 
 CHANNELS = {"resnet20": (16, 32), "resnet18": (64, 56)}  # and pixels along a side, of the maps behind the first layers
 Pair = tuple[Callable[[], object], Callable[[], object]]  # the form in use, the plain one

@@ -11,18 +11,18 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.ratio import Result, alternate, summed_up
-from dynadfq.deploy.codes import to_codes
-from dynadfq.log import Progress
-from dynadfq.losses import StudentStep
+from dynadfq.export.integer_form import to_codes
+from dynadfq.losses.budget import Budget
+from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ
-from dynadfq.seeding import generator
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.training.budget import Budget
-from dynadfq.training.lessons import Lesson
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.training.batches import Lesson
+from dynadfq.training.finetune import Finetuning
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import Finetuning
 
 CANDIDATES = (3, 4, 5)  # bits
 ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares once weighs little

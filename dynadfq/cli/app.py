@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import typer
 
-from dynadfq.cli import bench, dial, export, inspect, predict, similarity
+from dynadfq.cli import bench, export, inspect, predict, similarity
+from dynadfq.cli import budget as dial
 
 FAILED = 1  # exit status; 2 is a wrong option or argument, which typer reports
 EPILOG = """\b

@@ -10,13 +10,13 @@ import typer
 
 from dynadfq.cli.models import Model, load
 from dynadfq.cli.output import AsJson, print_json, table
-from dynadfq.deploy import Engine
+from dynadfq.export import Engine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dynadfq.quant.model import Student
-    from dynadfq.teacher import Teacher
+    from dynadfq.teacher.teacher import Teacher
 
 NAME = "bench"
 EXAMPLES = """\b
@@ -81,10 +81,10 @@ class Network(NamedTuple):
 
 def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Network]:
     """What is compared; a float network comes before the student in its engine."""
-    from dynadfq.deploy.codes import to_codes
-    from dynadfq.deploy.engines import runners
-    from dynadfq.models.zoo import build
+    from dynadfq.export.engines import runners
+    from dynadfq.export.integer_form import to_codes
     from dynadfq.quant.model import Student
+    from dynadfq.zoo.architectures import build
 
     if not isinstance(model, Student):
         return [Network("float", "float", lambda images: (model(images),), lambda _: 100.0, model.input_shape)]
@@ -109,7 +109,7 @@ def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int)
 def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, Any]]:
     import torch
 
-    from dynadfq.timing import interleaved
+    from dynadfq.runtime.timing import interleaved
 
     if not networks:
         return []

@@ -52,8 +52,8 @@ def run(
 
     The file is checked first: it has to compute what the student computes.
     """
-    from dynadfq.deploy.onnx_export import export_onnx
-    from dynadfq.deploy.program import export_program
+    from dynadfq.export.onnx_export import export_onnx
+    from dynadfq.export.program import export_program
 
     if to == "pt2" and form != "codes":
         raise typer.BadParameter(
@@ -87,7 +87,7 @@ def _beside(model: Path, to: str, form: str) -> Path:
 def _images(student: Student, source: str, count: int) -> Tensor:
     import torch
 
-    from dynadfq.preprocess import read_image
+    from dynadfq.ops.preprocess import read_image
     from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
 
     if (Path(source) / MANIFEST).exists():

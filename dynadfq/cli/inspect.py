@@ -12,9 +12,9 @@ from dynadfq.cli.models import Model, description, load
 from dynadfq.cli.output import AsJson, print_json, table
 
 if TYPE_CHECKING:
-    from dynadfq.inspection import LayerReport
+    from dynadfq.evaluation.layer_report import LayerReport
     from dynadfq.quant.model import Student
-    from dynadfq.teacher import Teacher
+    from dynadfq.teacher.teacher import Teacher
 
 NAME = "inspect"
 EXAMPLES = """\b
@@ -54,8 +54,8 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
 
 
 def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
-    from dynadfq.inspection import inspect_student, macs_percent
-    from dynadfq.quant.dial import cost_range
+    from dynadfq.evaluation.layer_report import inspect_student, macs_percent
+    from dynadfq.quant.bit_budget import cost_range
 
     layers, scheme = inspect_student(student), student.scheme
     return layers, {
@@ -71,7 +71,7 @@ def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
 def _teacher(teacher: Teacher) -> tuple[list[LayerReport], dict[str, Any]]:
     from torch import nn
 
-    from dynadfq.inspection import inspect_teacher
+    from dynadfq.evaluation.layer_report import inspect_teacher
 
     trace, layers = inspect_teacher(teacher)
     norms = [layer for layer in teacher.module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]

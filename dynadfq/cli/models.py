@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from dynadfq.quant.model import Student
-    from dynadfq.teacher import Teacher
+    from dynadfq.teacher.teacher import Teacher
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student or of a teacher.")]
 StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student.")]
@@ -22,7 +22,7 @@ def load(folder: Path) -> Student | Teacher:
         ValueError: it holds neither.
     """
     from dynadfq.quant.build import load_student
-    from dynadfq.teacher import load_teacher
+    from dynadfq.teacher.teacher import load_teacher
 
     if (folder / "student.json").exists():
         return load_student(folder)

@@ -17,9 +17,9 @@ from dynadfq.cli.output import AsJson, print_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dynadfq.preprocess import Preprocessing
+    from dynadfq.ops.preprocess import Preprocessing
     from dynadfq.quant.model import Student
-    from dynadfq.teacher import Teacher
+    from dynadfq.teacher.teacher import Teacher
 
 NAME = "predict"
 EXAMPLES = """\b
@@ -66,7 +66,7 @@ def run(
 
 
 def _readable(paths: list[Path], preprocessing: Preprocessing) -> Iterator[tuple[Path, Tensor]]:
-    from dynadfq.preprocess import read_image
+    from dynadfq.ops.preprocess import read_image
 
     for path in paths:
         try:
@@ -87,7 +87,7 @@ class _Predictor:
         self.width = min(max(map(len, [*self.names, "class"])), LONGEST_NAME)
         self.codes = None
         if isinstance(model, Student):
-            from dynadfq.deploy.codes import to_codes
+            from dynadfq.export.integer_form import to_codes
 
             if price is not None:
                 model.price = price

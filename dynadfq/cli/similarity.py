@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dynadfq.quant.model import Student
-    from dynadfq.teacher import Teacher
+    from dynadfq.teacher.teacher import Teacher
 
 NAME = "similarity"
 EXAMPLES = """\b
@@ -36,7 +36,7 @@ def run(model: Model, top: Top = 3, only: Only = None, measure: MeasureOption = 
 
     Similarity is read from the rows of the classification layer's weights, one a class (DynaDFQ, Eq. 5).
     """
-    from dynadfq.similarity import similarity_of_weights, top_similar
+    from dynadfq.teacher.similarity import similarity_of_weights, top_similar
 
     loaded = load(model)
     names: list[str] = list(description(loaded)["class_names"])
@@ -55,7 +55,7 @@ def run(model: Model, top: Top = 3, only: Only = None, measure: MeasureOption = 
 def _class_weights(model: Student | Teacher) -> Tensor:
     from torch import nn
 
-    from dynadfq.models.classifier import class_weights
+    from dynadfq.graph.classifier import class_weights
     from dynadfq.quant.model import Student
 
     if not isinstance(model, Student):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynadfq.data.loading import card, class_names
-from dynadfq.models.metadata import Metadata
+from dynadfq.zoo.metadata import Metadata
 
 
 def data_facts(name: str | None, folder: Path | None) -> Metadata | None:

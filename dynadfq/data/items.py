@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from dynadfq.data.sets import from_disk_or_download
-from dynadfq.import_path import accepted, called
+from dynadfq.runtime.import_path import accepted, called
 
 # Names that torchvision's sets give to what a network learns from, and to what it is measured on.
 SPLITS = {True: ("train", "trainval", "train-standard"), False: ("test", "val", "valid")}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dynadfq.data.classes import ClassOrder
 from dynadfq.data.items import spread
-from dynadfq.preprocess import Preprocessing
+from dynadfq.ops.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)

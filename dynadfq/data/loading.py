@@ -15,7 +15,7 @@ from dynadfq.data.items import InMemory, Items, item, names_of, own_items, sprea
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.mapped import decoded_files, mapped
 from dynadfq.data.sets import CARDS, DataCard
-from dynadfq.preprocess import Preprocessing
+from dynadfq.ops.preprocess import Preprocessing
 
 IMAGE_FOLDER = "image-folder"
 TORCHVISION = "torchvision/"

@@ -15,9 +15,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from dynadfq.checkpoint import fingerprint
-from dynadfq.log import Progress
-from dynadfq.preprocess import Preprocessing, read_image
+from dynadfq.ops.preprocess import Preprocessing, read_image
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import fingerprint
 
 AT_ONCE = 256  # images that wait to be written
 FORMAT = 1  # raised when the same files would be decoded to other bytes

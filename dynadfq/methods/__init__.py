@@ -19,7 +19,7 @@ from dynadfq.methods.real_data import RealData
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
-from dynadfq.schema import Section, is_section, setting
+from dynadfq.runtime.settings import Section, is_section, setting
 
 
 class Sections(Section):

@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import Tensor
 
-from dynadfq.losses import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
+from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
+from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
 from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, Known, LiveImages, StudentRecipe
-from dynadfq.schema import Section, setting
-from dynadfq.synthesis.adaptability import agreement_term, disagreement_term, margin_term
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 CODE = "AdaDFQ, released code"
 

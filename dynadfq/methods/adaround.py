@@ -2,7 +2,7 @@
 
 The student is not fine-tuned. AdaRound was published with real images; the ones here match the batch's BN statistics
 and a one-hot label, the baseline of DynaDFQ's ablation. Where the reconstruction departs from the paper
-(BatchNorm stays unfolded, activations are quantized meanwhile) ``dynadfq.quant.adaround`` says why.
+(BatchNorm stays unfolded, activations are quantized meanwhile) ``dynadfq.ptq.adaround`` says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dynadfq.methods.base import BaselineImages, StudentRecipe
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 
 
 class Student(Section):
@@ -38,8 +38,8 @@ class Student(Section):
 
     def recipe(self) -> StudentRecipe:
         """Rounding after calibration, no fine-tuning."""
-        from dynadfq.quant.adaround import AdaRound as Settings
-        from dynadfq.quant.adaround import adaround
+        from dynadfq.ptq.adaround import AdaRound as Settings
+        from dynadfq.ptq.adaround import adaround
 
         return StudentRecipe(preparations=(adaround(Settings(**self.model_dump())),))
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from dynadfq.losses import (
+from dynadfq.losses.objective import (
     BN_STATISTICS,
     Objective,
     Reduction,
@@ -15,12 +15,12 @@ from dynadfq.losses import (
     image_class_term,
     label_term,
 )
-from dynadfq.schema import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
 from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import LARGE
 from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.recipe import LiveImages, StudentRecipe
 
 __all__ = [

@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from dynadfq.bn_losses import bn_statistics_norm
-from dynadfq.losses import Objective, SynthesisStep, Term, image_class_term
+from dynadfq.losses.bn_statistics import bn_statistics_norm
+from dynadfq.losses.image_priors import Jitter, clipping, image_norm, total_variation_l1, total_variation_l2
+from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.priors import Jitter, clipping, image_norm, total_variation_l1, total_variation_l2
 
 SCRIPT = "DeepInversion, CIFAR-10 script"
 

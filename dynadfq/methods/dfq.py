@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term
+from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
 from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.recording import with_statistics
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.teacher.recording import with_statistics
 
 PAPER = "DFQ"
 
@@ -80,10 +80,10 @@ class Student(Section):
         """Fold, equalise, absorb; then set ranges and correct biases. Nothing is trained."""
         from functools import partial
 
-        from dynadfq.quant.bias_correction import AnalyticCorrection, EmpiricalCorrection
-        from dynadfq.quant.bn_ranges import BNRanges
-        from dynadfq.quant.preparation import Preparation
-        from dynadfq.transforms import absorb_biases, equalise_layers, fold_batch_norms
+        from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
+        from dynadfq.ptq.bn_ranges import BNRanges
+        from dynadfq.ptq.preparation import Preparation
+        from dynadfq.teacher.transforms import absorb_biases, equalise_layers, fold_batch_norms
 
         absorbing = partial(absorb_biases, padded=self.absorb == "all")
         corrections: dict[str, list[Preparation]] = {

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import torch
 
-from dynadfq.bn_losses import image_statistics
-from dynadfq.losses import Objective, Term, image_class_term
+from dynadfq.losses.bn_statistics import image_statistics
+from dynadfq.losses.image_priors import image_prior_term
+from dynadfq.losses.objective import Objective, Term, image_class_term
+from dynadfq.losses.slack import Granularity, Slack, distances_beyond, layerwise_enhanced, measure_slack
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.schema import Section, setting
-from dynadfq.seeding import generator
+from dynadfq.runtime.seeding import generator
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.priors import image_prior_term
-from dynadfq.synthesis.slack import Granularity, Slack, distances_beyond, layerwise_enhanced, measure_slack
 
 
 class Images(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dynadfq.methods.base import BaselineImages, DistilledStudent, Known, StudentRecipe
-from dynadfq.schema import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 
 

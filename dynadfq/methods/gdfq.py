@@ -7,18 +7,11 @@ first epochs; Adam starts afresh beside the student; and the KL is averaged over
 
 from __future__ import annotations
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import (
-    GeneratorImages,
-    GeneratorRecipe,
-    GeneratorStudent,
-    Known,
-    LiveImages,
-    StudentRecipe,
-)
-from dynadfq.schema import Section, setting
+from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, GeneratorStudent, Known, LiveImages, StudentRecipe
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 
 class Images(GeneratorImages):

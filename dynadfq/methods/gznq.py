@@ -14,13 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dynadfq.bn_losses import batch_statistics
-from dynadfq.losses import Objective, SynthesisStep, Term, image_class_term, soft_cross_entropy
+from dynadfq.losses.bn_statistics import batch_statistics
+from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term, soft_cross_entropy
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.teacher import running_statistics
+from dynadfq.teacher.teacher import running_statistics
 
 OURS = "dynadfq, reconstruction"
 

@@ -7,11 +7,11 @@ what they are set to. There, activation ranges come from a generator's images; h
 
 from __future__ import annotations
 
-from dynadfq.augment import OccasionalCrops
-from dynadfq.losses import BN_STATISTICS, Objective, Term, distillation_term
+from dynadfq.losses.hard_samples import hard_sample_term
+from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
 from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import LINEAGE, Section, setting
-from dynadfq.synthesis.hard_samples import hard_sample_term
+from dynadfq.ops.augment import OccasionalCrops
+from dynadfq.runtime.settings import LINEAGE, Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
 
@@ -72,7 +72,7 @@ class Student(Section):
 
     def recipe(self) -> StudentRecipe:
         """Distillation and feature alignment, on the images and on the harder ones; no labels."""
-        from dynadfq.training.attention import BRANCHES, attention_term
+        from dynadfq.losses.attention import BRANCHES, attention_term
         from dynadfq.training.features import residual_branches
 
         terms = [distillation_term(self.distillation_weight, self.temperature), attention_term(self.attention_weight)]

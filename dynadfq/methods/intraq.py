@@ -18,10 +18,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from dynadfq.augment import OccasionalCrops
-from dynadfq.losses import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
+from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import Section, setting
+from dynadfq.ops.augment import OccasionalCrops
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.class_centres import ClassCentres
 from dynadfq.synthesis.labels import TargetProbabilityLabels
 

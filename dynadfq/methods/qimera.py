@@ -15,19 +15,12 @@ from typing import Literal
 
 import torch
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import (
-    GeneratorImages,
-    GeneratorRecipe,
-    GeneratorStudent,
-    Known,
-    LiveImages,
-    StudentRecipe,
-)
-from dynadfq.schema import Section, setting
+from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, GeneratorStudent, Known, LiveImages, StudentRecipe
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.generator_network import Mixing
 from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 CODE = "Qimera, released code"
 

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
-from dynadfq.losses import soft_cross_entropy
+from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import DistilledStudent, Known
-from dynadfq.schema import Section, setting
-from dynadfq.seeding import generator
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.source import Shard
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 if TYPE_CHECKING:
     from dynadfq.data import LabelledSet

@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dynadfq.losses import Objective
+from dynadfq.losses.objective import Objective
 from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 
 def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
@@ -64,10 +64,10 @@ class Student(Section):
 
     def recipe(self) -> StudentRecipe:
         """SQuant's rounding, then the ranges behind rounded layers; no fine-tuning."""
-        from dynadfq.quant.bn_ranges import BNRanges
-        from dynadfq.quant.preparation import in_order
-        from dynadfq.quant.sigma_ranges import noise_sigma_ranges
-        from dynadfq.quant.squant import squant_rounding
+        from dynadfq.ptq.bn_ranges import BNRanges
+        from dynadfq.ptq.noise_ranges import noise_sigma_ranges
+        from dynadfq.ptq.preparation import in_order
+        from dynadfq.ptq.squant import squant_rounding
 
         rule = noise_sigma_ranges if self.range_rule == "noise_sigma" else BNRanges(self.bn_sigmas)
         return StudentRecipe(ranges=in_order(squant_rounding, rule))

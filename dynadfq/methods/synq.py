@@ -14,12 +14,19 @@ from functools import partial
 
 from torch import Tensor
 
-from dynadfq.augment import OccasionalCrops
-from dynadfq.losses import BN_STATISTICS, Objective, StudentStep, Term, distillation_term, soft_cross_entropy
+from dynadfq.losses.hard_samples import hard_sample_term
+from dynadfq.losses.objective import (
+    BN_STATISTICS,
+    Objective,
+    StudentStep,
+    Term,
+    distillation_term,
+    soft_cross_entropy,
+)
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known, StudentRecipe
-from dynadfq.schema import Section, setting
+from dynadfq.ops.augment import OccasionalCrops
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
-from dynadfq.synthesis.hard_samples import hard_sample_term
 from dynadfq.synthesis.labels import OneHotLabels
 
 CODE, PAPER = "SynQ, released code", "SynQ, Sec. 5"
@@ -95,9 +102,9 @@ class Student(DistilledStudent):
 
     def recipe(self) -> StudentRecipe:
         """Filtered images; distillation, easy labels, feature and map alignment, and all but the last made harder."""
-        from dynadfq.training.attention import BRANCHES, LAST_MAP, attention_term, map_term
+        from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
+        from dynadfq.ops.low_pass import low_pass
         from dynadfq.training.features import last_convolution, residual_branches
-        from dynadfq.training.low_pass import low_pass
 
         attention = attention_term(self.attention_weight)
         distilled = distillation_term(self.distillation_weight, self.temperature)

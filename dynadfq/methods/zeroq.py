@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dynadfq.losses import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.losses.image_priors import image_prior_term
+from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
-from dynadfq.synthesis.priors import image_prior_term
 
 
 def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from dynadfq.import_path import is_import_path
+from dynadfq.runtime.import_path import is_import_path
 
 CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
 IMAGE_FOLDER = "image-folder"

@@ -11,7 +11,7 @@ from typing import Any
 from dynadfq.params.errors import ParameterError
 from dynadfq.params.sections import Params
 from dynadfq.params.yaml12 import read_yaml
-from dynadfq.schema import Section
+from dynadfq.runtime.settings import Section
 
 Key = tuple[str, ...]
 

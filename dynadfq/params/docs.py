@@ -8,7 +8,7 @@ from inspect import getdoc
 from dynadfq.params.errors import shown
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import Params
-from dynadfq.schema import Section, allowed, is_section, note
+from dynadfq.runtime.settings import Section, allowed, is_section, note
 
 HEAD = """# Parameters
 

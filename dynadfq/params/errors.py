@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dynadfq.params.sections import Params
-from dynadfq.schema import allowed, choices, leaves, note
+from dynadfq.runtime.settings import allowed, choices, leaves, note
 
 Location = tuple[int | str, ...]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from dynadfq.schema import Section, setting
+from dynadfq.runtime.settings import Section, setting
 
 Format = Literal["onnx-codes", "onnx-convinteger", "pt2"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dynadfq.schema import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 

@@ -18,7 +18,7 @@ from dynadfq.params.teacher_keys import (
     ImageShape,
     Means,
 )
-from dynadfq.schema import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
 
 TRAINING = f"{PAPER}, Sec. 4.1"
 RESNET = "He et al., CVPR 2016, Sec. 4.2"

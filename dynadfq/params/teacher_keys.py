@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from dynadfq.import_path import is_import_path
+from dynadfq.runtime.import_path import is_import_path
 
 FAMILIES = ("pytorchcv", "torchvision", "timm", "efficientnet")
 ARCHITECTURES = (

@@ -11,7 +11,7 @@ from typing import Any, cast
 from dynadfq.methods import Methods
 from dynadfq.params.declared import Key, declared_keys
 from dynadfq.params.loading import read
-from dynadfq.schema import Section
+from dynadfq.runtime.settings import Section
 
 
 def load(stage: str, path: str | Path = "params.yaml") -> StageParams:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynadfq.models.apart import apart
+from dynadfq.ops.quantize import encode_weight, grid
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
-from dynadfq.quant.numerics import encode_weight, grid
 from dynadfq.quant.packing import pack, unpack
+from dynadfq.zoo.unshare import apart
 
 FORMAT = "dynadfq-codes/1"
 WEIGHT = ("weight_codes", "weight_scale", "weight_zero_point")

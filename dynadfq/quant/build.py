@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from dynadfq.models.fold import fold
-from dynadfq.models.zoo import build
+from dynadfq.graph.fold import fold
 from dynadfq.quant.artifact import load_tensors
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student, scheme_from_json
 from dynadfq.quant.save import FACTS, MEND, read_facts, read_tensors
-from dynadfq.seeding import global_stream
-from dynadfq.teacher import Teacher
-from dynadfq.transforms import FoldedTeacher
+from dynadfq.runtime.seeding import global_stream
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.transforms import FoldedTeacher
+from dynadfq.zoo.architectures import build
 
 
 def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:

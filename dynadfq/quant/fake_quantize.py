@@ -1,6 +1,6 @@
 """The quantizer of fine-tuning: one step of the grid forward, gradients of all candidates backward.
 
-``dynadfq.quant.numerics.fake_quantize_reference`` is the readable form of one candidate; tests blend it (DynaDFQ,
+``dynadfq.ops.quantize.fake_quantize_reference`` is the readable form of one candidate; tests blend it (DynaDFQ,
 Eq. 9) and compare. Here every pass works in place on a piece of the batch that stays in the cache, masks are numbers
 (arithmetic on booleans is several times slower on a CPU), and all sums are of products with the incoming gradient:
 docs/performance.md says what that brought.
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dynadfq.pieces import pieces
-from dynadfq.quant.numerics import grid, levels
+from dynadfq.ops.chunks import pieces
+from dynadfq.ops.quantize import grid, levels
 
 
 class FakeQuantize(torch.autograd.Function):

@@ -13,9 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.fake_quantize import FakeQuantize
-from dynadfq.quant.numerics import (
+from dynadfq.ops.quantize import (
     Granularity,
     Grid,
     encode,
@@ -25,6 +23,8 @@ from dynadfq.quant.numerics import (
     levels,
     weight_grid,
 )
+from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.fake_quantize import FakeQuantize
 
 EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
 WIDEST_ACTIVATION = 8  # bits

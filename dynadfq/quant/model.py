@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynadfq.cost import FLOAT_OPERATION, CostModel
-from dynadfq.models.normalize import normalize
-from dynadfq.models.trace import describe
-from dynadfq.precision import widened
-from dynadfq.preprocess import Preprocessing
+from dynadfq.graph.bit_flops import FLOAT_OPERATION, CostModel
+from dynadfq.graph.normalize import normalize
+from dynadfq.graph.trace import describe
+from dynadfq.ops.precision import widened
+from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.quant.bit_budget import Dial, Setting
 from dynadfq.quant.bits import BitAllocation, uniform
-from dynadfq.quant.dial import Dial, Setting
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.save import save_student
@@ -46,7 +46,9 @@ class Student(nn.Module):
         network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
         trace = describe(network, input_shape)
         self.scheme, self.description = scheme, description
-        self.made: dict[str, Any] = {}  # how: what `dynadfq.quant.card.made` returns, empty where it is not recorded
+        self.made: dict[
+            str, Any
+        ] = {}  # how: what `dynadfq.quant.model_card.made` returns, empty where it is not recorded
         self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
         inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit)

@@ -13,9 +13,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from dynadfq.checkpoint import atomic_write
 from dynadfq.quant.artifact import FORMAT, describe_layers, to_tensors
-from dynadfq.quant.card import model_card
+from dynadfq.quant.model_card import model_card
+from dynadfq.runtime.resume import atomic_write
 
 if TYPE_CHECKING:
     from dynadfq.quant.model import Student

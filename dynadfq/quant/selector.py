@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynadfq.precision import in_float32, widened
+from dynadfq.ops.precision import in_float32, widened
 from dynadfq.quant.bits import BitAllocation, allocate, priced
 from dynadfq.quant.layers import QuantLinear
 

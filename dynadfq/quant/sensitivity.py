@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dynadfq.log import Progress
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.model import Student
-from dynadfq.teacher import Teacher
+from dynadfq.runtime.progress import Progress
+from dynadfq.teacher.teacher import Teacher
 
 
 @torch.no_grad()

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq.bn_losses import batch_statistics
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
-from dynadfq.losses import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.seeding import generator
+from dynadfq.losses.bn_statistics import batch_statistics
+from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
-from dynadfq.teacher import Teacher, running_statistics
+from dynadfq.teacher.teacher import Teacher, running_statistics
 
 CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
 SHALLOW_WEIGHT, DEEP_WEIGHT = 0.2, 1.1  # of a layer's statistics there

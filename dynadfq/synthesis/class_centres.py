@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, one_hot
 
-from dynadfq.losses import SynthesisStep
+from dynadfq.losses.objective import SynthesisStep
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 
 def marginal_distance(features: Tensor, centres: Tensor, low: float, high: float) -> Tensor:

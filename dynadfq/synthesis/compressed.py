@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from dynadfq.models.layers import layer_kind
+from dynadfq.graph.layers import layer_kind
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import file_sha256
-from dynadfq.synthesis.rows import Layout, layouts, read_rows
+from dynadfq.runtime.resume import file_sha256
+from dynadfq.runtime.rows import Layout, layouts, read_rows
 
 MANIFEST = "manifest.json"
 LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label

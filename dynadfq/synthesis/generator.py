@@ -11,17 +11,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress, require_finite
-from dynadfq.losses import Objective, SynthesisStep
-from dynadfq.precision import in_float32
-from dynadfq.seeding import generator, global_stream
+from dynadfq.losses.objective import Objective, SynthesisStep
+from dynadfq.ops.precision import in_float32
+from dynadfq.runtime.progress import Progress, require_finite
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
 from dynadfq.synthesis.latent import Latent, MixtureSampler
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.source import Shard
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 WEIGHTS, CARD = "generator.safetensors", "generator.json"
 BETAS = (0.5, 0.999)  # of Adam; released code of GDFQ, Qimera and AdaDFQ

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq.similarity import most_similar
+from dynadfq.teacher.similarity import most_similar
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress, require_finite
-from dynadfq.losses import Objective, SynthesisStep
+from dynadfq.losses.objective import Objective, SynthesisStep
+from dynadfq.runtime.progress import Progress, require_finite
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.labels import LabelSampler
 from dynadfq.synthesis.source import Shard
-from dynadfq.teacher import Recording, Teacher
+from dynadfq.teacher.teacher import Recording, Teacher
 
 
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

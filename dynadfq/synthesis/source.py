@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import Batch
 
 

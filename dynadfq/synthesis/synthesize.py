@@ -12,12 +12,12 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from dynadfq import distributed
-from dynadfq.checkpoint import Scratch, atomic_write, file_sha256, put
-from dynadfq.log import Progress
-from dynadfq.seeding import derive, generator
+from dynadfq.runtime import distributed
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch, atomic_write, file_sha256, put
+from dynadfq.runtime.rows import layouts
+from dynadfq.runtime.seeding import derive, generator
 from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
-from dynadfq.synthesis.rows import layouts
 from dynadfq.synthesis.source import ImageSource
 from dynadfq.synthesis.storage import DTYPES, Storage, require_known, stored
 
@@ -38,7 +38,7 @@ def synthesize_set(
 
     A shard depends on the seed and its number alone, unless its source says that shards build on each other. Finished
     shards wait in ``scratch`` (or ``folder`` without one), so that a run which was killed makes the missing ones and
-    ends with the same bytes. Of the images, a shard at a time is in memory. Ranks (``dynadfq.distributed``) take turns:
+    ends with the same bytes. Of the images, a shard at a time is in memory. Ranks (``dynadfq.runtime.distributed``) take turns:
     shard i is rank (i mod ranks)'s, in a folder that all of them see, and the first writes the manifest.
 
     storage: the type in which shards hold the images; labels stay float32.

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dynadfq.losses import StudentStep
-from dynadfq.precision import widened
+from dynadfq.losses.objective import StudentStep
+from dynadfq.ops.precision import widened
 from dynadfq.quant.model import Student
-from dynadfq.teacher import Teacher
-from dynadfq.training.lessons import Lesson
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.batches import Lesson
 
 NOTHING: Mapping[str, Sequence[str]] = {}
 

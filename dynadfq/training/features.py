@@ -8,10 +8,10 @@ from math import prod
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.models.classifier import find_classifier
-from dynadfq.models.layers import layer_kind
-from dynadfq.models.symbolic import trace
-from dynadfq.teacher import BatchNorm, Teacher
+from dynadfq.graph.classifier import find_classifier
+from dynadfq.graph.layers import layer_kind
+from dynadfq.graph.symbolic import trace
+from dynadfq.teacher.teacher import BatchNorm, Teacher
 from dynadfq.training.compare import watching
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from dynadfq.precision import multiplying
-from dynadfq.quant.build import build_student
-from dynadfq.quant.calibration import (
+from dynadfq.ops.precision import multiplying
+from dynadfq.ptq.calibration import (
     CALIBRATION_BATCH,
     Average,
     RangeOfBatch,
@@ -16,12 +15,13 @@ from dynadfq.quant.calibration import (
     mean_of_bounds,
     median_of_extremes,
 )
+from dynadfq.quant.build import build_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.recipe import Preparation, StudentRecipe
-from dynadfq.training.warm_start import WarmStart, warm_start
+from dynadfq.training.selector_warm_up import WarmStart, warm_start
 
 NO_HEAD_START = WarmStart(images=0)
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from dynadfq import distributed
-from dynadfq.distributed import Part
 from dynadfq.quant.model import Student
+from dynadfq.runtime import distributed
+from dynadfq.runtime.distributed import Part
 from dynadfq.training.recipe import StudentRecipe
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dynadfq.losses import StudentStep, Term
+from dynadfq.losses.objective import StudentStep, Term
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 Transform = Callable[[Teacher], Teacher]
 # Changes a quantized student in place: (student, teacher, images, seed). The student is a dynadfq.quant.model.Student,

@@ -13,7 +13,7 @@ from PIL import Image
 
 import dynadfq
 from dynadfq.cli.app import main
-from dynadfq.quant.calibration import calibrate, extremes
+from dynadfq.ptq.calibration import calibrate, extremes
 
 NAMES = ["cat", "dog", "a class whose name is very long indeed", "bird", *"123456"]
 SHAPE = (3, 16, 16)

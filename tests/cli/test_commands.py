@@ -14,12 +14,12 @@ from torch import Tensor
 
 import dynadfq
 from dynadfq.cli.app import app
-from dynadfq.deploy import onnx_export
-from dynadfq.deploy import program as deployed_program
-from dynadfq.deploy.codes import to_codes
-from dynadfq.deploy.facts import Fact
-from dynadfq.deploy.onnx_export import Export
-from dynadfq.preprocess import Preprocessing, read_image
+from dynadfq.export import onnx_export
+from dynadfq.export import program as deployed_program
+from dynadfq.export.conversion_report import Fact
+from dynadfq.export.integer_form import to_codes
+from dynadfq.export.onnx_export import Export
+from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 
@@ -196,7 +196,7 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
 
 
 def test_bench_leaves_out_an_engine_that_is_not_there(run: Run, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynadfq.deploy.kernels.platform.machine", lambda: "arm64")
+    monkeypatch.setattr("dynadfq.export.kernels.platform.machine", lambda: "arm64")
     shown = run("bench", models.fixed, "--batch", 1, "--repeats", 2, "--engine", "kernels", "--engine", "onnxruntime")
     assert "left out kernels: no 8-bit kernels: torch has" in shown.err and shown.status == 0
     names = [line.split("  ")[0] for line in shown.out.splitlines()[1:]]

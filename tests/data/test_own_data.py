@@ -18,8 +18,8 @@ from torch import Tensor
 from dynadfq import data
 from dynadfq.data import mapped
 from dynadfq.data.loading import decoded_files
-from dynadfq.log import Progress
-from dynadfq.preprocess import Preprocessing, read_image
+from dynadfq.ops.preprocess import Preprocessing, read_image
+from dynadfq.runtime.progress import Progress
 from stages.labelled import labelled_set
 
 PREPROCESSING = Preprocessing((3, 8, 8), (0.5, 0.4, 0.6), (0.2, 0.3, 0.25), resize=10)

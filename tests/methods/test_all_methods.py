@@ -15,22 +15,22 @@ import torch
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
+from dynadfq.losses.budget import Budget
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known
-from dynadfq.precision import multiplying
+from dynadfq.ops.precision import multiplying
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.model import Student
-from dynadfq.schema import Section, choices, leaves
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.settings import Section, choices, leaves
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
-from dynadfq.training.budget import Budget
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
 
 NAMES = [name for name in METHODS if name != "real_data"]  # it needs a labelled data set: test_real_data.py
 FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)

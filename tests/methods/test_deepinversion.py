@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.bn_losses import bn_statistics_norm
-from dynadfq.checkpoint import Scratch
-from dynadfq.losses import SynthesisStep, soft_cross_entropy
+from dynadfq.losses.bn_statistics import bn_statistics_norm
+from dynadfq.losses.image_priors import image_norm, total_variation_l1, total_variation_l2
+from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
 from dynadfq.methods.base import Known
 from dynadfq.methods.deepinversion import DeepInversion, Images
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.synthesis.priors import image_norm, total_variation_l1, total_variation_l2
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 
 def known(teacher: Teacher) -> Known:

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.checkpoint import Scratch
 from dynadfq.methods.base import Known
 from dynadfq.methods.dfq import Images, Student
 from dynadfq.quant.build import load_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student as QuantizedStudent
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
 
 SHAPE = (3, 8, 8)

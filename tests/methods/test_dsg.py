@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.bn_losses import bn_statistics_per_image
-from dynadfq.checkpoint import Scratch
-from dynadfq.losses import SynthesisStep
+from dynadfq.losses.bn_statistics import bn_statistics_per_image
+from dynadfq.losses.objective import SynthesisStep
+from dynadfq.losses.slack import distances_beyond, measure_slack
 from dynadfq.methods.base import Known
 from dynadfq.methods.dsg import DSG, Images
-from dynadfq.seeding import generator
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.synthesis.slack import distances_beyond, measure_slack
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 
 def known(teacher: Teacher, seed: int = 0) -> Known:

@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 from dynadfq.api import synthesize
-from dynadfq.checkpoint import Scratch
-from dynadfq.losses import StudentStep, SynthesisStep, distillation
-from dynadfq.methods import gdfq, qimera
-from dynadfq.methods.adadfq import Images, Student, zero_sum
-from dynadfq.methods.qimera import Superpositions
-from dynadfq.synthesis.adaptability import (
+from dynadfq.losses.adaptability import (
     agreement_term,
     disagreement_term,
     margin,
     margin_term,
     normalised_entropy,
 )
+from dynadfq.losses.objective import StudentStep, SynthesisStep, distillation
+from dynadfq.methods import gdfq, qimera
+from dynadfq.methods.adadfq import Images, Student, zero_sum
+from dynadfq.methods.qimera import Superpositions
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.generator import CARD, GeneratorTraining
 from dynadfq.synthesis.latent import SuperposedEmbeddings
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Recording, Teacher
+from dynadfq.teacher.teacher import Recording, Teacher
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.bn_losses import batch_statistics
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
-from dynadfq.losses import SynthesisStep, soft_cross_entropy
+from dynadfq.losses.bn_statistics import batch_statistics
+from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
 from dynadfq.methods.base import Known
 from dynadfq.methods.gznq import Images, bn_divergence, ensemble_loss, gaussian_divergence, resampled
-from dynadfq.seeding import generator
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 
 @pytest.fixture

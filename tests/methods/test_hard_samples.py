@@ -11,24 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.bn_losses import batch_statistics, bn_statistics_of_batch
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import NonFiniteLoss, Progress
-from dynadfq.losses import StudentStep, SynthesisStep, Term, soft_cross_entropy
+from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch
+from dynadfq.losses.budget import Budget
+from dynadfq.losses.hard_samples import hard_sample_loss
+from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
 from dynadfq.methods.base import Known, StudentRecipe
 from dynadfq.quant.model import Student
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
 from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.hard_samples import hard_sample_loss
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Recording, Teacher
-from dynadfq.training.budget import Budget
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
 
 SCHEDULE = Schedule(
     epochs=3, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, crop_scale=1.0, horizontal_flip=False

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
-from dynadfq.losses import StudentStep
+from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import Known
 from dynadfq.methods.intraq import Images, IntraQ, soft_inception
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 RNG = torch.Generator().manual_seed(0)
 NARROW = {"margin_low": 0.4, "margin_high": 0.5}  # narrow enough to hold in the tiny network

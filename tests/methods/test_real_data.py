@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from dynadfq import data
-from dynadfq.checkpoint import Scratch
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import Known
 from dynadfq.methods.real_data import Images, drawn
 from dynadfq.params.loading import check
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 from stages.imports import ROOT, closure
 
 FILES = ROOT / "dynadfq" / "methods"

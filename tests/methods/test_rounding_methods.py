@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
-from dynadfq.checkpoint import Scratch
 from dynadfq.methods import adaround, squant
 from dynadfq.methods.base import Known
+from dynadfq.ops.quantize import encode_weight
 from dynadfq.quant.insert import Scheme
-from dynadfq.quant.numerics import encode_weight
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.prepare import Readiness, new_student, prepare_student
 
 

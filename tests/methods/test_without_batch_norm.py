@@ -10,14 +10,14 @@ import torch
 from test_all_methods import NAMES, SCHEME, make_images, teach
 from torch import Tensor, nn
 
+from dynadfq.graph.fold import fold
 from dynadfq.methods import METHODS, without_batch_norm
 from dynadfq.methods.base import Known
 from dynadfq.methods.real_data import RealData
-from dynadfq.models.fold import fold
-from dynadfq.similarity import class_similarity
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 SHAPE = (3, 8, 8)
 SETTINGS: dict[str, dict[str, str]] = {
@@ -93,7 +93,7 @@ def test_the_methods_are_listed_with_what_they_then_need() -> None:
 
 
 def test_real_data_needs_no_statistics(tmp_path: Path) -> None:
-    from dynadfq.checkpoint import Scratch
+    from dynadfq.runtime.resume import Scratch
     from dynadfq.synthesis.synthesize import synthesize_set
 
     module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.losses import StudentStep
+from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import Known
 from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 STEP = StudentStep(torch.eye(4), torch.randn(4, 4), torch.randn(4, 4), torch.ones(4))
 

@@ -8,7 +8,7 @@ from dynadfq.methods import METHODS, Methods
 from dynadfq.params import Params
 from dynadfq.params.docs import render
 from dynadfq.params.rules import RULES, broken_rules
-from dynadfq.schema import allowed, choices, leaves, note
+from dynadfq.runtime.settings import allowed, choices, leaves, note
 
 ROOT = Path(__file__).parents[2]
 LEAVES = dict(leaves(Params))

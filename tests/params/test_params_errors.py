@@ -8,7 +8,7 @@ from dynadfq.params import ParameterError, Params, read
 from dynadfq.params.data_names import ALLOWED
 from dynadfq.params.errors import shown
 from dynadfq.params.teacher_keys import ARCHITECTURES, CHANNELS, DEVIATIONS, SHAPES
-from dynadfq.schema import leaves
+from dynadfq.runtime.settings import leaves
 
 
 def problems(path) -> list[str]:

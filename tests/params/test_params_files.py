@@ -10,11 +10,11 @@ from dvc.utils.serialize import load_yaml
 
 from dynadfq.data.sets import CARDS
 from dynadfq.methods.dynadfq import DynaDFQ
-from dynadfq.models.zoo import metadata
 from dynadfq.params import Params, read
 from dynadfq.params.__main__ import main
 from dynadfq.params.data_names import CLASSES
 from dynadfq.params.yaml12 import read_yaml
+from dynadfq.zoo.architectures import metadata
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]

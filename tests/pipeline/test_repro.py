@@ -77,13 +77,13 @@ def test_a_changed_parameter_reruns_what_depends_on_it(edited: Project, changes:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("dynadfq/quant/numerics.py", STUDENTS),
+        ("dynadfq/ops/quantize.py", STUDENTS),
         ("dynadfq/synthesis/pixels.py", FROM_IMAGES),
-        ("dynadfq/similarity.py", set(STAGES) - {"teacher"}),
+        ("dynadfq/teacher/similarity.py", set(STAGES) - {"teacher"}),
         ("dynadfq/methods/dynadfq.py", FROM_IMAGES),
         ("dynadfq/methods/zeroq.py", set()),
-        ("dynadfq/evaluation.py", {"evaluate", "plot"}),
-        ("dynadfq/deploy/program.py", {"export", "plot"}),
+        ("dynadfq/evaluation/evaluate.py", {"evaluate", "plot"}),
+        ("dynadfq/export/program.py", {"export", "plot"}),
         ("dynadfq/report/words.py", {"plot"}),
         ("dynadfq/params/sections.py", set()),
         ("README.md", set()),

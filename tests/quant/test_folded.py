@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.models.zoo import build
-from dynadfq.quant.bn_ranges import BNRanges
+from dynadfq.ptq.bn_ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.insert import Scheme
-from dynadfq.teacher import Teacher
-from dynadfq.transforms import absorb_biases, equalise_layers, fold_batch_norms
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.transforms import absorb_biases, equalise_layers, fold_batch_norms
+from dynadfq.zoo.architectures import build
 
 
 def prepared(teacher: Teacher) -> Teacher:

@@ -10,13 +10,13 @@ import torch
 import torchvision
 from torch import nn
 
-from dynadfq.models.normalize import normalize
-from dynadfq.models.trace import describe
-from dynadfq.models.zoo import build
-from dynadfq.quant.calibration import calibrate, extremes
+from dynadfq.graph.normalize import normalize
+from dynadfq.graph.trace import describe
+from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.zoo.architectures import build
 
 SIZE = 64
 # sites after activations; at layer inputs

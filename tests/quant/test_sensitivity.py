@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.log import Progress
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.model import Student
 from dynadfq.quant.sensitivity import divergence, passes, site_sensitivity
-from dynadfq.teacher import Teacher
+from dynadfq.runtime.progress import Progress
+from dynadfq.teacher.teacher import Teacher
 
 WIDTHS = (3, 4, 5)
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.losses import bit_regularisation
+from dynadfq.losses.objective import bit_regularisation
+from dynadfq.ops.quantize import encode_weight
+from dynadfq.ptq.calibration import extremes, observing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import build_student, load_student
-from dynadfq.quant.calibration import extremes, observing
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
-from dynadfq.quant.numerics import encode_weight
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 Build = Callable[..., Student]
 PLACEMENTS = ("relu_output", "layer_input")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dynadfq.deploy.files import FORMATS
+from dynadfq.export.files import FORMATS
 from dynadfq.report.exports import NAMES
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page

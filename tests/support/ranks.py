@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dynadfq import distributed
+from dynadfq.runtime import distributed
 
 
 def run_ranks(count: int, work: Callable[[], Any], join: bool = True) -> list[Any]:

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq.losses import SynthesisStep
+from dynadfq.losses.objective import SynthesisStep
 from dynadfq.synthesis.class_centres import ClassCentres, marginal_distance
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.teacher import Recording, Teacher
+from dynadfq.teacher.teacher import Recording, Teacher
 
 RNG = torch.Generator().manual_seed(0)
 LABELS = one_hot(torch.arange(16) % 5, 6).float()  # class 5 never comes

@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import NonFiniteLoss, Progress
-from dynadfq.losses import Objective, Term
+from dynadfq.losses.objective import Objective, Term
 from dynadfq.methods.gdfq import Images
-from dynadfq.seeding import generator
+from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis import generator as module
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.generator import GeneratorSource, GeneratorTraining
@@ -22,7 +22,7 @@ from dynadfq.synthesis.generator_network import ConditionalBatchNorm, GeneratorN
 from dynadfq.synthesis.latent import LabelledNoise, Mixture, PlainNoise, SingleClasses, SuperposedEmbeddings, mix
 from dynadfq.synthesis.pixels import PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.teacher import Teacher
 
 CLASSES = 6
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 16, 16), (3, 8, 8), (3, 33, 33), (3, 9, 14), (3, 4, 4)]

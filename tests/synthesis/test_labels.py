@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.losses import label_entropy
+from dynadfq.losses.objective import label_entropy
 from dynadfq.synthesis.labels import OneHotLabels, SimilarClassLabels, TargetProbabilityLabels, dirichlet
 
 

@@ -6,15 +6,15 @@ from hashlib import sha256
 import pytest
 from ranks import run_ranks
 
-from dynadfq import distributed
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import Progress
 from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.methods.gdfq import GDFQ
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime import distributed
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import synthesize
 from dynadfq.synthesis.pixels import PixelOptimiser, PixelSource
+from dynadfq.teacher.similarity import class_similarity
 
 OPTIMISER = PixelOptimiser(2)
 

@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import HASHED_AT_ONCE, Scratch, file_sha256, put
-from dynadfq.log import Progress
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import HASHED_AT_ONCE, Scratch, file_sha256, put
+from dynadfq.runtime.rows import layouts, read_rows
 from dynadfq.synthesis.dataset import Batch, SyntheticSet
-from dynadfq.synthesis.rows import layouts, read_rows
 from dynadfq.synthesis.source import Shard
 from dynadfq.synthesis.synthesize import synthesize_set
 

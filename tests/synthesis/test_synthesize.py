@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import NonFiniteLoss, Progress
-from dynadfq.losses import Objective, SynthesisStep, Term
+from dynadfq.losses.objective import Objective, SynthesisStep, Term
 from dynadfq.methods.base import Known
 from dynadfq.methods.dynadfq import DynaDFQ, Images
-from dynadfq.similarity import class_similarity
+from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher import Teacher
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 Synthesize = Callable[..., SyntheticSet]
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.checkpoint import Scratch
-from dynadfq.log import NonFiniteLoss, Progress
-from dynadfq.losses import StudentStep, Term
+from dynadfq.losses.budget import Budget
+from dynadfq.losses.objective import StudentStep, Term
 from dynadfq.methods.base import StudentRecipe
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.model import Student
+from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher import Teacher
-from dynadfq.training.budget import Budget
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
 
 SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
 RECIPE = DynaDFQ().student.recipe()

@@ -10,18 +10,18 @@ import torch
 from ranks import run_ranks
 from torch.nn.functional import dropout
 
-from dynadfq import distributed
-from dynadfq.checkpoint import Scratch
-from dynadfq.distributed import Part
-from dynadfq.losses import distillation_term, label_term
+from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
+from dynadfq.losses.budget import Budget
+from dynadfq.losses.objective import distillation_term, label_term
 from dynadfq.quant.insert import SelectorShape
-from dynadfq.training.attention import BRANCHES, LAST_MAP, attention_term, map_term
-from dynadfq.training.budget import Budget
+from dynadfq.runtime import distributed
+from dynadfq.runtime.distributed import Part
+from dynadfq.runtime.resume import Scratch
 from dynadfq.training.features import last_convolution, residual_branches
+from dynadfq.training.finetune import finetune_student
 from dynadfq.training.ranks import DropoutOfPart, divided
 from dynadfq.training.recipe import LiveImages, StudentRecipe
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.student import finetune_student
 
 ONE_STEP, FOUR_STEPS = 1e-6, 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
 TERMS = (label_term(1.0), distillation_term(20.0, 20.0))

@@ -1,0 +1,106 @@
+"""A student's code form as a ``torch.export`` program, for torch without this library."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynadfq.export.integer_form import CodeForm, to_codes
+from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import atomic_write
+
+NOTES = "dynadfq.json"  # name of the extra file with what ``described`` returns, and the price
+KNOWN = ("architecture", "class_names", "input_shape", "mean", "resize", "source", "std")
+# Notes on where in the sources a node comes from: half of a file, and another on every machine.
+ORIGINS = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
+
+
+class Served(nn.Module):
+    """A code form's graph with the inputs that a user of a file gives: images and, where there is a choice, a price."""
+
+    def __init__(self, network: nn.Module, dynamic: bool) -> None:
+        super().__init__()
+        self.network, self.dynamic = network.eval(), dynamic
+
+    def forward(self, images: Tensor, price: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) images and a () float64 price to (B, classes) logits and (B, S) int64 widths."""
+        logits, bits = self.network(images, None, price)
+        return logits, bits
+
+
+def example(codes: CodeForm) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+    """Inputs of ``Served`` and their dynamic axes: any batch size."""
+    inputs = (torch.zeros(2, *codes.input_shape), torch.zeros((), dtype=torch.float64))
+    axes: tuple[dict[int, Any], ...] = ({0: torch.export.Dim("batch")}, {})
+    count = 2 if codes.dynamic else 1
+    return inputs[:count], axes[:count]
+
+
+def program_of(codes: CodeForm) -> torch.export.ExportedProgram:
+    """The program of a code form, for any batch size."""
+    inputs, axes = example(codes)
+    program = torch.export.export(Served(codes.network, codes.dynamic), inputs, dynamic_shapes=axes)
+    for node in program.graph.nodes:
+        for note in ORIGINS:
+            node.meta.pop(note, None)
+    return program
+
+
+def described(student: Student) -> dict[str, Any]:
+    """What a user of an exported file has to know, JSON-able: preprocessing, classes, widths (docs/format.md)."""
+    facts = {name: student.description.get(name) for name in KNOWN}
+    facts["interpolation"] = student.description.get("interpolation", "bilinear")
+    if facts["source"] is not None and Path(facts["source"]).is_absolute():
+        facts["source"] = Path(facts["source"]).name  # the same file on every machine, and no folder of this one in it
+    facts |= {"activation_bits": list(student.scheme.activation_bits), "weight_bits": student.scheme.weight_bits}
+    return facts | {"sites": list(student.site_names)}
+
+
+def export_program(student: Student, path: str | Path, images: Tensor) -> CodeForm:
+    """Write a student to a ``.pt2`` file; ``torch.export.load(path).module()(images)`` gives logits and bits, for a
+    dynamic student ``…(images, price)`` with the dial's () float64 price (0: as trained). How images are prepared is
+    said by the extra file ``dynadfq.json`` (docs/format.md).
+
+    The program that was written is read again and tried on (N, C, H, W) normalised ``images`` first.
+
+    Raises:
+        ValueError: there are no images, or they are of another shape than the student reads.
+        ArithmeticError: a logit or a chosen width differs from code form's, or logits are NaN or infinite; nothing is
+            written.
+    """
+    if not len(images):
+        raise ValueError("images: give at least one; the file is only written after a check on them")
+    student.require_shape(images)
+    codes, content = to_codes(student), io.BytesIO()
+    notes = json.dumps(described(student) | {"price": student.price}, sort_keys=True)
+    torch.export.save(program_of(codes), content, extra_files={NOTES: notes})
+    content.seek(0)
+    again = torch.export.load(content).module()
+    prices = (student.price, 1.0) if codes.dynamic else (None,)
+    for batch, price in product((images, images[:1]), prices):
+        dial = () if price is None else (torch.tensor(price, dtype=torch.float64),)
+        logits, bits = again(batch.contiguous(), *dial)
+        expected, widths = codes.run(batch, price=price)
+        require_finite_logits(expected, "the student's own")
+        if not (torch.equal(logits, expected) and torch.equal(bits.float(), widths)):
+            raise ArithmeticError("the exported program's logits or bits differ from code form's; not written")
+    atomic_write(Path(path), content.getvalue())
+    return codes
+
+
+def require_finite_logits(logits: Tensor, whose: str) -> None:
+    """See that logits are numbers to compare with others.
+
+    Raises:
+        ArithmeticError: one is NaN or infinite.
+    """
+    if not logits.isfinite().all():
+        raise ArithmeticError(
+            f"{whose} logits are NaN or infinite; not written: look for such numbers in the images and the weights"
+        )

@@ -1,0 +1,23 @@
+"""Images that are hard to classify (HAST, arXiv 2303.13826)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dynadfq.losses.objective import SynthesisStep, Term, soft_cross_entropy
+
+EASIEST = 1e-6  # smallest difficulty: powers below 1 have no finite slope at 0
+
+
+def hard_sample_loss(logits: Tensor, soft_labels: Tensor, power: float) -> Tensor:
+    """Cross entropy times difficulty^power, mean over the batch; the difficulty is 1 - p, p that of the label.
+
+    The gradient flows through both factors, so that easy images weigh less than hard ones.
+    """
+    p = (soft_labels * logits.softmax(dim=1)).sum(dim=1)
+    return ((1 - p).clamp(min=EASIEST).pow(power) * soft_cross_entropy(logits, soft_labels)).mean()
+
+
+def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
+    """HAST's loss of the assigned class; named as the other methods' class term."""
+    return Term("class", weight, lambda step: hard_sample_loss(step.logits, step.soft_labels, power))

@@ -1,0 +1,131 @@
+"""Losses: a step says what happened, a term turns it into a number, an objective adds terms up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from dynadfq.losses.bn_statistics import bn_statistics_of_batch, bn_statistics_per_image
+from dynadfq.ops.precision import in_float32
+from dynadfq.teacher.teacher import Recording
+
+Pair = tuple[Tensor, Tensor]  # of the student and of the teacher
+
+
+class SynthesisStep(NamedTuple):
+    """One forward pass of synthetic images through the teacher."""
+
+    images: Tensor  # (B, C, H, W)
+    soft_labels: Tensor  # (B, classes)
+    logits: Tensor  # (B, classes)
+    recording: Recording
+    student_logits: Tensor | None = None  # (B, classes), where a generator learns beside a student
+    rng: torch.Generator | None = None  # the shard's own stream, for terms that draw; None from a generator
+
+
+class StudentStep(NamedTuple):
+    """One forward pass of a batch through student and teacher."""
+
+    soft_labels: Tensor  # (B, classes)
+    logits: Tensor  # (B, classes), the student's
+    teacher_logits: Tensor  # (B, classes)
+    bit_flops_ratio: Tensor  # (B,), cost of each image relative to the target
+    features: Mapping[str, Sequence[Pair]] = {}  # outputs of modules, by what they are compared for
+
+
+Reduction = Literal["batchmean", "elementmean"]
+
+Step = TypeVar("Step", SynthesisStep, StudentStep)
+
+
+@dataclass(frozen=True)
+class Term(Generic[Step]):
+    """One weighted summand of an objective."""
+
+    name: str
+    weight: float
+    value: Callable[[Step], Tensor]  # a scalar
+
+
+@dataclass(frozen=True)
+class Objective(Generic[Step]):
+    """A weighted sum of terms."""
+
+    terms: Sequence[Term[Step]]
+
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum and each term before its weight, by name; terms of weight 0 are left out."""
+        with in_float32(step.logits.device):
+            values = {term.name: term.value(step) for term in self.terms if term.weight}
+        total = sum((term.weight * values[term.name] for term in self.terms if term.weight), step.logits.new_zeros(()))
+        return total, values
+
+
+def prediction_entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax predictions in nats, 0 … log(classes): (B, classes) logits to (B,) (DynaDFQ, Eq. 4).
+
+    >>> prediction_entropy(torch.zeros(1, 4))
+    tensor([1.3863])
+    """
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def label_entropy(soft_labels: Tensor) -> Tensor:
+    """Entropy of label rows in nats: (B, classes) to (B,); 0 log 0 is 0."""
+    entropy: Tensor = torch.special.entr(soft_labels).sum(dim=1)
+    return entropy
+
+
+def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
+    """Cross entropy of each image to its soft label: (B, classes) twice to (B,), in nats."""
+    return -(soft_labels * log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def distillation(
+    teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0, reduction: Reduction = "batchmean"
+) -> Tensor:
+    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531).
+
+    The ``elementmean`` of released code divides by the number of classes as well, and is no divergence.
+    """
+    target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
+    elements = target.exp() * (target - log_q)
+    return (elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()) * temperature**2
+
+
+def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
+    """Mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10): no gradient at or below the target.
+
+    >>> bit_regularisation(torch.tensor([1.5, 0.5]))
+    tensor(0.2500)
+    """
+    return torch.relu(bit_flops_ratio - 1).mean()
+
+
+BN_STATISTICS: dict[str, Callable[[SynthesisStep], Tensor]] = {
+    "per_image_std": lambda step: bn_statistics_per_image(step.recording, step.images),
+    "batch_var": lambda step: bn_statistics_of_batch(step.recording),
+}
+
+
+def image_class_term(weight: float) -> Term[SynthesisStep]:
+    """Cross entropy of the teacher's prediction to the image's soft label, mean over the batch (DynaDFQ, Eq. 7)."""
+    return Term("class", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
+
+
+def label_term(weight: float) -> Term[StudentStep]:
+    """Cross entropy of the student's prediction to the soft label, mean over the batch (DynaDFQ, Eq. 11)."""
+    return Term("label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
+
+
+def distillation_term(weight: float, temperature: float, reduction: Reduction = "batchmean") -> Term[StudentStep]:
+    """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al. 2015)."""
+    return Term(
+        "distillation", weight, lambda step: distillation(step.teacher_logits, step.logits, temperature, reduction)
+    )

@@ -1,0 +1,262 @@
+"""The teacher: a frozen float classifier, with all that is known of its inputs and classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dynadfq.graph.classifier import class_weights, find_classifier, require_classifier
+from dynadfq.ops.batch_norm import frozen
+from dynadfq.ops.memory_format import layout_of
+from dynadfq.ops.precision import widened
+from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.recording import BatchNorm, Recording, running_statistics, with_statistics
+from dynadfq.zoo import architectures as zoo
+from dynadfq.zoo.facts import TeacherFacts, resolve
+from dynadfq.zoo.metadata import Metadata, Shape
+from dynadfq.zoo.unshare import apart
+from dynadfq.zoo.weights import load_weights
+
+__all__ = ["BatchNorm", "Recording", "Teacher", "accuracy", "import_teacher", "load_teacher", "running_statistics"]
+
+
+class Teacher:
+    """A frozen float classifier.
+
+    Args:
+        module: the network; it is set to eval mode and its parameters stop requiring gradients.
+        input_shape: shape of one image, (C, H, W).
+        num_classes: number of logits.
+        mean, std: a channel each, of pixels in 0 … 1; what a normalised image was made with.
+        class_names: one a class; their numbers when None.
+        architecture: ``family/model`` of a zoo or an import path, from which the network can be rebuilt for a file.
+        source: where the weights come from, in words.
+        float_top1: accuracy on its test set in percent, if known.
+        resize, interpolation: how images of any size are scaled before their middle is cut out, see ``Preprocessing``.
+        origins: where these facts are from, in words, by the names of the arguments.
+
+    Raises:
+        ValueError: facts do not fit each other, such as two means for three channels.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: Sequence[int],
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        class_names: Sequence[str] | None = None,
+        architecture: str | None = None,
+        source: str = "module",
+        float_top1: float | None = None,
+        resize: int | None = None,
+        interpolation: Interpolation = "bilinear",
+        origins: Mapping[str, str] | None = None,
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        channels, height, width = input_shape
+        self.input_shape = (channels, height, width)
+        self.num_classes = num_classes
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.resize, self.interpolation = resize, interpolation
+        self.origins = dict(origins or {})
+        self.class_names = tuple(class_names or map(str, range(num_classes)))
+        self.architecture, self.source, self.float_top1 = architecture, source, float_top1
+        if len(self.class_names) != num_classes:
+            raise ValueError(f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class")
+        _ = self.preprocessing  # which checks the rest
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised images, (B, C, H, W), to logits, (B, classes)."""
+        return widened(self.module(images))
+
+    def to(self, device: torch.device | str) -> Teacher:
+        """Move the network in place, in the layout that it reads."""
+        self.module.to(device).to(memory_format=self.memory_format)
+        return self
+
+    @cached_property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images that the network is fastest in, of those that it can read."""
+        return layout_of(self.module, self.input_shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters lie."""
+        return next(self.module.parameters()).device
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes what the network reads."""
+        return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)
+
+    @property
+    def class_weights(self) -> Tensor:
+        """Weight rows of the classification layer, (classes, features)."""
+        return class_weights(self.module, self.num_classes)
+
+    @contextmanager
+    def recording(self) -> Iterator[Recording]:
+        """Record BatchNorm inputs and classifier features of the forward passes in this block; nothing is left behind.
+
+        Of a network without BatchNorm statistics the features alone: asking for its ``batch_norms`` is an error.
+
+        Raises:
+            ValueError: the network has no classification layer.
+        """
+        layers, missing = with_statistics(self.module)
+        recording = Recording(missing=missing)
+
+        def keep_input(layer: BatchNorm, x: Tensor) -> None:
+            recording.batch_norms.append((layer, x))
+
+        def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            recording.features = widened(inputs[0].flatten(1))
+
+        handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features)
+        try:
+            with frozen(layers, keep_input):
+                yield recording
+        finally:
+            handle.remove()
+            recording.clear()
+
+    def serialised(self) -> bytes:
+        """The weights as a safetensors file."""
+        return safetensors.torch.save(apart(self.module.state_dict()))
+
+    def describe(self) -> dict[str, Any]:
+        """All that is known of the network, JSON-able; of the weights the checksum of their file."""
+        return {
+            "architecture": self.architecture,
+            "class_names": list(self.class_names),
+            "float_top1": self.float_top1,
+            "input_shape": list(self.input_shape),
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "num_classes": self.num_classes,
+            "origins": self.origins,
+            "resize": self.resize,
+            "sha256": hashlib.sha256(self.serialised()).hexdigest(),
+            "source": self.source,
+            "std": list(self.std),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``teacher.json``."""
+        folder = Path(folder)
+        atomic_write(folder / "model.safetensors", self.serialised())
+        atomic_write(folder / "teacher.json", (json.dumps(self.describe(), indent=2, sort_keys=True) + "\n").encode())
+
+
+def load_teacher(
+    source: str | Path,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = True,
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    resize: int | None = None,
+    interpolation: Interpolation | None = None,
+) -> Teacher:
+    """Load a teacher from a folder that ``Teacher.save`` wrote, or by the name or import path of its network.
+
+    Weights are those of ``checkpoint``, else the library's published ones, or random with ``pretrained=False``. What is
+    None is taken from the library's metadata; without any, pixels are read as they are, in 0 … 1.
+
+    Raises:
+        ValueError: the weights do not fit, a file is altered or not safe to read, or a fact is missing.
+        ImportError: a library or the user's module cannot be imported.
+        FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
+    """
+    if (Path(source) / "teacher.json").exists():
+        return _load_folder(Path(source))
+    architecture, shape = str(source), _shape(input_shape)
+    given = Metadata(
+        "as given",
+        shape,
+        num_classes,
+        tuple(mean) if mean else None,
+        tuple(std) if std else None,
+        resize,
+        interpolation,
+        tuple(class_names) if class_names else None,
+    )
+    library = zoo.metadata(architecture)
+    channels = shape[0] if shape else 3
+    as_they_are = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
+    facts = resolve(given, [one for one in (library, as_they_are) if one is not None])
+    return import_teacher(architecture, facts, checkpoint, pretrained)
+
+
+def import_teacher(
+    architecture: str, facts: TeacherFacts, checkpoint: str | Path | None = None, pretrained: bool = True
+) -> Teacher:
+    """A teacher by the name or import path of its network, with weights from a checkpoint or the published ones.
+
+    Raises:
+        ValueError: the weights do not fit the architecture, or its answers are not logits of ``facts.num_classes``.
+        ImportError: a library or the user's module cannot be imported.
+        FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
+    """
+    published = pretrained and checkpoint is None
+    library = zoo.metadata(architecture) if published else None
+    if library and library.num_classes not in (None, facts.num_classes):
+        raise ValueError(
+            f"teacher.num_classes: {facts.num_classes} is not what the published weights of {architecture} tell apart, "
+            f"{library.num_classes}; leave it out, or set teacher.pretrained: false"
+        )
+    module = zoo.build(architecture, facts.input_shape[0], facts.num_classes, published)
+    source = zoo.source_of_weights(architecture, published)
+    if checkpoint is not None:
+        load_weights(module, checkpoint)
+        source = str(checkpoint)
+    teacher = Teacher(module, architecture=architecture, source=source, **facts.arguments())
+    require_classifier(module, facts.input_shape, facts.num_classes)
+    return teacher
+
+
+def _shape(values: Sequence[int] | None) -> Shape | None:
+    if values is None:
+        return None
+    channels, height, width = values
+    return channels, height, width
+
+
+def _load_folder(folder: Path) -> Teacher:
+    card = json.loads((folder / "teacher.json").read_text())
+    if card["architecture"] is None:
+        raise ValueError(
+            f"{folder} holds a network that is in no zoo and has no import path; build it yourself and pass it to "
+            "dynadfq.Teacher, with architecture='my_pkg.models:build' so that it can be built again"
+        )
+    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop("sha256"):
+        raise ValueError(
+            f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again"
+        )
+    module = zoo.build(card["architecture"], card["input_shape"][0], card["num_classes"])
+    load_weights(module, folder / "model.safetensors")
+    return Teacher(module, **card)
+
+
+@torch.no_grad()
+def accuracy(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Top-1 accuracy in percent on batches of (B, C, H, W) images with (B,) labels."""
+    right, seen = 0, 0
+    for images, labels in batches:
+        right += int((teacher(images.to(teacher.device)).argmax(dim=1).cpu() == labels).sum())
+        seen += len(labels)
+    return 100.0 * right / seen

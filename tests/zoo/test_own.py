@@ -1,0 +1,174 @@
+"""A user's own network by import path: built, saved, loaded, and what is said where that fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import dynadfq
+from dynadfq.ptq.calibration import calibrate, extremes
+from dynadfq.quant.build import load_student
+from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.zoo.architectures import build
+
+CODE = '''
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    """Takes what the pipeline offers."""
+
+    def __init__(self, in_channels, num_classes=4, width=8):
+        super().__init__(
+            nn.Conv2d(in_channels, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes),
+        )
+
+
+def fixed():
+    """A network with weights of its own."""
+    torch.manual_seed(3)
+    return Net(3, 4)
+
+
+def anything(**arguments):
+    return Net(**arguments)
+
+
+def greedy(path, in_channels):
+    pass
+
+
+def text():
+    return "net"
+
+
+class Nested:
+    build = Net
+
+
+number = 3
+'''
+SHAPE = (3, 12, 12)
+KNOWN = {"input_shape": SHAPE, "num_classes": 4, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a user's on the path."""
+    (tmp_path / "users_networks.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_networks", raising=False)
+    return "users_networks"
+
+
+@pytest.mark.parametrize("name", ["Net", "anything", "Nested.build"])
+def test_it_is_called_with_what_it_takes(networks: str, name: str) -> None:
+    network = build(f"{networks}:{name}", in_channels=1, num_classes=7)
+    assert network(torch.zeros(2, 1, 12, 12)).shape == (2, 7)
+
+
+def test_its_own_weights_are_kept_where_there_is_no_checkpoint(networks: str, tmp_path: Path) -> None:
+    teacher = load_teacher(f"{networks}:fixed", **KNOWN)
+    assert torch.equal(teacher.module[0].weight, build(f"{networks}:fixed")[0].weight)
+    assert teacher.source == f"weights as {networks}:fixed returns them"
+    other = build(f"{networks}:Net", num_classes=4)
+    safetensors.torch.save_file(other.state_dict(), tmp_path / "weights.safetensors")
+    loaded = load_teacher(f"{networks}:fixed", tmp_path / "weights.safetensors", **KNOWN)
+    assert torch.equal(loaded.module[0].weight, other[0].weight)
+
+
+def test_teacher_and_student_are_loaded_again(networks: str, tmp_path: Path) -> None:
+    teacher = load_teacher(f"{networks}:fixed", **KNOWN)
+    teacher.module[0].weight.data.mul_(2)
+    images = torch.randn(4, *SHAPE)
+    student = dynadfq.quantize(teacher, activation_bits=4)
+    calibrate(student, [images], extremes)
+    teacher.save(tmp_path / "teacher")
+    student.save(tmp_path / "student")
+    assert torch.equal(load_teacher(tmp_path / "teacher")(images), teacher(images))
+    assert torch.equal(load_student(tmp_path / "student")(images), student(images))
+
+
+def test_a_module_from_python_may_name_its_import_path(networks: str, tmp_path: Path) -> None:
+    module = build(f"{networks}:Net", num_classes=4)
+    Teacher(module, **KNOWN, architecture=f"{networks}:Net").save(tmp_path / "teacher")
+    assert torch.equal(load_teacher(tmp_path / "teacher").module[0].weight, module[0].weight)
+
+
+def test_from_another_folder_the_message_says_what_belongs_on_the_path(
+    networks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = load_teacher(f"{networks}:fixed", **KNOWN)
+    student = dynadfq.quantize(teacher, activation_bits=4)
+    teacher.save(tmp_path / "teacher")
+    student.save(tmp_path / "student")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
+    monkeypatch.delitem(sys.modules, networks)
+    for load, folder in ((load_teacher, "teacher"), (load_student, "student")):
+        with pytest.raises(ImportError) as error:
+            load(tmp_path / folder)
+        assert "No module named 'users_networks'" in str(error.value)
+        assert str(error.value).endswith("on PYTHONPATH: PYTHONPATH=/folder/that/holds/users_networks")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "cannot be imported (module 'users_networks' has no attribute 'nothing')"),
+        ("number", "is int, not a function or class that returns a network"),
+        ("text", "returned str, not a torch.nn.Module"),
+        ("greedy", "needs path, and is called with in_channels and num_classes at most; write a function"),
+    ],
+)
+def test_what_builds_no_network(networks: str, name: str, message: str) -> None:
+    with pytest.raises((ImportError, ValueError)) as error:
+        build(f"{networks}:{name}")
+    assert str(error.value).startswith(f"teacher.architecture: '{networks}:{name}' ") and message in str(error.value)
+
+
+def test_facts_of_ones_own_network_have_to_be_given(networks: str) -> None:
+    with pytest.raises(ValueError, match=r"^teacher\.input_shape, teacher\.num_classes: not given"):
+        load_teacher(f"{networks}:Net")
+
+
+class Odd(nn.Module):
+    """Answers with something else than logits."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.layer, self.answer = nn.Conv2d(3, 4, 1), answer
+
+    def forward(self, images: torch.Tensor) -> object:
+        self.layer(images)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"num_classes": 9}, "teacher.num_classes: the network answers an image with (1, 4), not 9 logits"),
+        ({"input_shape": (1, 12, 12)}, "teacher.input_shape: the network cannot read 1 × 12 × 12 images"),
+        ({"input_shape": (3, 2, 2)}, "teacher.input_shape: the network cannot read 3 × 2 × 2 images"),
+    ],
+)
+def test_a_network_that_is_no_such_classifier(networks: str, known: dict[str, object], message: str) -> None:
+    given = KNOWN | known
+    given |= {name: given[name][: given["input_shape"][0]] for name in ("mean", "std")}  # type: ignore[index]
+    with pytest.raises(ValueError) as error:
+        load_teacher(f"{networks}:fixed", **given)  # type: ignore[arg-type]
+    assert str(error.value).startswith(message)
+
+
+def test_answers_that_are_no_logits() -> None:
+    from dynadfq.graph.classifier import require_classifier
+
+    with pytest.raises(ValueError, match="answers with dict, not one tensor of logits; wrap it in a module"):
+        require_classifier(Odd({}), SHAPE, 4)
