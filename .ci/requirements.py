@@ -1,9 +1,10 @@
-"""Tell whether an interpreter has what pyproject.toml asks for, by comparing versions. It imports and installs nothing.
+"""Tell whether an interpreter has what pyproject.toml asks for, by comparing versions. It imports
+and installs nothing.
 
     python .ci/requirements.py [--pinned] [EXTRA ...]
 
-Prints the interpreter's folder and exits 0, or lists on standard error what is missing and exits 1. With --pinned the
-versions must also be those of constraints.txt.
+Prints the interpreter's folder and exits 0, or lists on standard error what is missing and exits 1.
+With --pinned the versions must also be those of constraints.txt.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def complaint(line: str, absent_is_fine: bool = False) -> str:
         found = version(requirement.name)
     except PackageNotFoundError:
         return "" if absent_is_fine else f"{line}: not installed"
-    return "" if requirement.specifier.contains(found, prereleases=True) else f"{line}: {found} is installed"
+    return (
+        ""
+        if requirement.specifier.contains(found, prereleases=True)
+        else f"{line}: {found} is installed"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -50,11 +55,18 @@ def main(arguments: list[str]) -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = "--pinned" in arguments
     extras = [argument for argument in arguments if argument != "--pinned"]
-    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    groups = [
+        project["dependencies"],
+        *(project["optional-dependencies"][extra] for extra in extras),
+    ]
     complaints = [complaint(line) for group in groups for line in group]
     complaints += [complaint(line, absent_is_fine=True) for line in pins()] if pinned else []
-    if not SpecifierSet(project["requires-python"]).contains(platform.python_version(), prereleases=True):
-        complaints.append(f"Python {project['requires-python']}: this is {platform.python_version()}")
+    if not SpecifierSet(project["requires-python"]).contains(
+        platform.python_version(), prereleases=True
+    ):
+        complaints.append(
+            f"Python {project['requires-python']}: this is {platform.python_version()}"
+        )
     folder = Path(sys.executable).parent
     if not (folder / "python").exists():  # stages are run as `python -m …`
         complaints.append(f"no command `python` in {folder}")

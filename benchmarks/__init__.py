@@ -1,1 +1,3 @@
-"""The benchmark grid: methods × widths × teachers × seeds, as a DVC pipeline of its own, and the tables made of it."""
+"""The benchmark grid: methods × widths × teachers × seeds, as a DVC pipeline of its own, and the
+tables made of it.
+"""

@@ -1,6 +1,7 @@
 """The stages of ``benchmarks/dvc.yaml``: ``python -m benchmarks.cell KIND KEY`` makes one cell.
 
-The work is done by the same code as the stages of the pipeline; here are only other folders, and a stopwatch.
+The work is done by the same code as the stages of the pipeline; here are only other folders, and a
+stopwatch.
 """
 
 from __future__ import annotations

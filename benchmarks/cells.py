@@ -51,13 +51,16 @@ class Cell:
 
 
 def read_cells(path: Path = CELLS) -> dict[str, Any]:
-    """The active grid, expanded. The file is our own, and is read without what checks a user's: that imports torch.
+    """The active grid, expanded. The file is our own, and is read without what checks a user's:
+    that imports torch.
 
     Raises:
         FileNotFoundError: there is none.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; python -m benchmarks.grid write digits makes one")
+        raise FileNotFoundError(
+            f"{path} does not exist; python -m benchmarks.grid write digits makes one"
+        )
     content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), FastLoader)
     return content
 
@@ -77,9 +80,13 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     """
     entry = content[GROUPS[kind]][key]
     if kind == "teacher":
-        return Cell(kind, key, entry, (CODE / "teacher.json", Path(entry["weights"])), (_teacher(key),))
+        return Cell(
+            kind, key, entry, (CODE / "teacher.json", Path(entry["weights"])), (_teacher(key),)
+        )
     if kind == "similarity":
-        return Cell(kind, key, entry, (CODE / "similarity.json", _teacher(key)), (_similarity(key),))
+        return Cell(
+            kind, key, entry, (CODE / "similarity.json", _teacher(key)), (_similarity(key),)
+        )
     teacher = _teacher(entry["teacher"])
     if kind in ("images", "labelled"):
         inputs = (CODE / f"images-{entry['method']}.json", teacher, _similarity(entry["teacher"]))
@@ -90,7 +97,9 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     if kind == "evaluate":
         inputs = (CODE / "evaluate.json", teacher, _student(key))
         return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
-    return Cell(kind, key, entry, (CODE / "statistics.json", teacher, _images(key)), (statistics_of(key),))
+    return Cell(
+        kind, key, entry, (CODE / "statistics.json", teacher, _images(key)), (statistics_of(key),)
+    )
 
 
 def needed(cells: Iterable[Cell]) -> dict[str, set[str]]:

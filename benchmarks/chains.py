@@ -1,7 +1,9 @@
-"""One chain of a grid's line, from teacher to student, as cells: with all parameters that each depends on.
+"""One chain of a grid's line, from teacher to student, as cells: with all parameters that each
+depends on.
 
-A cell's key says what it is. Its values do not depend on what else is in the grid, so that a new method or width adds
-cells and changes none. Equal cells have one key, whichever studies they belong to.
+A cell's key says what it is. Its values do not depend on what else is in the grid, so that a new
+method or width adds cells and changes none. Equal cells have one key, whichever studies they belong
+to.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Expansion:
     def __init__(self, grid: Description, base: Document) -> None:
         self.grid, self.base = grid, base
         self.problems: dict[tuple[str, str], str] = {}
-        self.cells: Cells = {kind: {} for kind in ("teachers", "similarities", "images", "labelled", "students")}
+        self.cells: Cells = {
+            kind: {} for kind in ("teachers", "similarities", "images", "labelled", "students")
+        }
         self._keys: dict[str, str] = {}
 
     def teacher(self, name: str) -> None:
@@ -58,20 +62,34 @@ class Expansion:
     def images(self, chain: Chain) -> str:
         """Add the images of a chain, unless there are equal ones, and return their key."""
         part = self.grid.images[chain.images]
-        document = overridden(self._document(chain.teacher), {**part.set, "method.name": part.method}, part.method)
+        document = overridden(
+            self._document(chain.teacher), {**part.set, "method.name": part.method}, part.method
+        )
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed}, part.method)
         params, problems = checked(document)
         self.report(f"images.{chain.images}", problems, words_of(varied))
-        entry = {"teacher": chain.teacher, "method": part.method, "params": seen_by("synthesize", params)}
+        entry = {
+            "teacher": chain.teacher,
+            "method": part.method,
+            "params": seen_by("synthesize", params),
+        }
         kind = "labelled" if part.method == LABELLED else "images"
         return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
 
     def student(self, chain: Chain) -> str:
-        """Add the student of a chain, and its images, unless there are equal ones, and return its key."""
+        """Add the student of a chain, and its images, unless there are equal ones, and return its
+        key.
+        """
         part, source = self.grid.students[chain.student], self.grid.images[chain.images]
-        about_images = {k: v for k, v in {**source.set, **chain.varied}.items() if k.split(".")[0] in IMAGE_GROUPS}
-        document = overridden(self._document(chain.teacher), about_images, source.method)  # for rules between keys
+        about_images = {
+            k: v
+            for k, v in {**source.set, **chain.varied}.items()
+            if k.split(".")[0] in IMAGE_GROUPS
+        }
+        document = overridden(
+            self._document(chain.teacher), about_images, source.method
+        )  # for rules between keys
         document = overridden(document, part.set, part.method)
         document = overridden(document, {**widths(chain.width), "method.name": part.method})
         varied = self._varied(chain, STUDENT_GROUPS, document, part)
@@ -90,7 +108,9 @@ class Expansion:
             "params": seen_by(stage, params),
         }
         name = f"{images.removesuffix(f'-s{chain.seed}')}-{chain.student}"
-        return self._add("students", _key(name, _width_key(chain.width), varied, chain.seed, last=True), entry)
+        return self._add(
+            "students", _key(name, _width_key(chain.width), varied, chain.seed, last=True), entry
+        )
 
     def evaluation(self) -> Document:
         """What evaluation depends on: the same for every student."""
@@ -103,7 +123,9 @@ class Expansion:
     def _document(self, teacher: str) -> Document:
         return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
 
-    def _varied(self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part) -> dict[str, Any]:
+    def _varied(
+        self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part
+    ) -> dict[str, Any]:
         """The varied keys of these groups whose value is not the unvaried one."""
         params, _ = checked(document)
         mine = {key: value for key, value in chain.varied.items() if key.split(".")[0] in groups}
@@ -120,7 +142,10 @@ class Expansion:
         content = json.dumps([kind, entry], sort_keys=True)
         key = self._keys.setdefault(content, key)
         if self.cells[kind].setdefault(key, entry) != entry:
-            self.report(f"{kind}.{key}", ["two different cells have this name; rename an image source or a student"])
+            self.report(
+                f"{kind}.{key}",
+                ["two different cells have this name; rename an image source or a student"],
+            )
         return key
 
     def report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:

@@ -1,7 +1,8 @@
-"""Stage ``code``: one small file for each kind of cell and each method, with the checksums of the code it consists of.
+"""Stage ``code``: one small file for each kind of cell and each method, with the checksums of the
+code it consists of.
 
-A cell depends on such a file and not on each module: DVC reads and writes a hundred times less, and there is no list of
-modules to keep.
+A cell depends on such a file and not on each module: DVC reads and writes a hundred times less, and
+there is no list of modules to keep.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ def run() -> None:
     import json
 
     for name, paths in code_of_cells():
-        atomic_write(CODE / f"{name}.json", (json.dumps(fingerprints(paths), indent=1) + "\n").encode())
+        atomic_write(
+            CODE / f"{name}.json", (json.dumps(fingerprints(paths), indent=1) + "\n").encode()
+        )
 
 
 if __name__ == "__main__":

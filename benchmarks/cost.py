@@ -1,4 +1,6 @@
-"""What a cell cost: wall time and peak memory. It differs from run to run, so no other cell depends on it."""
+"""What a cell cost: wall time and peak memory. It differs from run to run, so no other cell depends
+on it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
     """Time the block and write its cost; what the block adds to the yielded dict is written too.
 
     seconds: wall time of the block.
-    peak_memory_mb: largest resident memory of the process, or on a GPU the most that tensors took there; 2**20 bytes.
+    peak_memory_mb: largest resident memory of the process, or on a GPU the most that tensors took
+        there; 2**20 bytes.
     interrupted: an earlier attempt was killed, so that the time is not all of it.
     """
     on = device.resolve(where)
@@ -38,7 +41,12 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
     yield added
     seconds = time.perf_counter() - start
     kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"
-    cost = {"seconds": seconds, "peak_memory_mb": _peak(on), "device": kind, "threads": torch.get_num_threads()}
+    cost = {
+        "seconds": seconds,
+        "peak_memory_mb": _peak(on),
+        "device": kind,
+        "threads": torch.get_num_threads(),
+    }
     write_json(path, {**cost, **added})
     mark.unlink()
 

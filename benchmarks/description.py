@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError, field_validator
 
 from dynadfq.params.errors import dotted, shown
-from dynadfq.runtime.settings import Section
+from dynadfq.runtime.config import Config
 
-Overrides = dict[str, Any]  # dotted keys of params.yaml; `images.…` and `student.…` are those groups of the method
+Overrides = dict[
+    str, Any
+]  # dotted keys of params.yaml; `images.…` and `student.…` are those groups of the method
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 WIDTH = re.compile(r"w([2-8])a([2-8])(?:-([2-8]{2,}))?")
@@ -28,11 +30,16 @@ class Width(NamedTuple):
     def words(self) -> str:
         """As in the literature, such as W4A4 or W4A{3,4,5}."""
         inner = ",".join(map(str, self.candidates))
-        return f"W{self.weight_bits}A{{{inner}}}" if self.candidates else f"W{self.weight_bits}A{self.target_bits}"
+        return (
+            f"W{self.weight_bits}A{{{inner}}}"
+            if self.candidates
+            else f"W{self.weight_bits}A{self.target_bits}"
+        )
 
 
 def width_of(text: str) -> Width:
-    """Read ``w4a4`` (fixed width) or ``w4a4-345`` (candidates 3, 4 and 5 with the cost of 4 as target).
+    """Read ``w4a4`` (fixed width) or ``w4a4-345`` (candidates 3, 4 and 5 with the cost of 4 as
+    target).
 
     >>> width_of("w4a4-345").candidates, width_of("w3a3").words
     ((3, 4, 5), 'W3A3')
@@ -42,21 +49,25 @@ def width_of(text: str) -> Width:
     """
     match = WIDTH.fullmatch(text)
     if match is None:
-        raise ValueError("neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 (2 … 8 bits)")
+        raise ValueError(
+            "neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 (2 … 8 bits)"
+        )
     candidates = tuple(int(digit) for digit in match[3] or "")
     if any(low >= high for low, high in pairwise(candidates)):
         raise ValueError("not ascending in its candidates")
     return Width(int(match[1]), int(match[2]), candidates)
 
 
-class Part(Section):
-    """An image source or a learner: a method, and what of it or of its loop differs from the base file."""
+class Part(Config):
+    """An image source or a learner: a method, and what of it or of its loop differs from the base
+    file.
+    """
 
     method: str
     set: Overrides = Field(default_factory=dict)
 
 
-class Row(Section):
+class Row(Config):
     """Some lines of a table: one for each width and each combination of the varied values.
 
     images, student: names under ``images`` and ``students``.
@@ -83,7 +94,7 @@ class Row(Section):
         return widths
 
 
-class Study(Section):
+class Study(Config):
     """One table of the paper."""
 
     title: str
@@ -91,7 +102,7 @@ class Study(Section):
     rows: list[Row]
 
 
-class Side(Section):
+class Side(Config):
     """One side of a claim: a line of a study."""
 
     study: str
@@ -99,7 +110,7 @@ class Side(Section):
     vary: dict[str, Any] = Field(default_factory=dict)
 
 
-class Claim(Section):
+class Claim(Config):
     """What a paper says of two lines, at each pair of widths; one width stands for both."""
 
     text: str
@@ -115,14 +126,16 @@ class Claim(Section):
         return [(width_of(better), width_of(worse)) for better, worse in both]
 
 
-class Description(Section):
+class Description(Config):
     """A grid.
 
     base: parameter file that every cell starts from.
     set: overrides for every cell.
-    teachers: overrides by teacher, which are named after data and architecture, so that grids never share a key.
+    teachers: overrides by teacher, which are named after data and architecture, so that grids never
+        share a key.
     claims: what the papers say of the studies' lines, to be answered by measurement.
-    statistics: names under ``images`` whose statistics per layer are compared in box plots, real images first.
+    statistics: names under ``images`` whose statistics per layer are compared in box plots, real
+    images first.
     """
 
     title: str
@@ -141,19 +154,31 @@ def described(content: object) -> tuple[Description | None, list[str]]:
     try:
         description = Description.model_validate(content)
     except ValidationError as error:
-        return None, [f"{dotted(e['loc'])}: {shown(e['input'])}: {e['msg']}" for e in error.errors(include_url=False)]
+        return None, [
+            f"{dotted(e['loc'])}: {shown(e['input'])}: {e['msg']}"
+            for e in error.errors(include_url=False)
+        ]
     return description, list(_loose_ends(description))
 
 
 def _loose_ends(grid: Description) -> list[str]:
     names = [*grid.teachers, *grid.images, *grid.students, *grid.studies]
-    problems = [f"{name}: a name has small letters, digits and dashes" for name in names if not re.match(NAME, name)]
+    problems = [
+        f"{name}: a name has small letters, digits and dashes"
+        for name in names
+        if not re.match(NAME, name)
+    ]
     for study, content in grid.studies.items():
         for index, row in enumerate(content.rows):
             place = f"studies.{study}.rows[{index}]"
-            for kind, name, known in (("images", row.images, grid.images), ("student", row.student, grid.students)):
+            for kind, name, known in (
+                ("images", row.images, grid.images),
+                ("student", row.student, grid.students),
+            ):
                 if name not in known:
-                    problems.append(f"{place}.{kind}: {shown(name)} is not one of {', '.join(known)}")
+                    problems.append(
+                        f"{place}.{kind}: {shown(name)} is not one of {', '.join(known)}"
+                    )
     for name in grid.statistics:
         if name not in grid.images:
             problems.append(f"statistics: {shown(name)} is not one of {', '.join(grid.images)}")

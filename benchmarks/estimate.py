@@ -14,7 +14,9 @@ STUDENT_OVERHEAD = 4.0  # seconds to trace, calibrate and save
 
 
 class Rates(NamedTuple):
-    """What a machine does in a second, all cores together; the defaults are ResNet-20 at 28×28 on two CPU cores."""
+    """What a machine does in a second, all cores together; the defaults are ResNet-20 at 28×28 on
+    two CPU cores.
+    """
 
     synthesis: float = 600.0
     fixed: float = 350.0
@@ -36,10 +38,14 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
         "images": [images_seconds(entry, rates) for entry in cells["images"].values()],
         "labelled": [0.0 for _ in cells["labelled"]],
         "students": [student_seconds(entry, rates) for entry in cells["students"].values()],
-        "evaluations": [(cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]],
+        "evaluations": [
+            (cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]
+        ],
     }
     count = sum(map(len, work.values()))
-    lines = [f"{name:12}{len(times):5} cells {sum(times) / 60:7.1f} min" for name, times in work.items()]
+    lines = [
+        f"{name:12}{len(times):5} cells {sum(times) / 60:7.1f} min" for name, times in work.items()
+    ]
     total = sum(map(sum, work.values())) + STARTUP * count
     lines.append(f"{'DVC':12}{count:5} cells {STARTUP * count / 60:7.1f} min")
     lines.append(f"{'sum':24}{total / 60:7.1f} min, without training a teacher")
@@ -47,23 +53,33 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
 
 
 def images_seconds(entry: Entry, rates: Rates) -> float:
-    """Optimising the pixels of all images, or training a generator."""
+    """Optimizing the pixels of all images, or training a generator."""
     if entry["method"] in NO_GRADIENT:
         return 0.0
     synthesis = entry["params"]["synthesis"]
     method = entry["params"]["method"][entry["method"]]
-    images = method["images"]["generator_batch_size"] if entry["method"] in LIVE else synthesis["num_images"]
+    images = (
+        method["images"]["generator_batch_size"]
+        if entry["method"] in LIVE
+        else synthesis["num_images"]
+    )
     return float(images * synthesis["iterations"] / rates.synthesis)
 
 
 def student_seconds(entry: Entry, rates: Rates) -> float:
-    """Fine-tuning; a generator that learns beside it takes as long again, and AdaRound its own steps."""
+    """Fine-tuning; a generator that learns beside it takes as long again, and AdaRound its own
+    steps.
+    """
     finetune, method = entry["params"]["finetune"], entry["method"]
     settings = entry["params"]["method"][method]["student"]
     if method == "adaround":
         return STUDENT_OVERHEAD + 20 * float(settings["iterations"]) / 1000
-    if method in UNTRAINED or not any(settings.get(k, 1) for k in ("label_weight", "distillation_weight")):
+    if method in UNTRAINED or not any(
+        settings.get(k, 1) for k in ("label_weight", "distillation_weight")
+    ):
         return STUDENT_OVERHEAD
     images = finetune["epochs"] * finetune["steps_per_epoch"] * finetune["batch_size"]
     passes = 2 if method in LIVE or settings.get("perturbation") else 1
-    return STUDENT_OVERHEAD + float(passes * images) / (rates.fixed if entry["fixed"] else rates.dynamic)
+    return STUDENT_OVERHEAD + float(passes * images) / (
+        rates.fixed if entry["fixed"] else rates.dynamic
+    )

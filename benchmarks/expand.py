@@ -16,11 +16,13 @@ from benchmarks.settings import (
 )
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import GeneratorImages
-from dynadfq.runtime.settings import Section
+from dynadfq.runtime.config import Config
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
-    """All cells of a grid, by kind and key, and the lines of its tables; or what is wrong, in which case cells lack."""
+    """All cells of a grid, by kind and key, and the lines of its tables; or what is wrong, in which
+    case cells lack.
+    """
     problems = list(_wrong_parts(grid))
     if problems:
         return {}, problems
@@ -28,11 +30,18 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
     for teacher in grid.teachers:
         expansion.teacher(teacher)
     studies = {
-        study: {"title": content.title, "note": content.note, "lines": _lines(expansion, content.rows)}
+        study: {
+            "title": content.title,
+            "note": content.note,
+            "lines": _lines(expansion, content.rows),
+        }
         for study, content in grid.studies.items()
     }
     statistics = {
-        expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0)): {"teacher": teacher, "label": source}
+        expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0)): {
+            "teacher": teacher,
+            "label": source,
+        }
         for teacher in grid.teachers
         for source in grid.statistics
     }
@@ -50,14 +59,21 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
 
 
 def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
-    """The lines of a table: for each row its widths, varied values and teachers, with a cell for each seed."""
+    """The lines of a table: for each row its widths, varied values and teachers, with a cell for
+    each seed.
+    """
     grid = expansion.grid
     lines = []
     for row in rows:
         images, student = grid.images[row.images], grid.students[row.student]
-        for teacher, values, text in product(grid.teachers, product(*row.vary.values()), row.widths):
+        for teacher, values, text in product(
+            grid.teachers, product(*row.vary.values()), row.widths
+        ):
             varied, width = dict(zip(row.vary, values, strict=True)), width_of(text)
-            chains = (Chain(teacher, row.images, row.student, width, varied, seed) for seed in range(row.seeds))
+            chains = (
+                Chain(teacher, row.images, row.student, width, varied, seed)
+                for seed in range(row.seeds)
+            )
             line = {
                 "label": row.label or row.student,
                 "teacher": teacher,
@@ -76,13 +92,22 @@ def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[D
     for number, claim in enumerate(expansion.grid.claims):
         for teacher, pair in product(expansion.grid.teachers, claim.pairs):
             sides: dict[str, Document] = {}
-            for name, side, width in zip(("better", "worse"), (claim.better, claim.worse), pair, strict=True):
-                wanted = {"label": side.label, "teacher": teacher, "width": width.words, "varied": side.vary}
+            for name, side, width in zip(
+                ("better", "worse"), (claim.better, claim.worse), pair, strict=True
+            ):
+                wanted = {
+                    "label": side.label,
+                    "teacher": teacher,
+                    "width": width.words,
+                    "varied": side.vary,
+                }
                 lines = studies[side.study]["lines"] if side.study in studies else []
                 found = [line for line in lines if wanted.items() <= line.items()]
                 if not found:
                     words = f"{side.label}, {width.words}" + words_of(side.vary)
-                    expansion.report(f"claims[{number}].{name}", [f"no line {words} in study {side.study}"])
+                    expansion.report(
+                        f"claims[{number}].{name}", [f"no line {words} in study {side.study}"]
+                    )
                     continue
                 sides[name] = {
                     "label": side.label,
@@ -93,13 +118,16 @@ def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[D
             yield {"text": claim.text, "source": claim.source, "teacher": teacher, **sides}
 
 
-def _kind_of_images(method: str) -> type[Section]:
+def _kind_of_images(method: str) -> type[Config]:
     return type(getattr(METHODS[method](), "images"))  # noqa: B009  # each method has its own
 
 
 def _wrong_parts(grid: Description) -> Iterator[str]:
     """Methods that do not exist, and keys where they would change nothing."""
-    for kind, parts, groups in (("images", grid.images, IMAGE_GROUPS), ("students", grid.students, STUDENT_GROUPS)):
+    for kind, parts, groups in (
+        ("images", grid.images, IMAGE_GROUPS),
+        ("students", grid.students, STUDENT_GROUPS),
+    ):
         for name, part in parts.items():
             if (problem := unknown_method(part.method)) is not None:
                 yield f"{kind}.{name}.method: {problem}"

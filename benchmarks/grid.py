@@ -1,4 +1,6 @@
-"""``python -m benchmarks.grid``: expand a grid to ``benchmarks/cells.yaml``, or say how long it would take."""
+"""``python -m benchmarks.grid``: expand a grid to ``benchmarks/cells.yaml``, or say how long it
+would take.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,14 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
     """Read and expand a grid; overrides apply to every cell, after the grid's own.
 
     Raises:
-        ParameterError: with everything that is wrong, in the form of the file and in the parameters of any cell.
+        ParameterError: with everything that is wrong, in the form of the file and in the parameters
+            of any cell.
     """
     known = sorted(path.stem for path in GRIDS.glob("*.yaml"))
     if name not in known:
-        raise ParameterError(GRIDS, [f"{name}: not one of {', '.join(known)}{did_you_mean(name, known)}"])
+        raise ParameterError(
+            GRIDS, [f"{name}: not one of {', '.join(known)}{did_you_mean(name, known)}"]
+        )
     path = GRIDS / f"{name}.yaml"
     content, problems = read_grid(path)
     description, wrong = described(content)
@@ -45,7 +50,8 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
 
 
 def read_grid(path: Path) -> tuple[object, list[str]]:
-    """A grid file's content, on top of the one that it `extends`: parts and studies are added to or replaced by name.
+    """A grid file's content, on top of the one that it `extends`: parts and studies are added to or
+    replaced by name.
 
     Everything else that the file gives replaces what the other one says.
     """
@@ -67,9 +73,13 @@ def _with(description: Description, overrides: dict[str, Any]) -> Description:
 def write(name: str, overrides: dict[str, Any], path: Path = CELLS) -> str:
     """Expand a grid to a file and return what to print."""
     cells = load_grid(name, overrides)
-    text = yaml.safe_dump(cells, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000)
+    text = yaml.safe_dump(
+        cells, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
+    )
     atomic_write(path, (HEAD.format(name, name) + text).encode())
-    counts = {kind: len(cells[kind]) for kind in ("teachers", "images", "labelled", "students", "studies")}
+    counts = {
+        kind: len(cells[kind]) for kind in ("teachers", "images", "labelled", "students", "studies")
+    }
     return f"wrote {path}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
@@ -79,11 +89,22 @@ def main(arguments: list[str] | None = None) -> str:
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("write", help="check benchmarks/grids/NAME.yaml and expand it")
     making.add_argument("name")
-    making.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="override for every cell")
-    asking = commands.add_parser("estimate", help="how long a grid takes; the active one if none is named")
+    making.add_argument(
+        "-S",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override for every cell",
+    )
+    asking = commands.add_parser(
+        "estimate", help="how long a grid takes; the active one if none is named"
+    )
     asking.add_argument("name", nargs="?")
     for field, meaning in MEANINGS.items():
-        asking.add_argument(f"--{field}", type=float, default=getattr(Rates(), field), help=f"{meaning} a second")
+        asking.add_argument(
+            f"--{field}", type=float, default=getattr(Rates(), field), help=f"{meaning} a second"
+        )
     options = parser.parse_args(arguments)
     if options.command == "write":
         return write(options.name, dict(map(_override, options.set)))

@@ -12,7 +12,9 @@ METHODS = ROOT / "dynadfq" / "methods"
 
 
 def code_of_cells() -> Iterator[tuple[str, set[str]]]:
-    """Name and files of each list: ``teacher``, ``images-zeroq``, ``student-zeroq`` …; paths from the repository."""
+    """Name and files of each list: ``teacher``, ``images-zeroq``, ``student-zeroq`` …; paths from
+    the repository.
+    """
     for kind, stage in STAGES.items():
         yield kind, _stage(stage)
     for method in sorted(METHODS.glob("*.py")):

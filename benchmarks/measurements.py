@@ -22,14 +22,20 @@ from stages.labelled import test_set
 STATISTICS_BATCH = 64  # images
 
 
-def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path) -> None:
-    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same images; percent.
+def measure_student(
+    settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path
+) -> None:
+    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same
+    images; percent.
 
-    Which images the student takes for another class is kept, by their places among those that were measured.
+    Which images the student takes for another class is kept, by their places among those that were
+    measured.
     """
     where = device.resolve(settings["device"])
     teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
-    test = test_set(SimpleNamespace(**{"classes": None, **settings["data"]}), teacher, settings["test_images"])
+    test = test_set(
+        SimpleNamespace(**{"classes": None, **settings["data"]}), teacher, settings["test_images"]
+    )
     if test is None:
         raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)
@@ -44,7 +50,9 @@ def measure_student(settings: Mapping[str, Any], teacher_folder: Path, folder: P
         ),
         "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
         "test_images": len(test),
-        "wrong": table.index[table["prediction"] != table["label"]].tolist(),  # for paired comparisons
+        "wrong": table.index[
+            table["prediction"] != table["label"]
+        ].tolist(),  # for paired comparisons
     }
     write_json(path, measured)
 
@@ -60,7 +68,8 @@ def measure_images(teacher_folder: Path, folder: Path, path: Path) -> None:
 def layer_statistics(teacher: Teacher, batches: Iterable[Tensor]) -> pd.DataFrame:
     """One row an image and BatchNorm layer, from (B, C, H, W) images.
 
-    offset: mean over channels of the image's mean less the running one, in running deviations; 0 is a match.
+    offset: mean over channels of the image's mean less the running one, in running deviations; 0 is
+        a match.
     spread: mean over channels of the image's standard deviation over the running one; 1 is a match.
     """
     rows, first = [], 0
@@ -75,7 +84,12 @@ def layer_statistics(teacher: Teacher, batches: Iterable[Tensor]) -> pd.DataFram
                 offset = ((pixels.mean(dim=2) - mean) / deviation).mean(dim=1)
                 spread = (pixels.std(dim=2, correction=0) / deviation).mean(dim=1)
                 index = range(first, first + len(images))
-                columns = {"layer": number, "image": index, "offset": offset.numpy(), "spread": spread.numpy()}
+                columns = {
+                    "layer": number,
+                    "image": index,
+                    "offset": offset.numpy(),
+                    "spread": spread.numpy(),
+                }
                 rows.append(pd.DataFrame(columns))
             first += len(images)
     return pd.concat(rows, ignore_index=True)

@@ -1,8 +1,10 @@
-"""``python -m benchmarks.run --jobs N``: the active grid in N processes, then DVC takes over what they made.
+"""``python -m benchmarks.run --jobs N``: the active grid in N processes, then DVC takes over what
+they made.
 
-``dvc repro`` runs one stage at a time. The cells are computed here instead, each in a process of its own as soon as
-what it needs is there, and `dvc repro` finds them finished (``benchmarks.store``). Killed at any time, both go on where
-they were when the command is given again. A cell that fails stops only those that need it.
+``dvc repro`` runs one stage at a time. The cells are computed here instead, each in a process of
+its own as soon as what it needs is there, and `dvc repro` finds them finished
+(``benchmarks.store``). Killed at any time, both go on where they were when the command is given
+again. A cell that fails stops only those that need it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Schedule:
     def __init__(self, cells: Iterable[Cell], done: set[str]) -> None:
         self.cells = {cell.name: cell for cell in cells}
         self.needs = needed(self.cells.values())
-        # Measurements come as soon as they can: a run that is killed has results for all that it made.
+        # Measurements come as soon as they can: a run that is killed has results for all that it
+        # made.
         waiting = (name for name in self.cells if name not in done)
         self.waiting = sorted(waiting, key=lambda name: self.cells[name].kind not in MEASUREMENTS)
         self.done, self.failed = set(done), set[str]()
@@ -74,9 +77,15 @@ class Schedule:
 
 
 def compute_all(schedule: Schedule, jobs: int) -> None:
-    """Compute what is missing, ``jobs`` cells at a time: measurements first, then in the grid's order."""
-    context = multiprocessing.get_context("forkserver")  # torch is imported once, and no thread of it is forked
-    context.set_forkserver_preload(["benchmarks.cost", "benchmarks.measurements", "stages.finetune", "stages.teacher"])
+    """Compute what is missing, ``jobs`` cells at a time: measurements first, then in the grid's
+    order.
+    """
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # torch is imported once, and no thread of it is forked
+    context.set_forkserver_preload(
+        ["benchmarks.cost", "benchmarks.measurements", "stages.finetune", "stages.teacher"]
+    )
     running: dict[Any, tuple[BaseProcess, Cell]] = {}
     while True:
         while len(running) < jobs and (cell := schedule.next()) is not None:
@@ -120,7 +129,9 @@ def _end_with_parent() -> None:
 
 def up_to_date(cells: list[Cell]) -> set[str]:
     """The cells that DVC would not run again: neither they nor what they need has changed."""
-    output = subprocess.run(["dvc", "status", PIPELINE, "--json"], check=True, text=True, stdout=subprocess.PIPE).stdout
+    output = subprocess.run(
+        ["dvc", "status", PIPELINE, "--json"], check=True, text=True, stdout=subprocess.PIPE
+    ).stdout
     changed = {name.rpartition(":")[2] for name in json.loads(output or "{}")}
     needs, fresh = needed(cells), set[str]()
     for cell in cells:  # those that others need come first
@@ -144,7 +155,9 @@ def main() -> str:
     print(f"{len(schedule.waiting)} of {len(cells)} cells to compute, {jobs} at a time", flush=True)
     compute_all(schedule, jobs)
     failed = sorted(schedule.failed)
-    subprocess.run(["dvc", "repro", *(["--keep-going"] if failed else []), PIPELINE], check=not failed)
+    subprocess.run(
+        ["dvc", "repro", *(["--keep-going"] if failed else []), PIPELINE], check=not failed
+    )
     if failed:
         sys.exit(f"{len(failed)} cells failed or need one that did: {', '.join(failed)}")
     return "All cells are there; the report is benchmarks/reports/*/index.html"

@@ -1,4 +1,6 @@
-"""Parameters of a cell: the base file with overrides, checked, and the part of them that the cell's stage may see."""
+"""Parameters of a cell: the base file with overrides, checked, and the part of them that the cell's
+stage may see.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from dynadfq.params.rules import lookup
 
 Document = dict[str, Any]
 
-# Which stage of the pipeline a key matters to; `images` and `student` stand for groups of the method in use.
+# Which stage of the pipeline a key matters to; `images` and `student` stand for groups of the
+# method in use.
 IMAGE_GROUPS = ("images", "synthesis")
 STUDENT_GROUPS = ("student", "quantization", "finetune")
 METHOD_GROUPS = ("images", "student")
@@ -35,7 +38,9 @@ def placed(key: str, method: str) -> str:
 
 
 def overridden(document: Document, overrides: Mapping[str, Any], method: str = "") -> Document:
-    """A copy of a parameter file's content with dotted keys replaced, or added, which `checked` then reports."""
+    """A copy of a parameter file's content with dotted keys replaced, or added, which `checked`
+    then reports.
+    """
     result = deepcopy(document)
     for key, value in overrides.items():
         group = result
@@ -100,7 +105,11 @@ def stage_params(stage: str, seen: Document) -> StageParams:
 
 @cache
 def _declared(stage: str, method: str) -> frozenset[Key]:
-    """The declared keys of a stage, which depend on the method in use alone; ``dvc.yaml`` takes a while to read."""
+    """The declared keys of a stage, which depend on the method in use alone; ``dvc.yaml`` takes a
+    while to read.
+    """
     return declared_keys(
-        stage, Params.model_construct(method=Methods.model_construct(name=method)), Path("params.yaml")
+        stage,
+        Params.model_construct(method=Methods.model_construct(name=method)),
+        Path("params.yaml"),
     )

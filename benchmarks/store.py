@@ -1,9 +1,10 @@
 """Cells that are finished before DVC asks for them.
 
-``python -m benchmarks.run`` computes cells in several processes and leaves each in ``.scratch/grid``, under a
-fingerprint of its entry and of all that it reads: the identity by which DVC itself recognises a result. The command of
-the cell's stage then finds it and moves it into place. So DVC alone writes ``dvc.lock``, a killed run has lost no
-finished cell, and what was computed from other code or inputs is never taken.
+``python -m benchmarks.run`` computes cells in several processes and leaves each in
+``.scratch/grid``, under a fingerprint of its entry and of all that it reads: the identity by which
+DVC itself recognizes a result. The command of the cell's stage then finds it and moves it into
+place. So DVC alone writes ``dvc.lock``, a killed run has lost no finished cell, and what was
+computed from other code or inputs is never taken.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Locate = Callable[[Path], Path]  # where an input is now
 
 
 def store() -> Path:
-    """The folder of all finished cells, in the main repository also in a queued experiment's copy."""
+    """The folder of all finished cells, in the main repository also in a queued experiment's
+    copy.
+    """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch" / "grid"
 
 

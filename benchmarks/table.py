@@ -1,4 +1,6 @@
-"""Stage ``table``: the tables of the active grid. It walks the grid, and names the cells that are missing."""
+"""Stage ``table``: the tables of the active grid. It walks the grid, and names the cells that are
+missing.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,14 @@ REPORTS = Path("benchmarks/reports")
 
 
 def run() -> None:
-    """Write benchmarks/reports/GRID; what is missing is said on stderr and in the page, and the rest is shown."""
+    """Write benchmarks/reports/GRID; what is missing is said on stderr and in the page, and the
+    rest is shown.
+    """
     content = read_cells()
     for name in write_reports(content, REPORTS / content["grid"]):
-        print(f"WARNING: {name} is missing; `python -m benchmarks.run` computes it", file=sys.stderr)
+        print(
+            f"WARNING: {name} is missing; `python -m benchmarks.run` computes it", file=sys.stderr
+        )
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ import sys
 
 
 def _end_with_parent() -> None:
-    """On Linux, end when the parent does: else a killed ``dvc`` or torchrun leaves this writing beside the next run."""
+    """On Linux, end when the parent does: else a killed ``dvc`` or torchrun leaves this writing
+    beside the next run.
+    """
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGTERM, 0, 0, 0)
 
 
-# Here, and not in `begin`: torch takes seconds to import, in which a killed ``dvc`` would go unnoticed.
+# Here, and not in `begin`: torch takes seconds to import, in which a killed ``dvc`` would go
+# unnoticed.
 if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
     _end_with_parent()

@@ -1,4 +1,6 @@
-"""Where the pipeline's files lie, and tables written so that the same content has the same bytes."""
+"""Where the pipeline's files lie, and tables written so that the same content has the same
+bytes.
+"""
 
 from __future__ import annotations
 

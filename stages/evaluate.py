@@ -1,9 +1,11 @@
-"""Stage ``evaluate``: teacher and students on labelled test images, where there are any, and on the synthetic ones."""
+"""Stage ``evaluate``: teacher and students on labelled test images, where there are any, and on the
+synthetic ones.
+"""
 
 from __future__ import annotations
 
-from dynadfq.evaluation.budget_curve import dial_metrics, dial_table
-from dynadfq.evaluation.evaluate import Again, control_scores, evaluate, lowest_surviving_bits
+from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
+from dynadfq.evaluation.evaluate import Reiterable, control_scores, evaluate, lowest_surviving_bits
 from dynadfq.evaluation.evaluate import metrics as results
 from dynadfq.evaluation.evaluate import tables as measure
 from dynadfq.quant.build import load_student
@@ -13,13 +15,23 @@ from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import load_teacher
-from stages.artifacts import EVALUATION, FIXED, STUDENT, SYNTHETIC, TEACHER, write_json, write_tables
+from stages.artifacts import (
+    EVALUATION,
+    FIXED,
+    STUDENT,
+    SYNTHETIC,
+    TEACHER,
+    write_json,
+    write_tables,
+)
 from stages.labelled import test_set
 from stages.runtime import begin, main
 
 
 def run() -> None:
-    """Measure, and write artifacts/evaluation. Of several ranks, which share the batches, the first one writes."""
+    """Measure, and write artifacts/evaluation. Of several ranks, which share the batches, the first
+    one writes.
+    """
     p = begin("evaluate")
     where, asked, size = device.resolve(p.device), p.evaluation, p.evaluation.batch_size
     teacher = load_teacher(TEACHER).to(where)
@@ -31,23 +43,27 @@ def run() -> None:
     images_each = len(synthetic if test is None else test)
     with Progress("evaluate", walks * -(-images_each // size), unit="batch") as progress:
         batches = measure.measured_batches(test, synthetic, size, progress)
-        images = Again(lambda: (images for images, _ in batches))
+        images = Reiterable(lambda: (images for images, _ in batches))
         dynamic, constant = evaluate(student, batches, teacher), evaluate(fixed, batches)
         answers = measure.predictions(dynamic, "teacher_prediction")
         expected, score = (answers, "agreement") if test is None else (test.labels, "top1")
-        control = control_scores(student, images, dynamic.bits, expected, p.seed, asked.control_repeats)
+        control = control_scores(
+            student, images, dynamic.bits, expected, p.seed, asked.control_repeats
+        )
         lowest = lowest_surviving_bits(student, images, answers, asked.sensitivity_bits)
-        dial = dial_table(student, synthetic, images, expected, asked.budgets, p.seed, size, score)
+        budget = budget_table(
+            student, synthetic, images, expected, asked.budgets, p.seed, size, score
+        )
     made_of = measure.synthetic_table(student, teacher, synthetic, size)
     metrics = results.headline(dynamic, constant, control, student) | {
-        "dial": dial_metrics(dial, score),
+        "budget": budget_metrics(budget, score),
         "data": results.data_metrics(p.data.name, test),
         "synthetic": results.synthetic_metrics(made_of, synthetic),
     }
     tables = measure.label_tables(test, dynamic, constant) | {
         "per_image": measure.per_image(dynamic, constant, lowest),
         "synthetic_per_image": made_of,
-        "dial": dial,
+        "budget": budget,
         "sites": measure.site_table(student, fixed, dynamic.bits),
     }
     if distributed.rank() > 0:

@@ -7,9 +7,9 @@ from dynadfq.losses.budget import Budget
 from dynadfq.ptq.calibration import AVERAGES, observer
 from dynadfq.ptq.rounding import rounding_of
 from dynadfq.quant.insert import Scheme, SelectorShape
-from dynadfq.training.prepare import Calibration, Readiness
+from dynadfq.training.prepare import Calibration, PreparationConfig
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.selector_warm_up import WarmStart
+from dynadfq.training.selector_warm_up import SelectorWarmUp
 
 
 def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:
@@ -17,14 +17,16 @@ def scheme_of(p: params.StageParams, fixed: bool) -> Scheme:
     q = p.quantization
     common = {
         "weight_bits": q.weight_bits,
-        "weight_grid": q.weight_grid,
+        "weight_granularity": q.weight_granularity,
         "target_bits": q.target_bits,
         "placement": q.placement,
         "learned_ranges": q.ranges.learned,
     }
     if fixed:
         return Scheme(activation_bits=(q.target_bits,), **common)
-    shape = SelectorShape(q.selector.pool, q.selector.hidden, q.selector.dropout, q.selector.initial_bias)
+    shape = SelectorShape(
+        q.selector.pool, q.selector.hidden, q.selector.dropout, q.selector.initial_bias
+    )
     return Scheme(activation_bits=tuple(q.activation_bits), selector=shape, **common)
 
 
@@ -32,18 +34,30 @@ def schedule_of(p: params.StageParams, fixed: bool) -> Schedule:
     """Steps and rates of the fine-tuning."""
     f = p.finetune.model_dump(exclude={"calibration_images"})
     selector_rate = 0.0 if fixed else p.quantization.selector.learning_rate
-    return Schedule(**f, range_learning_rate=p.quantization.ranges.learning_rate, selector_learning_rate=selector_rate)
+    return Schedule(
+        **f,
+        range_learning_rate=p.quantization.ranges.learning_rate,
+        selector_learning_rate=selector_rate,
+    )
 
 
 def budget_of(p: params.StageParams, fixed: bool) -> Budget:
     """How the bit-FLOPs target binds; a student of fixed width has nothing to choose."""
-    return Budget() if fixed else Budget(p.quantization.selector.budget, p.quantization.selector.bit_weight)
+    return (
+        Budget()
+        if fixed
+        else Budget(p.quantization.selector.budget, p.quantization.selector.bit_weight)
+    )
 
 
-def readiness_of(p: params.StageParams, fixed: bool) -> Readiness:
-    """What the student is given before it learns; the fixed one has no selector that needs a head start."""
+def preparation_config_of(p: params.StageParams, fixed: bool) -> PreparationConfig:
+    """What the student is given before it learns; the fixed one has no selector that needs a
+    warm-up.
+    """
     ranges = p.quantization.ranges
     rule = observer(ranges.observer, p.quantization.target_bits, ranges.quantile)
-    head_start = WarmStart() if fixed else WarmStart(p.quantization.selector.warm_start_images)
+    selector_warm_up = (
+        SelectorWarmUp() if fixed else SelectorWarmUp(p.quantization.selector.warm_up_images)
+    )
     calibration = Calibration(rule, p.finetune.calibration_images, AVERAGES[ranges.average])
-    return Readiness(calibration, rounding_of(p.quantization.rounding), head_start)
+    return PreparationConfig(calibration, rounding_of(p.quantization.rounding), selector_warm_up)

@@ -1,4 +1,6 @@
-"""Stage ``export``: the dynamic student as files that run without this library, each checked before it is written."""
+"""Stage ``export``: the dynamic student as files that run without this library, each checked before
+it is written.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ def run() -> None:
         student, synthetic = load_student(STUDENT), SyntheticSet(SYNTHETIC)
         images = synthetic.take(torch.arange(min(p.check_images, len(synthetic)))).images
         files = [write_file(student, name, EXPORT, images) for name in p.formats]
-    sizes = {"float_bytes": (TEACHER / WEIGHTS).stat().st_size, "packed_bytes": (STUDENT / WEIGHTS).stat().st_size}
+    sizes = {
+        "float_bytes": (TEACHER / WEIGHTS).stat().st_size,
+        "packed_bytes": (STUDENT / WEIGHTS).stat().st_size,
+    }
     write_json(EXPORT / "export.json", sizes | {"files": files})
 
 

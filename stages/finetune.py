@@ -1,13 +1,15 @@
-"""Stages ``finetune`` and ``finetune_fixed`` (``--fixed``): a dynamic student, and one of a single width."""
+"""Stages ``finetune`` and ``finetune_fixed`` (``--fixed``): a dynamic student, and one of a single
+width.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from dynadfq.ops.precision import multiplying, require_precision
+from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.params import StageParams
-from dynadfq.quant.model_card import made
+from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -16,12 +18,15 @@ from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.ranks import require_divisible
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from stages.experiment import budget_of, readiness_of, schedule_of, scheme_of
+from stages.experiment import budget_of, preparation_config_of, schedule_of, scheme_of
 from stages.runtime import begin, main
 
 
-def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
-    """Calibrate, round, give the selector its head start, fine-tune, and save the student to ``folder``.
+def make(
+    p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path, folder: Path
+) -> None:
+    """Calibrate, round, give the selector its warm-up, fine-tune, and save the student to
+    ``folder``.
 
     The first rank prepares and saves; all fine-tune, and begin with what it prepared.
     """
@@ -35,13 +40,15 @@ def make(p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path,
     require_divisible(recipe, schedule.batch_size)
     student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
     if distributed.rank() == 0 and not scratch.exists():
-        prepare_student(student, teacher, images, recipe, readiness_of(p, fixed), p.seed)
-    with multiplying(p.precision, where):
-        history = finetune_student(student, teacher, images, recipe, schedule, budget, p.seed, scratch)
+        prepare_student(student, teacher, images, recipe, preparation_config_of(p, fixed), p.seed)
+    with compute_precision(p.precision, where):
+        history = finetune_student(
+            student, teacher, images, recipe, schedule, budget, p.seed, scratch
+        )
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     if distributed.rank() > 0:
         return
-    student.made = made(p.method.name, len(images), steps, p.quantization.rounding)
+    student.provenance = provenance(p.method.name, len(images), steps, p.quantization.rounding)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()

@@ -9,12 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dynadfq", "stages")
-# What cannot change a result is left out. Reading parameters affects a stage through their values alone, and those are
-# declared under `params:`; a package's own file names things and computes nothing; how a stage is started neither.
+# What cannot change a result is left out. Reading parameters affects a stage through their values
+# alone, and those are declared under `params:`; a package's own file names things and computes
+# nothing; how a stage is started neither.
 PLUMBING = (
     "dynadfq/__init__.py",
     "dynadfq/params/",
-    "dynadfq/runtime/settings.py",
+    "dynadfq/runtime/config.py",
     "dynadfq/methods/__init__.py",
     "stages/__init__.py",
     "stages/launch.py",
@@ -22,7 +23,8 @@ PLUMBING = (
 
 
 def closure(entry: Path, leave_out: str | None = None) -> set[str]:
-    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are empty files.
+    """All that ``entry`` imports, itself included; plumbing is neither listed nor followed, nor are
+    empty files.
 
     What classes named ``leave_out`` import inside themselves does not count.
     """
@@ -45,7 +47,11 @@ def _imported(path: Path, leave_out: str | None) -> tuple[Path, ...]:
 
 def _walked(path: Path, leave_out: str | None) -> Iterator[Path]:
     tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == leave_out)]
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.ClassDef) and node.name == leave_out)
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -64,4 +70,6 @@ def _files(module: str) -> Iterator[Path]:
         return
     for length in range(1, len(parts) + 1):
         place = ROOT.joinpath(*parts[:length])
-        yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists())
+        yield from (
+            file for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists()
+        )

@@ -12,9 +12,15 @@ from stages.runtime import root
 
 
 def labelled_set(
-    source: Any, train: bool, preprocessing: Preprocessing, class_names: Sequence[str] | None, count: int | None = None
+    source: Any,
+    train: bool,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None,
+    count: int | None = None,
 ) -> data.LabelledSet:
-    """``count`` images of the section ``data``, as a network of these class names reads and numbers them."""
+    """``count`` images of the section ``data``, as a network of these class names reads and numbers
+    them.
+    """
     return data.load(
         source.name,
         root(source.root),

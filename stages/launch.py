@@ -1,4 +1,6 @@
-"""A stage as several processes of this machine: torchrun's agent starts them, and ends with the first that fails."""
+"""A stage as several processes of this machine: torchrun's agent starts them, and ends with the
+first that fails.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def is_rank() -> bool:
 
 
 def in_ranks(arguments: list[str]) -> bool:
-    """Run the stage that this process was started as in ``launch.processes`` ranks, and return whether it was.
+    """Run the stage that this process was started as in ``launch.processes`` ranks, and return
+    whether it was.
 
     Raises:
         RankFailed: with the error of the rank that failed; the others have been ended.
@@ -42,14 +45,19 @@ def in_ranks(arguments: list[str]) -> bool:
     stage = sys.modules["__main__"].__spec__
     assert stage is not None, "stages are started as modules: python -m stages.NAME"
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_each(count)))
-    print(f"{stage.name}: {count} processes, OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} each", file=sys.stderr)
+    print(
+        f"{stage.name}: {count} processes, OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} each",
+        file=sys.stderr,
+    )
     _run(["-m", stage.name, *arguments], count)
     return True
 
 
 def threads_each(processes: int) -> int:
     """Threads for each, so that together they take no more than there are cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, cores // processes)
 
 
@@ -82,7 +90,9 @@ def _run(arguments: list[str], count: int) -> None:
 
 
 def _account(failures: Mapping[int, ProcessFailure]) -> str:
-    """What the failed rank itself said, or how it ended; not what became of those that the agent then ended."""
+    """What the failed rank itself said, or how it ended; not what became of those that the agent
+    then ended.
+    """
 
     def said(rank: int) -> str:
         message = failures[rank].message
@@ -96,7 +106,9 @@ def _account(failures: Mapping[int, ProcessFailure]) -> str:
     rank = min(failures, key=blame)
     code = failures[rank].exitcode
     end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-    return f"rank {rank}: {said(rank) or f'{end}; run the stage again, it goes on where it stopped'}"
+    return (
+        f"rank {rank}: {said(rank) or f'{end}; run the stage again, it goes on where it stopped'}"
+    )
 
 
 @contextmanager
@@ -110,20 +122,24 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def as_rank(stage: Callable[[], None], mendable: tuple[type[Exception], ...]) -> None:
-    """Run a stage beside its other ranks. An error is left to the agent to show, with a traceback unless mendable."""
+def as_rank(stage: Callable[[], None], user_errors: tuple[type[Exception], ...]) -> None:
+    """Run a stage beside its other ranks. An error is left to the agent to show, with a traceback
+    unless user_errors.
+    """
     try:
         with joined():
             stage()
     except Exception as error:
         _report(error)
-        if isinstance(error, (*mendable, RankLost)) and not os.environ.get("DYNADFQ_TRACEBACK"):
+        if isinstance(error, (*user_errors, RankLost)) and not os.environ.get("DYNADFQ_TRACEBACK"):
             sys.exit(1)
         raise
 
 
 def _report(error: Exception) -> None:
-    """Hand a rank's error to the agent; one that only lost another rank leaves the word to that one."""
+    """Hand a rank's error to the agent; one that only lost another rank leaves the word to that
+    one.
+    """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     if isinstance(error, RankLost):

@@ -12,22 +12,27 @@ from dynadfq import params
 from dynadfq.runtime import seeding
 from stages import launch
 
-# Numbers of <malloc.h>: no blocks of their own from the kernel, nothing handed back, and 64 MiB at a time.
+# Numbers of <malloc.h>: no blocks of their own from the kernel, nothing handed back, and 64 MiB at
+# a time.
 MALLOC = {-4: 0, -1: 2**31 - 1, -2: 2**26}
-MENDABLE = (ValueError, FileNotFoundError, ImportError, ArithmeticError, launch.RankFailed)
+USER_ERRORS = (ValueError, FileNotFoundError, ImportError, ArithmeticError, launch.RankFailed)
 
 
 def begin(stage: str) -> params.StageParams:
-    """Return the parameters that ``dvc.yaml`` declares for a stage; nothing is computed before all are valid."""
+    """Return the parameters that ``dvc.yaml`` declares for a stage; nothing is computed before all
+    are valid.
+    """
     seeding.deterministic()
     keep_memory()
     return params.load(stage)
 
 
 def keep_memory() -> None:
-    """Ask glibc to keep what is freed: each step needs the same again, and the kernel clears every page it hands out.
+    """Ask glibc to keep what is freed: each step needs the same again, and the kernel clears every
+    page it hands out.
 
-    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Other systems go their own way.
+    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Other systems go
+    their own way.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in MALLOC.items():
@@ -46,10 +51,14 @@ def main(stage: Callable[[], None], divisible: bool = False) -> None:
     """
     try:
         if divisible and launch.is_rank():
-            launch.as_rank(stage, MENDABLE)
+            launch.as_rank(stage, USER_ERRORS)
         elif not (divisible and launch.in_ranks(sys.argv[1:])):
             stage()
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         if os.environ.get("DYNADFQ_TRACEBACK"):
             raise
-        sys.exit(str(error) if isinstance(error, launch.RankFailed) else f"{type(error).__name__}: {error}")
+        sys.exit(
+            str(error)
+            if isinstance(error, launch.RankFailed)
+            else f"{type(error).__name__}: {error}"
+        )

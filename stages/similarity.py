@@ -1,4 +1,6 @@
-"""Stage ``similarity``: which classes resemble each other, read from the teacher's classifier weights."""
+"""Stage ``similarity``: which classes resemble each other, read from the teacher's classifier
+weights.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,13 @@ def make(p: StageParams, teacher_folder: Path, folder: Path) -> None:
     """Write the class similarities of a teacher to ``folder``."""
     teacher = load_teacher(teacher_folder)
     similarity = class_similarity(teacher, p.similarity.measure)
-    atomic_write(folder / "similarity.safetensors", safetensors.torch.save({"similarity": similarity}))
+    atomic_write(
+        folder / "similarity.safetensors", safetensors.torch.save({"similarity": similarity})
+    )
     rows = top_similar(similarity, teacher.class_names, p.similarity.top)
     write_table(
-        folder / "top_similar.csv", pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"])
+        folder / "top_similar.csv",
+        pd.DataFrame(rows, columns=["class", "rank", "similar_class", "similarity"]),
     )
 
 

@@ -1,4 +1,6 @@
-"""Stage ``teacher``: a float classifier, from a checkpoint, from a zoo, or trained here on the labelled data."""
+"""Stage ``teacher``: a float classifier, from a checkpoint, from a zoo, or trained here on the
+labelled data.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +26,40 @@ GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
 
 def make(p: StageParams, folder: Path) -> None:
-    """Import or train a teacher, and save it to ``folder``; what was taken from where is printed."""
+    """Import or train a teacher, and save it to ``folder``; what was taken from where is
+    printed.
+    """
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
     data_set = data_facts(p.data.name, None if imported else root(p.data.root))
-    facts = teacher_facts(p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size)
+    facts = teacher_facts(
+        p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size
+    )
     print(*facts.lines(), sep="\n")
     if not imported:
         return train(p, facts, folder)
-    import_teacher(p.teacher.architecture, facts, p.teacher.checkpoint and root(p.teacher.checkpoint)).save(folder)
+    import_teacher(
+        p.teacher.architecture, facts, p.teacher.checkpoint and root(p.teacher.checkpoint)
+    ).save(folder)
 
 
 def train(p: StageParams, facts: TeacherFacts, folder: Path) -> None:
-    """Train a newly initialised teacher, measure it, and save it to ``folder``."""
+    """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
-    recipe = TeacherRecipe(**p.teacher.model_dump(include={field.name for field in fields(TeacherRecipe)}))
+    recipe = TeacherRecipe(
+        **p.teacher.model_dump(include={field.name for field in fields(TeacherRecipe)})
+    )
     scratch = Scratch.of_stage("teacher", p.as_dict())
     require_classifier(module.eval(), facts.input_shape, facts.num_classes)
-    images, test = (labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False))
+    images, test = (
+        labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)
+    )
     train_teacher(module, images, recipe, p.seed, device.resolve(p.device), scratch)
     source = f"trained on {p.data.name} for {recipe.epochs} epochs"
-    teacher = Teacher(module, architecture=p.teacher.architecture, source=source, **facts.arguments())
+    teacher = Teacher(
+        module, architecture=p.teacher.architecture, source=source, **facts.arguments()
+    )
     teacher.float_top1 = accuracy(teacher, test.batches(recipe.batch_size))
     teacher.save(folder)
     scratch.delete()

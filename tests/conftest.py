@@ -1,4 +1,5 @@
-"""A network small enough to quantize, synthesize for and fine-tune in every test run, and what is made of it."""
+"""A network small enough to quantize, synthesize for and fine-tune in every test run, and what is
+made of it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
@@ -20,7 +21,7 @@ from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -30,12 +31,16 @@ MEAN, STD = (0.5, 0.4, 0.6), (0.2, 0.3, 0.25)
 
 
 class TinyNet(nn.Module):
-    """Four convolutions with BatchNorm and ReLU, the last two around a shortcut, and a linear classifier."""
+    """Four convolutions with BatchNorm and ReLU, the last two around a shortcut, and a linear
+    classifier."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.conv2, self.bn2 = nn.Conv2d(8, 12, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.conv2, self.bn2 = (
+            nn.Conv2d(8, 12, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(12),
+        )
         self.conv3, self.bn3 = nn.Conv2d(12, 12, 3, padding=1, groups=4), nn.BatchNorm2d(12)
         self.conv4, self.bn4 = nn.Conv2d(12, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
         self.relu = nn.ReLU(inplace=True)
@@ -67,7 +72,8 @@ def _same_setting() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_net() -> Callable[[], TinyNet]:
-    """The same network each time, with statistics of the images it saw and a classifier that tells them apart."""
+    """The same network each time, with statistics of the images it saw and a classifier that tells
+    them apart."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = TinyNet()
@@ -108,7 +114,10 @@ def make_student(teacher: Teacher, images: Tensor) -> Callable[..., Student]:
     """Calibrated students; a dynamic one's selector answers differently from image to image."""
 
     def build(
-        *activation_bits: int, varied: bool = True, shape: SelectorShape | None = None, **scheme: object
+        *activation_bits: int,
+        varied: bool = True,
+        shape: SelectorShape | None = None,
+        **scheme: object,
     ) -> Student:
         widths = activation_bits or (3, 4, 5)
         target = widths[(len(widths) - 1) // 2]
@@ -124,7 +133,8 @@ def make_student(teacher: Teacher, images: Tensor) -> Callable[..., Student]:
 
 @torch.no_grad()
 def _tell_images_apart(student: Student, images: Tensor) -> None:
-    """Random weights in the selector's last layer, and biases that give each candidate its share of the images."""
+    """Random weights in the selector's last layer, and biases that give each candidate its share of
+    the images."""
     selector, last = student.selector, last_linear(student)
     assert selector is not None
     last.weight.normal_(std=1.0, generator=torch.Generator().manual_seed(2))
@@ -146,9 +156,13 @@ def last_linear(student: Student) -> nn.Linear:
 
 
 @pytest.fixture(scope="session")
-def synthetic(make_net: Callable[[], TinyNet], tmp_path_factory: pytest.TempPathFactory) -> SyntheticSet:
+def synthetic(
+    make_net: Callable[[], TinyNet], tmp_path_factory: pytest.TempPathFactory
+) -> SyntheticSet:
     """24 images in shards of 8, three iterations each."""
     teacher = Teacher(make_net(), SHAPE, CLASSES, MEAN, STD)
-    recipe = DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
+    recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     folder: Path = tmp_path_factory.mktemp("synthetic")
-    return synthesize_set(recipe.source(teacher, PixelOptimiser(3)), 24, 8, 0, folder, Scratch(None))
+    return synthesize_set(
+        recipe.source(teacher, PixelOptimizer(3)), 24, 8, 0, folder, Scratch(None)
+    )

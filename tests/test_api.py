@@ -15,14 +15,16 @@ from dynadfq.api import bit_flops, finetune, quantize, synthesize
 from dynadfq.quant.model import Student
 from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.finetune import Schedule
 
 SCHEDULE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8)
 
 
-def test_the_five_verbs(teacher: Teacher, images: Tensor, tmp_path: Path, make_net: Callable[[], nn.Module]) -> None:
+def test_the_five_verbs(
+    teacher: Teacher, images: Tensor, tmp_path: Path, make_net: Callable[[], nn.Module]
+) -> None:
     synthetic = dynadfq.synthesize(
         teacher, num_images=12, iterations=2, batch_size=8, similar_classes=3, class_weight=1.0
     )
@@ -50,7 +52,7 @@ def test_synthetic_images_live_as_long_as_their_set(teacher: Teacher, tmp_path: 
     del first
     assert not folder.exists()
     assert len(SyntheticSet(tmp_path / "kept").check()) == 4
-    other = synthesize(teacher, num_images=4, batch_size=2, optimiser=PixelOptimiser(0), seed=1)
+    other = synthesize(teacher, num_images=4, batch_size=2, optimizer=PixelOptimizer(0), seed=1)
     assert not torch.equal(other.take(everything).images, kept.take(everything).images)
 
 
@@ -102,13 +104,18 @@ def test_finetuning_calibrates_first(teacher: Teacher, synthetic: SyntheticSet) 
         ({"weight_bits": 9}, "weight_bits: 9 is outside 2 … 8"),
         ({"activation_bits": 16}, "activation_bits: 16 is outside 2 … 8"),
         ({"activation_bits": (3, 4, 12)}, "activation_bits: 12 is outside 2 … 8"),
-        ({"activation_bits": (3, 4, 5), "target_bits": 6}, r"target_bits: 6 is outside activation_bits \(3, 4, 5\)"),
+        (
+            {"activation_bits": (3, 4, 5), "target_bits": 6},
+            r"target_bits: 6 is outside activation_bits \(3, 4, 5\)",
+        ),
         ({"activation_bits": ()}, "activation_bits: give at least one width"),
         ({"activation_bits": (4, 4, 5)}, r"activation_bits: \(4, 4, 5\) holds a width twice"),
         ({"placement": "relu"}, "placement: 'relu' is none of relu_output, layer_input"),
     ],
 )
-def test_quantize_says_what_is_wrong(teacher: Teacher, arguments: dict[str, object], message: str) -> None:
+def test_quantize_says_what_is_wrong(
+    teacher: Teacher, arguments: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         quantize(teacher, **arguments)  # type: ignore[arg-type]
 
@@ -119,28 +126,39 @@ def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
     assert quantize(teacher, activation_bits=(2, 8, 4, 6, 3)).scheme.target_bits == 4
 
 
-def test_unknown_names_are_answered_with_the_known(teacher: Teacher, synthetic: SyntheticSet) -> None:
-    with pytest.raises(ValueError, match=r"method: 'magic' is unknown; the methods are dynadfq, .*zeroq"):
+def test_unknown_names_are_answered_with_the_known(
+    teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"method: 'magic' is unknown; the methods are dynadfq, .*zeroq"
+    ):
         synthesize(teacher, "magic")
     with pytest.raises(ValidationError, match="similar_clases"):
         synthesize(teacher, similar_clases=3)
     with pytest.raises(ValidationError, match="diverse_ratio"):
         synthesize(teacher, diverse_ratio=1.5)
-    with pytest.raises(ValueError, match="ranges: 'maximum' is none of max, median_max, quantile, mse"):
+    with pytest.raises(
+        ValueError, match="ranges: 'maximum' is none of max, median_max, quantile, mse"
+    ):
         finetune(quantize(teacher), teacher, synthetic, ranges="maximum")
-    with pytest.raises(ValueError, match="weight_grid: 'layer' is none of channel, tensor"):
-        quantize(teacher, weight_grid="layer")  # type: ignore[arg-type]
-    assert quantize(teacher, weight_grid="tensor").layers[0].current_grid[0].numel() == 1
+    with pytest.raises(ValueError, match="weight_granularity: 'layer' is none of channel, tensor"):
+        quantize(teacher, weight_granularity="layer")  # type: ignore[arg-type]
+    assert quantize(teacher, weight_granularity="tensor").layers[0].qparams[0].numel() == 1
     student = quantize(teacher)
     before = [site.high.item() for site in student.sites]
-    with pytest.raises(ValueError, match=r"quantization\.selector\.budget: 'price' is none of penalty, constraint"):
-        finetune(student, teacher, synthetic, budget="price")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError,
+        match=r"quantization\.selector\.budget: 'multiplier' is none of penalty, constraint",
+    ):
+        finetune(student, teacher, synthetic, budget="multiplier")  # type: ignore[arg-type]
     assert [site.high.item() for site in student.sites] == before, "refused before any work"
     with pytest.raises(ValueError, match="similar_classes: 7 is more than the 6 classes"):
         synthesize(teacher, num_images=4, iterations=1, similar_classes=7)
 
 
-def test_bit_flops_of_teacher_student_and_module(teacher: Teacher, make_student: Callable[..., Student]) -> None:
+def test_bit_flops_of_teacher_student_and_module(
+    teacher: Teacher, make_student: Callable[..., Student]
+) -> None:
     of_teacher = bit_flops(teacher, weight_bits=4, activation_bits=4)
     of_module = bit_flops(teacher.module, (3, 8, 8), weight_bits=4, activation_bits=4)
     of_student = bit_flops(make_student(4), activation_bits=4)
@@ -154,8 +172,10 @@ def test_bit_flops_of_teacher_student_and_module(teacher: Teacher, make_student:
 def test_public_names_exist_and_are_imported_late() -> None:
     assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
     modules = {path.stem for path in Path(dynadfq.__file__).parent.iterdir()}
-    assert not modules & set(dynadfq.__all__), "a module, once imported, would hide the function of its name"
-    with pytest.raises(AttributeError, match="has no attribute 'quantise'"):
-        _ = dynadfq.quantise  # type: ignore[attr-defined]
+    assert not modules & set(dynadfq.__all__), (
+        "a module, once imported, would hide the function of its name"
+    )
+    with pytest.raises(AttributeError, match="has no attribute 'quantize'"):
+        _ = dynadfq.quantize  # type: ignore[attr-defined]
     code = "import sys, dynadfq; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

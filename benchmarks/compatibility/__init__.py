@@ -1,1 +1,3 @@
-"""Which networks the library works on: a table of architectures, each tried in a process of its own."""
+"""Which networks the library works on: a table of architectures, each tried in a process of its
+own.
+"""

@@ -1,7 +1,9 @@
-"""``python -m benchmarks.compatibility [--only NAME …] [--jobs N]``: docs/compatibility.md, made anew.
+"""``python -m benchmarks.compatibility [--only NAME …] [--jobs N]``: docs/compatibility.md, made
+anew.
 
-Each architecture is tried in a process of its own. A run that was killed goes on where it was, as long as no code has
-changed; ``--only`` makes single rows anew and takes the others from the table in benchmarks/reports.
+Each architecture is tried in a process of its own. A run that was killed goes on where it was, as
+long as no code has changed; ``--only`` makes single rows anew and takes the others from the table
+in benchmarks/reports.
 """
 
 from __future__ import annotations
@@ -21,14 +23,21 @@ def main() -> str:
     """Try, keep, write; say how many work."""
     known = [architecture for architecture, _ in networks()]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compatibility", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=known, help="such as torchvision/resnet18")
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each (default 1)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=known, help="such as torchvision/resnet18"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes at a time, of one thread each (default 1)"
+    )
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     code = [digest(Path(folder)) for folder in ("dynadfq", "benchmarks/compatibility")]
     scratch = Scratch.of_stage("compatibility", code, versions())
     assert scratch.folder is not None
-    made = {row.architecture: row for row in rows(arguments.only or known, arguments.jobs, scratch.folder)}
+    made = {
+        row.architecture: row
+        for row in rows(arguments.only or known, arguments.jobs, scratch.folder)
+    }
     others = {row.architecture: row for row in read()} if arguments.only and TABLE.exists() else {}
     table = [row for name in known if (row := made.get(name) or others.get(name))]
     write(table)

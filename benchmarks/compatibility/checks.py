@@ -1,4 +1,6 @@
-"""What is tried on one network, in the order of the table's columns; each check needs those before it."""
+"""What is tried on one network, in the order of the table's columns; each check needs those before
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,33 @@ from benchmarks.compatibility.images import noise
 from benchmarks.compatibility.row import Row, one_sentence
 from dynadfq import api
 from dynadfq.export.conversion_report import unsafe
-from dynadfq.export.integer_form import to_codes
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.trace import describe
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.schedule import Schedule
 
 IMAGES, SETTLING = 2, 8
 WIDTHS = (3, 4, 5)
-STEP = Schedule(epochs=1, steps_per_epoch=1, batch_size=IMAGES, learning_rate=1e-3, range_learning_rate=1e-3)
+STEP = Schedule(
+    epochs=1, steps_per_epoch=1, batch_size=IMAGES, learning_rate=1e-3, range_learning_rate=1e-3
+)
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def examine(row: Row, build: Callable[[], nn.Module], shape: tuple[int, int, int], classes: int, scratch: Path) -> Row:
-    """Fill in a row: ``build`` makes the float network, anew at each call; files go to ``scratch``."""
+def examine(
+    row: Row,
+    build: Callable[[], nn.Module],
+    shape: tuple[int, int, int],
+    classes: int,
+    scratch: Path,
+) -> Row:
+    """Fill in a row: ``build`` makes the float network, anew at each call; files go to
+    ``scratch``.
+    """
     torch.manual_seed(0)
     teacher = Teacher(settled(build(), shape), shape, classes, [0.0] * shape[0], [1.0] * shape[0])
     images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
@@ -44,14 +56,16 @@ def examine(row: Row, build: Callable[[], nn.Module], shape: tuple[int, int, int
         return row
     student = made[0]
     if row.attempt("finetuning", lambda: finetuning(student, teacher, scratch / "images")):
-        row.attempt("code_form", lambda: code_form(student, images))
+        row.attempt("integer_form", lambda: integer_form(student, images))
         row.attempt("saves", lambda: saves(student, build, images, scratch / "student"))
     return row
 
 
 @torch.no_grad()
 def settled(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """The network with BatchNorm statistics of what its random weights make of noise, as a trained one has them."""
+    """The network with BatchNorm statistics of what its random weights make of noise, as a trained
+    one has them.
+    """
     norms = [norm for norm in module.eval().modules() if isinstance(norm, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -66,18 +80,24 @@ def synthesis(teacher: Teacher) -> str:
     """One iteration of the default method: whether its loss falls."""
     before, after = (
         api.synthesize(
-            teacher, num_images=IMAGES, batch_size=IMAGES, optimiser=PixelOptimiser(iterations, learning_rate=0.05)
+            teacher,
+            num_images=IMAGES,
+            batch_size=IMAGES,
+            optimizer=PixelOptimizer(iterations, learning_rate=0.05),
         ).manifest["shards"][0]
         for iterations in (0, 1)
     )
     losses = [shard["losses"]["total"] for shard in (before, after)]
-    require(all(map(math.isfinite, losses)), f"the loss is {losses[0]:.3g} before and {losses[1]:.3g} after a step")
+    require(
+        all(map(math.isfinite, losses)),
+        f"the loss is {losses[0]:.3g} before and {losses[1]:.3g} after a step",
+    )
     return "falls" if losses[1] < losses[0] else "finite"
 
 
 @torch.no_grad()
 def traces(row: Row, teacher: Teacher, images: Tensor) -> None:
-    """Normalise, describe, and compare the MACs with fvcore's."""
+    """Normalize, describe, and compare the MACs with fvcore's."""
     network = normalize(teacher.module, images)
     require(torch.equal(network(images), teacher(images)), "the traced network's logits differ")
     trace = describe(network, teacher.input_shape)
@@ -87,7 +107,9 @@ def traces(row: Row, teacher: Teacher, images: Tensor) -> None:
 
 @torch.no_grad()
 def quantizes(row: Row, teacher: Teacher, images: Tensor, made: list[Student]) -> str | None:
-    """Make a student whose images choose their widths, or one of one width; unquantized it is its teacher."""
+    """Make a student whose images choose their widths, or one of one width; unquantized it is its
+    teacher.
+    """
     try:
         student, cell = api.quantize(teacher, activation_bits=WIDTHS), None
     except ValueError as error:
@@ -96,7 +118,10 @@ def quantizes(row: Row, teacher: Teacher, images: Tensor, made: list[Student]) -
     row.quantized_macs = quantized_macs(student)
     with student.unquantized():
         difference = (student(images) - teacher(images)).abs().max()
-    require(float(difference) == 0.0, f"with quantization off its logits differ by up to {difference:.3g}")
+    require(
+        float(difference) == 0.0,
+        f"with quantization off its logits differ by up to {difference:.3g}",
+    )
     made.append(student)
     return cell
 
@@ -104,7 +129,9 @@ def quantizes(row: Row, teacher: Teacher, images: Tensor, made: list[Student]) -
 def quantized_macs(student: Student) -> int:
     """MACs that read quantized values."""
     layers, sites = student.cost.trace.layers, student.site_names
-    return round(sum(layer.macs * sum(layer.fraction_from(site) for site in sites) for layer in layers))
+    return round(
+        sum(layer.macs * sum(layer.fraction_from(site) for site in sites) for layer in layers)
+    )
 
 
 def finetuning(student: Student, teacher: Teacher, folder: Path) -> None:
@@ -113,7 +140,11 @@ def finetuning(student: Student, teacher: Teacher, folder: Path) -> None:
     before = {name: value.detach().clone() for name, value in student.network.named_parameters()}
     history = api.finetune(student, teacher, images, schedule=STEP)
     require(math.isfinite(history["loss"].iloc[-1]), f"the loss is {history['loss'].iloc[-1]}")
-    moved = {name for name, value in student.network.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in student.network.named_parameters()
+        if not torch.equal(value, before[name])
+    }
     parts = {"weights": "", "activation ranges": "sites.", "selector": "selector."}
     for part, prefix in parts.items():
         members = {name for name in before if name.startswith(prefix)}
@@ -121,9 +152,11 @@ def finetuning(student: Student, teacher: Teacher, folder: Path) -> None:
 
 
 @torch.no_grad()
-def code_form(student: Student, images: Tensor) -> str:
-    """Convert, and compare a batch with its images one by one; the answer counts the parts that stay in float32."""
-    codes = to_codes(student)
+def integer_form(student: Student, images: Tensor) -> str:
+    """Convert, and compare a batch with its images one by one; the answer counts the parts that
+    stay in float32.
+    """
+    codes = to_integer_form(student)
     left = unsafe(codes.facts)
     together, apart = codes(images), torch.cat([codes(image[None]) for image in images])
     require(bool(torch.isfinite(together).all()), "its logits are not finite")
@@ -138,7 +171,10 @@ def saves(student: Student, build: Callable[[], nn.Module], images: Tensor, fold
     student.save(folder)
     logits, bits = student.run(images)
     again, bits_again = load_student(folder, build()).eval().run(images)
-    require(torch.equal(logits, again) and torch.equal(bits, bits_again), "the loaded student answers otherwise")
+    require(
+        torch.equal(logits, again) and torch.equal(bits, bits_again),
+        "the loaded student answers otherwise",
+    )
 
 
 def require(condition: bool, otherwise: str) -> None:

@@ -1,4 +1,6 @@
-"""One architecture, tried in a process of its own: ``python -m benchmarks.compatibility.child ARCHITECTURE FILE``."""
+"""One architecture, tried in a process of its own: ``python -m benchmarks.compatibility.child
+ARCHITECTURE FILE``.
+"""
 
 from __future__ import annotations
 

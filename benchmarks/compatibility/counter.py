@@ -1,4 +1,6 @@
-"""Multiply-accumulates as fvcore counts them on the float network as it came, with no code of the library's count."""
+"""Multiply-accumulates as fvcore counts them on the float network as it came, with no code of the
+library's count.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-PRODUCTS = ("conv", "linear", "addmm", "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+PRODUCTS = (
+    "conv",
+    "linear",
+    "addmm",
+    "matmul",
+    "bmm",
+    "baddbmm",
+    "einsum",
+    "scaled_dot_product_attention",
+)
 
 
 def count(module: nn.Module, image: torch.Tensor) -> int:
@@ -22,7 +33,9 @@ def count(module: nn.Module, image: torch.Tensor) -> int:
     try:
         analysis = fvcore.FlopCountAnalysis(module, image)
         analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
-        counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+        counted = (
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
+        )
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(sum(counted[name] for name in PRODUCTS))

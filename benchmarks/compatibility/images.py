@@ -1,4 +1,6 @@
-"""Noise in place of synthetic images: what a student is fine-tuned on here, also where nothing can be synthesised."""
+"""Noise in place of synthetic images: what a student is fine-tuned on here, also where nothing can
+be synthesized.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One row of the table: what was tried on one architecture, what came of it, and why not where it did not work."""
+"""One row of the table: what was tried on one architecture, what came of it, and why not where it
+did not work.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ YES, NO, UNTRIED = "yes", "no", "–"
 
 @dataclass
 class Row:
-    """What is known of one architecture; a figure that was not reached is None. MACs are of one image."""
+    """What is known of one architecture; a figure that was not reached is None. MACs are of one
+    image.
+    """
 
     architecture: str
     input: str
@@ -28,12 +32,14 @@ class Row:
     quantizes: str = UNTRIED
     synthesis: str = UNTRIED
     finetuning: str = UNTRIED
-    code_form: str = UNTRIED
+    integer_form: str = UNTRIED
     saves: str = UNTRIED
     reasons: list[str] = field(default_factory=list)
 
     def attempt(self, check: str, work: Callable[[], str | None]) -> bool:
-        """Note what a check says (None: yes), or the message it fails with; whether it went well."""
+        """Note what a check says (None: yes), or the message it fails with; whether it went
+        well.
+        """
         try:
             setattr(self, check, work() or YES)
         except Exception as error:  # whatever a network brings about is what the table is for
@@ -75,14 +81,22 @@ COLUMNS = (
     Column("architecture", attrgetter("architecture")),
     Column("input", attrgetter("input"), "channels × height × width"),
     Column("parameters", lambda row: _millions(row.parameters), "millions"),
-    Column("BN", attrgetter("batch_norms"), "BatchNorm layers, whose statistics images are synthesised from"),
+    Column(
+        "BN",
+        attrgetter("batch_norms"),
+        "BatchNorm layers, whose statistics images are synthesized from",
+    ),
     Column(
         "traces",
         attrgetter("traces"),
         "rewritten with one module for each activation call, the network answers with the same bits",
     ),
     Column("sites", attrgetter("sites"), "activations that are quantized"),
-    Column("MACs", lambda row: _millions(row.all_macs), "millions of multiply-accumulates for one image"),
+    Column(
+        "MACs",
+        lambda row: _millions(row.all_macs),
+        "millions of multiply-accumulates for one image",
+    ),
     Column(
         "fvcore",
         attrgetter("counted"),
@@ -117,9 +131,9 @@ COLUMNS = (
         "ranges and selector move",
     ),
     Column(
-        "code form",
-        attrgetter("code_form"),
-        "the student converts to integer codes (`dynadfq.to_codes`), and an image's logits do not depend on its batch; "
+        "integer form",
+        attrgetter("integer_form"),
+        "the student converts to integer codes (`dynadfq.to_integer_form`), and an image's logits do not depend on its batch; "
         "in brackets the number of calls that stay in float32, so that engines may differ in the last bit",
     ),
     Column(

@@ -1,4 +1,6 @@
-"""Rows, each from a process of its own that has a time and a memory limit; finished ones wait on disk."""
+"""Rows, each from a process of its own that has a time and a memory limit; finished ones wait on
+disk.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SECONDS = 600
 
 
 def rows(architectures: Sequence[str], jobs: int, folder: Path) -> list[Row]:
-    """A row for each architecture, ``jobs`` at a time; those that ``folder`` holds already are taken from it."""
+    """A row for each architecture, ``jobs`` at a time; those that ``folder`` holds already are
+    taken from it.
+    """
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(lambda architecture: _row(architecture, folder), architectures))
 
@@ -39,7 +43,9 @@ def _run(command: Sequence[str], seconds: float) -> tuple[int | None, str]:
     """Exit status, None where the time was up, and the last line that the process wrote."""
     with tempfile.TemporaryFile("w+") as said:
         try:
-            status: int | None = subprocess.run(command, stdout=said, stderr=said, timeout=seconds).returncode
+            status: int | None = subprocess.run(
+                command, stdout=said, stderr=said, timeout=seconds
+            ).returncode
         except subprocess.TimeoutExpired:
             status = None
         said.seek(0)
@@ -51,7 +57,11 @@ def _ended_early(architecture: str, status: int | None, last_line: str) -> Row |
     if status == 0:
         return None
     limits = f"{SECONDS} s and {MEMORY >> 30} GiB"
-    why = f"not done after {SECONDS} s" if status is None else f"the process ended with status {status}: {last_line}"
+    why = (
+        f"not done after {SECONDS} s"
+        if status is None
+        else f"the process ended with status {status}: {last_line}"
+    )
     print(f"{architecture}: {why}", flush=True)
     shape = "×".join(map(str, dict(networks())[architecture]))
     return Row(architecture, shape, traces=NO, reasons=[f"{why} (limits: {limits})"])

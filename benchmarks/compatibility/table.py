@@ -58,8 +58,12 @@ def document(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
     """The page."""
     well = sum(not row.reasons for row in rows)
     made = ", ".join(f"{name} {number}" for name, number in made_with.items())
-    meanings = "".join(f"- **{column.heading}**: {column.meaning}.\n" for column in COLUMNS if column.meaning)
-    reasons = "".join(f"- **{row.architecture}**, {reason}\n" for row in rows for reason in row.reasons)
+    meanings = "".join(
+        f"- **{column.heading}**: {column.meaning}.\n" for column in COLUMNS if column.meaning
+    )
+    reasons = "".join(
+        f"- **{row.architecture}**, {reason}\n" for row in rows for reason in row.reasons
+    )
     return "\n".join(
         (
             INTRODUCTION.format(well=well, all=len(rows), versions=made),

@@ -1,6 +1,8 @@
-"""``python -m benchmarks.deployment STUDENT``: sizes, agreement and times of one student, to benchmarks/reports/.
+"""``python -m benchmarks.deployment STUDENT``: sizes, agreement and times of one student, to
+benchmarks/reports/.
 
-Images for the agreement are those of a labelled set (``--data``), of a synthetic one (``--synthetic``), or noise.
+Images for the agreement are those of a labelled set (``--data``), of a synthetic one
+(``--synthetic``), or noise.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.deployment.agreement import agreements
-from benchmarks.deployment.forms import CODE_FORM, Forms, forms
+from benchmarks.deployment.forms import INTEGER_FORM, Forms, forms
 from benchmarks.deployment.markdown import page
 from benchmarks.deployment.sizes import sizes
 from benchmarks.deployment.times import REFERENCE, times
@@ -34,12 +36,14 @@ CHECKED = 16  # images that exports are checked on
 
 
 def images_of(asked: argparse.Namespace, student: Student) -> Iterator[Tensor]:
-    """(B, C, H, W) normalised batches, and no more images than are asked for."""
+    """(B, C, H, W) normalized batches, and no more images than are asked for."""
     if asked.data is not None:
         found = data.load(asked.data, asked.root, False, student.preprocessing, count=asked.images)
         yield from (batch for batch, _ in found.batches(BATCH))
     elif asked.synthetic is not None:
-        yield from (batch.images for batch in SyntheticSet(asked.synthetic).batches(BATCH, asked.images))
+        yield from (
+            batch.images for batch in SyntheticSet(asked.synthetic).batches(BATCH, asked.images)
+        )
     else:
         rng = torch.Generator().manual_seed(0)
         for start in range(0, asked.images or BATCH, BATCH):
@@ -51,12 +55,16 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything, as what JSON holds."""
     student = load_student(asked.student).eval()
     known, shape = student.description, student.cost.trace.input_shape
-    network = build(known["architecture"], shape[0], known["num_classes"]).eval()  # its weights change no time
+    network = build(
+        known["architecture"], shape[0], known["num_classes"]
+    ).eval()  # its weights change no time
     found: Forms = forms(student, network, asked.threads, not asked.no_compile)
     first = next(images_of(asked, student))[:CHECKED]
     files, unwritten = sizes(student, network, first)
     compared = agreements(found.student, images_of(asked, student))
-    timed = [row for batch in asked.batch for row in times(found.timed, shape, batch, asked.repeats)]
+    timed = [
+        row for batch in asked.batch for row in times(found.timed, shape, batch, asked.repeats)
+    ]
     counts = Counter(fact.form for fact in found.fast.facts)
     source = asked.data or (asked.synthetic and "synthetic images") or "noise"
     return {
@@ -67,14 +75,16 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         f"{'yes' if torch.cpu._is_vnni_supported() else 'no'}.",
         "sizes": [{"of": of, "bytes": size, "to_float": size / files[0][1]} for of, size in files],
         "images": f"{compared[0].images:,} images ({source})",
-        "reference_form": CODE_FORM,
+        "reference_form": INTEGER_FORM,
         "agreement": [asdict(row) for row in compared],
         "reference": next(name for name in REFERENCE if name in found.timed),
         "threads": asked.threads,
         "repeats": asked.repeats,
         "times": [row._asdict() for row in timed],
         "forms": dict(counts),
-        "not_on_kernels": [str(fact) for fact in found.fast.facts if fact.form in ("integer", "wide integer")],
+        "not_on_kernels": [
+            str(fact) for fact in found.fast.facts if fact.form in ("integer", "wide integer")
+        ],
         "missing": [*found.missing, *unwritten],
     }
 
@@ -86,12 +96,24 @@ def main() -> None:
     parser.add_argument("--name", help="of the report; the architecture's if it is left out")
     parser.add_argument("--data", help="labelled set, as data.name; its test images")
     parser.add_argument("--root", default="data", help="folder of the labelled set")
-    parser.add_argument("--synthetic", type=Path, help="folder of synthetic images, where there is no labelled set")
-    parser.add_argument("--images", type=int, help="how many, evenly spread; all if left out, 100 of noise")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="images at a time, where they are timed")
+    parser.add_argument(
+        "--synthetic", type=Path, help="folder of synthetic images, where there is no labelled set"
+    )
+    parser.add_argument(
+        "--images", type=int, help="how many, evenly spread; all if left out, 100 of noise"
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[1, 32],
+        help="images at a time, where they are timed",
+    )
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-compile", action="store_true", help="kernels one after another, as without a compiler")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="kernels one after another, as without a compiler"
+    )
     asked = parser.parse_args()
     card = json.loads((asked.student / "student.json").read_text())
     asked.name = asked.name or card["teacher"]["architecture"].rpartition("/")[2]

@@ -17,7 +17,8 @@ class Agreement:
     """One form against the reference, counted over images.
 
     classes, bits: images with the same class, and with the same width at every site.
-    close: with logits within ``TOLERANCE``; beyond it, at the same widths, codes have flipped at a rounding boundary.
+    close: with logits within ``TOLERANCE``; beyond it, at the same widths, codes have flipped at a
+        rounding boundary.
     logits: with logits equal to the last bit.
     worst: largest difference of a logit; of the images with the same widths, worst_same_bits.
     """
@@ -41,7 +42,9 @@ class Agreement:
         self.close += int((difference <= TOLERANCE).sum())
         self.logits += int((difference == 0).sum())
         self.worst = max(self.worst, float(difference.max()))
-        self.worst_same_bits = max(self.worst_same_bits, float(difference[same_bits].max()) if same_bits.any() else 0.0)
+        self.worst_same_bits = max(
+            self.worst_same_bits, float(difference[same_bits].max()) if same_bits.any() else 0.0
+        )
 
 
 @torch.no_grad()

@@ -10,18 +10,23 @@ from torch import Tensor, nn
 
 from dynadfq.export import Engine
 from dynadfq.export.engines import Answer, runners
-from dynadfq.export.int8_form import FastForm, fast_form
-from dynadfq.export.integer_form import CodeForm, to_codes
+from dynadfq.export.int8_form import Int8Form, to_int8_form
+from dynadfq.export.integer_form import IntegerForm, to_integer_form
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
 
-CODE_FORM, KERNELS, IN_ONNXRUNTIME, TRAINING = "code form", "integer kernels", "onnxruntime", "training form"
+INTEGER_FORM, KERNELS, IN_ONNXRUNTIME, TRAINING = (
+    "integer form",
+    "integer kernels",
+    "onnxruntime",
+    "training form",
+)
 
 
 class Forms(NamedTuple):
     """What is compared.
 
-    student: forms by name, each giving logits and widths; the code form first.
+    student: forms by name, each giving logits and widths; the integer form first.
     timed: whatever is timed, by name.
     fast: on 8-bit kernels.
     missing: one line for each form that is not to be had here.
@@ -29,15 +34,18 @@ class Forms(NamedTuple):
 
     student: dict[str, Answer]
     timed: dict[str, Answer]
-    fast: FastForm
+    fast: Int8Form
     missing: list[str]
 
 
 def forms(student: Student, network: nn.Module, threads: int, compile: bool = True) -> Forms:
     """Every form of a student that runs here, the kernels ``compile``d or not."""
-    codes = to_codes(student)
-    fast = fast_form(codes, compile)
-    answers: dict[str, Answer] = {CODE_FORM: codes.run, TRAINING: partial(training_form, student)}
+    codes = to_integer_form(student)
+    fast = to_int8_form(codes, compile)
+    answers: dict[str, Answer] = {
+        INTEGER_FORM: codes.run,
+        TRAINING: partial(training_form, student),
+    }
     timed: dict[str, Answer] = {"float": lambda images: (network(images),)}
     missing = []
     if fast.engine == "compiled kernels":
@@ -46,32 +54,38 @@ def forms(student: Student, network: nn.Module, threads: int, compile: bool = Tr
     try:
         for runner in runners(student, network, codes, Engine.onnxruntime, threads):
             timed[runner.name] = runner.run
-        answers[IN_ONNXRUNTIME] = timed["onnxruntime, code form"]
+        answers[IN_ONNXRUNTIME] = timed["onnxruntime, integer form"]
     except ImportError as error:
         missing.append(f"{IN_ONNXRUNTIME}: {error}")
-    timed["student, code form"] = codes.run
+    timed["student, integer form"] = codes.run
     if fast.reason:
         missing.append(f"compiled integer kernels: {fast.reason}")
-    if fast.engine != "code form":
+    if fast.engine != "integer form":
         answers[KERNELS] = timed["student, integer kernels"] = fast.run
         timed |= forced(codes, fast, len(student.sites))
     return Forms(answers, timed, fast, missing)
 
 
-def forced(codes: CodeForm, fast: FastForm, sites: int) -> dict[str, Answer]:
-    """The student on kernels with one width everywhere, the lowest and the highest: is the lower one faster?"""
+def forced(codes: IntegerForm, fast: Int8Form, sites: int) -> dict[str, Answer]:
+    """The student on kernels with one width everywhere, the lowest and the highest: is the lower
+    one faster?
+    """
     if not codes.dynamic:
         return {}
     ends = (codes.widths[0], codes.widths[-1])
     return {
-        f"student, integer kernels, {bits} bits everywhere": partial(fast.run, allocation=uniform(bits, sites))
+        f"student, integer kernels, {bits} bits everywhere": partial(
+            fast.run, allocation=uniform(bits, sites)
+        )
         for bits in ends
     }
 
 
 @torch.no_grad()
 def training_form(student: Student, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The fake-quantizing function, with the widths that the exact selector chooses as in evaluation."""
+    """The fake-quantizing function, with the widths that the exact selector chooses as in
+    evaluation.
+    """
     student.train()
     if student.selector is not None:
         student.selector.eval()

@@ -20,9 +20,12 @@ def page(found: dict[str, Any]) -> str:
         f"# Deployment: {found['name']}",
         found["what"],
         "## File sizes",
-        table(("file", "bytes", "of the float file"), [(s["of"], s["bytes"], s["to_float"]) for s in found["sizes"]]),
+        table(
+            ("file", "bytes", "of the float file"),
+            [(s["of"], s["bytes"], s["to_float"]) for s in found["sizes"]],
+        ),
         "## Agreement",
-        f"Each form against code form, over {found['images']}. Logits beyond 1e-4 are codes that "
+        f"Each form against integer form, over {found['images']}. Logits beyond 1e-4 are codes that "
         "flipped at a rounding boundary.",
         table(
             HEAD,
@@ -58,19 +61,41 @@ def table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 def _agreement(row: dict[str, Any]) -> Row:
     percent = [100.0 * row[name] / row["images"] for name in ("classes", "bits", "close", "logits")]
-    return row["form"], row["images"], *percent, f"{row['worst']:.3g}", f"{row['worst_same_bits']:.3g}"
+    return (
+        row["form"],
+        row["images"],
+        *percent,
+        f"{row['worst']:.3g}",
+        f"{row['worst_same_bits']:.3g}",
+    )
 
 
 def _time(row: dict[str, Any]) -> Row:
     spread = f"{row['lower_quartile']:.2f} … {row['upper_quartile']:.2f}"
-    return row["name"], row["batch"], row["median"], spread, row["best"], row["ratio"], row["ratio_of_best"]
+    return (
+        row["name"],
+        row["batch"],
+        row["median"],
+        spread,
+        row["best"],
+        row["ratio"],
+        row["ratio_of_best"],
+    )
 
 
 def _widths(times: Sequence[dict[str, Any]]) -> str:
-    """How long the lowest width takes on 8-bit kernels beside the highest, where both were timed."""
+    """How long the lowest width takes on 8-bit kernels beside the highest, where both were
+    timed.
+    """
     batches = dict.fromkeys(row["batch"] for row in times)
-    pairs = {b: [r["median"] for r in times if r["batch"] == b and r["name"].endswith(ONE_WIDTH)] for b in batches}
-    ratios = [f"{low / high:.2f} at batch {batch}" for batch, (low, high) in ((b, p) for b, p in pairs.items() if p)]
+    pairs = {
+        b: [r["median"] for r in times if r["batch"] == b and r["name"].endswith(ONE_WIDTH)]
+        for b in batches
+    }
+    ratios = [
+        f"{low / high:.2f} at batch {batch}"
+        for batch, (low, high) in ((b, p) for b, p in pairs.items() if p)
+    ]
     if not ratios:
         return ""
     return (
@@ -80,4 +105,6 @@ def _widths(times: Sequence[dict[str, Any]]) -> str:
 
 
 def _text(cell: str | int | float) -> str:
-    return f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    return (
+        f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    )

@@ -17,10 +17,14 @@ Size = tuple[str, int]  # of what, bytes
 
 
 def sizes(student: Student, network: nn.Module, images: Tensor) -> tuple[list[Size], list[str]]:
-    """Sizes, and one line for each file that was not written; exports are checked on ``images`` first."""
+    """Sizes, and one line for each file that was not written; exports are checked on ``images``
+    first.
+    """
     tensors = to_tensors(student.network, student.scheme.activation_bits)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("selector.")}
-    float_state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    float_state = {
+        name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()
+    }
     found = [
         ("float network, safetensors", len(safetensors.torch.save(float_state))),
         ("student, packed codes", len(safetensors.torch.save(tensors))),
@@ -31,7 +35,9 @@ def sizes(student: Student, network: nn.Module, images: Tensor) -> tuple[list[Si
         for name in FORMATS:
             try:
                 require([name])
-                found.append((f"student, {name}", write_file(student, name, Path(folder), images)["bytes"]))
+                found.append(
+                    (f"student, {name}", write_file(student, name, Path(folder), images)["bytes"])
+                )
             except (ImportError, ArithmeticError) as error:
                 missing.append(f"{name} (logits within {TOLERANCE}): {error}")
     return found, missing

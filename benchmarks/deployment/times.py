@@ -11,11 +11,16 @@ import torch
 from dynadfq.export.engines import Answer
 from dynadfq.runtime.timing import interleaved
 
-REFERENCE = ("onnxruntime float32", "float")  # times are given relative to the first of these that is there
+REFERENCE = (
+    "onnxruntime float32",
+    "float",
+)  # times are given relative to the first of these that is there
 
 
 class Time(NamedTuple):
-    """Milliseconds an image: median, quartiles and best of so many repeats; ``ratio`` is that of the medians."""
+    """Milliseconds an image: median, quartiles and best of so many repeats; ``ratio`` is that of
+    the medians.
+    """
 
     name: str
     batch: int
@@ -28,7 +33,9 @@ class Time(NamedTuple):
     ratio_of_best: float
 
 
-def times(timed: Mapping[str, Answer], shape: tuple[int, ...], batch: int, repeats: int) -> list[Time]:
+def times(
+    timed: Mapping[str, Answer], shape: tuple[int, ...], batch: int, repeats: int
+) -> list[Time]:
     """Run all in turn on noise."""
     images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -47,12 +47,15 @@ class Answer(NamedTuple):
         return "yes" if self.difference > 0 else "no"
 
 
-def paired(better: Sequence[set[int]], worse: Sequence[set[int]], images: int) -> tuple[float, float]:
-    """Difference in points of accuracy and its standard error, from the wrong images of each seed's two students.
+def paired(
+    better: Sequence[set[int]], worse: Sequence[set[int]], images: int
+) -> tuple[float, float]:
+    """Difference in points of accuracy and its standard error, from the wrong images of each seed's
+    two students.
 
-    With b images that only the worse side misses and c that only the better side misses, a seed's difference is
-    (b - c) / n and its variance (b + c - (b - c)² / n) / n² (McNemar). Seeds share their images, so that only the
-    spread over seeds shrinks with their number.
+    With b images that only the worse side misses and c that only the better side misses, a seed's
+    difference is (b - c) / n and its variance (b + c - (b - c)² / n) / n² (McNemar). Seeds share
+    their images, so that only the spread over seeds shrinks with their number.
 
     >>> paired([{1, 2}], [{2, 3, 4, 5}], 100)
     (2.0, 1.98997487421324)
@@ -77,14 +80,27 @@ def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
         pairs = [(one, other) for one, other in found if one is not None and other is not None]
         difference, error = (
             paired(
-                [set(one["wrong"]) for one, _ in pairs], [set(o["wrong"]) for _, o in pairs], pairs[0][0]["test_images"]
+                [set(one["wrong"]) for one, _ in pairs],
+                [set(o["wrong"]) for _, o in pairs],
+                pairs[0][0]["test_images"],
             )
             if pairs
             else (None, None)
         )
-        widths = better["width"] if better["width"] == worse["width"] else f"{better['width']} / {worse['width']}"
+        widths = (
+            better["width"]
+            if better["width"] == worse["width"]
+            else f"{better['width']} / {worse['width']}"
+        )
         yield Answer(
-            claim["text"], claim["source"], _words(better), _words(worse), widths, len(pairs), difference, error
+            claim["text"],
+            claim["source"],
+            _words(better),
+            _words(worse),
+            widths,
+            len(pairs),
+            difference,
+            error,
         )
 
 
@@ -94,14 +110,18 @@ def plain(found: Sequence[Answer]) -> pd.DataFrame:
 
 
 def shown(found: Sequence[Answer]) -> Shown:
-    """Claims to be read; a claim's words stand once, and the table file says which lines were compared."""
+    """Claims to be read; a claim's words stand once, and the table file says which lines were
+    compared.
+    """
     rows, before = [], None
     for answer in found:
         said = (answer.text, answer.source)
         text, source = ("", "") if said == before else said
         difference = "–" if answer.difference is None else f"{answer.difference:+.2f}"
         error = "–" if answer.error is None else f"{answer.error:.2f}"
-        rows.append([text, answer.holds, answer.widths, source, difference, error, str(answer.seeds)])
+        rows.append(
+            [text, answer.holds, answer.widths, source, difference, error, str(answer.seeds)]
+        )
         before = said
     return Shown(HEADINGS, rows)
 

@@ -15,7 +15,13 @@ import dynadfq.report
 from benchmarks.cells import statistics_of
 from benchmarks.report import claims
 from benchmarks.report.claims import Answer, answers
-from benchmarks.report.figures import accuracy_against_cost, layer_statistics, measured, panels, parameter_study
+from benchmarks.report.figures import (
+    accuracy_against_cost,
+    layer_statistics,
+    measured,
+    panels,
+    parameter_study,
+)
 from benchmarks.report.results import Line, Record, circumstances, missing, study_lines
 from benchmarks.report.tables import markdown, plain, shown
 from dynadfq.report.figures import DARK, LIGHT, Theme
@@ -42,7 +48,9 @@ class Plate(NamedTuple):
 
 
 def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> list[str]:
-    """Write a grid's report and return the names of the cells that it lacks; equal cells give equal bytes."""
+    """Write a grid's report and return the names of the cells that it lacks; equal cells give equal
+    bytes.
+    """
     shutil.rmtree(reports, ignore_errors=True)
     for part in ("tables", "figures"):
         (reports / part).mkdir(parents=True)
@@ -50,12 +58,17 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
     for name, lines in studies.items():
         write_table(reports / "tables" / f"{name}.csv", plain(lines))
         study = content["studies"][name]
-        text = f"# {study['title']}\n\n{markdown(shown(lines))}" + (f"\n{study['note']}\n" if study["note"] else "")
+        text = f"# {study['title']}\n\n{markdown(shown(lines))}" + (
+            f"\n{study['note']}\n" if study["note"] else ""
+        )
         write_text(reports / "tables" / f"{name}.md", text)
     found = list(answers(content, folder))
     if found:
         write_table(reports / "tables" / "claims.csv", claims.plain(found))
-        write_text(reports / "tables" / "claims.md", f"# {CLAIMS}\n\n{markdown(claims.shown(found))}\n{claims.NOTE}\n")
+        write_text(
+            reports / "tables" / "claims.md",
+            f"# {CLAIMS}\n\n{markdown(claims.shown(found))}\n{claims.NOTE}\n",
+        )
     pictures = []
     for plate in plates(content, studies, folder):
         light = draw(plate.draw, LIGHT)
@@ -74,7 +87,12 @@ def plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Ite
             "The first table's methods at each of their widths, mean over seeds. Up and left is better. Points of "
             "nearly equal cost stand side by side; numbers at the lower edge belong to points below it."
         )
-        yield Plate("pareto", "Accuracy against cost", caption, lambda theme: accuracy_against_cost(lines, theme))
+        yield Plate(
+            "pareto",
+            "Accuracy against cost",
+            caption,
+            lambda theme: accuracy_against_cost(lines, theme),
+        )
     tables = {
         entry["label"]: pd.read_csv(folder / statistics_of(key))
         for key, entry in content["statistics"].items()
@@ -85,7 +103,9 @@ def plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Ite
             "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to the layer's own "
             "and averaged over channels. Bars hold the middle half of the images, lines 90 %."
         )
-        yield Plate("layers", "Statistics per layer", caption, lambda theme: layer_statistics(tables, theme))
+        yield Plate(
+            "layers", "Statistics per layer", caption, lambda theme: layer_statistics(tables, theme)
+        )
     for name, study in studies.items():
         if found := panels(study):
             yield Plate(
@@ -136,7 +156,13 @@ def _page(
     if found:
         answered = claims.shown(found)
         words = len(answered.headings) - claims.NUMBERS
-        section = {"name": "claims", "title": CLAIMS, "note": claims.NOTE, "table": answered, "words": words}
+        section = {
+            "name": "claims",
+            "title": CLAIMS,
+            "note": claims.NOTE,
+            "table": answered,
+            "words": words,
+        }
         sections.insert(0, {**section, "free": [True] * len(found)})
     return environment.get_template("page.html.j2").render(
         title=content["title"],

@@ -1,4 +1,6 @@
-"""What the cells of a grid measured, line by line of its tables. Percent in percent, times in seconds."""
+"""What the cells of a grid measured, line by line of its tables. Percent in percent, times in
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ Record = Mapping[str, Any]
 class Line(NamedTuple):
     """One line of a table: the same work with one or more seeds.
 
-    top1, bit_flops_percent, mean_bits, synthesis_seconds, finetune_seconds: means over seeds; None where nothing was
-        measured. A cell that was killed and went on has no time.
+    top1, bit_flops_percent, mean_bits, synthesis_seconds, finetune_seconds: means over seeds; None
+        where nothing was measured. A cell that was killed and went on has no time.
     peak_memory_mb: the largest of all seeds', 2**20 bytes.
     top1_std: standard deviation over seeds (n - 1); None for one seed.
     seeds: seeds that were measured, of ``wanted``.
@@ -50,7 +52,9 @@ class Line(NamedTuple):
 
 
 def study_lines(content: Record, study: str, folder: Path = Path(".")) -> list[Line]:
-    """The lines of one table, in the grid's order; cells are looked up by key, never by what lies in a folder."""
+    """The lines of one table, in the grid's order; cells are looked up by key, never by what lies
+    in a folder.
+    """
     return [line_of(content, line, folder) for line in content["studies"][study]["lines"]]
 
 
@@ -94,8 +98,13 @@ def missing(content: Record, folder: Path = Path(".")) -> list[str]:
 
 def circumstances(content: Record, folder: Path = Path(".")) -> str:
     """On what the times were measured, in words."""
-    groups = {"images": [*content["images"], *content["labelled"]], "students": [*content["students"]]}
-    costs = list(_found(folder / cost_of(group, key) for group, keys in groups.items() for key in keys))
+    groups = {
+        "images": [*content["images"], *content["labelled"]],
+        "students": [*content["students"]],
+    }
+    costs = list(
+        _found(folder / cost_of(group, key) for group, keys in groups.items() for key in keys)
+    )
     devices = sorted({str(cost["device"]) for cost in costs})
     threads = sorted({int(cost["threads"]) for cost in costs})
     if not costs:

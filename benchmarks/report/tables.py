@@ -27,7 +27,8 @@ def plain(lines: Sequence[Line]) -> pd.DataFrame:
     """One row a line, a column for each varied key."""
     keys = varied_keys(lines)
     rows = [
-        {**{k: line.varied.get(k) for k in keys}, **{name: getattr(line, name) for name in PLAIN}} for line in lines
+        {**{k: line.varied.get(k) for k in keys}, **{name: getattr(line, name) for name in PLAIN}}
+        for line in lines
     ]
     return pd.DataFrame(rows, columns=["label", "teacher", "width", *keys, *PLAIN[3:]])
 
@@ -46,7 +47,9 @@ def markdown(table: Shown) -> str:
     numbers = len(table.headings) - 7  # the last seven columns
     marks = ["---" if place < numbers else "---:" for place in range(len(table.headings))]
     rows = [table.headings, marks, *table.rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    return "".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows
+    )
 
 
 def varied_keys(lines: Sequence[Line]) -> list[str]:
@@ -93,7 +96,12 @@ def _row(line: Line, keys: Sequence[str], several: bool) -> list[str]:
     cells = [line.name, *([line.teacher] if several else []), line.width]
     cells += [value_words(line.varied.get(key)) for key in keys]
     cells += ["yes" if line.generator else "no", "yes" if line.data_free else "no"]
-    cells += [_number(line.bit_flops_percent, 2), accuracy_words(line), seeds, _number(line.images, 0)]
+    cells += [
+        _number(line.bit_flops_percent, 2),
+        accuracy_words(line),
+        seeds,
+        _number(line.images, 0),
+    ]
     costs = (line.synthesis_seconds, line.finetune_seconds, line.peak_memory_mb)
     return [*cells, *(_number(cost, 0) for cost in costs)]
 

@@ -1,4 +1,6 @@
-"""``python -m benchmarks.speed``: every ratio in one run, with aims, as a table in benchmarks/reports/speed/."""
+"""``python -m benchmarks.speed``: every ratio in one run, with aims, as a table in
+benchmarks/reports/speed/.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def results(only: Iterable[str], networks: Iterable[str], on: torch.device) -> l
     benches = [Bench(name, on) for name in networks] if {*only} & {*NAMES[:3]} else []
     measure: dict[str, Callable[[], list[Result]]] = {
         "synthesis": lambda: [synthesis(bench) for bench in benches],
-        "finetuning": lambda: [finetuning(bench, fixed) for bench in benches for fixed in (False, True)],
+        "finetuning": lambda: [
+            finetuning(bench, fixed) for bench in benches for fixed in (False, True)
+        ],
         "evaluation": lambda: [evaluation(bench) for bench in benches],
         "step-memory": lambda: [step_memory.measured(name, on) for name in networks],
         "images-memory": images_memory.measured,
@@ -46,7 +50,10 @@ def main() -> None:
     on = device.resolve(asked.device)
     torch.set_num_threads(1)
     found = results(asked.only, asked.network, on)
-    written = {".json": json.dumps(as_json(found, on), indent=2) + "\n", ".md": as_markdown(found, on)}
+    written = {
+        ".json": json.dumps(as_json(found, on), indent=2) + "\n",
+        ".md": as_markdown(found, on),
+    }
     print(written[".json" if asked.json else ".md"], end="")
     if tuple(asked.only) == NAMES:  # a part is no report
         REPORTS.mkdir(parents=True, exist_ok=True)

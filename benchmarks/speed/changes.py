@@ -1,9 +1,10 @@
-"""What each change for speed brought: the form in use beside the plain one that it replaced, in turn, in one run.
+"""What each change for speed brought: the form in use beside the plain one that it replaced, in
+turn, in one run.
 
     python -m benchmarks.speed.changes [--network resnet18] [--only NAME …]
 
-Prints a table, and writes it to benchmarks/reports/speed/ when nothing is left out; docs/performance.md says what had
-been expected.
+Prints a table, and writes it to benchmarks/reports/speed/ when nothing is left out;
+docs/performance.md says what had been expected.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def measured(bench: Bench, names: list[str]) -> list[Result]:
     for number, (name, make) in enumerate(CHANGES.items(), start=1):
         if name in names:
             pairs = alternate(*make(bench), bench.network.rounds, bench.device)
-            results.append(summed_up(number, f"{name}: in use / plain ({bench.title})", pairs, None))
+            results.append(
+                summed_up(number, f"{name}: in use / plain ({bench.title})", pairs, None)
+            )
     return results
 
 

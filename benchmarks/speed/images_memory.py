@@ -13,16 +13,22 @@ SLACK = 1.05  # what counts as the same
 
 
 def measured() -> list[Result]:
-    """Largest anonymous memory of each stage, once at either size (``benchmarks.speed.memory`` repeats)."""
+    """Largest anonymous memory of each stage, once at either size (``benchmarks.speed.memory``
+    repeats).
+    """
     results = []
     with tempfile.TemporaryDirectory(prefix="dynadfq-memory-") as name:
         taken = {
-            (stage, images): run(stage, Path(name) / str(images), images, SMALL, "float32")["anonymous"]
+            (stage, images): run(stage, Path(name) / str(images), images, SMALL, "float32")[
+                "anonymous"
+            ]
             for images in (FEW, TIMES * FEW)
             for stage in STAGES
         }
     for stage in STAGES:
         pair = (taken[stage, TIMES * FEW], taken[stage, FEW])
         title = f"memory of {stage} at {TIMES * FEW} images / at {FEW}"
-        results.append(summed_up(5, title, [pair], SLACK, "MiB", "largest anonymous memory of the process"))
+        results.append(
+            summed_up(5, title, [pair], SLACK, "MiB", "largest anonymous memory of the process")
+        )
     return results

@@ -1,4 +1,6 @@
-"""One stage, alone in this process, and what the kernel says of its memory; ``benchmarks.speed.memory`` starts it."""
+"""One stage, alone in this process, and what the kernel says of its memory;
+``benchmarks.speed.memory`` starts it.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ import torch
 from torch import nn
 
 from dynadfq.losses.budget import Budget
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.insert import Scheme
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import Readiness, new_student, prepare_student
+from dynadfq.training.prepare import PreparationConfig, new_student, prepare_student
 from dynadfq.training.schedule import Schedule
-from dynadfq.training.selector_warm_up import WarmStart
+from dynadfq.training.selector_warm_up import SelectorWarmUp
 
 BATCH = 64  # images in a shard and in a step
 SAMPLING = 0.002  # seconds between looks at RssAnon
@@ -41,7 +43,9 @@ def memory(field: str) -> float:
 
 @contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """What this block takes: largest RssAnon and VmHWM in MiB, seconds of CPU time; complete at its end."""
+    """What this block takes: largest RssAnon and VmHWM in MiB, seconds of CPU time; complete at its
+    end.
+    """
     taken, over, start = {"anonymous": memory("RssAnon")}, threading.Event(), time.process_time()
 
     def watch() -> None:
@@ -61,25 +65,47 @@ def watched() -> Iterator[dict[str, float]]:
 def small_teacher(shape: tuple[int, int, int], classes: int) -> Teacher:
     """Two convolutions that look at few pixels: images weigh more than activations."""
     torch.manual_seed(0)
-    layers = (nn.Conv2d(shape[0], 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 4, 1))
-    tail = (nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
-    return Teacher(nn.Sequential(*layers, *tail), shape, classes, [0.5] * shape[0], [0.25] * shape[0])
+    layers = (
+        nn.Conv2d(shape[0], 8, 3, 4, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, 4, 1),
+    )
+    tail = (
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    )
+    return Teacher(
+        nn.Sequential(*layers, *tail), shape, classes, [0.5] * shape[0], [0.25] * shape[0]
+    )
 
 
 def synthesize(teacher: Teacher, images: int, folder: Path, storage: Storage) -> None:
     """One step on each batch of pixels, by way of a scratch folder as in the pipeline."""
-    recipe = DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
+    recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     scratch = Scratch(folder.with_suffix(".scratch"))
-    source = recipe.source(teacher, PixelOptimiser(iterations=1))
+    source = recipe.source(teacher, PixelOptimizer(iterations=1))
     synthesize_set(source, images, BATCH, 0, folder, scratch, storage=storage)
 
 
 def finetune(teacher: Teacher, folder: Path) -> None:
-    """Check, fingerprint, calibrate, head start, and one shuffled epoch over all images, as the stage does it."""
+    """Check, fingerprint, calibrate, warm-up, and one shuffled epoch over all images, as the stage
+    does it.
+    """
     images, recipe = SyntheticSet(folder).check(), DynaDFQ().student.recipe()
     digest(folder)
     student = new_student(teacher, recipe, Scheme(4, (3, 4, 5), 4), 0)
-    prepare_student(student, teacher, images, recipe, Readiness(head_start=WarmStart(256, 10)), 0)
+    prepare_student(
+        student,
+        teacher,
+        images,
+        recipe,
+        PreparationConfig(selector_warm_up=SelectorWarmUp(256, 10)),
+        0,
+    )
     schedule = Schedule(epochs=1, steps_per_epoch=-(-len(images) // BATCH), batch_size=BATCH)
     finetune_student(student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None))
 
@@ -89,7 +115,10 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     channels, height, width = order["shape"]
-    teacher, folder = small_teacher((channels, height, width), order["classes"]), Path(order["folder"])
+    teacher, folder = (
+        small_teacher((channels, height, width), order["classes"]),
+        Path(order["folder"]),
+    )
     with watched() as taken:
         if order["stage"] == "synthesize":
             synthesize(teacher, order["images"], folder, order["storage"])

@@ -31,7 +31,9 @@ NETWORKS = {
 
 
 class Bench:
-    """A teacher and one batch on a device; the teacher is untrained, with BN statistics of noise."""
+    """A teacher and one batch on a device; the teacher is untrained, with BN statistics of
+    noise.
+    """
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.network, self.device = name, NETWORKS[name], device

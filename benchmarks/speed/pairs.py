@@ -1,4 +1,6 @@
-"""Forms in use beside the plain ones that they replaced, on tensors like those behind a network's first layers."""
+"""Forms in use beside the plain ones that they replaced, on tensors like those behind a network's
+first layers.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,24 @@ from torch.nn.functional import cross_entropy
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.steps import CANDIDATES, Synthesis, finetuning_step
 from dynadfq.ops.moments import moments
-from dynadfq.ops.precision import Precision, multiplying
+from dynadfq.ops.precision import Precision, compute_precision
 from dynadfq.ops.quantize import fake_quantize_reference, fake_quantize_weight
 from dynadfq.quant import fake_quantize
 from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.teacher.recording import with_statistics
 
-CHANNELS = {"resnet20": (16, 32), "resnet18": (64, 56)}  # and pixels along a side, of the maps behind the first layers
+CHANNELS = {
+    "resnet20": (16, 32),
+    "resnet18": (64, 56),
+}  # and pixels along a side, of the maps behind the first layers
 Pair = tuple[Callable[[], object], Callable[[], object]]  # the form in use, the plain one
 
 
 def _maps(bench: Bench) -> Tensor:
     channels, side = CHANNELS[bench.name]
-    x = torch.randn(bench.network.batch, channels, side, side, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(
+        bench.network.batch, channels, side, side, generator=torch.Generator().manual_seed(0)
+    )
     return x.to(bench.device).contiguous(memory_format=torch.channels_last)
 
 
@@ -46,7 +53,10 @@ def _frozen(bench: Bench) -> Pair:
     @contextmanager
     def hooks() -> Iterator[None]:
         kept: list[Tensor] = []
-        handles = [layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for layer in layers]
+        handles = [
+            layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+            for layer in layers
+        ]
         yield
         for handle in handles:
             handle.remove()
@@ -78,7 +88,10 @@ def _moments(bench: Bench, dims: tuple[int, ...]) -> Pair:
 
 
 def _quantizer(bench: Bench) -> Pair:
-    x, (low, high) = _maps(bench).requires_grad_(), torch.tensor([0.0, 3.0], device=bench.device).unbind()
+    x, (low, high) = (
+        _maps(bench).requires_grad_(),
+        torch.tensor([0.0, 3.0], device=bench.device).unbind(),
+    )
     low, high = low.requires_grad_(), high.requires_grad_()
     p = torch.randn(len(x), len(CANDIDATES), device=bench.device).softmax(1).requires_grad_()
     widths = torch.tensor([CANDIDATES], device=bench.device, dtype=torch.float32)
@@ -86,10 +99,14 @@ def _quantizer(bench: Bench) -> Pair:
 
     def blended() -> object:
         parts = (fake_quantize_reference(x, low, high, bits) for bits in CANDIDATES)
-        mixed = torch.stack([p[:, m].view(-1, 1, 1, 1) * part for m, part in enumerate(parts)]).sum(0)
+        mixed = torch.stack([p[:, m].view(-1, 1, 1, 1) * part for m, part in enumerate(parts)]).sum(
+            0
+        )
         return torch.autograd.grad(mixed.sum(), leaves)
 
-    return lambda: torch.autograd.grad(FakeQuantize.apply(x, low, high, p, widths).sum(), leaves), blended
+    return lambda: torch.autograd.grad(
+        FakeQuantize.apply(x, low, high, p, widths).sum(), leaves
+    ), blended
 
 
 def _pieces(bench: Bench) -> Pair:
@@ -133,7 +150,7 @@ def _precise(bench: Bench, what: str) -> Pair:
 
     def at(precision: Precision) -> Callable[[], None]:
         def run() -> None:
-            with multiplying(precision, bench.device):
+            with compute_precision(precision, bench.device):
                 step()
 
         return run
@@ -143,7 +160,9 @@ def _precise(bench: Bench, what: str) -> Pair:
 
 def _compiled(bench: Bench) -> Pair:
     """The bare network's passes; what compiling takes is not in them (docs/performance.md)."""
-    return _to_images(bench, torch.compile(bench.teacher.module)), _to_images(bench, bench.teacher.module)
+    return _to_images(bench, torch.compile(bench.teacher.module)), _to_images(
+        bench, bench.teacher.module
+    )
 
 
 CHANGES: dict[str, Callable[[Bench], Pair]] = {

@@ -18,19 +18,25 @@ NAME = "dvc repro with nothing to do"
 
 
 def measured() -> Result:
-    """Wall seconds; not measured where the repository's own outputs are not those of its last commit."""
+    """Wall seconds; not measured where the repository's own outputs are not those of its last
+    commit.
+    """
     cache = Path(_output(["dvc", "cache", "dir"], Path.cwd())).resolve()
     with tempfile.TemporaryDirectory(prefix="dynadfq-repro-") as name:
         clone = Path(name) / "clone"
         subprocess.run(["git", "clone", "-q", ".", clone], check=True)
         _output(["dvc", "cache", "dir", "--local", str(cache)], clone)
-        present = subprocess.run(["dvc", "checkout", "-q", "dvc.yaml"], cwd=clone, capture_output=True)
+        present = subprocess.run(
+            ["dvc", "checkout", "-q", "dvc.yaml"], cwd=clone, capture_output=True
+        )
         if present.returncode or _output(["dvc", "status", "dvc.yaml", "--json"], clone) != "{}":
             note = "the last commit's outputs are not in the cache; run `dvc repro` and commit dvc.lock first"
             return Result(7, NAME, None, None, None, 0, None, unit="s", note=note)
         seconds = [_seconds(clone) for _ in range(REPEATS)]
     lower, median, upper = np.percentile(seconds, [25, 50, 75]).tolist()
-    return Result(7, NAME, median, lower, upper, REPEATS, None, unit="s", note="wall time, in a clone")
+    return Result(
+        7, NAME, median, lower, upper, REPEATS, None, unit="s", note="wall time, in a clone"
+    )
 
 
 def _seconds(clone: Path) -> float:
@@ -43,5 +49,11 @@ def _output(command: list[str], folder: Path) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path}
     return subprocess.run(
-        command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        command,
+        cwd=folder,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
     ).stdout.strip()

@@ -17,7 +17,8 @@ class Result:
     """A ratio, or a time, and the aim that was set for it.
 
     name: what was measured. of: the unit's meaning, "A / B" or a unit.
-    median, lower, upper: over the rounds, with quartiles. above, below: medians of the two parts, in ``unit``.
+    median, lower, upper: over the rounds, with quartiles. above, below: medians of the two parts,
+        in ``unit``.
     aim: largest value that is good enough; None where none was set.
     note: how it was measured, or why it was not.
     """
@@ -42,19 +43,28 @@ class Result:
         return "no aim" if self.aim is None else "reached" if self.median <= self.aim else "missed"
 
 
-def alternate(above: Callable[[], object], below: Callable[[], object], rounds: int, device: torch.device) -> Seconds:
-    """Seconds of two functions in turn, either first; each round's pair ran within the same moment."""
+def alternate(
+    above: Callable[[], object], below: Callable[[], object], rounds: int, device: torch.device
+) -> Seconds:
+    """Seconds of two functions in turn, either first; each round's pair ran within the same
+    moment.
+    """
     seconds: Seconds = []
     for number in range(WARM_UP + rounds):
         swapped = number % 2 == 1
-        first, second = (elapsed(function, device) for function in ((below, above) if swapped else (above, below)))
+        first, second = (
+            elapsed(function, device)
+            for function in ((below, above) if swapped else (above, below))
+        )
         if number >= WARM_UP:
             seconds.append((second, first) if swapped else (first, second))
     return seconds
 
 
 def elapsed(function: Callable[[], object], device: torch.device) -> float:
-    """CPU seconds of this process, or wall seconds with a GPU that has finished before and after."""
+    """CPU seconds of this process, or wall seconds with a GPU that has finished before and
+    after.
+    """
     if device.type != "cuda":
         start = process_time()
         function()
@@ -70,9 +80,16 @@ Seconds = list[tuple[float, float]]
 
 
 def summed_up(
-    number: int, name: str, pairs: Sequence[tuple[float, float]], aim: float | None, unit: str = "ms", note: str = ""
+    number: int,
+    name: str,
+    pairs: Sequence[tuple[float, float]],
+    aim: float | None,
+    unit: str = "ms",
+    note: str = "",
 ) -> Result:
     """The ratio of each round's pair, given in seconds or MiB."""
-    lower, median, upper = np.percentile([above / below for above, below in pairs], [25, 50, 75]).tolist()
+    lower, median, upper = np.percentile(
+        [above / below for above, below in pairs], [25, 50, 75]
+    ).tolist()
     above, below = (np.median(np.array(pairs), axis=0) * (1000 if unit == "ms" else 1)).tolist()
     return Result(number, name, median, lower, upper, len(pairs), aim, above, below, unit, note)

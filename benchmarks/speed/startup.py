@@ -15,12 +15,19 @@ def measured() -> list[Result]:
     """The import alone, which is lazy, and every public name at once."""
     _seconds("import torch")  # files into the page cache
     results = []
-    for what, statement in [("import dynadfq", "import dynadfq"), ("every public name of it", "from dynadfq import *")]:
+    for what, statement in [
+        ("import dynadfq", "import dynadfq"),
+        ("every public name of it", "from dynadfq import *"),
+    ]:
         pairs = [(_seconds(statement), _seconds("import torch")) for _ in range(REPEATS)]
-        results.append(summed_up(6, f"{what} / import torch", pairs, 1.3, note="CPU time, fresh processes"))
+        results.append(
+            summed_up(6, f"{what} / import torch", pairs, 1.3, note="CPU time, fresh processes")
+        )
     return results
 
 
 def _seconds(statement: str) -> float:
-    done = subprocess.run([sys.executable, "-c", TIMED.format(statement)], check=True, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TIMED.format(statement)], check=True, text=True, capture_output=True
+    )
     return float(done.stdout)

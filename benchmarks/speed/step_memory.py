@@ -1,4 +1,6 @@
-"""Ratio 4: what a fine-tuning step needs above what was there before it, each step in a process of its own."""
+"""Ratio 4: what a fine-tuning step needs above what was there before it, each step in a process of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,24 @@ NOTE = "peak resident memory of 3 steps (VmHWM) less resident memory before them
 
 def measured(network: str, device: torch.device) -> Result:
     """Peak memory of dynamic over float steps, in MiB."""
-    pairs = [(_alone("dynamic", network, device), _alone("float", network, device)) for _ in range(REPEATS)]
+    pairs = [
+        (_alone("dynamic", network, device), _alone("float", network, device))
+        for _ in range(REPEATS)
+    ]
     name = f"memory of a dynamic fine-tuning step / float training step and teacher ({network})"
-    note = NOTE if device.type == "cpu" else "largest memory of 3 steps (torch.cuda), less what was there before"
+    note = (
+        NOTE
+        if device.type == "cpu"
+        else "largest memory of 3 steps (torch.cuda), less what was there before"
+    )
     return summed_up(4, name, pairs, 1.3, "MiB", note)
 
 
 def _alone(kind: str, network: str, device: torch.device) -> float:
     command = [sys.executable, "-m", "benchmarks.speed.step_memory", kind, network, str(device)]
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ})
+    done = subprocess.run(
+        command, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ}
+    )
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -1,4 +1,6 @@
-"""Ratios 1 to 3: a synthesis step, a fine-tuning step and an evaluation, each beside the least that it could be."""
+"""Ratios 1 to 3: a synthesis step, a fine-tuning step and an evaluation, each beside the least that
+it could be.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.ratio import Result, alternate, summed_up
-from dynadfq.export.integer_form import to_codes
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import StudentStep
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.training.batches import Lesson
+from dynadfq.training.batches import TrainingBatch
 from dynadfq.training.finetune import Finetuning
 from dynadfq.training.schedule import Schedule
 
@@ -33,16 +35,20 @@ def synthesis(bench: Bench) -> Result:
     work = Synthesis(bench)
     pairs = alternate(work.steps, work.bare, bench.network.rounds, bench.device)
     name = f"synthesis step / forward and input gradient of the bare network ({bench.title})"
-    return summed_up(1, name, pairs, _aim(bench, (1.10, 1.25)), note=f"{ITERATIONS} iterations at a time")
+    return summed_up(
+        1, name, pairs, _aim(bench, (1.10, 1.25)), note=f"{ITERATIONS} iterations at a time"
+    )
 
 
 class Synthesis:
-    """Some iterations of the pixel optimiser, all of their parts included."""
+    """Some iterations of the pixel optimizer, all of their parts included."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.rng = bench, generator(0, "synthesis", 0)
-        recipe = DynaDFQ().images.recipe(Known(bench.teacher, class_similarity(bench.teacher), 0))
-        self.source = recipe.source(bench.teacher, PixelOptimiser(ITERATIONS))
+        recipe = DynaDFQ().images.recipe(
+            MethodContext(bench.teacher, class_similarity(bench.teacher), 0)
+        )
+        self.source = recipe.source(bench.teacher, PixelOptimizer(ITERATIONS))
         self.module = copy.deepcopy(bench.teacher.module)
 
     def bare(self) -> None:
@@ -54,12 +60,17 @@ class Synthesis:
     def steps(self) -> None:
         """Loss, checks, gradient, Adam, schedule and progress."""
         images = self.bench.images.clone(memory_format=torch.preserve_format).requires_grad_()
-        with self.bench.teacher.recording() as recording, Progress("benchmark", 10**9, interval=1e9) as progress:
-            self.source._optimise(images, self.bench.soft_labels, recording, self.rng, progress)
+        with (
+            self.bench.teacher.recording() as recording,
+            Progress("benchmark", 10**9, interval=1e9) as progress,
+        ):
+            self.source._optimize(images, self.bench.soft_labels, recording, self.rng, progress)
 
 
 def finetuning(bench: Bench, fixed: bool = False) -> Result:
-    """A dynamic step over the float network's training step, both with the teacher's forward pass."""
+    """A dynamic step over the float network's training step, both with the teacher's forward
+    pass.
+    """
     student = finetuning_step(bench, CANDIDATES[1] if fixed else CANDIDATES)
     pairs = alternate(student, float_step(bench), bench.network.rounds, bench.device)
     kind = "fixed" if fixed else f"dynamic (M = {len(CANDIDATES)})"
@@ -67,11 +78,18 @@ def finetuning(bench: Bench, fixed: bool = False) -> Result:
     return summed_up(2, name, pairs, None if fixed else _aim(bench, (1.35, 1.5)))
 
 
-def finetuning_step(bench: Bench, bits: int | tuple[int, ...], answered: bool = False) -> Callable[[], object]:
-    """DynaDFQ's step on one batch that its teacher has just seen, or had ``answered`` before; mixup has not begun."""
+def finetuning_step(
+    bench: Bench, bits: int | tuple[int, ...], answered: bool = False
+) -> Callable[[], object]:
+    """DynaDFQ's step on one batch that its teacher has just seen, or had ``answered`` before; mixup
+    has not begun.
+    """
     student, recipe = bench.student(bits), DynaDFQ().student.recipe()
-    lessons, rng = _OneBatch(bench, answered), generator(0, "finetune", 0)
-    run, stream = Finetuning(student, bench.teacher, lessons, recipe, Schedule(), Budget()), lessons.epoch(rng)
+    batches, rng = _OneBatch(bench, answered), generator(0, "finetune", 0)
+    run, stream = (
+        Finetuning(student, bench.teacher, batches, recipe, Schedule(), Budget()),
+        batches.epoch(rng),
+    )
     student.train()
     return lambda: run.step(next(stream), rng, 0)
 
@@ -82,11 +100,11 @@ class _OneBatch:
     def __init__(self, bench: Bench, answered: bool) -> None:
         self.bench, self.answers = bench, self._ask(bench) if answered else None
 
-    def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
+    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
         bench = self.bench
         while True:
             answers = self._ask(bench) if self.answers is None else self.answers
-            yield Lesson(bench.images, bench.soft_labels, answers)
+            yield TrainingBatch(bench.images, bench.soft_labels, answers)
 
     @staticmethod
     @torch.no_grad()
@@ -101,9 +119,11 @@ class _OneBatch:
 
 
 def float_step(bench: Bench) -> Callable[[], object]:
-    """The same losses and optimiser on the float network, BatchNorm in eval mode."""
+    """The same losses and optimizer on the float network, BatchNorm in eval mode."""
     network = copy.deepcopy(bench.teacher.module).requires_grad_(True)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=1e-5, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
     terms = DynaDFQ().student.recipe().terms
     no_cost = torch.zeros(len(bench.images), device=bench.device)
 
@@ -122,12 +142,18 @@ def float_step(bench: Bench) -> Callable[[], object]:
 
 
 def evaluation(bench: Bench) -> Result:
-    """The code form of a dynamic student over that of a student of fixed width."""
-    dynamic, fixed = (to_codes(bench.student(bits)).to(bench.device) for bits in (CANDIDATES, CANDIDATES[1]))
-    pairs = alternate(
-        lambda: dynamic.run(bench.images), lambda: fixed.run(bench.images), bench.network.rounds, bench.device
+    """The integer form of a dynamic student over that of a student of fixed width."""
+    dynamic, fixed = (
+        to_integer_form(bench.student(bits)).to(bench.device)
+        for bits in (CANDIDATES, CANDIDATES[1])
     )
-    return summed_up(3, f"dynamic / fixed evaluation, code form ({bench.title})", pairs, 1.1)
+    pairs = alternate(
+        lambda: dynamic.run(bench.images),
+        lambda: fixed.run(bench.images),
+        bench.network.rounds,
+        bench.device,
+    )
+    return summed_up(3, f"dynamic / fixed evaluation, integer form ({bench.title})", pairs, 1.1)
 
 
 def _aim(bench: Bench, aims: tuple[float, float]) -> float:

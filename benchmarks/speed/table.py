@@ -16,13 +16,16 @@ HEAD = "| | measured | ratio | quartiles | rounds | parts (medians) | aim | |\n|
 
 def as_json(results: Sequence[Result], device: torch.device) -> dict[str, Any]:
     """All numbers, and what they were measured on."""
-    return {**_setting(device), "results": [{**asdict(one), "verdict": one.verdict} for one in results]}
+    return {
+        **_setting(device),
+        "results": [{**asdict(one), "verdict": one.verdict} for one in results],
+    }
 
 
 def as_markdown(results: Sequence[Result], device: torch.device) -> str:
     """The table with a heading; a note under it for each number."""
     setting = ", ".join(f"{name} {value}" for name, value in _setting(device).items())
-    clock = "CPU time of the process" if device.type == "cpu" else "wall time, synchronised"
+    clock = "CPU time of the process" if device.type == "cpu" else "wall time, synchronized"
     notes = dict.fromkeys(f"{one.number}: {one.note}." for one in results if one.note)
     return (
         f"# Speed and memory\n\n{setting}. Steps are timed in turn, {clock}; a round's ratio is of neighbours.\n\n"
@@ -42,4 +45,8 @@ def _line(one: Result) -> str:
 
 def _setting(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"torch": torch.__version__, "device": f"{device.type} ({name})", "threads": str(torch.get_num_threads())}
+    return {
+        "torch": torch.__version__,
+        "device": f"{device.type} ({name})",
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,1 +1,3 @@
-"""The command line: one file a command, each reading its arguments, calling the library, and printing."""
+"""The command line: one file a command, each reading its arguments, calling the library, and
+printing.
+"""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from dynadfq.cli import bench, export, inspect, predict, similarity
-from dynadfq.cli import budget as dial
+from dynadfq.cli import budget as budget
 
 FAILED = 1  # exit status; 2 is a wrong option or argument, which typer reports
 EPILOG = """\b
@@ -28,12 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, predict, dial, bench, similarity, export):
+for command in (inspect, predict, budget, bench, similarity, export):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what a user can mend is one sentence on stderr. DYNADFQ_TRACEBACK=1 shows where it happened."""
+    """Run a command; what a user can mend is one sentence on stderr. DYNADFQ_TRACEBACK=1 shows
+    where it happened.
+    """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="dynadfq")
     except (ValueError, OSError, ImportError, ArithmeticError) as error:

@@ -27,7 +27,7 @@ Examples:
 
 \b
 Images are noise, which times hardly depend on. All networks run on this machine's CPU, in turn:
-"torch" is the float network and code form, "kernels" code form on 8-bit instructions, compiled
+"torch" is the float network and integer form, "kernels" integer form on 8-bit instructions, compiled
 (which takes a minute first), "onnxruntime" both as ONNX. Neither floats that hold codes nor 8-bit
 instructions are faster at lower widths: bit-FLOPs tell what hardware for these widths would have
 to do, milliseconds what this machine did."""
@@ -36,10 +36,14 @@ HEAD = ("network", "batch", "ms an image", "quartiles", "best", "to float", "bit
 BATCHES = [1, 32]  # images
 ENGINES = list(Engine)
 
-Batch = Annotated[list[int], typer.Option(min=1, help="Images at a time; repeat it for more than one.")]
+Batch = Annotated[
+    list[int], typer.Option(min=1, help="Images at a time; repeat it for more than one.")
+]
 Repeats = Annotated[int, typer.Option(min=2, help="Runs that are timed, after two that are not.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that an engine may use.")]
-Engines = Annotated[list[Engine], typer.Option("--engine", help="What to run in; repeat it for more than one.")]
+Engines = Annotated[
+    list[Engine], typer.Option("--engine", help="What to run in; repeat it for more than one.")
+]
 
 
 def run(
@@ -52,8 +56,8 @@ def run(
 ) -> None:
     """Time a student beside its float network.
 
-    Each time is a median with quartiles over the repeats; a teacher is timed alone, in torch. An engine that is not
-    there is left out, with a line that says why.
+    Each time is a median with quartiles over the repeats; a teacher is timed alone, in torch. An
+    engine that is not there is left out, with a line that says why.
     """
     import torch
 
@@ -65,12 +69,16 @@ def run(
     finally:
         torch.set_num_threads(before)
     if as_json:
-        return print_json({"model": str(model), "threads": threads, "torch": torch.__version__, "times": rows})
+        return print_json(
+            {"model": str(model), "threads": threads, "torch": torch.__version__, "times": rows}
+        )
     typer.echo(table(HEAD, [_line(row) for row in rows]))
 
 
 class Network(NamedTuple):
-    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` the bit-FLOPs of an answer."""
+    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` the
+    bit-FLOPs of an answer.
+    """
 
     name: str
     float_name: str
@@ -82,19 +90,31 @@ class Network(NamedTuple):
 def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Network]:
     """What is compared; a float network comes before the student in its engine."""
     from dynadfq.export.engines import runners
-    from dynadfq.export.integer_form import to_codes
+    from dynadfq.export.integer_form import to_integer_form
     from dynadfq.quant.model import Student
     from dynadfq.zoo.architectures import build
 
     if not isinstance(model, Student):
-        return [Network("float", "float", lambda images: (model(images),), lambda _: 100.0, model.input_shape)]
+        return [
+            Network(
+                "float",
+                "float",
+                lambda images: (model(images),),
+                lambda _: 100.0,
+                model.input_shape,
+            )
+        ]
     known, shape = model.description, model.cost.trace.input_shape
-    float_network = build(known["architecture"], shape[0], known["num_classes"]).eval()  # weights do not change times
-    codes = to_codes(model)
+    float_network = build(
+        known["architecture"], shape[0], known["num_classes"]
+    ).eval()  # weights do not change times
+    codes = to_integer_form(model)
 
     def percent(answer: Sequence[Tensor]) -> float:
         """Of what the images chose, where there are widths beside the logits."""
-        return float(model.bit_flops_percent(answer[1].float()).mean()) if len(answer) > 1 else 100.0
+        return (
+            float(model.bit_flops_percent(answer[1].float()).mean()) if len(answer) > 1 else 100.0
+        )
 
     found: dict[str, Network] = {}
     for engine in engines:
@@ -115,7 +135,9 @@ def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, An
         return []
     images = torch.randn(size, *networks[0].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        times = interleaved({network.name: partial(network.run, images) for network in networks}, repeats)
+        times = interleaved(
+            {network.name: partial(network.run, images) for network in networks}, repeats
+        )
         percent = {network.name: network.percent(network.run(images)) for network in networks}
     return [
         {

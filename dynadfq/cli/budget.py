@@ -1,4 +1,4 @@
-"""``dynadfq dial``: set what images may cost, without training again."""
+"""``dynadfq budget``: set what images may cost, without training again."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import typer
 from dynadfq.cli.models import StudentModel, load_only_student
 from dynadfq.cli.output import AsJson, print_json
 
-NAME = "dial"
+NAME = "budget"
 EXAMPLES = """\b
 Examples:
-  dynadfq dial artifacts/student                                    # what is in reach
-  dynadfq dial artifacts/student --bit-flops-percent 2.3            # the price of that budget
-  dynadfq dial artifacts/student --bit-flops-percent 2.3 --to cheap # a student that keeps to it
+  dynadfq budget artifacts/student                                    # what is in reach
+  dynadfq budget artifacts/student --bit-flops-percent 2.3            # the multiplier of that budget
+  dynadfq budget artifacts/student --bit-flops-percent 2.3 --to cheap # a student that keeps to it
 
 \b
-The price is found on synthetic images; other images cost about as much, and the report's curve
+The multiplier is found on synthetic images; other images cost about as much, and the report's curve
 says what accuracy that leaves."""
 
-Percent = Annotated[float | None, typer.Option(help="Mean cost of an image, in percent of the float network's.")]
+Percent = Annotated[
+    float | None, typer.Option(help="Mean cost of an image, in percent of the float network's.")
+]
 Images = Annotated[Path, typer.Option(help="Folder of synthetic images to set it on.")]
-To = Annotated[Path | None, typer.Option(help="Folder to save the student to, dial and all.")]
+To = Annotated[Path | None, typer.Option(help="Folder to save the student to, budget and all.")]
 
 
 def run(
@@ -35,7 +37,7 @@ def run(
 ) -> None:
     """Show or set what images may cost.
 
-    A price on bit-FLOPs shifts the widths that every image chooses; no training is needed.
+    A multiplier on bit-FLOPs shifts the widths that every image chooses; no training is needed.
     """
     from dynadfq.quant.bit_budget import cost_range
     from dynadfq.synthesis.dataset import SyntheticSet
@@ -44,16 +46,22 @@ def run(
     if to is not None and bit_flops_percent is None:
         raise typer.BadParameter("give a budget to save: --bit-flops-percent", param_hint="--to")
     reach = cost_range(student)
-    found: dict[str, object] = {"model": str(model), "bit_flops_percent": reach, "price": student.price}
+    found: dict[str, object] = {
+        "model": str(model),
+        "bit_flops_percent": reach,
+        "multiplier": student.multiplier,
+    }
     if bit_flops_percent is not None:
         setting = student.set_budget(bit_flops_percent, SyntheticSet(images).check())
-        found |= {"price": setting.price, "setting": setting._asdict()}
+        found |= {"multiplier": setting.multiplier, "setting": setting._asdict()}
         if to is not None:
             student.save(to)
     if as_json:
         return print_json(found)
-    typer.echo(f"in reach: {reach['cheapest']:.4f} … {reach['dearest']:.4f} % of the float network's bit-FLOPs")
-    typer.echo(f"price: {student.price:.6g}")
+    typer.echo(
+        f"in reach: {reach['cheapest']:.4f} … {reach['dearest']:.4f} % of the float network's bit-FLOPs"
+    )
+    typer.echo(f"multiplier: {student.multiplier:.6g}")
     if bit_flops_percent is not None:
         typer.echo(f"reached: {setting.bit_flops_percent:.4f} % over {setting.images} images")
         if to is not None:

@@ -30,12 +30,17 @@ logits within 1e-4 (onnx) or equal (pt2). They are synthetic images, or files wi
 To = Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or a torch.export program.")]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="The file; left out, beside MODEL, such as artifacts/student.onnx."),
+    typer.Option(
+        "-o", "--output", help="The file; left out, beside MODEL, such as artifacts/student.onnx."
+    ),
 ]
 Form = Annotated[
-    Literal["codes", "convinteger"], typer.Option(help="ONNX: products of codes in floats, or integer operators.")
+    Literal["codes", "convinteger"],
+    typer.Option(help="ONNX: products of codes in floats, or integer operators."),
 ]
-Check = Annotated[str, typer.Option(help="Synthetic images, or a folder or pattern of image files.")]
+Check = Annotated[
+    str, typer.Option(help="Synthetic images, or a folder or pattern of image files.")
+]
 Count = Annotated[int, typer.Option(min=1, help="Images to check on.")]
 
 
@@ -71,7 +76,10 @@ def run(
         facts = export.facts
     else:
         facts = export_program(student, path, images).facts
-    found |= {"bytes": path.stat().st_size, "not_integer": [str(fact) for fact in facts if not fact.exact]}
+    found |= {
+        "bytes": path.stat().st_size,
+        "not_integer": [str(fact) for fact in facts if not fact.exact],
+    }
     if as_json:
         return print_json(found)
     typer.echo(f"{path}: {path.stat().st_size:,} bytes, checked on {len(images)} images")
@@ -96,5 +104,8 @@ def _images(student: Student, source: str, count: int) -> Tensor:
     if not Path(source).exists() and not any(sign in source for sign in "*?["):
         raise ValueError(f"--check: {source} does not exist; give synthetic images or image files")
     preprocessing = student.preprocessing
-    pixels = [read_image(path, preprocessing) for path, _ in zip(image_paths([source]), range(count), strict=False)]
-    return preprocessing.normalise(torch.stack(pixels))
+    pixels = [
+        read_image(path, preprocessing)
+        for path, _ in zip(image_paths([source]), range(count), strict=False)
+    ]
+    return preprocessing.normalize(torch.stack(pixels))

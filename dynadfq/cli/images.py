@@ -11,7 +11,8 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 
 def image_paths(arguments: Iterable[str], lines: Iterable[str] | None = None) -> Iterator[Path]:
-    """Files that the arguments stand for: a folder's images in order, a pattern's matches; ``-`` reads ``lines``.
+    """Files that the arguments stand for: a folder's images in order, a pattern's matches; ``-``
+    reads ``lines``.
 
     Raises:
         ValueError: a folder holds no image, a pattern matches no file, or no path is read.
@@ -24,7 +25,11 @@ def image_paths(arguments: Iterable[str], lines: Iterable[str] | None = None) ->
         elif path.is_dir():
             yield from _folder(path)
         elif any(sign in argument for sign in "*?[") and not path.exists():
-            matches = [match for match in map(Path, sorted(glob(argument, recursive=True))) if match.is_file()]
+            matches = [
+                match
+                for match in map(Path, sorted(glob(argument, recursive=True)))
+                if match.is_file()
+            ]
             if not matches:
                 raise ValueError(f"IMAGES: no file matches {argument!r}")
             yield from matches
@@ -42,7 +47,9 @@ def _listed(lines: Iterable[str]) -> Iterator[Path]:
 
 
 def _folder(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
     if not found:
         raise ValueError(f"IMAGES: {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
     return found

@@ -28,7 +28,8 @@ HEAD = ("layer", "kind", "MACs", "weight bits", "activation bits", "range", "sta
 def run(model: Model, as_json: AsJson = False) -> None:
     """Show what became of each layer.
 
-    For each: MACs, widths in bits, the range of its input, and whether that is fixed, dynamic, or skipped and why.
+    For each: MACs, widths in bits, the range of its input, and whether that is fixed, dynamic, or
+    skipped and why.
     """
     from dynadfq.quant.model import Student
 
@@ -36,7 +37,9 @@ def run(model: Model, as_json: AsJson = False) -> None:
     layers, whole = _student(loaded) if isinstance(loaded, Student) else _teacher(loaded)
     facts, origins = _facts(model, loaded) | whole, description(loaded).get("origins", {})
     if as_json:
-        return print_json(facts | {"origins": origins, "layers": [asdict(layer) for layer in layers]})
+        return print_json(
+            facts | {"origins": origins, "layers": [asdict(layer) for layer in layers]}
+        )
     typer.echo(table(HEAD, [_row(layer) for layer in layers]) + "\n")
     for name, value in facts.items():
         origin = f" ({origins[name]})" if name in origins else ""
@@ -47,8 +50,15 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
     known = description(model)
     return {
         "model": str(folder),
-        **{key: known[key] for key in ("architecture", "input_shape", "num_classes", "source", "float_top1")},
-        **{key: known[key] for key in ("mean", "std", "resize", "interpolation") if known.get(key) is not None},
+        **{
+            key: known[key]
+            for key in ("architecture", "input_shape", "num_classes", "source", "float_top1")
+        },
+        **{
+            key: known[key]
+            for key in ("mean", "std", "resize", "interpolation")
+            if known.get(key) is not None
+        },
         "bytes": (folder / "model.safetensors").stat().st_size,
     }
 
@@ -63,7 +73,7 @@ def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
         "target_bits": scheme.target_bits,
         "macs_percent": macs_percent(layers),
         "bit_flops_percent": cost_range(student),
-        "price": student.price,
+        "multiplier": student.multiplier,
         "selector_overhead_percent": student.selector_overhead_percent,
     }
 
@@ -74,14 +84,31 @@ def _teacher(teacher: Teacher) -> tuple[list[LayerReport], dict[str, Any]]:
     from dynadfq.evaluation.layer_report import inspect_teacher
 
     trace, layers = inspect_teacher(teacher)
-    norms = [layer for layer in teacher.module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    return layers, {"activations": len(trace.activations), "batch_norms": len(norms), "macs": trace.layer_macs}
+    norms = [
+        layer
+        for layer in teacher.module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
+    return layers, {
+        "activations": len(trace.activations),
+        "batch_norms": len(norms),
+        "macs": trace.layer_macs,
+    }
 
 
 def _row(layer: LayerReport) -> tuple[str | int, ...]:
     bits = ", ".join(map(str, layer.activation_bits))
     ranges = ", ".join(f"{low:.3g} … {high:.3g}" for low, high in layer.range)
-    return (layer.layer, layer.kind, layer.macs, layer.weight_bits, bits, ranges, layer.status, layer.reason)
+    return (
+        layer.layer,
+        layer.kind,
+        layer.macs,
+        layer.weight_bits,
+        bits,
+        ranges,
+        layer.status,
+        layer.reason,
+    )
 
 
 def _text(value: Any) -> str:
@@ -92,4 +119,10 @@ def _text(value: Any) -> str:
         return " × ".join(map(str, value)) if whole else ", ".join(f"{part:.4g}" for part in value)
     if value is None:
         return "unknown"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+    )

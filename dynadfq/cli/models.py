@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from dynadfq.quant.model import Student
     from dynadfq.teacher.teacher import Teacher
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student or of a teacher.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Folder of a student or of a teacher.")
+]
 StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student.")]
 
 
@@ -29,7 +31,9 @@ def load(folder: Path) -> Student | Teacher:
     if (folder / "teacher.json").exists():
         return load_teacher(folder)
     state = "has neither student.json nor teacher.json" if folder.is_dir() else "is not a folder"
-    raise ValueError(f"MODEL: {folder} {state}; give one that holds a model, such as artifacts/student")
+    raise ValueError(
+        f"MODEL: {folder} {state}; give one that holds a model, such as artifacts/student"
+    )
 
 
 def load_only_student(folder: Path) -> Student:
@@ -42,7 +46,9 @@ def load_only_student(folder: Path) -> Student:
 
     model = load(folder)
     if not isinstance(model, Student):
-        raise ValueError(f"MODEL: {folder} holds a teacher; this command needs a student, such as artifacts/student")
+        raise ValueError(
+            f"MODEL: {folder} holds a teacher; this command needs a student, such as artifacts/student"
+        )
     return model
 
 

@@ -28,7 +28,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """
     texts = [[_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
-    right = [all(not isinstance(row[i], str) for row in rows) and bool(rows) for i in range(len(head))]
+    right = [
+        all(not isinstance(row[i], str) for row in rows) and bool(rows) for i in range(len(head))
+    ]
     return "\n".join(
         "  ".join(
             text.rjust(width) if to_right else text.ljust(width)
@@ -41,4 +43,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 def _text(cell: Cell) -> str:
     if cell is None:
         return "-"
-    return f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    return (
+        f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    )

@@ -24,17 +24,28 @@ Examples:
   dynadfq similarity artifacts/student --json      # from weights of a few bits: an approximation"""
 
 Top = Annotated[int, typer.Option(min=1, help="Similar classes to list for each class.")]
-Only = Annotated[list[str] | None, typer.Option("--class", help="Only this class; repeat it for more.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--class", help="Only this class; repeat it for more.")
+]
 MeasureOption = Annotated[
     Literal["dot", "cosine", "centred"],
-    typer.Option(help="Inner product of weight rows (the paper's), their cosine, or that after subtracting the mean."),
+    typer.Option(
+        help="Inner product of weight rows (the paper's), their cosine, or that after subtracting the mean."
+    ),
 ]
 
 
-def run(model: Model, top: Top = 3, only: Only = None, measure: MeasureOption = "dot", as_json: AsJson = False) -> None:
+def run(
+    model: Model,
+    top: Top = 3,
+    only: Only = None,
+    measure: MeasureOption = "dot",
+    as_json: AsJson = False,
+) -> None:
     """List which classes are most similar.
 
-    Similarity is read from the rows of the classification layer's weights, one a class (DynaDFQ, Eq. 5).
+    Similarity is read from the rows of the classification layer's weights, one a class (DynaDFQ,
+    Eq. 5).
     """
     from dynadfq.teacher.similarity import similarity_of_weights, top_similar
 
@@ -61,4 +72,6 @@ def _class_weights(model: Student | Teacher) -> Tensor:
     if not isinstance(model, Student):
         return model.class_weights
     classes: Any = model.description["num_classes"]
-    return class_weights(nn.ModuleList(model.layers), classes)  # the selector's own layers are not among them
+    return class_weights(
+        nn.ModuleList(model.layers), classes
+    )  # the selector's own layers are not among them

@@ -1,4 +1,6 @@
-"""Which class of a network each class of a data set is: by name, by a file that says so, or by order."""
+"""Which class of a network each class of a data set is: by name, by a file that says so, or by
+order.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,14 @@ class ClassOrder:
         return cls(tuple(range(count)), "its own")
 
 
-def class_order(names: Sequence[str], class_names: Sequence[str], given: Mapping[str, int] | None = None) -> ClassOrder:
-    """Match the sorted ``names`` of folders with the ``class_names`` of a network; ``given`` numbers win.
+def class_order(
+    names: Sequence[str], class_names: Sequence[str], given: Mapping[str, int] | None = None
+) -> ClassOrder:
+    """Match the sorted ``names`` of folders with the ``class_names`` of a network; ``given``
+    numbers win.
 
-    Names are compared without regard to case, and an underscore is a blank. A part of the network's classes will do.
+    Names are compared without regard to case, and an underscore is a blank. A part of the network's
+    classes will do.
 
     >>> class_order(["cat", "horse"], ["horse", "dog", "cat"]).numbers
     (2, 0)
@@ -48,7 +54,10 @@ def class_order(names: Sequence[str], class_names: Sequence[str], given: Mapping
     theirs = [_plain(name) for name in class_names]
     unknown = [name for name in names if _plain(name) not in theirs]
     if not unknown:
-        return ClassOrder(_by_name(names, theirs), f"by name, {len(names)} of the teacher's {len(class_names)} classes")
+        return ClassOrder(
+            _by_name(names, theirs),
+            f"by name, {len(names)} of the teacher's {len(class_names)} classes",
+        )
     if len(unknown) < len(names):
         raise ValueError(
             f"data.root: {len(unknown)} of {len(names)} class folders have no class of the teacher by that name: "
@@ -65,10 +74,11 @@ def class_order(names: Sequence[str], class_names: Sequence[str], given: Mapping
 
 
 def read_classes(path: Path) -> dict[str, int]:
-    """Names with the class each stands for: a text file or JSON list in order, JSON numbers, or class_index.json.
+    """Names with the class each stands for: a text file or JSON list in order, JSON numbers, or
+    class_index.json.
 
-    ImageNet's class_index.json is ``{"0": ["n01440764", "tench"], …}``: either name will do, unless two
-    classes share it.
+    ImageNet's class_index.json is ``{"0": ["n01440764", "tench"], …}``: either name will do, unless
+    two classes share it.
 
     Raises:
         ValueError: the file holds none of these.
@@ -103,17 +113,23 @@ def _pairs(content: object) -> list[tuple[str, int]]:
     if all(isinstance(number, int) for number in content.values()):
         return list(content.items())
     if all(key.isdigit() and isinstance(names, list) for key, names in content.items()):
-        return [(str(name), int(key)) for key, names in content.items() for name in dict.fromkeys(names)]
+        return [
+            (str(name), int(key)) for key, names in content.items() for name in dict.fromkeys(names)
+        ]
     return []
 
 
 def _given(names: Sequence[str], given: Mapping[str, int], classes: int) -> tuple[int, ...]:
     absent = [name for name in names if name not in given]
     if absent:
-        raise ValueError(f"data.classes: it says nothing of {len(absent)} class folders: {_some(absent)}; add them")
+        raise ValueError(
+            f"data.classes: it says nothing of {len(absent)} class folders: {_some(absent)}; add them"
+        )
     outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < classes]
     if outside:
-        raise ValueError(f"data.classes: {_some(outside)}: the teacher's classes are 0 … {classes - 1}")
+        raise ValueError(
+            f"data.classes: {_some(outside)}: the teacher's classes are 0 … {classes - 1}"
+        )
     return tuple(given[name] for name in names)
 
 

@@ -20,7 +20,8 @@ class ImageFolder:
 
 
 def image_folder(root: Path, train: bool) -> ImageFolder:
-    """The images below a folder's ``train`` or ``val`` (or ``test``), or below the folder itself to evaluate only.
+    """The images below a folder's ``train`` or ``val`` (or ``test``), or below the folder itself to
+    evaluate only.
 
     Files that do not end as images do are passed over; the order is torchvision's.
 
@@ -31,10 +32,14 @@ def image_folder(root: Path, train: bool) -> ImageFolder:
     try:
         names, places = find_classes(str(place))
     except FileNotFoundError:
-        raise FileNotFoundError(f"data.root: {place} has no class folders; give a folder of <class>/<image>") from None
+        raise FileNotFoundError(
+            f"data.root: {place} has no class folders; give a folder of <class>/<image>"
+        ) from None
     samples = make_dataset(str(place), places, extensions=IMG_EXTENSIONS, allow_empty=True)
     if not samples:
-        raise FileNotFoundError(f"data.root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {place}")
+        raise FileNotFoundError(
+            f"data.root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {place}"
+        )
     paths, numbers = zip(*samples, strict=True)
     return ImageFolder(tuple(map(Path, paths)), numbers, tuple(names))
 
@@ -53,5 +58,7 @@ def _part(root: Path, train: bool) -> Path:
             return root / name
     if train or any((root / name).is_dir() for name in PARTS[True]):
         wanted = " or ".join(f"{name}/" for name in PARTS[train])
-        raise FileNotFoundError(f"data.root: {root} has no folder {wanted}; put <class>/<image> in one")
+        raise FileNotFoundError(
+            f"data.root: {root} has no folder {wanted}; put <class>/<image> in one"
+        )
     return root

@@ -56,17 +56,23 @@ def torchvision_items(kind: str, root: Path, train: bool) -> Items:
 
 
 def own_items(path: str, root: Path, train: bool) -> Items:
-    """What a callable of the user's returns; it is called with those of ``root`` and ``train`` that it takes.
+    """What a callable of the user's returns; it is called with those of ``root`` and ``train`` that
+    it takes.
 
     Raises:
         ImportError: there is no such callable.
-        ValueError: it needs other arguments, or returns no data set that has a length and can be indexed.
+        ValueError: it needs other arguments, or returns no data set that has a length and can be
+            indexed.
     """
     items = called(path, "data.name", "a data set", root=root, train=train)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
-        raise ValueError(f"data.name: {path} returned {type(items).__name__}; return a data set with len() and [index]")
+        raise ValueError(
+            f"data.name: {path} returned {type(items).__name__}; return a data set with len() and [index]"
+        )
     if not len(items):
-        raise ValueError(f"data.name: {path} returned a data set of no image to {'train' if train else 'evaluate'} on")
+        raise ValueError(
+            f"data.name: {path} returned a data set of no image to {'train' if train else 'evaluate'} on"
+        )
     found: Items = items
     return found
 
@@ -79,12 +85,16 @@ def item(items: Items, index: int, name: str) -> tuple[Image.Image, int]:
     """
     found = items[index]
     if not (isinstance(found, Sequence) and len(found) == 2):
-        raise ValueError(f"data.name: item {index} of {name} is {_kind(found)}; give a pair (image, label)")
+        raise ValueError(
+            f"data.name: item {index} of {name} is {_kind(found)}; give a pair (image, label)"
+        )
     image, label = found
     one = np.asarray(label)
     number = one.item() if one.size == 1 else None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise ValueError(f"data.name: the label of item {index} of {name} is {_kind(label)}; give a whole number")
+        raise ValueError(
+            f"data.name: the label of item {index} of {name} is {_kind(label)}; give a whole number"
+        )
     return picture(image, f"the image of item {index} of {name}"), number
 
 
@@ -94,7 +104,9 @@ def picture(image: object, what: str) -> Image.Image:
         return image
     pixels = image.numpy() if isinstance(image, Tensor) else image
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise ValueError(f"data.name: {what} is {_kind(image)}, not an image or uint8 pixels; {WANTED}")
+        raise ValueError(
+            f"data.name: {what} is {_kind(image)}, not an image or uint8 pixels; {WANTED}"
+        )
     if pixels.ndim == 3 and pixels.shape[0] == 3:
         pixels = pixels.transpose(1, 2, 0)
     elif pixels.ndim == 3 and pixels.shape[0] == 1:
@@ -133,9 +145,14 @@ class InMemory:
 
 
 def spread(total: int, count: int | None) -> Tensor:
-    """``count`` places of ``total``, evenly spread; all of them when None or when there are no more.
+    """``count`` places of ``total``, evenly spread; all of them when None or when there are no
+    more.
 
     >>> spread(10, 4).tolist(), spread(2, 4).tolist()
     ([0, 2, 5, 7], [0, 1])
     """
-    return torch.arange(total) if count is None or count >= total else torch.arange(count) * total // count
+    return (
+        torch.arange(total)
+        if count is None or count >= total
+        else torch.arange(count) * total // count
+    )

@@ -1,4 +1,4 @@
-"""Labelled images as pixels; normalised when read."""
+"""Labelled images as pixels; normalized when read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class LabelledSet:
 
     The pixels may be mapped from a file, and be more than memory holds: read them batch by batch.
 
-    preprocessing: what made the pixels, and what normalises them.
-    classes: how the data set's classes became the network's, where they are not its own by definition.
+    preprocessing: what made the pixels, and what normalizes them.
+    classes: how the data set's classes became the network's, where they are not its own by
+    definition.
     """
 
     preprocessing: Preprocessing
@@ -36,18 +37,22 @@ class LabelledSet:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels, (B, C, H, W) uint8, to what the network reads."""
-        return self.preprocessing.normalise(pixels)
+        return self.preprocessing.normalize(pixels)
 
     def spread(self, count: int | None) -> LabelledSet:
-        """``count`` images, evenly spread over the set; all of them when None or when there are no more."""
+        """``count`` images, evenly spread over the set; all of them when None or when there are no
+        more.
+        """
         if count is None or count >= len(self):
             return self
         chosen = spread(len(self), count)
         return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, labels) in order: normalised (B, C, H, W) float32 and (B,) int64."""
-        for pixels, labels in zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True):
-            yield self.normalise(pixels), labels
+        """Yield (images, labels) in order: normalized (B, C, H, W) float32 and (B,) int64."""
+        for pixels, labels in zip(
+            self.pixels.split(batch_size), self.labels.split(batch_size), strict=True
+        ):
+            yield self.normalize(pixels), labels

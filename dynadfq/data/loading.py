@@ -27,7 +27,8 @@ def card(name: str | None) -> DataCard | None:
 
 
 def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:
-    """The names of a data set's classes, in the order of its labels; None where it does not say them.
+    """The names of a data set's classes, in the order of its labels; None where it does not say
+    them.
 
     Raises:
         FileNotFoundError: its files are missing.
@@ -57,15 +58,19 @@ def load(
         name: what `data.name` may be, null excepted.
         root: folder of its files.
         train: the part to train on, not the one to evaluate on.
-        preprocessing: how its images become what the network reads; of a known set, None leaves them as they are.
+        preprocessing: how its images become what the network reads; of a known set, None leaves
+            them as they are.
         image_size: instead of ``preprocessing``, the side of a known set's images in pixels.
         count: images, evenly spread over the set, and no others are decoded; None is all of them.
-        class_names: the network's, with which the data set's are matched; None where its own classes are meant.
+        class_names: the network's, with which the data set's are matched; None where its own
+            classes are meant.
         class_file: which class of the network each folder is, see ``read_classes``.
 
     Raises:
-        ValueError: the name is unknown, an item is no labelled image, or its classes are not the network's.
-        FileNotFoundError: files are missing and cannot be downloaded; the message says where to put them.
+        ValueError: the name is unknown, an item is no labelled image, or its classes are not the
+            network's.
+        FileNotFoundError: files are missing and cannot be downloaded; the message says where to put
+            them.
         ImportError: an import path leads nowhere.
     """
     folder, total = Path(root), None if class_names is None else len(class_names)
@@ -78,7 +83,9 @@ def load(
             return LabelledSet(wanted, pixels, _within(labels, total, name))
         return _decoded(InMemory(pixels, labels), torch.arange(len(labels)), wanted, total, name)
     if preprocessing is None:
-        raise ValueError(f"preprocessing: the images of {name} have no size of their own; give what the network reads")
+        raise ValueError(
+            f"preprocessing: the images of {name} have no size of their own; give what the network reads"
+        )
     if name == IMAGE_FOLDER:
         return _folder(folder, train, preprocessing, count, class_names, class_file)
     items = _items(name, folder, train)
@@ -103,14 +110,20 @@ def _folder(
 ) -> LabelledSet:  # fmt: skip
     files = image_folder(root, train)
     given = read_classes(class_file) if class_file else None
-    order = class_order(files.names, names, given) if names is not None else ClassOrder.own(len(files.names))
+    order = (
+        class_order(files.names, names, given)
+        if names is not None
+        else ClassOrder.own(len(files.names))
+    )
     chosen = spread(len(files.paths), count)
     labels = torch.tensor(order.numbers)[torch.tensor(files.numbers)[chosen]]
     pixels = decoded_files([files.paths[i] for i in chosen.tolist()], preprocessing, _scratch())
     return LabelledSet(preprocessing, pixels, labels, order)
 
 
-def _decoded(items: Items, chosen: Tensor, preprocessing: Preprocessing, total: int | None, name: str) -> LabelledSet:
+def _decoded(
+    items: Items, chosen: Tensor, preprocessing: Preprocessing, total: int | None, name: str
+) -> LabelledSet:
     """The chosen items; each is read once, its label beside its pixels."""
     labels: list[int] = []
 
@@ -125,20 +138,32 @@ def _decoded(items: Items, chosen: Tensor, preprocessing: Preprocessing, total: 
     return LabelledSet(preprocessing, pixels, torch.tensor(labels))
 
 
-def _by_name(found: LabelledSet, own: Sequence[str] | None, theirs: Sequence[str] | None) -> LabelledSet:
-    """Labels as the network numbers the classes that both know by name; else as the data set numbers them."""
+def _by_name(
+    found: LabelledSet, own: Sequence[str] | None, theirs: Sequence[str] | None
+) -> LabelledSet:
+    """Labels as the network numbers the classes that both know by name; else as the data set
+    numbers them.
+    """
     if own is None or theirs is None or not set(own) <= set(theirs):
         return found
     order = class_order(own, theirs)
-    return LabelledSet(found.preprocessing, found.pixels, torch.tensor(order.numbers)[found.labels], order)
+    return LabelledSet(
+        found.preprocessing, found.pixels, torch.tensor(order.numbers)[found.labels], order
+    )
 
 
 def _within(labels: Tensor, total: int | None, name: str) -> Tensor:
     """The labels, all of which the network must have; ``total`` None is any number of classes."""
     outside = labels[(labels < 0) | (labels >= (labels.max() + 1 if total is None else total))]
     if len(outside):
-        allowed = "negative" if total is None else f"outside the teacher's {total} classes, 0 … {total - 1}"
-        raise ValueError(f"data.name: a label of {name} is {int(outside[0])}, {allowed}; give labels of its classes")
+        allowed = (
+            "negative"
+            if total is None
+            else f"outside the teacher's {total} classes, 0 … {total - 1}"
+        )
+        raise ValueError(
+            f"data.name: a label of {name} is {int(outside[0])}, {allowed}; give labels of its classes"
+        )
     return labels
 
 

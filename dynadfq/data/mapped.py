@@ -1,4 +1,6 @@
-"""Decoded images in files that are mapped into memory: a set of any size is read page by page, and never held."""
+"""Decoded images in files that are mapped into memory: a set of any size is read page by page, and
+never held.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,20 @@ FORMAT = 1  # raised when the same files would be decoded to other bytes
 
 
 def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:
-    """Image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later runs find again.
+    """Image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later runs find
+    again.
 
-    It is known by the files' names, sizes and times, and by how images are scaled. A decoding that was killed goes on
-    behind the last image it wrote; two processes do not decode at the same time.
+    It is known by the files' names, sizes and times, and by how images are scaled. A decoding that
+    was killed goes on behind the last image it wrote; two processes do not decode at the same time.
 
     Raises:
         ValueError: names the first file that is no image.
     """
     shape = (len(paths), *preprocessing.input_shape)
     files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    scaling = {name: value for name, value in asdict(preprocessing).items() if name not in ("mean", "std")}
+    scaling = {
+        name: value for name, value in asdict(preprocessing).items() if name not in ("mean", "std")
+    }
     folder = scratch / f"images-{fingerprint(FORMAT, files, scaling)}"
     folder.mkdir(parents=True, exist_ok=True)
     whole, part = folder / "pixels.bin", folder / "pixels.part"
@@ -42,7 +47,9 @@ def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: 
         if not whole.exists():
             _decode(paths, preprocessing, part)
             os.replace(part, whole)
-    return torch.from_file(str(whole), shared=False, size=prod(shape), dtype=torch.uint8).view(shape)
+    return torch.from_file(str(whole), shared=False, size=prod(shape), dtype=torch.uint8).view(
+        shape
+    )
 
 
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> None:
@@ -55,7 +62,9 @@ def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> 
     ):
         file.truncate(progress.done * image)  # a kill may have left a part of an image
         for first in range(progress.done, len(paths), AT_ONCE):
-            for pixels in pool.map(lambda path: read_image(path, preprocessing), paths[first : first + AT_ONCE]):
+            for pixels in pool.map(
+                lambda path: read_image(path, preprocessing), paths[first : first + AT_ONCE]
+            ):
                 file.write(pixels.numpy().tobytes())
                 progress.step()
         file.flush()
@@ -63,7 +72,9 @@ def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> 
 
 
 def mapped(images: Iterable[Tensor], shape: Sequence[int], scratch: Path) -> Tensor:
-    """(C, H, W) uint8 images as one (N, C, H, W) tensor in a file without a name, which is gone with the tensor."""
+    """(C, H, W) uint8 images as one (N, C, H, W) tensor in a file without a name, which is gone
+    with the tensor.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch) as file:
         pixels = np.memmap(file, np.uint8, mode="w+", shape=tuple(shape))

@@ -16,12 +16,16 @@ from torchvision import datasets
 T = TypeVar("T")
 Pixels = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64
 
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+DEBIAN_FASHION_MNIST = Path(
+    "/usr/share/datasets/fashion-mnist"
+)  # Debian's package dataset-fashion-mnist
 
 
 @dataclass(frozen=True)
 class DataCard:
-    """What is known of a data set without opening it; mean and deviation are of pixels in 0 … 1, a channel each."""
+    """What is known of a data set without opening it; mean and deviation are of pixels in 0 … 1, a
+    channel each.
+    """
 
     name: str
     channels: int
@@ -33,12 +37,16 @@ class DataCard:
 
 
 def read_digits(_root: Path, train: bool) -> Pixels:
-    """scikit-learn's handwritten digits, 8×8, 17 grey levels: 1257 to train, 540 to test, always the same, by class."""
+    """scikit-learn's handwritten digits, 8×8, 17 grey levels: 1257 to train, 540 to test, always
+    the same, by class.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    split = train_test_split(bunch.images, bunch.target, test_size=540, random_state=0, stratify=bunch.target)
+    split = train_test_split(
+        bunch.images, bunch.target, test_size=540, random_state=0, stratify=bunch.target
+    )
     images, labels = (split[0], split[2]) if train else (split[1], split[3])
     pixels = torch.from_numpy(images * (255.0 / 16.0)).round().to(torch.uint8)
     return pixels[:, None], torch.from_numpy(labels).long()
@@ -54,7 +62,9 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
                 shutil.copyfileobj(source, target)
     needs = f"the four IDX files (train-images-idx3-ubyte, …) in {raw}"
     dataset = from_disk_or_download(
-        "fashion-mnist", needs, lambda download: datasets.FashionMNIST(str(root), train, download=download)
+        "fashion-mnist",
+        needs,
+        lambda download: datasets.FashionMNIST(str(root), train, download=download),
     )
     return dataset.data[:, None], dataset.targets.long()
 
@@ -62,8 +72,12 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
 def _read_cifar(kind: type[datasets.CIFAR10], archive: str) -> Callable[[Path, bool], Pixels]:
     def read(root: Path, train: bool) -> Pixels:
         needs = f"the archive {archive} in {root}"
-        dataset = from_disk_or_download(archive, needs, lambda download: kind(str(root), train, download=download))
-        return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
+        dataset = from_disk_or_download(
+            archive, needs, lambda download: kind(str(root), train, download=download)
+        )
+        return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(
+            dataset.targets
+        )
 
     return read
 
@@ -83,7 +97,18 @@ def from_disk_or_download(name: str, needs: str, make: Callable[[bool], T]) -> T
 
 
 DIGITS = tuple("0123456789")
-CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLOTHES = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # fmt: off
 CIFAR100 = (
@@ -100,7 +125,8 @@ CIFAR100 = (
 )
 # fmt: on
 
-# CIFAR statistics: those of the IntraQ / HAST lineage, so that published checkpoints see the input they know.
+# CIFAR statistics: those of the IntraQ / HAST lineage, so that published checkpoints see the input
+# they know.
 CARDS = {
     card.name: card
     for card in (

@@ -1,4 +1,6 @@
-"""What a student is worth: accuracy, and bit-FLOPs image by image. Nothing here depends on how images are batched."""
+"""What a student is worth: accuracy, and bit-FLOPs image by image. Nothing here depends on how
+images are batched.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dynadfq.evaluation.teacher_statistics import TeacherView, Viewer
-from dynadfq.export.integer_form import CodeForm, to_codes
-from dynadfq.ops.precision import multiplying
+from dynadfq.export.integer_form import IntegerForm, to_integer_form
+from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
@@ -21,11 +23,15 @@ from dynadfq.runtime import distributed, seeding
 from dynadfq.teacher.teacher import Teacher
 
 T = TypeVar("T")
-Labelled = tuple[Tensor, Tensor | None]  # (B, C, H, W) normalised images, with (B,) labels where there are any
+Labelled = tuple[
+    Tensor, Tensor | None
+]  # (B, C, H, W) normalized images, with (B,) labels where there are any
 
 
-class Again(Generic[T]):
-    """What a function yields, anew each time it is walked: batches that are measured more than once and never held."""
+class Reiterable(Generic[T]):
+    """What a function yields, anew each time it is walked: batches that are measured more than once
+    and never held.
+    """
 
     def __init__(self, walk: Callable[[], Iterator[T]]) -> None:
         self.walk = walk
@@ -45,10 +51,11 @@ class Answers(NamedTuple):
 class Evaluation:
     """Accuracy and cost of a student.
 
-    top1: percent; None where images have no labels. bit_flops_percent: mean over images, percent of the float model;
-        bit_flops_percent_std: spread over images.
-    per_image: one row an image: index, label (empty where it has none), prediction, bit_flops_percent, mean_bits; with
-        a teacher also teacher_prediction and entropy_nats (of the teacher's prediction).
+    top1: percent; None where images have no labels. bit_flops_percent: mean over images, percent of
+        the float model; bit_flops_percent_std: spread over images.
+    per_image: one row an image: index, label (empty where it has none), prediction,
+        bit_flops_percent, mean_bits; with a teacher also teacher_prediction and entropy_nats (of
+        the teacher's prediction).
     bits: (N, S) chosen widths.
     teacher: what the teacher sees, where one was given.
     """
@@ -62,8 +69,11 @@ class Evaluation:
     teacher: TeacherView | None = None
 
 
-def evaluate(student: Student, batches: Iterable[Labelled], teacher: Teacher | None = None) -> Evaluation:
-    """Measure a student in code form on (images, labels) batches, which are walked once and not kept.
+def evaluate(
+    student: Student, batches: Iterable[Labelled], teacher: Teacher | None = None
+) -> Evaluation:
+    """Measure a student in integer form on (images, labels) batches, which are walked once and not
+    kept.
 
     Ranks (``dynadfq.runtime.distributed``) take turns at the batches, and all return the same.
     """
@@ -74,7 +84,10 @@ def evaluate(student: Student, batches: Iterable[Labelled], teacher: Teacher | N
         return codes.answer(images), None if viewer is None else viewer.look(images), labels
 
     measured = list(zip(*distributed.in_turns(measure, batches), strict=True))
-    answers, labels = _joined(measured[0]), None if measured[2][0] is None else torch.cat(measured[2])
+    answers, labels = (
+        _joined(measured[0]),
+        None if measured[2][0] is None else torch.cat(measured[2]),
+    )
     view = None if viewer is None else viewer.view(*map(torch.cat, zip(*measured[1], strict=True)))
     percent = student.bit_flops_percent(answers.bits)
     columns = {
@@ -99,22 +112,29 @@ def evaluate(student: Student, batches: Iterable[Labelled], teacher: Teacher | N
 
 
 class Codes:
-    """A student's code form, which is what an export holds: what is measured here is what runs elsewhere."""
+    """A student's integer form, which is what an export holds: what is measured here is what runs
+    elsewhere.
+    """
 
     def __init__(self, student: Student) -> None:
         self.device = next(student.parameters()).device
-        self.form: CodeForm = to_codes(student.eval(), widest=WIDEST_ACTIVATION).to(self.device)
+        self.form: IntegerForm = to_integer_form(student.eval(), widest=WIDEST_ACTIVATION).to(
+            self.device
+        )
 
     @torch.no_grad()
     def answer(self, images: Tensor, allocation: BitAllocation | None = None) -> Answers:
         """Answers to (B, C, H, W) images with their own bits or those of an allocation."""
-        with multiplying("float32", self.device):
+        with compute_precision("float32", self.device):
             logits, bits = self.form.run(images.to(self.device), allocation)
         return Answers(logits.argmax(dim=1).cpu(), bits.cpu())
 
 
-def answer(student: Student, images: Iterable[Tensor], allocation: BitAllocation | Tensor | None = None) -> Answers:
-    """Run a student's code form over (B, C, H, W) batches: with its own bits, one allocation, or (N, S) of each image.
+def answer(
+    student: Student, images: Iterable[Tensor], allocation: BitAllocation | Tensor | None = None
+) -> Answers:
+    """Run a student's integer form over (B, C, H, W) batches: with its own bits, one allocation, or
+    (N, S) of each image.
 
     Ranks take turns at the batches, and all return every answer.
     """
@@ -136,8 +156,11 @@ def _joined(parts: Iterable[Answers]) -> Answers:
     return Answers(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def shuffled_control(student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator) -> Answers:
-    """Answers when each image gets the bits that the selector chose for a random other: the same cost, no knowledge.
+def shuffled_control(
+    student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator
+) -> Answers:
+    """Answers when each image gets the bits that the selector chose for a random other: the same
+    cost, no knowledge.
 
     A selector that does not beat this control knows nothing about images.
     """
@@ -145,21 +168,33 @@ def shuffled_control(student: Student, images: Iterable[Tensor], bits: Tensor, r
 
 
 def control_scores(
-    student: Student, images: Iterable[Tensor], bits: Tensor, expected: Tensor, seed: int, repeats: int
+    student: Student,
+    images: Iterable[Tensor],
+    bits: Tensor,
+    expected: Tensor,
+    seed: int,
+    repeats: int,
 ) -> list[float]:
     """Percent of predictions that are as expected, (N,), in each of some repeats of the control."""
     shuffles = (seeding.generator(seed, "control", repeat) for repeat in range(repeats))
-    return [percent_equal(shuffled_control(student, images, bits, rng).predictions, expected) for rng in shuffles]
+    return [
+        percent_equal(shuffled_control(student, images, bits, rng).predictions, expected)
+        for rng in shuffles
+    ]
 
 
 def lowest_surviving_bits(
     student: Student, images: Iterable[Tensor], expected: Tensor, widths: Sequence[int]
 ) -> Tensor:
-    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as expected, or 0.
+    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as
+    expected, or 0.
 
     The images are walked once for each width.
     """
-    lowest, alive = torch.zeros(len(expected), dtype=torch.int64), torch.ones(len(expected), dtype=torch.bool)
+    lowest, alive = (
+        torch.zeros(len(expected), dtype=torch.int64),
+        torch.ones(len(expected), dtype=torch.bool),
+    )
     for width in sorted(widths, reverse=True):
         alive &= answer(student, images, uniform(width, len(student.sites))).predictions == expected
         lowest[alive] = width

@@ -25,8 +25,8 @@ class LayerReport:
 
     activation_bits: candidate widths of its input, or the only one; 32 is float32.
     range: (low, high) of each activation site that it reads.
-    status: "dynamic": images choose the width of its input. "fixed": all have the same. "skipped": its input stays
-        float32, for a ``reason``. "float": the network is not quantized.
+    status: "dynamic": images choose the width of its input. "fixed": all have the same. "skipped":
+        its input stays float32, for a ``reason``. "float": the network is not quantized.
     """
 
     layer: str
@@ -61,7 +61,8 @@ def macs_percent(layers: list[LayerReport]) -> dict[str, float]:
     total = sum(layer.macs for layer in layers) or 1
     statuses = dict.fromkeys(layer.status for layer in layers)
     return {
-        status: 100.0 * sum(layer.macs for layer in layers if layer.status == status) / total for status in statuses
+        status: 100.0 * sum(layer.macs for layer in layers if layer.status == status) / total
+        for status in statuses
     }
 
 
@@ -77,11 +78,19 @@ def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tup
     """How a layer's input is quantized: status, widths, and the reason where it is not chosen."""
     candidates, scheme = student.scheme.activation_bits, student.scheme
     quantized = sum(layer.fraction_from(student.site_names[i]) for i in read)
-    partly = "" if not read or quantized > 0.999 else f"{100 * (1 - quantized):.0f} % of its input stays float32"
+    partly = (
+        ""
+        if not read or quantized > 0.999
+        else f"{100 * (1 - quantized):.0f} % of its input stays float32"
+    )
     if not read:
         if layer.input_site is None:
             return "skipped", (FLOAT_BITS,), "it reads the network's input"
-        return "skipped", (FLOAT_BITS,), f"its input is no activation's output (placement {scheme.placement})"
+        return (
+            "skipped",
+            (FLOAT_BITS,),
+            f"its input is no activation's output (placement {scheme.placement})",
+        )
     if scheme.dynamic and any(i >= FIXED_SITES for i in read):
         return "dynamic", candidates, partly
     if scheme.dynamic:
@@ -92,4 +101,6 @@ def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tup
 def _float_calls(trace: NetworkTrace, status: Status) -> Iterator[LayerReport]:
     reason = "it is no convolution or linear layer" if status == "skipped" else ""
     for call in trace.float_calls:
-        yield LayerReport(call.name, call.operation, call.macs, FLOAT_BITS, (FLOAT_BITS,), (), status, reason)
+        yield LayerReport(
+            call.name, call.operation, call.macs, FLOAT_BITS, (FLOAT_BITS,), (), status, reason
+        )

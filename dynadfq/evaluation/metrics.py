@@ -1,10 +1,12 @@
 """The figures that stand in ``metrics.json``; percent in percent.
 
-Which keys exist depends on the data. Always: `fixed`, `student` and `teacher` with `bit_flops_percent` (the first two
-with `agreement`), `control`, `quantization`, `dial`, `synthetic`, and `data.name`. With labelled test images alone:
-every `top1`, `entropy_bits_spearman`, `data.test_images`, and, where classes were matched, `data.class_order` in words
-and `data.order_assumed`. Without labelled images `data.name` is null, the synthetic images are what is measured, and
-the control, the dial's gain and its table count agreement with the teacher in place of top-1.
+Which keys exist depends on the data. Always: `fixed`, `student` and `teacher` with
+`bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget`,
+`synthetic`, and `data.name`. With labelled test images alone: every `top1`,
+`entropy_bits_spearman`, `data.test_images`, and, where classes were matched, `data.class_order` in
+words and `data.order_assumed`. Without labelled images `data.name` is null, the synthetic images
+are what is measured, and the control, the budget's gain and its table count agreement with the
+teacher in place of top-1.
 """
 
 from __future__ import annotations
@@ -23,10 +25,16 @@ from dynadfq.synthesis.gate import GATE
 
 
 def data_metrics(name: str | None, test: LabelledSet | None) -> dict[str, Any]:
-    """What the networks were measured on, and how its classes became the teacher's where that is a question."""
+    """What the networks were measured on, and how its classes became the teacher's where that is a
+    question.
+    """
     if test is None:
         return {"name": name}
-    order = {} if test.classes is None else {"class_order": test.classes.words, "order_assumed": test.classes.assumed}
+    order = (
+        {}
+        if test.classes is None
+        else {"class_order": test.classes.words, "order_assumed": test.classes.assumed}
+    )
     return {"name": name, "test_images": len(test), **order}
 
 
@@ -35,7 +43,7 @@ def synthetic_metrics(table: pd.DataFrame, images: SyntheticSet) -> dict[str, An
     return {
         "num_images": len(table),
         "one_hot_images": int((table["soft"] == 0).sum()),
-        "one_hot_recognised": images.one_hot_recognised,
+        "one_hot_recognized": images.one_hot_recognized,
         "gate": GATE,
         "entropy_bits_spearman": rank_correlation(
             table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
@@ -43,10 +51,14 @@ def synthetic_metrics(table: pd.DataFrame, images: SyntheticSet) -> dict[str, An
     }
 
 
-def headline(dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], student: Student) -> dict[str, Any]:
-    """The figures that decide, in percent: both students, and the control that gives the same bits to other images.
+def headline(
+    dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], student: Student
+) -> dict[str, Any]:
+    """The figures that decide, in percent: both students, and the control that gives the same bits
+    to other images.
 
-    Without labels there is no top-1: networks are compared by how often they agree with the teacher, the control too.
+    Without labels there is no top-1: networks are compared by how often they agree with the
+    teacher, the control too.
     """
     table, labelled = dynamic.per_image, dynamic.top1 is not None
     score = "top1" if labelled else "agreement"
@@ -55,7 +67,8 @@ def headline(dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], s
         "fixed": {
             "bit_flops_percent": fixed.bit_flops_percent,
             "bits": student.scheme.target_bits,
-            "agreement": 100.0 * float((fixed.per_image["prediction"] == table["teacher_prediction"]).mean()),
+            "agreement": 100.0
+            * float((fixed.per_image["prediction"] == table["teacher_prediction"]).mean()),
         },
         "student": {
             "bit_flops_percent": dynamic.bit_flops_percent,

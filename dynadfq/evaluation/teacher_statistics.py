@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import prediction_entropy
-from dynadfq.ops.precision import multiplying
+from dynadfq.ops.precision import compute_precision
 from dynadfq.runtime import distributed
 from dynadfq.teacher.teacher import Teacher
 
-# Probabilities count in whole 2^-18: sums of their products are exact in float64, for 131,072 images at least. They
-# are the same then in whatever order batches and ranks come.
+# Probabilities count in whole 2^-18: sums of their products are exact in float64, for 131,072
+# images at least. They are the same then in whatever order batches and ranks come.
 GRAIN = 2.0**18
 
 
@@ -22,7 +22,9 @@ class TeacherView(NamedTuple):
 
     predictions: Tensor  # (N,) int64
     entropy_nats: Tensor  # (N,) float64, of its predictions
-    co_occurrence: Tensor  # (classes, classes) float64: mean over images of p_a · p_b (DynaDFQ, Fig. 2c)
+    co_occurrence: (
+        Tensor  # (classes, classes) float64: mean over images of p_a · p_b (DynaDFQ, Fig. 2c)
+    )
 
 
 class Viewer:
@@ -36,12 +38,16 @@ class Viewer:
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and their entropies of (B, C, H, W) images, (B,) each."""
         seen = images.to(self.teacher.device).contiguous(memory_format=self.teacher.memory_format)
-        with multiplying("float32", self.teacher.device):
+        with compute_precision("float32", self.teacher.device):
             logits = self.teacher(seen).cpu().double()
         p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN
         self.products += p.T @ p
         return logits.argmax(dim=1), prediction_entropy(logits)
 
     def view(self, predictions: Tensor, entropy_nats: Tensor) -> TeacherView:
-        """What was seen of all N images, by every rank together; their (N,) predictions and entropies are given."""
-        return TeacherView(predictions, entropy_nats, distributed.total(self.products) / len(predictions))
+        """What was seen of all N images, by every rank together; their (N,) predictions and
+        entropies are given.
+        """
+        return TeacherView(
+            predictions, entropy_nats, distributed.total(self.products) / len(predictions)
+        )

@@ -1,4 +1,6 @@
-"""From a fine-tuned student to what runs elsewhere: code form, 8-bit kernels, ONNX, torch.export."""
+"""From a fine-tuned student to what runs elsewhere: integer form, 8-bit kernels, ONNX,
+torch.export.
+"""
 
 from enum import Enum
 

@@ -1,4 +1,4 @@
-"""The rewriting of a code form's graph for 8-bit kernels: codes travel as unsigned bytes."""
+"""The rewriting of a integer form's graph for 8-bit kernels: codes travel as unsigned bytes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def codes_of(codes: Tensor, zero_point: int) -> Tensor:
 
 
 class ByteGraph:
-    """One walk over a code form's graph that moves layers to 8-bit kernels, in place."""
+    """One walk over a integer form's graph that moves layers to 8-bit kernels, in place."""
 
     def __init__(self, network: fx.GraphModule, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.network, self.graph, self.shapes = network, network.graph, dict(shapes)
-        self.bytes: dict[fx.Node, tuple[fx.Node, int]] = {}  # codes: the same as bytes, and the byte of code 0
+        self.bytes: dict[
+            fx.Node, tuple[fx.Node, int]
+        ] = {}  # codes: the same as bytes, and the byte of code 0
 
     def run(self, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
         """Rewrite; returns the facts with the form that each layer took."""
@@ -54,7 +56,9 @@ class ByteGraph:
         return [node for node in self.graph.nodes if self.is_a(node, kind)]
 
     def is_a(self, node: fx.Node, kind: type[nn.Module]) -> bool:
-        return node.op == "call_module" and isinstance(self.network.get_submodule(str(node.target)), kind)
+        return node.op == "call_module" and isinstance(
+            self.network.get_submodule(str(node.target)), kind
+        )
 
     def pool_codes(self, node: fx.Node) -> None:
         """Take the maximum of codes instead of that of their values, which is the same."""
@@ -98,7 +102,9 @@ class ByteGraph:
         return self.bytes[codes][0]
 
     def byte_pool(self, node: fx.Node) -> str:
-        """Add what pools bytes as a module pools codes; returns its name, empty where there is none."""
+        """Add what pools bytes as a module pools codes; returns its name, empty where there is
+        none.
+        """
         pool, name = self.network.get_submodule(str(node.target)), f"{node.name}_bytes"
         assert isinstance(pool, nn.MaxPool2d)
         if not BytePool.fits(pool):
@@ -107,7 +113,9 @@ class ByteGraph:
         return name
 
     def read_bytes(self, codes: fx.Node, codes_as_bytes: fx.Node, zero_point: int) -> None:
-        """Let all other readers of codes read the bytes too, so that these alone are kept in memory."""
+        """Let all other readers of codes read the bytes too, so that these alone are kept in
+        memory.
+        """
         others = [user for user in codes.users if user is not codes_as_bytes]
         if others:
             with self.graph.inserting_after(codes_as_bytes):
@@ -116,7 +124,9 @@ class ByteGraph:
                 user.replace_input_with(codes, back)
 
     def prepare_weights(self) -> None:
-        """Make weights signed once, where a kernel did not pack them, and floats' convolutions channels last."""
+        """Make weights signed once, where a kernel did not pack them, and floats' convolutions
+        channels last.
+        """
         for name, layer in list(self.network.named_modules()):
             if isinstance(layer, FloatInputLayer) and layer.geometry and layer.geometry.groups == 1:
                 self.network.set_submodule(name, FloatConvolution(layer, layer.geometry))

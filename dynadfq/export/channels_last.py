@@ -1,4 +1,6 @@
-"""What stands between 8-bit kernels, written so that a compiler makes plain loops over channels of it."""
+"""What stands between 8-bit kernels, written so that a compiler makes plain loops over channels of
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from dynadfq.export.products import Geometry
 
 
 class SignedWeight(nn.Module):
-    """In place of ``WeightCodes``: codes that are made signed once, in the type that they are multiplied in."""
+    """In place of ``WeightCodes``: codes that are made signed once, in the type that they are
+    multiplied in.
+    """
 
     value: Tensor
 
@@ -29,7 +33,8 @@ class SignedWeight(nn.Module):
 class FloatConvolution(nn.Module):
     """A ``FloatInputLayer`` of one group whose output has the channels last.
 
-    Sums are those of the layer that it takes the place of: the same matrix product in float64, rounded to float32 once.
+    Sums are those of the layer that it takes the place of: the same matrix product in float64,
+    rounded to float32 once.
     """
 
     weight: Tensor
@@ -63,11 +68,15 @@ class FloatConvolution(nn.Module):
 
 
 class BytePool(nn.Module):
-    """The maximum of bytes in windows, as one of shifted images; 0 is the smallest byte and pads."""
+    """The maximum of bytes in windows, as one of shifted images; 0 is the smallest byte and
+    pads.
+    """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = (_two(n) for n in (pool.kernel_size, pool.stride, pool.padding))
+        self.kernel, self.stride, self.padding = (
+            _two(n) for n in (pool.kernel_size, pool.stride, pool.padding)
+        )
 
     @staticmethod
     def fits(pool: nn.MaxPool2d) -> bool:
@@ -76,7 +85,9 @@ class BytePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) bytes to (B, C, H', W')."""
-        for axis, kernel, stride, padding in zip((2, 3), self.kernel, self.stride, self.padding, strict=True):
+        for axis, kernel, stride, padding in zip(
+            (2, 3), self.kernel, self.stride, self.padding, strict=True
+        ):
             around = [0, 0, padding, padding] if axis == 2 else [padding, padding]
             padded = F.pad(x, around) if padding else x
             last = padded.shape[axis] - kernel

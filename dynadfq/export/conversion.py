@@ -1,4 +1,4 @@
-"""The walk that turns a student's graph into code form."""
+"""The walk that turns a student's graph into integer form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from torch import Tensor, fx, nn
 
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.layers import code_layer, norm_multiplier
-from dynadfq.export.modules import ActivationCodes, ForEachImage, ScaleShift, StartingBits, codes_again, values
+from dynadfq.export.modules import (
+    ActivationCodes,
+    ForEachImage,
+    ScaleShift,
+    StartingBits,
+    codes_again,
+    values,
+)
 from dynadfq.export.multiply import CodeLayer
 from dynadfq.export.safe import safe_function, safe_module
 from dynadfq.export.selector import selector_codes
@@ -23,33 +30,39 @@ def tensor_shapes(network: fx.GraphModule, shape: Sequence[int]) -> dict[str, tu
     """Shape of every tensor of the graph for one image, by node name."""
     found: dict[str, tuple[int, ...]] = {}
 
-    class Walk(fx.Interpreter):
+    class Converter(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             output = super().run_node(n)
             if isinstance(output, Tensor):
                 found[n.name] = tuple(output.shape)
             return output
 
-    Walk(network).run(torch.zeros(1, *shape), None)
+    Converter(network).run(torch.zeros(1, *shape), None)
     return found
 
 
 class Conversion:
-    """One walk over a student's graph that replaces each module by its code form, in place."""
+    """One walk over a student's graph that replaces each module by its integer form, in place."""
 
     def __init__(
-        self, network: fx.GraphModule, widths: tuple[int, ...], widest: int, shapes: dict[str, tuple[int, ...]]
+        self,
+        network: fx.GraphModule,
+        widths: tuple[int, ...],
+        widest: int,
+        shapes: dict[str, tuple[int, ...]],
     ) -> None:
         self.network, self.graph, self.shapes = network, network.graph, shapes
         self.widths, self.widest = widths, widest
         self.facts: list[Fact] = []
-        self.codes: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}  # a site's value in the old graph: its codes and step
+        self.codes: dict[
+            fx.Node, tuple[fx.Node, fx.Node]
+        ] = {}  # a site's value in the old graph: its codes and step
 
     def run(self, sites: int) -> None:
         images, given = (node for node in self.graph.nodes if node.op == "placeholder")
         images.name, images.target, given.name, given.target = "images", "images", "bits", "bits"
         with self.graph.inserting_after(given):
-            self.price = self.graph.placeholder("price", default_value=None)
+            self.multiplier = self.graph.placeholder("multiplier", default_value=None)
         self.start = self.start_of(images, given, sites)
         for node in [node for node in self.graph.nodes if node is not self.start]:
             if node.op == "call_module":
@@ -63,9 +76,13 @@ class Conversion:
         self.network.recompile()
 
     def start_of(self, images: fx.Node, given: fx.Node, sites: int) -> fx.Node:
-        """Put the widths that hold before the selector in front of all readers of the given ones."""
+        """Put the widths that hold before the selector in front of all readers of the given
+        ones.
+        """
         readers = list(given.users)
-        start = self.call_after(self.price, "starting_bits", StartingBits(sites, self.widths[-1]), (given,))
+        start = self.call_after(
+            self.multiplier, "starting_bits", StartingBits(sites, self.widths[-1]), (given,)
+        )
         for reader in readers:
             if not self.is_a(reader, BitSelector):
                 reader.replace_input_with(given, start)
@@ -87,7 +104,9 @@ class Conversion:
             source, given = node.args
             assert isinstance(source, fx.Node)
             self.replace(
-                node, selector_codes(module, self.shapes[source.name]), (source, self.start, given, self.price)
+                node,
+                selector_codes(module, self.shapes[source.name]),
+                (source, self.start, given, self.multiplier),
             )
             self.facts.append(Fact(str(node.target), "float64", reason="the selector reads floats"))
         elif isinstance(module, QuantizedLayer):
@@ -121,7 +140,9 @@ class Conversion:
 
     def convert_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
         norm = self.following_norm(node)
-        module, fact = code_layer(str(node.target), layer, self.norm_of(norm), self.codes_read(node))
+        module, fact = code_layer(
+            str(node.target), layer, self.norm_of(norm), self.codes_read(node)
+        )
         source, *step = node.args
         if isinstance(module, CodeLayer) and source not in self.codes:
             with self.graph.inserting_before(node):
@@ -133,7 +154,9 @@ class Conversion:
             self.graph.erase_node(norm)
 
     def codes_read(self, node: fx.Node) -> tuple[int, int] | None:
-        """The smallest and the largest code that a layer reads, at any candidate; None where it reads floats."""
+        """The smallest and the largest code that a layer reads, at any candidate; None where it
+        reads floats.
+        """
         if len(node.args) < 2:
             return None
         step = node.args[1]
@@ -148,7 +171,9 @@ class Conversion:
         users = list(node.users)
         if len(users) != 1 or not self.is_a(users[0], nn.modules.batchnorm._BatchNorm):
             return None
-        calls = sum(other.target == node.target for other in self.graph.nodes if other.op == "call_module")
+        calls = sum(
+            other.target == node.target for other in self.graph.nodes if other.op == "call_module"
+        )
         return users[0] if calls == 1 else None
 
     def norm_of(self, node: fx.Node | None) -> nn.modules.batchnorm._BatchNorm | None:
@@ -159,7 +184,9 @@ class Conversion:
         return norm
 
     def is_a(self, node: fx.Node, kind: type[nn.Module]) -> bool:
-        return node.op == "call_module" and isinstance(self.network.get_submodule(str(node.target)), kind)
+        return node.op == "call_module" and isinstance(
+            self.network.get_submodule(str(node.target)), kind
+        )
 
     def replace(self, node: fx.Node, module: nn.Module, args: Any) -> None:
         """Give a call another module, under the same name where no other call needs the old one."""
@@ -169,7 +196,9 @@ class Conversion:
         self.network.add_submodule(name, module)
         node.target, node.args, node.kwargs = name, tuple(args), {}
 
-    def call_after(self, after: fx.Node, name: str, module: nn.Module, args: tuple[fx.Node, ...]) -> fx.Node:
+    def call_after(
+        self, after: fx.Node, name: str, module: nn.Module, args: tuple[fx.Node, ...]
+    ) -> fx.Node:
         self.network.add_submodule(name, module)
         with self.graph.inserting_after(after):
             return self.graph.call_module(name, args)

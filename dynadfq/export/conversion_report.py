@@ -14,11 +14,11 @@ class Fact:
     """How one part of the network is computed.
 
     name: path of its module, or name of the call.
-    form: "bytes": whole numbers, by an 8-bit kernel. "integer": the same in float32. "wide integer": the same in
-        float64, since float32 would not be exact. "float64": sums of floats, rounded to float32 once. "float32": left
-        as it was; engines may differ in the last bit.
-    largest_sum: the largest magnitude an accumulator can reach at the widest candidate; None where nothing is summed
-        in codes.
+    form: "bytes": whole numbers, by an 8-bit kernel. "integer": the same in float32. "wide
+        integer": the same in float64, since float32 would not be exact. "float64": sums of floats,
+        rounded to float32 once. "float32": left as it was; engines may differ in the last bit.
+    largest_sum: the largest magnitude an accumulator can reach at the widest candidate; None where
+        nothing is summed in codes.
     reason: why the form is not a faster one; empty where it is the one that was wanted.
     """
 

@@ -1,4 +1,6 @@
-"""A student and its float network as functions of images in each engine: what is compared and timed side by side."""
+"""A student and its float network as functions of images in each engine: what is compared and timed
+side by side.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.export import Engine
-from dynadfq.export.int8_form import fast_form
-from dynadfq.export.integer_form import CodeForm
+from dynadfq.export.int8_form import to_int8_form
+from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.onnx_model import onnx_model
 from dynadfq.quant.model import Student
 
@@ -30,7 +32,9 @@ class Runner(NamedTuple):
     run: Answer
 
 
-def runners(student: Student, network: nn.Module, codes: CodeForm, engine: Engine, threads: int) -> list[Runner]:
+def runners(
+    student: Student, network: nn.Module, codes: IntegerForm, engine: Engine, threads: int
+) -> list[Runner]:
     """The float ``network`` in an engine, and the student in it.
 
     Raises:
@@ -39,10 +43,10 @@ def runners(student: Student, network: nn.Module, codes: CodeForm, engine: Engin
     """
     in_torch = Runner("float", "float", lambda images: (network(images),))
     if engine is Engine.torch:
-        return [in_torch, Runner("student, code form", "float", codes.run)]
+        return [in_torch, Runner("student, integer form", "float", codes.run)]
     if engine is Engine.kernels:
-        fast = fast_form(codes)
-        if fast.engine == "code form":
+        fast = to_int8_form(codes)
+        if fast.engine == "integer form":
             raise RuntimeError(f"no 8-bit kernels: {fast.reason}")
         name = "student, integer kernels" + (", not compiled" if fast.engine == "kernels" else "")
         return [in_torch, Runner(name, "float", fast.run)]
@@ -50,7 +54,9 @@ def runners(student: Student, network: nn.Module, codes: CodeForm, engine: Engin
     return [
         Runner(name, name, session(float_onnx(network, codes.input_shape), ("logits",), threads)),
         Runner(
-            "onnxruntime, code form", name, session(onnx_model(codes, student, "codes")[0], ("logits", "bits"), threads)
+            "onnxruntime, integer form",
+            name,
+            session(onnx_model(codes, student, "codes")[0], ("logits", "bits"), threads),
         ),
     ]
 
@@ -82,6 +88,8 @@ def session(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
     runtime = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def answer(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(map(torch.from_numpy, runtime.run(outputs, {"images": images.contiguous().numpy()})))
+        return tuple(
+            map(torch.from_numpy, runtime.run(outputs, {"images": images.contiguous().numpy()}))
+        )
 
     return answer

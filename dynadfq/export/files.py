@@ -29,14 +29,16 @@ def require(formats: Iterable[str]) -> None:
 
 
 def write_file(student: Student, name: str, folder: Path, images: Tensor) -> Record:
-    """Write a student in one format, after the file has answered (N, C, H, W) normalised ``images``.
+    """Write a student in one format, after the file has answered (N, C, H, W) normalized
+    ``images``.
 
-    Returns what is known of the file: its size in bytes, what it was checked on and with, the largest difference of a
-    logit from code form's (the widths chosen were the same, or there would be no file), the parts that are not
-    computed in integers, and the layers that ``convinteger`` left in floats.
+    Returns what is known of the file: its size in bytes, what it was checked on and with, the
+    largest difference of a logit from integer form's (the widths chosen were the same, or there
+    would be no file), the parts that are not computed in integers, and the layers that
+    ``convinteger`` left in floats.
 
     Raises:
-        ArithmeticError: the file's widths or logits differ from code form's; nothing is written.
+        ArithmeticError: the file's widths or logits differ from integer form's; nothing is written.
     """
     file, write = FORMATS[name]
     found, facts = write(student, folder / file, images)
@@ -53,8 +55,14 @@ def write_file(student: Student, name: str, folder: Path, images: Tensor) -> Rec
 def _onnx(form: OnnxForm) -> Callable[[Student, Path, Tensor], tuple[Record, tuple[Fact, ...]]]:
     def write(student: Student, path: Path, images: Tensor) -> tuple[Record, tuple[Fact, ...]]:
         export = export_onnx(student, path, images, form)
-        found = {"opset": OPSET, "worst_logit_difference": export.worst, "kept_layers": list(export.kept)}
-        return found | {"versions": _versions("torch", "onnx", "onnxscript", "onnxruntime")}, export.facts
+        found = {
+            "opset": OPSET,
+            "worst_logit_difference": export.worst,
+            "kept_layers": list(export.kept),
+        }
+        return found | {
+            "versions": _versions("torch", "onnx", "onnxscript", "onnxruntime")
+        }, export.facts
 
     return write
 

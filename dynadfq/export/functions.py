@@ -1,8 +1,9 @@
-"""Activations and gates composed of operators that every engine has in float64: arithmetic, exp, log, sigmoid, where.
+"""Activations and gates composed of operators that every engine has in float64: arithmetic, exp,
+log, sigmoid, where.
 
-onnxruntime's CPU has no float64 erf, softplus, elu, selu, celu, leaky_relu or hardsigmoid. What is composed is the same
-in every engine to about 1e-15, and so, but for a tie in 1e8, the same float32. Arguments are those of
-``torch.nn.functional``.
+onnxruntime's CPU has no float64 erf, softplus, elu, selu, celu, leaky_relu or hardsigmoid. What is
+composed is the same in every engine to about 1e-15, and so, but for a tie in 1e8, the same float32.
+Arguments are those of ``torch.nn.functional``.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ FLAT = 20.0  # from here on tanh(softplus(x)) is 1 in float64
 
 
 def number(value: float) -> Tensor:
-    """A float64 constant, since torch.onnx.export rounds Python's to float32; those that are float32 need none."""
+    """A float64 constant, since torch.onnx.export rounds Python's to float32; those that are
+    float32 need none.
+    """
     return torch.tensor(value, dtype=torch.float64)
 
 
 def normal_tail(x: Tensor) -> Tensor:
     """Probability that a standard normal variable exceeds x >= 0."""
-    above, below = (reduce(lambda sums, c: sums * x + c, map(number, powers)) for powers in (ABOVE, BELOW))
+    above, below = (
+        reduce(lambda sums, c: sums * x + c, map(number, powers)) for powers in (ABOVE, BELOW)
+    )
     return torch.exp(x * x * -0.5) * above / below
 
 
@@ -46,9 +51,13 @@ def erf(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """The product x Phi(x) with the normal distribution's Phi, or its approximation by a tanh, here as a sigmoid."""
+    """The product x Phi(x) with the normal distribution's Phi, or its approximation by a tanh, here
+    as a sigmoid.
+    """
     if approximate == "tanh":
-        return x * torch.sigmoid((x + x * x * x * number(0.044715)) * number(math.sqrt(8 / math.pi)))
+        return x * torch.sigmoid(
+            (x + x * x * x * number(0.044715)) * number(math.sqrt(8 / math.pi))
+        )
     size = x.abs()
     return x.clamp(min=0) - size * normal_tail(size)
 
@@ -88,12 +97,16 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -
 
 
 def hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
-    """The ramp (x + 3) / 6 within 0 … 1, in the order that torch computes it: to the bit in any float type."""
+    """The ramp (x + 3) / 6 within 0 … 1, in the order that torch computes it: to the bit in any
+    float type.
+    """
     return (x + 3).clamp(0, 6) / 6
 
 
 def hardswish(x: Tensor, inplace: bool = False) -> Tensor:
-    """The input times its hard sigmoid, in the order that torch computes it: to the bit in any float type."""
+    """The input times its hard sigmoid, in the order that torch computes it: to the bit in any
+    float type.
+    """
     return x * (x + 3).clamp(0, 6) / 6
 
 
@@ -109,7 +122,9 @@ class _EveryCall(fx.Tracer):
 
 
 def composed(module: nn.Module) -> nn.Module:
-    """A pointwise module with composed functions in place of those it calls; itself where it cannot be traced."""
+    """A pointwise module with composed functions in place of those it calls; itself where it cannot
+    be traced.
+    """
     try:
         graph = _EveryCall().trace(module)
     except Exception:  # whatever a user's forward does with a proxy; torch still runs it

@@ -1,7 +1,9 @@
-"""Integer products as operators of their own, which an export writes as ONNX's ``ConvInteger`` and ``MatMulInteger``.
+"""Integer products as operators of their own, which an export writes as ONNX's ``ConvInteger`` and
+``MatMulInteger``.
 
-In torch they compute the same sums in float32. Codes are shifted by one zero point, that of the widest candidate, so
-that those of all widths are unsigned bytes; ONNX subtracts it again, also from what it pads with.
+In torch they compute the same sums in float32. Codes are shifted by one zero point, that of the
+widest candidate, so that those of all widths are unsigned bytes; ONNX subtracts it again, also from
+what it pads with.
 """
 
 from __future__ import annotations
@@ -21,24 +23,46 @@ INT8 = range(-128, 128)
 
 @torch.library.custom_op("dynadfq::integer_convolution", mutates_args=())
 def integer_convolution(
-    codes: Tensor, weight: Tensor, zero_point: int, stride: list[int], pads: list[int], dilation: list[int], groups: int
+    codes: Tensor,
+    weight: Tensor,
+    zero_point: int,
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    groups: int,
 ) -> Tensor:
-    """(B, C, H, W) codes in float32 with an (out, …) int8 weight to exact (B, out, H', W') sums in float32."""
+    """(B, C, H, W) codes in float32 with an (out, …) int8 weight to exact (B, out, H', W') sums in
+    float32.
+    """
     left, right, top, bottom = pads
-    geometry = Geometry(_two(stride), _two(dilation), groups, (left, right, top, bottom), "constant")
+    geometry = Geometry(
+        _two(stride), _two(dilation), groups, (left, right, top, bottom), "constant"
+    )
     return convolve(codes, weight.float(), geometry).round()
 
 
 @integer_convolution.register_fake
-def _(codes: Tensor, weight: Tensor, zero_point: int, stride: Any, pads: Any, dilation: Any, groups: int) -> Tensor:
+def _(
+    codes: Tensor,
+    weight: Tensor,
+    zero_point: int,
+    stride: Any,
+    pads: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
     left, right, top, bottom = pads
-    geometry = Geometry(_two(stride), _two(dilation), groups, (left, right, top, bottom), "constant")
+    geometry = Geometry(
+        _two(stride), _two(dilation), groups, (left, right, top, bottom), "constant"
+    )
     return convolve(codes, weight.float(), geometry)
 
 
 @torch.library.custom_op("dynadfq::integer_product", mutates_args=())
 def integer_product(codes: Tensor, weight: Tensor, zero_point: int) -> Tensor:
-    """(B, features) codes in float32 with a (features, out) int8 weight to exact (B, out) sums in float32."""
+    """(B, features) codes in float32 with a (features, out) int8 weight to exact (B, out) sums in
+    float32.
+    """
     return torch.matmul(codes, weight.float()).round()
 
 
@@ -58,14 +82,16 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         shifted = op.Cast(op.Add(codes, op.Constant(value_float=float(zero_point))), to=2)  # uint8
         shift = op.Cast(op.Constant(value_float=float(zero_point)), to=2)
         around = [top, left, bottom, right]
-        sums = op.ConvInteger(shifted, weight, shift, dilations=dilation, group=groups, pads=around, strides=stride)
+        sums = op.ConvInteger(
+            shifted, weight, shift, dilations=dilation, group=groups, pads=around, strides=stride
+        )
         return op.Cast(sums, to=1)  # float32
 
     def product(codes: Any, weight: Any, zero_point: int) -> Any:
         shifted = op.Cast(op.Add(codes, op.Constant(value_float=float(zero_point))), to=2)
         shift = op.Cast(op.Constant(value_float=float(zero_point)), to=2)
-        # Without the rounding, onnxruntime would merge the multiplier behind it into the product, as if one image's
-        # step were that of all.
+        # Without the rounding, onnxruntime would merge the multiplier behind it into the product,
+        # as if one image's step were that of all.
         return op.Round(op.Cast(op.MatMulInteger(shifted, weight, shift), to=1))
 
     return {
@@ -103,7 +129,9 @@ class IntegerLayer(nn.Module):
 
 
 def with_integer_products(network: fx.GraphModule) -> list[str]:
-    """Replace layers by such with integer products, in place; returns the names of those that cannot be."""
+    """Replace layers by such with integer products, in place; returns the names of those that
+    cannot be.
+    """
     kept = []
     for name, layer in list(network.named_modules()):
         if isinstance(layer, CodeLayer):
@@ -115,8 +143,8 @@ def with_integer_products(network: fx.GraphModule) -> list[str]:
 
 
 def _fits(layer: CodeLayer) -> bool:
-    weight, (lowest, highest) = layer.weight.signed(torch.float64), layer.codes
-    unsigned = -255 <= lowest <= 0 and highest - lowest <= 255
+    weight, (quant_min, highest) = layer.weight.signed(torch.float64), layer.codes
+    unsigned = -255 <= quant_min <= 0 and highest - quant_min <= 255
     zeros = layer.geometry is None or layer.geometry.padding_mode == "constant"
     return bool(unsigned and zeros and weight.min() >= INT8[0] and weight.max() <= INT8[-1])
 

@@ -1,7 +1,9 @@
-"""Products of codes by oneDNN's 8-bit kernels: unsigned bytes times signed bytes, exact sums as float32.
+"""Products of codes by oneDNN's 8-bit kernels: unsigned bytes times signed bytes, exact sums as
+float32.
 
-The kernels come with torch and run on x86 CPUs. Those without VNNI add pairs of products in 16 bits, which saturate: a
-layer is exact there only if (2^a - 1) · 2 · max|w| ≤ 32767. Beyond that rule, each layer is tried before it is used.
+The kernels come with torch and run on x86 CPUs. Those without VNNI add pairs of products in 16
+bits, which saturate: a layer is exact there only if (2^a - 1) · 2 · max|w| ≤ 32767. Beyond that
+rule, each layer is tried before it is used.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ def unavailable() -> str:
         return f"torch has 8-bit kernels for x86 CPUs, and this one is {platform.machine()}"
     if not torch.backends.mkldnn.is_available():
         return "this torch was built without oneDNN"
-    missing = [name for name in ("qconv_prepack", "qconv2d_pointwise") if not hasattr(torch.ops.onednn, name)]
+    missing = [
+        name
+        for name in ("qconv_prepack", "qconv2d_pointwise")
+        if not hasattr(torch.ops.onednn, name)
+    ]
     return f"torch {torch.__version__} has no onednn::{missing[0]}" if missing else ""
 
 
@@ -45,11 +51,15 @@ class ByteProduct(nn.Module):
     ones: Tensor
     zeros: Tensor
 
-    def __init__(self, weight: Tensor, geometry: Geometry, zero_point: int, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, weight: Tensor, geometry: Geometry, zero_point: int, shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
         left, right, top, bottom = geometry.pads
         even = (left, top) == (right, bottom)
-        self.around, self.padding = ([0] * 4, [top, left]) if even else (list(geometry.pads), [0, 0])
+        self.around, self.padding = (
+            ([0] * 4, [top, left]) if even else (list(geometry.pads), [0, 0])
+        )
         self.stride, self.dilation = list(geometry.stride), list(geometry.dilation)
         self.groups, self.zero_point = geometry.groups, zero_point
         self.register_buffer("ones", torch.ones(len(weight)))
@@ -71,9 +81,11 @@ class ByteProduct(nn.Module):
 
 
 class ByteLayer(nn.Module):
-    """A ``CodeLayer`` that reads bytes and sums them by a kernel. A linear layer is a convolution of one pixel.
+    """A ``CodeLayer`` that reads bytes and sums them by a kernel. A linear layer is a convolution
+    of one pixel.
 
-    ``zero_point`` is the byte of code 0, that of the widest candidate, so that one batch may mix widths.
+    ``zero_point`` is the byte of code 0, that of the widest candidate, so that one batch may mix
+    widths.
     """
 
     gain: Tensor
@@ -90,7 +102,9 @@ class ByteLayer(nn.Module):
         self.product = ByteProduct(weight, layer.geometry or POINTWISE, self.zero_point, shape)
 
     def forward(self, codes: Tensor, step: Tensor) -> Tensor:
-        """(B, …) bytes and the step they lie on to (B, out, …) values, as ``CodeLayer.forward`` does."""
+        """(B, …) bytes and the step they lie on to (B, out, …) values, as ``CodeLayer.forward``
+        does.
+        """
         return scaled(self.sums(codes), step, self.gain, self.shift)
 
     def sums(self, codes: Tensor) -> Tensor:
@@ -103,7 +117,8 @@ class ByteLayer(nn.Module):
 
 
 def byte_layer(layer: CodeLayer, shape: tuple[int, ...]) -> tuple[ByteLayer | None, str]:
-    """A layer on an 8-bit kernel where that is exact, and no slower, on this machine; else None and the reason.
+    """A layer on an 8-bit kernel where that is exact, and no slower, on this machine; else None and
+    the reason.
 
     ``shape`` is that of one image's input, (1, …).
     """
@@ -111,22 +126,31 @@ def byte_layer(layer: CodeLayer, shape: tuple[int, ...]) -> tuple[ByteLayer | No
         return None, reason
     try:
         fast = ByteLayer(layer, shape)
-        wrong = [name for name, codes in extreme_codes(layer, shape).items() if not _exact(layer, fast, codes)]
-        slower = _slowdown(layer, fast, shape) if layer.geometry and layer.geometry.groups > 1 else 0.0
+        wrong = [
+            name
+            for name, codes in extreme_codes(layer, shape).items()
+            if not _exact(layer, fast, codes)
+        ]
+        slower = (
+            _slowdown(layer, fast, shape) if layer.geometry and layer.geometry.groups > 1 else 0.0
+        )
     except (RuntimeError, TypeError) as error:  # a torch whose operator takes other arguments
         return None, f"the kernel refuses it: {str(error).strip().splitlines()[0]}"
     if wrong:
         return None, f"the kernel's sums of {', '.join(wrong)} codes are not exact on this CPU"
     if slower > SLOWER:
-        return None, f"the kernel for {layer.geometry.groups} groups takes {slower:.1f} times as long"  # type: ignore[union-attr]
+        return (
+            None,
+            f"the kernel for {layer.geometry.groups} groups takes {slower:.1f} times as long",
+        )  # type: ignore[union-attr]
     return fast, ""
 
 
 def extreme_codes(layer: CodeLayer, shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Bytes of ``shape`` that a kernel is tried on, by name.
 
-    A pair of products is largest where all codes are: what saturates on any codes does so on these, unless two errors
-    cancel.
+    A pair of products is largest where all codes are: what saturates on any codes does so on these,
+    unless two errors cancel.
     """
     largest = layer.codes[1] - layer.codes[0]
     number = torch.arange(torch.Size(shape).numel(), dtype=torch.int32).view(shape)
@@ -165,5 +189,7 @@ def _slowdown(layer: CodeLayer, fast: ByteLayer, shape: tuple[int, ...]) -> floa
     """Time of the kernel relative to the product of floats: best of a few runs each."""
     codes = torch.zeros(shape, dtype=torch.uint8)
     floats = codes.float()
-    times = interleaved({"bytes": lambda: fast.sums(codes), "floats": lambda: layer.sums(floats)}, RUNS)
+    times = interleaved(
+        {"bytes": lambda: fast.sums(codes), "floats": lambda: layer.sums(floats)}, RUNS
+    )
     return times["bytes"].best / times["floats"].best

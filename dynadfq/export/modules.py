@@ -1,7 +1,9 @@
-"""The modules of code form. Each computes the same in every engine, whatever the batch (docs/decisions/0009).
+"""The modules of integer form. Each computes the same in every engine, whatever the batch
+(docs/decisions/0009).
 
-Number types: codes and their sums are whole numbers in float32, exact below 2^24; multipliers are float32 operations on
-single elements, which IEEE 754 defines to the bit; sums of floats are made in float64 and rounded to float32 once.
+Number types: codes and their sums are whole numbers in float32, exact below 2^24; multipliers are
+float32 operations on single elements, which IEEE 754 defines to the bit; sums of floats are made in
+float64 and rounded to float32 once.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.export.multiply import FloatInputLayer, like
-from dynadfq.ops.quantize import SMALLEST_RANGE, encode, levels
-from dynadfq.quant.bits import priced
+from dynadfq.ops.quantize import SMALLEST_RANGE, levels, quantize
+from dynadfq.quant.bits import penalized
 from dynadfq.quant.layers import WIDEST_ACTIVATION, ActivationFakeQuantize
 
 
 class ActivationCodes(nn.Module):
-    """One activation site: codes of a tensor at the width of each image, by gather from a table of 2^b - 1."""
+    """One activation site: codes of a tensor at the width of each image, by gather from a table of
+    2^b - 1.
+    """
 
     low: Tensor
     high: Tensor
@@ -30,16 +34,18 @@ class ActivationCodes(nn.Module):
         self.register_buffer("levels", levels(torch.arange(WIDEST_ACTIVATION + 1)))
 
     def forward(self, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, …) activations and (B or 1, S) widths to (B, …) codes and the (B or 1, 1, …) step they lie on."""
+        """(B, …) activations and (B or 1, S) widths to (B, …) codes and the (B or 1, 1, …) step
+        they lie on.
+        """
         n = self.levels.index_select(0, bits[:, self.site]).view(-1, *[1] * (x.dim() - 1))
         step = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
-        return encode(x, step, torch.round(self.low / step), n), step
+        return quantize(x, step, torch.round(self.low / step), n), step
 
     def codes_at(self, bits: int) -> tuple[int, int]:
         """The smallest and the largest code at a width."""
         n = levels(bits)
-        lowest = torch.round(self.low / ((self.high - self.low).clamp(min=SMALLEST_RANGE) / n))
-        return int(lowest), int(lowest + n)
+        quant_min = torch.round(self.low / ((self.high - self.low).clamp(min=SMALLEST_RANGE) / n))
+        return int(quant_min), int(quant_min + n)
 
     @property
     def holds_zero(self) -> bool:
@@ -48,19 +54,20 @@ class ActivationCodes(nn.Module):
 
 
 class SelectorCodes(nn.Module):
-    """The bit selector: float64 sums, then the index of the best candidate at a price, then its width from a table.
+    """The bit selector: float64 sums, then the index of the best candidate at a multiplier, then
+    its width from a table.
 
     Args:
         pool: averages of what it reads, not flattened.
         hidden, choice: its two layers.
         widths: (M,) candidates in bits, int64.
         costs: (dynamic sites, M) float64, percent of the float model's bit-FLOPs.
-        price: () float64, nats for each percentage point, where the caller gives none.
+        multiplier: () float64, nats for each percentage point, where the caller gives none.
     """
 
     widths: Tensor
     costs: Tensor
-    price: Tensor
+    multiplier: Tensor
 
     def __init__(
         self,
@@ -69,26 +76,40 @@ class SelectorCodes(nn.Module):
         choice: FloatInputLayer,
         widths: Tensor,
         costs: Tensor,
-        price: Tensor,
+        multiplier: Tensor,
     ) -> None:
         super().__init__()
         self.pool, self.hidden, self.choice = pool, hidden, choice
-        for name, value in (("widths", widths), ("costs", costs), ("price", price)):
+        for name, value in (("widths", widths), ("costs", costs), ("multiplier", multiplier)):
             self.register_buffer(name, value.detach().clone())
 
-    def forward(self, x: Tensor, start: Tensor, given: Tensor | None = None, price: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) activation and the (1, S) widths of what runs before it to (B, S) widths in bits."""
+    def forward(
+        self,
+        x: Tensor,
+        start: Tensor,
+        given: Tensor | None = None,
+        multiplier: Tensor | None = None,
+    ) -> Tensor:
+        """(B, C, H, W) activation and the (1, S) widths of what runs before it to (B, S) widths in
+        bits.
+        """
         if given is not None:
             return given
         logits = self.choice(self.hidden.in_float64(self.pool.in_float64(x).flatten(1)))
-        worth = priced(logits.view(-1, *self.costs.shape), self.costs, self.price if price is None else price)
+        worth = penalized(
+            logits.view(-1, *self.costs.shape),
+            self.costs,
+            self.multiplier if multiplier is None else multiplier,
+        )
         fixed = start.shape[1] - self.costs.shape[0]
         before = start[:, :fixed].expand(logits.shape[0], -1)
         return torch.cat([before, self.widths[worth.argmax(dim=2)]], dim=1)
 
 
 class StartingBits(nn.Module):
-    """The widths that hold until the selector answers, and throughout where there is none: the widest candidate."""
+    """The widths that hold until the selector answers, and throughout where there is none: the
+    widest candidate.
+    """
 
     bits: Tensor
 
@@ -110,7 +131,9 @@ class ForEachImage(nn.Module):
 
 
 class ScaleShift(nn.Module):
-    """A BatchNorm that stands behind no accumulator of its own, as one multiplication and one addition an element."""
+    """A BatchNorm that stands behind no accumulator of its own, as one multiplication and one
+    addition an element.
+    """
 
     gain: Tensor
     shift: Tensor
@@ -147,7 +170,9 @@ class AveragePool(nn.Module):
 
 
 class InFloat64(nn.Module):
-    """A pointwise function whose last bit engines disagree on (exp, tanh, …), computed in float64 and rounded once."""
+    """A pointwise function whose last bit engines disagree on (exp, tanh, …), computed in float64
+    and rounded once.
+    """
 
     def __init__(self, function: nn.Module) -> None:
         super().__init__()
@@ -165,5 +190,7 @@ def values(codes: Tensor, step: Tensor) -> Tensor:
 
 
 def codes_again(x: Tensor, step: Tensor) -> Tensor:
-    """Codes of values that were only moved since they were put on their grid; the step's axes are fitted to theirs."""
+    """Codes of values that were only moved since they were put on their grid; the step's axes are
+    fitted to theirs.
+    """
     return torch.round(x / like(step, x))

@@ -10,16 +10,21 @@ from dynadfq.export.products import Geometry, convolve, convolve_by_matrices
 
 
 class WeightCodes(nn.Module):
-    """An integer weight: unsigned codes in bytes, and the code of 0.0 of each output channel (or of all)."""
+    """An integer weight: unsigned codes in bytes, and the code of 0.0 of each output channel (or of
+    all).
+    """
 
     codes: Tensor
     zero_point: Tensor
 
-    def __init__(self, codes: Tensor, lowest: Tensor, bits: int) -> None:
+    def __init__(self, codes: Tensor, quant_min: Tensor, bits: int) -> None:
         super().__init__()
         self.bits = bits
-        self.register_buffer("codes", (codes - lowest).to(torch.uint8))
-        self.register_buffer("zero_point", (-lowest).to(torch.int32 if lowest.abs().max() < 2**31 else torch.int64))
+        self.register_buffer("codes", (codes - quant_min).to(torch.uint8))
+        self.register_buffer(
+            "zero_point",
+            (-quant_min).to(torch.int32 if quant_min.abs().max() < 2**31 else torch.int64),
+        )
 
     def signed(self, dtype: torch.dtype) -> Tensor:
         """(out, …) codes with 0 for 0.0."""
@@ -27,12 +32,14 @@ class WeightCodes(nn.Module):
 
 
 class CodeLayer(nn.Module):
-    """Multiplies codes by codes, and each image and channel by one multiplier; BatchNorm is part of it.
+    """Multiplies codes by codes, and each image and channel by one multiplier; BatchNorm is part of
+    it.
 
     Args:
         weight: integer weight.
         geometry: of a convolution; None for a linear layer.
-        gain, shift: (out,) float64, what follows the sums: step of the weight times BatchNorm's gain; bias and shift.
+        gain, shift: (out,) float64, what follows the sums: step of the weight times BatchNorm's
+            gain; bias and shift.
         codes: the smallest and the largest code in its input, at the widest candidate.
         wide: sum in float64, since float32 would not be exact.
     """
@@ -65,19 +72,23 @@ class CodeLayer(nn.Module):
         x, weight = codes.to(dtype), self.weight.signed(dtype)
         if self.geometry is None:
             return F.linear(x, weight).round().float()
-        # Rounding undoes what a Winograd algorithm may have left, and keeps a runtime from merging the multiplier into
-        # the weights.
+        # Rounding undoes what a Winograd algorithm may have left, and keeps a runtime from merging
+        # the multiplier into the weights.
         product = convolve_by_matrices if self.wide else convolve
         return product(x, weight, self.geometry).round().float()
 
 
 class FloatInputLayer(nn.Module):
-    """Multiplies floats by weight codes, in float64: for layers that read no quantized activation."""
+    """Multiplies floats by weight codes, in float64: for layers that read no quantized
+    activation.
+    """
 
     gain: Tensor
     shift: Tensor
 
-    def __init__(self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor) -> None:
+    def __init__(
+        self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor
+    ) -> None:
         super().__init__()
         self.weight, self.geometry = weight, geometry
         shape = (1, -1, 1, 1) if geometry else (-1,)
@@ -91,7 +102,11 @@ class FloatInputLayer(nn.Module):
     def in_float64(self, x: Tensor) -> Tensor:
         """(B, …) floats to (B, out, …) float64."""
         x, weight = x.double(), self.weight.signed(torch.float64)
-        sums = F.linear(x, weight) if self.geometry is None else convolve_by_matrices(x, weight, self.geometry)
+        sums = (
+            F.linear(x, weight)
+            if self.geometry is None
+            else convolve_by_matrices(x, weight, self.geometry)
+        )
         return sums * self.gain + self.shift
 
 

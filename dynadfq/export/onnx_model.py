@@ -1,4 +1,6 @@
-"""The ONNX model of a code form: integer initialisers, the dial as an input that may be left out, metadata."""
+"""The ONNX model of a integer form: integer initializers, the budget as an input that may be left
+out, metadata.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from dynadfq.export.integer_form import CodeForm
+from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.multiply import WeightCodes
 from dynadfq.export.program import Served, described, example
 from dynadfq.quant.model import Student
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
 
 OnnxForm = Literal["codes", "convinteger"]
 OPSET = 21  # the first with 4-bit integers
-FOLDED = 64  # values: what is larger stays an integer initialiser with a Cast behind it
+FOLDED = 64  # values: what is larger stays an integer initializer with a Cast behind it
 
 
-def onnx_model(codes: CodeForm, student: Student, form: OnnxForm) -> tuple[bytes, list[str]]:
-    """The serialised model, and the layers that kept the form "codes"."""
+def onnx_model(codes: IntegerForm, student: Student, form: OnnxForm) -> tuple[bytes, list[str]]:
+    """The serialized model, and the layers that kept the form "codes"."""
     import onnx_ir
     from onnxscript.optimizer import optimize_ir
 
@@ -40,7 +42,7 @@ def onnx_model(codes: CodeForm, student: Student, form: OnnxForm) -> tuple[bytes
             inputs,
             dynamo=True,
             dynamic_shapes=axes,
-            input_names=["images", "price"][: len(inputs)],
+            input_names=["images", "multiplier"][: len(inputs)],
             output_names=["logits", "bits"],
             opset_version=OPSET,
             optimize=False,  # with its own limits it would fold integer weights to floats
@@ -50,8 +52,10 @@ def onnx_model(codes: CodeForm, student: Student, form: OnnxForm) -> tuple[bytes
     assert program is not None
     model = program.model
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
-    _narrow(model, {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)})
-    _price_by_default(model, student.price)
+    _narrow(
+        model, {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)}
+    )
+    _multiplier_by_default(model, student.multiplier)
     _describe(model, student)
     return onnx_ir.to_proto(model).SerializeToString(), kept
 
@@ -69,14 +73,18 @@ def _narrow(model: onnx_ir.Model, bits: dict[str, int]) -> None:
             value.dtype = onnx_ir.DataType.UINT4
 
 
-def _price_by_default(model: onnx_ir.Model, price: float) -> None:
-    """Where the dial stands if a caller gives no price: an input that is an initialiser too may be left out."""
+def _multiplier_by_default(model: onnx_ir.Model, multiplier: float) -> None:
+    """Where the budget stands if a caller gives no multiplier: an input that is an initializer too
+    may be left out.
+    """
     import onnx_ir
 
     for value in model.graph.inputs:
-        if value.name == "price":
-            value.const_value = onnx_ir.tensor(np.array(price, dtype=np.float64), name="price")
-            model.graph.initializers["price"] = value
+        if value.name == "multiplier":
+            value.const_value = onnx_ir.tensor(
+                np.array(multiplier, dtype=np.float64), name="multiplier"
+            )
+            model.graph.initializers["multiplier"] = value
 
 
 def _describe(model: onnx_ir.Model, student: Student) -> None:

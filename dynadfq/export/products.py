@@ -1,6 +1,8 @@
-"""Products in the two number types that code form uses: sums of integers in float32, everything else in float64.
+"""Products in the two number types that integer form uses: sums of integers in float32, everything
+else in float64.
 
-onnxruntime's convolution has no float64, its matrix product has: a float64 convolution is written as one.
+onnxruntime's convolution has no float64, its matrix product has: a float64 convolution is written
+as one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,13 @@ class Geometry(NamedTuple):
         """That of a layer; padding by a word ("same") is written out."""
         left, right, top, bottom = layer._reversed_padding_repeated_twice
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        return cls(_pair(layer.stride), _pair(layer.dilation), layer.groups, (left, right, top, bottom), mode)
+        return cls(
+            _pair(layer.stride),
+            _pair(layer.dilation),
+            layer.groups,
+            (left, right, top, bottom),
+            mode,
+        )
 
     @property
     def padded(self) -> bool:
@@ -55,7 +63,9 @@ def convolve_by_matrices(x: Tensor, weight: Tensor, geometry: Geometry) -> Tenso
     kernel = (weight.shape[2], weight.shape[3])
     height, width = (
         (size - dilation * (k - 1) - 1) // stride + 1
-        for size, k, stride, dilation in zip(x.shape[2:], kernel, geometry.stride, geometry.dilation, strict=True)
+        for size, k, stride, dilation in zip(
+            x.shape[2:], kernel, geometry.stride, geometry.dilation, strict=True
+        )
     )
     pointwise = kernel == (1, 1) and geometry.stride == (1, 1)
     patches = x if pointwise else F.unfold(x, kernel, geometry.dilation, 0, geometry.stride)
@@ -80,7 +90,12 @@ def averaging_matrix(size: int, output: int) -> Tensor:
 
 
 def window_matrix(
-    size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False, count_include_pad: bool = True
+    size: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Tensor:
     """(output, size) float64 matrix that averages as ``nn.AvgPool2d`` does along one axis.
 
@@ -89,5 +104,7 @@ def window_matrix(
             [0.0000, 0.0000, 0.5000, 0.5000]], dtype=torch.float64)
     """
     impulses = torch.eye(size, dtype=torch.float64)[None, None]
-    rows = F.avg_pool2d(impulses, (kernel, 1), (stride, 1), (padding, 0), ceil_mode, count_include_pad)
+    rows = F.avg_pool2d(
+        impulses, (kernel, 1), (stride, 1), (padding, 0), ceil_mode, count_include_pad
+    )
     return rows[0, 0]

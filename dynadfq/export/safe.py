@@ -1,8 +1,9 @@
-"""Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the engine or the batch.
+"""Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the
+engine or the batch.
 
-Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay; activations made of these
-alone are written out. Average pools, other activations and gates are computed in float64 and rounded once; what is not
-known to be exact stays and is named.
+Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay;
+activations made of these alone are written out. Average pools, other activations and gates are
+computed in float64 and rounded once; what is not known to be exact stays and is named.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ EXACT_FUNCTIONS = frozenset(
     floor ceil round sign pad zeros ones full zeros_like ones_like full_like arange to float type_as
     """.split()  # noqa: SIM905 - a list this long reads better as text
 )
-"""Defined to the bit by IEEE 754 or by selection; without the underscores of methods and in-place forms."""
+"""Defined to the bit by IEEE 754 or by selection; without the underscores of methods and in-place
+forms."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -38,7 +40,9 @@ def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[
     name, module = str(node.target), network.get_submodule(str(node.target))
     if isinstance(module, EXACT_ACTIVATIONS) or module_moves_values(module):
         return []
-    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (pool := _pool(module, _input(node, shapes))):
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (
+        pool := _pool(module, _input(node, shapes))
+    ):
         return _use(network, node, pool, "sums of floats")
     if is_activation(module) or isinstance(module, (*GATES, nn.RReLU)):
         return _use_pointwise(network, node, module)
@@ -70,7 +74,9 @@ def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> lis
 
 
 def _gate(called: str, node: fx.Node) -> nn.Module | None:
-    """The module that a call of a gate's function, or of a random activation's, stands for; None for any other."""
+    """The module that a call of a gate's function, or of a random activation's, stands for; None
+    for any other.
+    """
     if called == "sigmoid":
         return nn.Sigmoid()
     if called == "hardsigmoid":
@@ -86,7 +92,12 @@ def _gate(called: str, node: fx.Node) -> nn.Module | None:
 
 
 def _as_module_call(node: fx.Node) -> fx.Node:
-    node.op, node.target, node.args, node.kwargs = "call_module", node.name, (node.all_input_nodes[0],), {}
+    node.op, node.target, node.args, node.kwargs = (
+        "call_module",
+        node.name,
+        (node.all_input_nodes[0],),
+        {},
+    )
     return node
 
 
@@ -97,7 +108,12 @@ def _use_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) ->
     if type(module) in EXACT_WRITTEN_OUT:  # a subclass may compute something else
         _put(network, node, composed(module))
         return []
-    return _use(network, node, InFloat64(composed(module)), f"{type(module).__name__} differs in the last bit")
+    return _use(
+        network,
+        node,
+        InFloat64(composed(module)),
+        f"{type(module).__name__} differs in the last bit",
+    )
 
 
 def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) -> list[Fact]:
@@ -105,7 +121,9 @@ def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) ->
 
 
 def _put(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> str:
-    """Let a call use another module, under a name of its own where others need the old one; returns that name."""
+    """Let a call use another module, under a name of its own where others need the old one; returns
+    that name.
+    """
     name = str(node.target)
     if sum(other.target == name for other in network.graph.nodes if other.op == "call_module") > 1:
         name = f"{name}_{node.name}"
@@ -129,12 +147,18 @@ def _pool(module: nn.Module | None, shape: tuple[int, ...]) -> AveragePool | Non
     if len(shape) != 4 or module is None:
         return None
     if isinstance(module, nn.AdaptiveAvgPool2d):
-        sizes = [wanted or size for wanted, size in zip(_two(module.output_size), shape[2:], strict=True)]
-        return AveragePool(*(averaging_matrix(size, out) for size, out in zip(shape[2:], sizes, strict=True)))
+        sizes = [
+            wanted or size for wanted, size in zip(_two(module.output_size), shape[2:], strict=True)
+        ]
+        return AveragePool(
+            *(averaging_matrix(size, out) for size, out in zip(shape[2:], sizes, strict=True))
+        )
     assert isinstance(module, nn.AvgPool2d)
     if module.divisor_override:
         return None
-    windows = zip(shape[2:], _two(module.kernel_size), _two(module.stride), _two(module.padding), strict=True)
+    windows = zip(
+        shape[2:], _two(module.kernel_size), _two(module.stride), _two(module.padding), strict=True
+    )
     ends = module.ceil_mode, module.count_include_pad
     return AveragePool(*(window_matrix(*window, *ends) for window in windows))
 
@@ -146,7 +170,9 @@ def _two(value: Any) -> tuple[Any, Any]:
 
 def _averages_all(node: fx.Node) -> bool:
     axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return isinstance(axes, (tuple, list)) and {axis % 4 for axis in axes if isinstance(axis, int)} == {2, 3}
+    return isinstance(axes, (tuple, list)) and {
+        axis % 4 for axis in axes if isinstance(axis, int)
+    } == {2, 3}
 
 
 def _keeps_axes(node: fx.Node) -> bool:

@@ -1,4 +1,4 @@
-"""The bit selector in code form."""
+"""The bit selector in integer form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def selector_codes(selector: BitSelector, shape: Sequence[int]) -> SelectorCodes
     pool = AveragePool(averaging_matrix(shape[2], size), averaging_matrix(shape[3], size))
     hidden, choice = _float_input(selector.hidden), _float_input(selector.choice)
     widths = selector.widths.to(torch.int64)
-    return SelectorCodes(pool, hidden, choice, widths, selector.costs, selector.price)
+    return SelectorCodes(pool, hidden, choice, widths, selector.costs, selector.multiplier)
 
 
 def _float_input(layer: QuantLinear) -> FloatInputLayer:

@@ -1,4 +1,6 @@
-"""Before a conversion: assertions out, functional BatchNorms (as in timm) as modules, so that they are found."""
+"""Before a conversion: assertions out, functional BatchNorms (as in timm) as modules, so that they
+are found.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,23 @@ def tidy(network: fx.GraphModule) -> None:
 
 
 def _as_module(network: fx.GraphModule, node: fx.Node) -> None:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    names = (
+        "input",
+        "running_mean",
+        "running_var",
+        "weight",
+        "bias",
+        "training",
+        "momentum",
+        "eps",
+    )
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     source, parts = given["input"], {name: _tensor(network, given.get(name)) for name in names[1:5]}
     if given.get("training") or parts["running_mean"] is None or parts["running_var"] is None:
         return
-    norm = nn.BatchNorm2d(len(parts["running_mean"]), eps=float(str(given.get("eps", 1e-5))), affine=False).eval()
+    norm = nn.BatchNorm2d(
+        len(parts["running_mean"]), eps=float(str(given.get("eps", 1e-5))), affine=False
+    ).eval()
     norm.running_mean, norm.running_var = parts["running_mean"], parts["running_var"]
     for name in ("weight", "bias"):
         if (value := parts[name]) is not None:

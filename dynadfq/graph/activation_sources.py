@@ -1,8 +1,10 @@
-"""Which activation a tensor's values come from, found by sending labels through the network in place of numbers.
+"""Which activation a tensor's values come from, found by sending labels through the network in
+place of numbers.
 
-Each element of a label tensor says where that element was made. Operations that only move or select values
-(max-pooling, flatten, concatenation, split, channel shuffle, …) are applied to the labels themselves, so that any
-arrangement of channels is followed exactly; every other operation makes new float32 values.
+Each element of a label tensor says where that element was made. Operations that only move or select
+values (max-pooling, flatten, concatenation, split, channel shuffle, …) are applied to the labels
+themselves, so that any arrangement of channels is followed exactly; every other operation makes new
+float32 values.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 ZERO, FLOAT, INPUT, FIRST_SITE = 0, 1, 2, 3
-"""Labels: zero padding (exact on every grid), a float32 result, the network input, the first activation; others follow.
+"""Labels: zero padding (exact on every grid), a float32 result, the network input, the first
+activation; others follow.
 
 Activations have the largest labels: max-pooling over zero padding must keep them.
 """
@@ -45,7 +48,9 @@ _MOVING_NAMES = """
 
 
 def moves_values(node: fx.Node, root: nn.Module) -> bool:
-    """Whether a node of an eval-mode graph only moves or selects values: its output lies on its input's grid."""
+    """Whether a node of an eval-mode graph only moves or selects values: its output lies on its
+    input's grid.
+    """
     if node.op in ("placeholder", "output"):
         return True
     if node.op == "call_module":
@@ -62,7 +67,9 @@ def module_moves_values(module: nn.Module) -> bool:
     >>> module_moves_values(nn.Upsample(scale_factor=2)), module_moves_values(nn.AvgPool2d(2))
     (True, False)
     """
-    return isinstance(module, _MOVING_MODULES) or (isinstance(module, nn.Upsample) and module.mode in _REPEATING)
+    return isinstance(module, _MOVING_MODULES) or (
+        isinstance(module, nn.Upsample) and module.mode in _REPEATING
+    )
 
 
 def called_function(node: fx.Node) -> str:
@@ -75,7 +82,8 @@ def called_function(node: fx.Node) -> str:
 def relabel(output: Any, inputs: list[Any], label: int) -> Any:
     """`output` (a tensor or a nest of tensors) with every element labelled `label`.
 
-    An output that is one of the inputs was computed in place: that tensor is overwritten, for all its readers.
+    An output that is one of the inputs was computed in place: that tensor is overwritten, for all
+    its readers.
     """
 
     def relabel_tensor(value: Any) -> Any:
@@ -95,11 +103,16 @@ def fractions(labels: Tensor) -> dict[int, float]:
     {1: 0.25, 3: 0.75}
     """
     found, counts = labels[labels != ZERO].unique(return_counts=True)
-    return {int(label): int(count) / int(counts.sum()) for label, count in zip(found, counts, strict=True)}
+    return {
+        int(label): int(count) / int(counts.sum())
+        for label, count in zip(found, counts, strict=True)
+    }
 
 
 def _pads_with_zeros_or_values(node: fx.Node) -> bool:
-    arguments = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
+    arguments = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(
+        node.kwargs
+    )
     return bool(arguments.get("mode", "constant") != "constant" or not arguments.get("value"))
 
 

@@ -1,10 +1,11 @@
-"""Which calls are activations: the one table that normalisation and description share.
+"""Which calls are activations: the one table that normalization and description share.
 
-A *site* is the output of an activation, i.e. of a pointwise non-linearity that a feature map passes through on its way
-to the next layer. A *gate* is not: the sigmoid of a squeeze-excite block is multiplied into a feature map and never
-feeds a layer, so rounding it would save no bit-FLOPs and only add error. Hence `Sigmoid`, `Hardsigmoid`, `Softmax` and
-a hard sigmoid written by hand (`relu6(x + 3) / 6`) are absent. An activation of another type becomes one by
-subclassing one of these, or by carrying the usual name (`Swish`, `HSwish`, as in pytorchcv) without parameters or
+A *site* is the output of an activation, i.e. of a pointwise non-linearity that a feature map passes
+through on its way to the next layer. A *gate* is not: the sigmoid of a squeeze-excite block is
+multiplied into a feature map and never feeds a layer, so rounding it would save no bit-FLOPs and
+only add error. Hence `Sigmoid`, `Hardsigmoid`, `Softmax` and a hard sigmoid written by hand
+(`relu6(x + 3) / 6`) are absent. An activation of another type becomes one by subclassing one of
+these, or by carrying the usual name (`Swish`, `HSwish`, as in pytorchcv) without parameters or
 children.
 """
 
@@ -20,7 +21,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 _FUNCTIONS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    # function or method name, without the in-place underscore: module type, arguments after the input
+    # function or method name, without the in-place underscore: module type, arguments after the
+    # input
     "relu": (nn.ReLU, ()),
     "relu6": (nn.ReLU6, ()),
     "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
@@ -53,7 +55,8 @@ class FunctionalActivation:
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module is an activation, by type or (for a plain module without state) by its usual name.
+    """Whether a module is an activation, by type or (for a plain module without state) by its usual
+    name.
 
     >>> is_activation(nn.ReLU6()), is_activation(nn.Sigmoid())
     (True, False)
@@ -65,20 +68,36 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def is_activation_call(node: fx.Node, root: nn.Module) -> bool:
-    """Whether a node of a normalised graph is a site: a call of an activation module that is not part of a gate."""
-    return node.op == "call_module" and is_activation(root.get_submodule(str(node.target))) and not is_hard_gate(node)
+    """Whether a node of a normalized graph is a site: a call of an activation module that is not
+    part of a gate.
+    """
+    return (
+        node.op == "call_module"
+        and is_activation(root.get_submodule(str(node.target)))
+        and not is_hard_gate(node)
+    )
 
 
 def is_hard_gate(node: fx.Node) -> bool:
-    """Whether a call reads `x + 3`: the `relu6(x + 3)` inside a hard sigmoid or hard swish that is written out."""
+    """Whether a call reads `x + 3`: the `relu6(x + 3)` inside a hard sigmoid or hard swish that is
+    written out.
+    """
     source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or source.target not in (operator.add, operator.iadd, torch.add, "add", "add_"):
+    if not isinstance(source, fx.Node) or source.target not in (
+        operator.add,
+        operator.iadd,
+        torch.add,
+        "add",
+        "add_",
+    ):
         return False
     return any(isinstance(term, (int, float)) and term == 3 for term in source.args)
 
 
 def functional_activation(node: fx.Node) -> FunctionalActivation | None:
-    """The module that a functional call (`F.relu(x)`, `torch.relu_(x)`, `x.relu()`) stands for; None for any other."""
+    """The module that a functional call (`F.relu(x)`, `torch.relu_(x)`, `x.relu()`) stands for;
+    None for any other.
+    """
     name = _function_name(node)
     kind, parameters = _FUNCTIONS.get(name.removesuffix("_"), (None, ()))
     if kind is None or is_hard_gate(node):
@@ -86,20 +105,30 @@ def functional_activation(node: fx.Node) -> FunctionalActivation | None:
     names = ("input", *parameters, "inplace")
     arguments: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     source, inplace = arguments.pop("input"), bool(arguments.pop("inplace", False))
-    if not isinstance(source, fx.Node) or any(isinstance(value, fx.Node) for value in arguments.values()):
+    if not isinstance(source, fx.Node) or any(
+        isinstance(value, fx.Node) for value in arguments.values()
+    ):
         return None
-    return FunctionalActivation(name.removesuffix("_"), kind(**arguments), source, inplace or name.endswith("_"))
+    return FunctionalActivation(
+        name.removesuffix("_"), kind(**arguments), source, inplace or name.endswith("_")
+    )
 
 
 def _function_name(node: fx.Node) -> str:
     if node.op == "call_method" and hasattr(Tensor, str(node.target)):
         return str(node.target)
-    return _NAME_OF.get(node.target, "") if node.op == "call_function" and callable(node.target) else ""
+    return (
+        _NAME_OF.get(node.target, "")
+        if node.op == "call_function" and callable(node.target)
+        else ""
+    )
 
 
 def _names_of_functions() -> dict[Callable[..., Any], str]:
     names = [name + suffix for name in _FUNCTIONS for suffix in ("", "_")]
-    return {getattr(space, name): name for space in (torch, F) for name in names if hasattr(space, name)}
+    return {
+        getattr(space, name): name for space in (torch, F) for name in names if hasattr(space, name)
+    }
 
 
 _NAME_OF = _names_of_functions()

@@ -2,11 +2,12 @@
 
     B = Σ_layers MACs · weight bits · input bits + 1024 · E,    1024 = 32 · 32 for float32 operands
 
-E counts one operation per BatchNorm output, activation output and average-pool input element; residual additions,
-max-pooling and biases are free. A layer's input has the bits of the activation it comes from, straight or through
-operations that only move values (several activations share a concatenated input by channels), else 32. This reproduces
-the totals and percentages printed in the DynaDFQ paper for ResNet-20 and ResNet-18. Percentages are relative to the
-float model, whose MACs cost 1024 each.
+E counts one operation per BatchNorm output, activation output and average-pool input element;
+residual additions, max-pooling and biases are free. A layer's input has the bits of the activation
+it comes from, straight or through operations that only move values (several activations share a
+concatenated input by channels), else 32. This reproduces the totals and percentages printed in the
+DynaDFQ paper for ResNet-20 and ResNet-18. Percentages are relative to the float model, whose MACs
+cost 1024 each.
 """
 
 from __future__ import annotations
@@ -37,17 +38,21 @@ class BitFlops:
     percent: float
     """Percent of the float model."""
     layers: pd.DataFrame
-    """One row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the input's channels), bit_flops.
-    The rest of `total` is elementwise operations and calls that are no quantizable layer."""
+    """One row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the input's
+    channels), bit_flops. The rest of `total` is elementwise operations and calls that are no
+    quantizable layer."""
 
 
 @dataclass(frozen=True, eq=False)
 class CostModel:
-    """Bit-FLOPs of a network as an affine, differentiable function of the activation bits at its sites."""
+    """Bit-FLOPs of a network as an affine, differentiable function of the activation bits at its
+    sites.
+    """
 
     trace: NetworkTrace
     sites: tuple[str, ...]
-    """Names of the quantized sites, in the order in which bits are given; other activations stay float32."""
+    """Names of the quantized sites, in the order in which bits are given; other activations stay
+    float32."""
     weight_bits: int
 
     def __post_init__(self) -> None:
@@ -56,16 +61,24 @@ class CostModel:
         for name in self.sites:
             if name not in known:
                 nearest = get_close_matches(name, known, n=1, cutoff=0.0)
-                raise ValueError(f"sites: {name!r} is no site of this network; nearest: {', '.join(nearest) or 'none'}")
+                raise ValueError(
+                    f"sites: {name!r} is no site of this network; nearest: {', '.join(nearest) or 'none'}"
+                )
 
     def total(self, bits: Tensor) -> Tensor:
-        """Bit-FLOPs per image: (B, L) activation bits at L sites to (B,) float64; (L,) to a scalar."""
+        """Bit-FLOPs per image: (B, L) activation bits at L sites to (B,) float64; (L,) to a
+        scalar.
+        """
         if bits.shape[-1:] != (len(self.sites),):
-            raise ValueError(f"bits: shape {tuple(bits.shape)} must end in the number of sites, {len(self.sites)}")
+            raise ValueError(
+                f"bits: shape {tuple(bits.shape)} must end in the number of sites, {len(self.sites)}"
+            )
         return self.constant + bits.double() @ self.per_site.to(bits.device)
 
     def percent(self, bits: Tensor) -> Tensor:
-        """Percent of the float model's bit-FLOPs: (B, L) activation bits to (B,) float64; (L,) to a scalar."""
+        """Percent of the float model's bit-FLOPs: (B, L) activation bits to (B,) float64; (L,) to a
+        scalar.
+        """
         return self.total(bits) * (100.0 / self.float_total)
 
     def at(self, activation_bits: int | Sequence[float]) -> BitFlops:
@@ -96,20 +109,28 @@ class CostModel:
 
     @property
     def percent_per_bit(self) -> Tensor:
-        """(L,) float64: what one more bit at a site costs, in percent of the float model's bit-FLOPs."""
+        """(L,) float64: what one more bit at a site costs, in percent of the float model's
+        bit-FLOPs.
+        """
         return self.per_site * (100.0 / self.float_total)
 
     @cached_property
     def constant(self) -> float:
-        """Bit-FLOPs that no activation bits change: layers with float inputs, elementwise operations, float calls."""
+        """Bit-FLOPs that no activation bits change: layers with float inputs, elementwise
+        operations, float calls.
+        """
         on_float_inputs = self.weight_bits * FLOAT_BITS * float(self._float_input_macs.sum())
-        return on_float_inputs + FLOAT_OPERATION * (self.trace.elementwise_operations + self.trace.float_macs)
+        return on_float_inputs + FLOAT_OPERATION * (
+            self.trace.elementwise_operations + self.trace.float_macs
+        )
 
     @property
     def float_total(self) -> float:
         """Bit-FLOPs of the float model."""
         trace = self.trace
-        return float(FLOAT_OPERATION * (trace.layer_macs + trace.float_macs + trace.elementwise_operations))
+        return float(
+            FLOAT_OPERATION * (trace.layer_macs + trace.float_macs + trace.elementwise_operations)
+        )
 
     @property
     def float_input_macs_percent(self) -> float:
@@ -139,12 +160,16 @@ def bit_flops(
     activation_bits: int | Sequence[float] = 4,
     placement: Placement = "relu_output",
 ) -> BitFlops:
-    """The cost of one image of `input_shape` (C, H, W) if a float model were quantized to these widths.
+    """The cost of one image of `input_shape` (C, H, W) if a float model were quantized to these
+    widths.
 
-    `model` may be normalised already. `activation_bits` is one width for all sites of `placement`, or one per site.
+    `model` may be normalized already. `activation_bits` is one width for all sites of `placement`,
+    or one per site.
     """
     trace = describe(_normalized(model, input_shape), input_shape)
-    return CostModel(trace, tuple(site.name for site in trace.sites(placement)), weight_bits).at(activation_bits)
+    return CostModel(trace, tuple(site.name for site in trace.sites(placement)), weight_bits).at(
+        activation_bits
+    )
 
 
 def _normalized(model: nn.Module, input_shape: Sequence[int]) -> fx.GraphModule:

@@ -19,12 +19,16 @@ def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2
     candidates = {
         name: (layer, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
+        if isinstance(layer, nn.Linear)
+        or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
     }
     for layer, outputs in reversed(candidates.values()):
         if outputs == num_classes:
             return layer
-    last = ", ".join(f"{name or 'the network itself'} has {n}" for name, (_, n) in list(candidates.items())[-LISTED:])
+    last = ", ".join(
+        f"{name or 'the network itself'} has {n}"
+        for name, (_, n) in list(candidates.items())[-LISTED:]
+    )
     raise ValueError(
         f"teacher.num_classes: the network has no linear layer or 1×1 convolution with {num_classes} outputs to "
         f"classify with; {f'the last of them: {last}' if last else 'it has none at all'}"
@@ -43,7 +47,9 @@ def require_classifier(module: nn.Module, input_shape: Sequence[int], num_classe
     try:
         answer = module(example)
     except RuntimeError as error:
-        raise ValueError(f"teacher.input_shape: the network cannot read {size} images ({error})") from error
+        raise ValueError(
+            f"teacher.input_shape: the network cannot read {size} images ({error})"
+        ) from error
     if not isinstance(answer, Tensor):
         raise ValueError(
             f"teacher.architecture: the network answers with {type(answer).__name__}, not one tensor of logits; wrap "
@@ -56,5 +62,7 @@ def require_classifier(module: nn.Module, input_shape: Sequence[int], num_classe
 
 
 def class_weights(module: nn.Module, num_classes: int) -> Tensor:
-    """Return the classifier's weight rows, (classes, features); a 1×1 convolution's trailing axes are dropped."""
+    """Return the classifier's weight rows, (classes, features); a 1×1 convolution's trailing axes
+    are dropped.
+    """
     return find_classifier(module, num_classes).weight.detach().flatten(1)

@@ -1,9 +1,11 @@
-"""Cross-layer equalisation and absorption of high biases: the same function from weights that quantize better.
+"""Cross-layer equalization and absorption of high biases: the same function from weights that
+quantize better.
 
-Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721,
-Sec. 4.1. A channel's scale is moved between the layers of a pair until all its weights have the same range;
-for a depthwise convolution between two others (MobileNet) the three are balanced at once. Ranges are largest absolute
-values. Both steps need folded BatchNorms (fold.py), whose distributions follow the scaling.
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
+arXiv 1906.04721, Sec. 4.1. A channel's scale is moved between the layers of a pair until all its
+weights have the same range; for a depthwise convolution between two others (MobileNet) the three
+are balanced at once. Ranges are largest absolute values. Both steps need folded BatchNorms
+(fold.py), whose distributions follow the scaling.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ LARGEST_SCALE = 1e8  # of one step, in either direction
 
 
 @torch.no_grad()
-def equalise(folded: Folded, sweeps: int = 100, tolerance: float = 1e-4) -> Folded:
-    """Balance the channel ranges of all pairs and triplets (DFQ, Sec. 4.1 and appendix A); the argument is not changed.
+def equalize(folded: Folded, sweeps: int = 100, tolerance: float = 1e-4) -> Folded:
+    """Balance the channel ranges of all pairs and triplets (DFQ, Sec. 4.1 and appendix A); the
+    argument is not changed.
 
-    Overlapping chains need several sweeps, the last being one that changes no scale by more than ``tolerance``
-    (relative). Channels without a nonzero weight on either side stay as they are.
+    Overlapping chains need several sweeps, the last being one that changes no scale by more than
+    ``tolerance`` (relative). Channels without a nonzero weight on either side stay as they are.
     """
     network, gaussians = deepcopy(folded.network), dict(folded.gaussians)
     for name, (second, scale) in balancing_scales(network, sweeps, tolerance).items():
@@ -36,10 +39,14 @@ def equalise(folded: Folded, sweeps: int = 100, tolerance: float = 1e-4) -> Fold
 
 
 @torch.no_grad()
-def balancing_scales(network: fx.GraphModule, sweeps: int, tolerance: float) -> dict[str, tuple[str, Tensor]]:
-    """For the first layer of each pair, the second, and the (C,) factors by which to divide the channels between them.
+def balancing_scales(
+    network: fx.GraphModule, sweeps: int, tolerance: float
+) -> dict[str, tuple[str, Tensor]]:
+    """For the first layer of each pair, the second, and the (C,) factors by which to divide the
+    channels between them.
 
-    They follow from the largest weight of each connection of two channels, so that sweeps need not touch the weights.
+    They follow from the largest weight of each connection of two channels, so that sweeps need not
+    touch the weights.
     """
     chains = find_chains(network)
     pairs = [pair for chain in chains for pair in chain]
@@ -57,15 +64,16 @@ def balancing_scales(network: fx.GraphModule, sweeps: int, tolerance: float) -> 
 
 @torch.no_grad()
 def absorb_high_biases(folded: Folded, padded: bool = False, sigmas: float = 3.0) -> Folded:
-    """Move c = max(0, β - 3|γ|) of each channel from a layer into the bias of the next (DFQ, Sec. 4.1.3).
+    """Move c = max(0, β - 3|γ|) of each channel from a layer into the bias of the next (DFQ, Sec.
+    4.1.3).
 
-    ReLU(x) - c = ReLU(x - c) wherever x > c, which for normal x is all but 0.135 % of values. Where nothing rectifies
-    between the layers, c = β is exact. The argument is not changed.
+    ReLU(x) - c = ReLU(x - c) wherever x > c, which for normal x is all but 0.135 % of values. Where
+    nothing rectifies between the layers, c = β is exact. The argument is not changed.
 
     Args:
         folded: the network; layers without a distribution keep their biases.
-        padded: also absorb where the second layer sees zero padding, where the result is wrong along the border, as the
-            paper and its followers do.
+        padded: also absorb where the second layer sees zero padding, where the result is wrong
+            along the border, as the paper and its followers do.
         sigmas: standard deviations below β at which c lies.
     """
     network, gaussians = deepcopy(folded.network), dict(folded.gaussians)
@@ -81,8 +89,12 @@ def absorb_high_biases(folded: Folded, padded: bool = False, sigmas: float = 3.0
     return Folded(network, gaussians)
 
 
-def _balance(tables: dict[str, Tensor], scales: dict[str, Tensor], chain: tuple[Pair, ...]) -> float:
-    """Give the layers of a chain equal ranges in each channel; returns the largest relative change of a scale."""
+def _balance(
+    tables: dict[str, Tensor], scales: dict[str, Tensor], chain: tuple[Pair, ...]
+) -> float:
+    """Give the layers of a chain equal ranges in each channel; returns the largest relative change
+    of a scale.
+    """
     names = [chain[0].first, *(pair.second for pair in chain)]
     outputs = tables[names[0]].amax(dim=2).flatten()
     ranges = torch.stack([outputs, *(tables[name].amax(dim=1).flatten() for name in names[1:])])
@@ -90,7 +102,11 @@ def _balance(tables: dict[str, Tensor], scales: dict[str, Tensor], chain: tuple[
     common = ranges.where(alive, ranges.new_ones(())).log().mean(dim=0).exp()
     scale, change = torch.ones_like(common), 0.0
     for pair, own in zip(chain, ranges[:-1], strict=True):
-        scale = (scale * own / common).clamp(1 / LARGEST_SCALE, LARGEST_SCALE).where(alive, common.new_ones(()))
+        scale = (
+            (scale * own / common)
+            .clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
+            .where(alive, common.new_ones(()))
+        )
         first, second = tables[pair.first], tables[pair.second]
         first.div_(scale.view(len(first), -1, 1))
         second.mul_(scale.view(len(second), 1, -1))
@@ -109,10 +125,11 @@ def _scale_pair(first: nn.Module, second: nn.Module, scale: Tensor) -> None:
 
 
 def _columns(layer: nn.Module, channels: int | None = None) -> Tensor:
-    """A view of a layer's weights: (groups, outputs of a group, inputs of a group, weights of such a connection).
+    """A view of a layer's weights: (groups, outputs of a group, inputs of a group, weights of such
+    a connection).
 
-    ``channels`` is how many the layer before has: a linear layer behind a flattened map has several inputs a channel,
-    one next to the other. None is as many as the layer has inputs.
+    ``channels`` is how many the layer before has: a linear layer behind a flattened map has several
+    inputs a channel, one next to the other. None is as many as the layer has inputs.
     """
     weight, groups = _weight(layer), layer.groups if isinstance(layer, nn.Conv2d) else 1
     inputs = weight.shape[1] if channels is None else channels // groups

@@ -1,7 +1,9 @@
-"""BatchNorm folded into the layer before it, as integer inference does it (Jacob et al., CVPR 2018, Sec. 3.2).
+"""BatchNorm folded into the layer before it, as integer inference does it (Jacob et al., CVPR 2018,
+Sec. 3.2).
 
-With W' = W · γ/√(var + ε) and b' = β + (b - mean) · γ/√(var + ε) for each output channel, the layer computes what layer
-and BatchNorm computed. What is known of the BatchNorm's output, N(β, γ²), is then known of the layer's.
+With W' = W · γ/√(var + ε) and b' = β + (b - mean) · γ/√(var + ε) for each output channel, the layer
+computes what layer and BatchNorm computed. What is known of the BatchNorm's output, N(β, γ²), is
+then known of the layer's.
 """
 
 from __future__ import annotations
@@ -18,23 +20,27 @@ from dynadfq.graph.normalize import normalize
 
 
 class Folded(NamedTuple):
-    """A network without the BatchNorms that follow a layer, and what they said: layer name to output distribution."""
+    """A network without the BatchNorms that follow a layer, and what they said: layer name to
+    output distribution.
+    """
 
     network: fx.GraphModule
     gaussians: dict[str, Gaussian]
 
 
 def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Folded:
-    """A normalised copy of a float classifier in which BatchNorms are part of the layers before them.
+    """A normalized copy of a float classifier in which BatchNorms are part of the layers before
+    them.
 
-    A BatchNorm is folded where it alone reads the output of a layer and both are called once; others stay. Every layer
-    of the copy has a bias, so that it may be corrected. Which parameters there are depends on the architecture alone,
-    not on their values. ``module`` is not changed.
+    A BatchNorm is folded where it alone reads the output of a layer and both are called once;
+    others stay. Every layer of the copy has a bias, so that it may be corrected. Which parameters
+    there are depends on the architecture alone, not on their values. ``module`` is not changed.
 
     Args:
         module: the network.
         example: one batch of inputs, (B, C, H, W).
-        relu6_as_relu: replace every ReLU6 by a ReLU, which commutes with scaling but is another function above 6.
+        relu6_as_relu: replace every ReLU6 by a ReLU, which commutes with scaling but is another
+            function above 6.
     """
     network = normalize(module, example)
     own, gaussians = own_layers(network), {}
@@ -43,7 +49,10 @@ def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Fol
         if source is not None:
             gaussians[str(source.target)] = _fold(network, source, node)
     for node in network.graph.nodes:
-        if node.op == "call_module" and layer_kind(network.get_submodule(str(node.target))) is not None:
+        if (
+            node.op == "call_module"
+            and layer_kind(network.get_submodule(str(node.target))) is not None
+        ):
             _add_bias(network.get_submodule(str(node.target)))
         elif relu6_as_relu and is_activation_call(node, network):
             _replace_relu6(network, str(node.target))
@@ -54,7 +63,10 @@ def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Fol
 
 def _folds_into(network: fx.GraphModule, node: fx.Node, own: set[str]) -> fx.Node | None:
     """The layer call that a BatchNorm call may become part of."""
-    if node.op != "call_module" or batch_norm_gaussian(network.get_submodule(str(node.target))) is None:
+    if (
+        node.op != "call_module"
+        or batch_norm_gaussian(network.get_submodule(str(node.target))) is None
+    ):
         return None
     source = node.all_input_nodes[0]
     called_once = sum(other.target == node.target for other in network.graph.nodes) == 1

@@ -1,7 +1,9 @@
-"""Normal distributions that BatchNorm layers leave behind, and what an activation makes of their moments.
+"""Normal distributions that BatchNorm layers leave behind, and what an activation makes of their
+moments.
 
-A BatchNorm output has mean β and standard deviation |γ| in each channel, exactly so over the training data; that it is
-normal is DFQ's assumption (Nagel et al., ICCV 2019, arXiv 1906.04721, Sec. 4.2).
+A BatchNorm output has mean β and standard deviation |γ| in each channel, exactly so over the
+training data; that it is normal is DFQ's assumption (Nagel et al., ICCV 2019, arXiv 1906.04721,
+Sec. 4.2).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class Gaussian(NamedTuple):
 
 
 def batch_norm_gaussian(layer: nn.Module) -> Gaussian | None:
-    """Distribution of a BatchNorm's output under its running statistics; None for any other module."""
+    """Distribution of a BatchNorm's output under its running statistics; None for any other
+    module.
+    """
     if not isinstance(layer, nn.modules.batchnorm._BatchNorm) or layer.running_mean is None:
         return None
     if layer.weight is None or layer.bias is None:
@@ -42,12 +46,14 @@ def batch_norm_gaussians(network: fx.GraphModule) -> dict[str, Gaussian]:
 def clipped_moments(
     mean: Tensor, variance: Tensor, low: float = -math.inf, high: float = math.inf
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a normal variable clipped to [low, high], which a ReLU does with low 0 (DFQ, appendix C).
+    """Mean and variance of a normal variable clipped to [low, high], which a ReLU does with low 0
+    (DFQ, appendix C).
 
     With a = (low - μ)/σ and h = (high - μ)/σ, the first two moments are
 
-        m₁ = σ(φ(a) - φ(h)) + μZ + low·Φ(a) + high·(1 - Φ(h)),                                    Z = Φ(h) - Φ(a)
-        m₂ = (μ² + σ²)Z + 2μσ(φ(a) - φ(h)) + σ²(aφ(a) - hφ(h)) + low²·Φ(a) + high²·(1 - Φ(h))
+        m₁ = σ(φ(a) - φ(h)) + μZ + low·Φ(a) + high·(1 - Φ(h)),                                    Z
+        = Φ(h) - Φ(a) m₂ = (μ² + σ²)Z + 2μσ(φ(a) - φ(h)) + σ²(aφ(a) - hφ(h)) + low²·Φ(a) + high²·(1
+        - Φ(h))
 
     >>> [round(moment.item(), 4) for moment in clipped_moments(torch.tensor(0.0), torch.tensor(1.0), low=0.0)]
     [0.3989, 0.3408]
@@ -68,7 +74,9 @@ def clipped_moments(
         first, second = first + high * above, second + high**2 * above
     inside, slope = 1 - below - above, sigma * (density_low - density_high)
     first = first + slope + mu * inside
-    second = second + (mu**2 + sigma**2) * inside + 2 * mu * slope + sigma**2 * (edge_low - edge_high)
+    second = (
+        second + (mu**2 + sigma**2) * inside + 2 * mu * slope + sigma**2 * (edge_low - edge_high)
+    )
     return first.to(mean), (second - first**2).clamp(min=0).to(mean)
 
 

@@ -1,4 +1,6 @@
-"""Which modules are layers whose weights can be quantized: `nn.Conv2d`, `nn.Linear`, and what computes the same."""
+"""Which modules are layers whose weights can be quantized: `nn.Conv2d`, `nn.Linear`, and what
+computes the same.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ LayerKind = Literal["conv", "linear"]
 def layer_kind(module: nn.Module) -> LayerKind | None:
     """The kind of a quantizable layer, None for any other module.
 
-    A subclass with a forward of its own (weight standardisation, dynamic padding) computes something else, which
-    replacing it by a quantized layer would lose: it counts as float.
+    A subclass with a forward of its own (weight standardization, dynamic padding) computes
+    something else, which replacing it by a quantized layer would lose: it counts as float.
 
     >>> layer_kind(nn.Conv2d(3, 8, 3)), layer_kind(nn.Linear(4, 2)), layer_kind(nn.ConvTranspose2d(3, 8, 3))
     ('conv', 'linear', None)
@@ -31,17 +33,29 @@ def _computes_like(module: nn.Module, base: type[nn.Module]) -> bool:
 
 
 def own_layers(network: fx.GraphModule) -> set[str]:
-    """Names of the layers that a graph calls once and whose parameters nothing else uses: they may be rescaled."""
+    """Names of the layers that a graph calls once and whose parameters nothing else uses: they may
+    be rescaled.
+    """
     calls = Counter(str(node.target) for node in network.graph.nodes if node.op == "call_module")
     modules = [network.get_submodule(name) for name in calls]
-    uses = Counter(id(parameter) for module in modules for parameter in module.parameters(recurse=False))
-    uses.update(id(network.get_parameter(str(n.target))) for n in network.graph.nodes if _reads_parameter(network, n))
+    uses = Counter(
+        id(parameter) for module in modules for parameter in module.parameters(recurse=False)
+    )
+    uses.update(
+        id(network.get_parameter(str(n.target)))
+        for n in network.graph.nodes
+        if _reads_parameter(network, n)
+    )
     return {
         name
         for name, module in zip(calls, modules, strict=True)
-        if layer_kind(module) and calls[name] == 1 and all(uses[id(p)] == 1 for p in module.parameters())
+        if layer_kind(module)
+        and calls[name] == 1
+        and all(uses[id(p)] == 1 for p in module.parameters())
     }
 
 
 def _reads_parameter(network: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "get_attr" and str(node.target) in dict(network.named_parameters(remove_duplicate=False))
+    return node.op == "get_attr" and str(node.target) in dict(
+        network.named_parameters(remove_duplicate=False)
+    )

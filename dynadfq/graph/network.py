@@ -1,4 +1,6 @@
-"""The description of a float network: its activations, its layers with MACs, and which activation feeds which layer."""
+"""The description of a float network: its activations, its layers with MACs, and which activation
+feeds which layer.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class Layer:
     """Multiply-accumulates per image."""
     weight_shape: tuple[int, ...]
     fed_by: Mapping[str, float]
-    """Activation name to the fraction of this layer's input that is its output, directly; the rest is float32."""
+    """Activation name to the fraction of this layer's input that is its output, directly; the rest
+    is float32."""
     input_site: str | None
     """Name of the `layer_input` site this layer reads; None for the network input."""
 
@@ -49,7 +52,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class FloatCall:
-    """A call with MACs that is no quantizable layer: `F.conv2d`, a matrix product, attention, a module kept whole, …"""
+    """A call with MACs that is no quantizable layer: `F.conv2d`, a matrix product, attention, a
+    module kept whole, …
+    """
 
     name: str
     operation: str
@@ -73,7 +78,9 @@ class NetworkTrace:
     """Input elements of all average pools."""
 
     def sites(self, placement: Placement = "relu_output") -> tuple[Site, ...]:
-        """After each activation; or at each tensor but the network input that a layer reads (layers may share one)."""
+        """After each activation; or at each tensor but the network input that a layer reads (layers
+        may share one).
+        """
         return self.activations if placement == "relu_output" else self.layer_inputs
 
     @property

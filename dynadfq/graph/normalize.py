@@ -1,8 +1,10 @@
-"""One module per activation call: the float model, rewritten so that swapping and inserting modules misses nothing.
+"""One module per activation call: the float model, rewritten so that swapping and inserting modules
+misses nothing.
 
-torchvision's ResNets call one `nn.ReLU` several times, GoogLeNet calls `F.relu`, most models work in place. `normalize`
-traces the model in eval mode with `torch.fx` and gives every activation call (activations.py) its own module that does
-not work in place. Everything else stays as it was: submodules keep their names, and float checkpoints load.
+torchvision's ResNets call one `nn.ReLU` several times, GoogLeNet calls `F.relu`, most models work
+in place. `normalize` traces the model in eval mode with `torch.fx` and gives every activation call
+(activations.py) its own module that does not work in place. Everything else stays as it was:
+submodules keep their names, and float checkpoints load.
 """
 
 from __future__ import annotations
@@ -13,23 +15,32 @@ from copy import deepcopy
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.activations import FunctionalActivation, functional_activation, is_activation_call
+from dynadfq.graph.activations import (
+    FunctionalActivation,
+    functional_activation,
+    is_activation_call,
+)
 from dynadfq.graph.plain_layers import write_out_layers
 from dynadfq.graph.symbolic import UntraceableModel, trace
 
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
 
 
-def normalize(module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn.Module]] = ()) -> fx.GraphModule:
+def normalize(
+    module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn.Module]] = ()
+) -> fx.GraphModule:
     """An eval-mode copy of a float classifier in which each activation call is a module of its own.
 
-    `example` is one batch of inputs (B, C, H, W); the copy's output on it must equal the original's (bit for bit on a
-    CPU, to 1e-4 elsewhere, where a library may choose another kernel). Submodules of the types `leaf_modules` are kept
-    whole: what they compute inside stays float32. A repeated call of `relu` becomes `relu_1`, a function called in
-    block `b` becomes `b.relu`; a layer that is called several times stays one module. `module` itself is not changed.
+    `example` is one batch of inputs (B, C, H, W); the copy's output on it must equal the original's
+    (bit for bit on a CPU, to 1e-4 elsewhere, where a library may choose another kernel). Submodules
+    of the types `leaf_modules` are kept
+    whole: what they compute inside stays float32. A repeated call of `relu` becomes `relu_1`, a
+    function called in block `b` becomes `b.relu`; a layer that is called several times stays one
+    module. `module` itself is not changed.
 
     Raises:
-        UntraceableModel: the model branches on data, returns something else than one tensor, draws random numbers, …
+        UntraceableModel: the model branches on data, returns something else than one tensor, draws
+            random numbers, …
     """
     original = deepcopy(module).eval()
     expected = _output(original, example)
@@ -79,7 +90,9 @@ def _separate_function(model: fx.GraphModule, node: fx.Node, call: FunctionalAct
 
 
 def _write_back(model: fx.GraphModule, call: fx.Node, source: fx.Node) -> None:
-    """What an in-place call does to others: later readers of its input, or of what that aliases, read its output."""
+    """What an in-place call does to others: later readers of its input, or of what that aliases,
+    read its output.
+    """
     nodes = list(model.graph.nodes)
     later = set(nodes[nodes.index(call) + 1 :])
     source.replace_all_uses_with(call, delete_user_cb=later.__contains__)
@@ -88,7 +101,9 @@ def _write_back(model: fx.GraphModule, call: fx.Node, source: fx.Node) -> None:
 
 
 def _insert(model: fx.GraphModule, name: str, module: nn.Module) -> str:
-    """Adds a module under `name`, or under the first free of `name_1`, `name_2`, …; returns the name it got."""
+    """Adds a module under `name`, or under the first free of `name_1`, `name_2`, …; returns the
+    name it got.
+    """
     block, _, leaf = name.rpartition(".")
     prefix = f"{block}." if block else ""
     number, unique = 0, leaf

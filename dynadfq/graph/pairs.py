@@ -1,7 +1,9 @@
-"""Layers that read another layer's output through nothing that minds a scaling of its channels (DFQ, Sec. 4.1).
+"""Layers that read another layer's output through nothing that minds a scaling of its channels
+(DFQ, Sec. 4.1).
 
-A pair is a layer and the only layer that reads it, with operations between them for which f(s · x) = s · f(x) holds for
-s > 0 in each channel: ReLU, PReLU and LeakyReLU, pooling, flatten, dropout. ReLU6 is none.
+A pair is a layer and the only layer that reads it, with operations between them for which f(s · x)
+= s · f(x) holds for s > 0 in each channel: ReLU, PReLU and LeakyReLU, pooling, flatten, dropout.
+ReLU6 is none.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ _POOL_NAMES = ("max_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d")
 class Pair:
     """Two layers by name.
 
-    rectified: an activation lies between them that passes what is at least 0 unchanged; else nothing but linear
-        operations and maxima do.
+    rectified: an activation lies between them that passes what is at least 0 unchanged; else
+        nothing but linear operations and maxima do.
     padded: zeros are put around what the second layer reads, on the way or by itself.
     """
 
@@ -43,18 +45,22 @@ class Pair:
 
 
 def find_pairs(network: fx.GraphModule) -> list[Pair]:
-    """All pairs of a normalised graph, in execution order of their first layers.
+    """All pairs of a normalized graph, in execution order of their first layers.
 
     Layers that are called several times, or share weights with others, are in none.
     """
     own = own_layers(network)
-    nodes = [node for node in network.graph.nodes if node.op == "call_module" and str(node.target) in own]
+    nodes = [
+        node for node in network.graph.nodes if node.op == "call_module" and str(node.target) in own
+    ]
     found = (_pair_from(network, node, own) for node in nodes)
     return [pair for pair in found if pair is not None]
 
 
 def find_chains(network: fx.GraphModule) -> list[tuple[Pair, ...]]:
-    """The pairs of a graph, those around a depthwise convolution together: (pair,) or (pair, pair)."""
+    """The pairs of a graph, those around a depthwise convolution together: (pair,) or (pair,
+    pair).
+    """
     pairs = find_pairs(network)
     from_layer = {pair.first: pair for pair in pairs}
     chains: list[tuple[Pair, ...]] = []
@@ -95,7 +101,9 @@ def _pair_from(network: fx.GraphModule, node: fx.Node, own: set[str]) -> Pair | 
 
 
 def _step(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
-    """What an operation between two layers is, in words; nothing for one that scaling does not pass."""
+    """What an operation between two layers is, in words; nothing for one that scaling does not
+    pass.
+    """
     if node.op != "call_module":
         return _functional_step(node)
     module = network.get_submodule(str(node.target))
@@ -120,7 +128,10 @@ def _functional_step(node: fx.Node) -> tuple[str, ...]:
     if name in _POOL_NAMES:
         return ("spatial",)
     if name == "avg_pool2d":
-        return "spatial", "padding"  # its arguments are not looked into: at worst nothing is absorbed
+        return (
+            "spatial",
+            "padding",
+        )  # its arguments are not looked into: at worst nothing is absorbed
     if name == "flatten" and given in ([1], [1, -1]):
         return "spatial", "flat"
     if name == "mean" and given and _axes(given[0]) == {2, 3}:
@@ -137,7 +148,9 @@ def _averages_zeros(pool: nn.Module) -> bool:
     if not isinstance(pool, nn.modules.pooling._AvgPoolNd):
         return False
     padding = pool.padding
-    return bool(pool.count_include_pad) and any(padding if isinstance(padding, Sequence) else (padding,))
+    return bool(pool.count_include_pad) and any(
+        padding if isinstance(padding, Sequence) else (padding,)
+    )
 
 
 def _pads_zeros(layer: nn.Module) -> bool:
@@ -150,7 +163,11 @@ def _pads_zeros(layer: nn.Module) -> bool:
 
 def _channels_fit(first: nn.Module, second: nn.Module, steps: set[str]) -> bool:
     if isinstance(second, nn.Conv2d):
-        return isinstance(first, nn.Conv2d) and "flat" not in steps and second.in_channels == first.out_channels
+        return (
+            isinstance(first, nn.Conv2d)
+            and "flat" not in steps
+            and second.in_channels == first.out_channels
+        )
     assert isinstance(second, nn.Linear)
     if isinstance(first, nn.Linear):
         return "spatial" not in steps and second.in_features == first.out_features

@@ -1,14 +1,16 @@
-"""Layers with a forward of their own that come down to one plain convolution or linear layer, written out as such.
+"""Layers with a forward of their own that come down to one plain convolution or linear layer,
+written out as such.
 
-Examples: TensorFlow's "SAME" padding, an amount worked out from the input's size (timm's ``Conv2dSame``); weights that
-are standardised, masked or parametrised on every call (``StdConv2d``, ``torch.nn.utils.parametrizations``); a linear
-layer that looks at dtypes first (timm's classifiers). Tracing cannot follow the first, and as layers with a forward of
-their own all would stay in float. For images of one size, and weights that nobody trains, padding and weight are
+Examples: TensorFlow's "SAME" padding, an amount worked out from the input's size (timm's
+``Conv2dSame``); weights that are standardized, masked or parametrized on every call (``StdConv2d``,
+``torch.nn.utils.parametrizations``); a linear layer that looks at dtypes first (timm's
+classifiers). Tracing cannot follow the first, and as layers with a forward of their own all would
+stay in float. For images of one size, and weights that nobody trains, padding and weight are
 numbers. A student then learns the weight that is multiplied; parameters it was made of are gone.
 
-A layer is run once on zeros with every call of a torch function watched. It qualifies where its input goes through
-zero padding and one convolution or product, and nothing else; the weight may come about in any way that does not
-involve the input.
+A layer is run once on zeros with every call of a torch function watched. It qualifies where its
+input goes through zero padding and one convolution or product, and nothing else; the weight may
+come about in any way that does not involve the input.
 """
 
 from __future__ import annotations
@@ -51,14 +53,20 @@ def write_out_layers(module: nn.Module, example: Tensor) -> None:
 
 
 def _has_its_own_way(layer: nn.Module) -> bool:
-    """A subclass with its own forward, or a layer whose weight is not a parameter but made of others."""
+    """A subclass with its own forward, or a layer whose weight is not a parameter but made of
+    others.
+    """
     if not isinstance(layer, (nn.Conv2d, nn.Linear)):
         return False
     return layer_kind(layer) is None or "weight" not in layer._parameters
 
 
-def _input_shapes(module: nn.Module, layers: list[nn.Module], example: Tensor) -> dict[nn.Module, set[torch.Size]]:
-    """Of each layer that is called; empty where it is called with something else than one tensor."""
+def _input_shapes(
+    module: nn.Module, layers: list[nn.Module], example: Tensor
+) -> dict[nn.Module, set[torch.Size]]:
+    """Of each layer that is called; empty where it is called with something else than one
+    tensor.
+    """
     shapes: dict[nn.Module, set[torch.Size]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -83,7 +91,9 @@ class _Product(NamedTuple):
 
 
 class _Watch(TorchFunctionMode):
-    """Notes what is done to a tensor: zero padding, one product, and whether there was anything else."""
+    """Notes what is done to a tensor: zero padding, one product, and whether there was anything
+    else.
+    """
 
     def __init__(self, source: Tensor) -> None:
         super().__init__()
@@ -93,7 +103,11 @@ class _Watch(TorchFunctionMode):
         self.plain = True
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -103,7 +117,9 @@ class _Watch(TorchFunctionMode):
             self._note(func, args, kwargs, result)
         return result
 
-    def _note(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+    def _note(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> None:
         first = args[0] if args else kwargs.get("input")
         if result is first is self.source:  # such as contiguous()
             return
@@ -129,7 +145,9 @@ def _zeros_around(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int] | 
 
 
 def _written_out(layer: nn.Module, zeros: Tensor) -> nn.Module | None:
-    """A plain layer that does what ``layer`` does to inputs of the shape of ``zeros``; None where there is none."""
+    """A plain layer that does what ``layer`` does to inputs of the shape of ``zeros``; None where
+    there is none.
+    """
     for hook in layer._forward_pre_hooks.values():
         hook(layer, (zeros,))  # where torch.nn.utils.weight_norm makes the weight
     watch = _Watch(zeros)
@@ -148,13 +166,17 @@ def _written_out(layer: nn.Module, zeros: Tensor) -> nn.Module | None:
 
 
 def _set_weights(plain: nn.Module, layer: nn.Module, given: dict[str, Any]) -> None:
-    """Weight and bias as they were multiplied: the layer's own where they are, else their values."""
+    """Weight and bias as they were multiplied: the layer's own where they are, else their
+    values.
+    """
     own = [layer._parameters.get(name) for name in ("weight", "bias")]
     if given["weight"] is own[0] and given["bias"] is own[1]:
         return
     learned = any(parameter.requires_grad for parameter in layer.parameters())
     plain._parameters = {
-        name: None if given[name] is None else nn.Parameter(given[name].detach().clone(), requires_grad=learned)
+        name: None
+        if given[name] is None
+        else nn.Parameter(given[name].detach().clone(), requires_grad=learned)
         for name in ("weight", "bias")
     }
     plain._buffers, plain._modules, plain._forward_pre_hooks = {}, {}, OrderedDict()
@@ -166,8 +188,14 @@ def _with_geometry(plain: Any, given: dict[str, Any], pads: list[int]) -> nn.Con
     if isinstance(given["padding"], str):
         return None
     vertical, horizontal = _two(given["padding"])
-    left, right, top, bottom = (a + b for a, b in zip(pads, (horizontal, horizontal, vertical, vertical), strict=True))
-    plain.stride, plain.dilation, plain.groups = _two(given["stride"]), _two(given["dilation"]), given["groups"]
+    left, right, top, bottom = (
+        a + b for a, b in zip(pads, (horizontal, horizontal, vertical, vertical), strict=True)
+    )
+    plain.stride, plain.dilation, plain.groups = (
+        _two(given["stride"]),
+        _two(given["dilation"]),
+        given["groups"],
+    )
     plain.padding = (max(top, bottom), max(left, right))  # the larger side, for whoever asks
     # Zeros by torch's general padding: its mode "zeros" cannot pad one side more than the other.
     plain.padding_mode = "constant" if any(pads) else "zeros"

@@ -1,16 +1,20 @@
-"""What the BatchNorm layers of a network say of its other tensors: moments and ranges, followed along the graph.
+"""What the BatchNorm layers of a network say of its other tensors: moments and ranges, followed
+along the graph.
 
-Each tensor is described element by element by a mean, a variance and an interval (statistics.py), which start at the
-layers whose output distribution is known and follow the graph from there:
+Each tensor is described element by element by a mean, a variance and an interval (statistics.py),
+which start at the layers whose output distribution is known and follow the graph from there:
 
-* operations that only move or select values move the description (concatenation, flatten, split, max-pooling, …);
+* operations that only move or select values move the description (concatenation, flatten, split,
+    max-pooling, …);
 * averages average it, the variance as if what is averaged varied together, which it can at most;
 * activations turn normal moments into those of their output, and the interval's ends likewise;
-* additions add means and variances, as of independent normal variables; gates multiply independent ones;
-* layers without a known output distribution multiply the mean exactly, zero padding included, and the variance as of
-  independent inputs.
+* additions add means and variances, as of independent normal variables; gates multiply independent
+    ones;
+* layers without a known output distribution multiply the mean exactly, zero padding included, and
+  the variance as of independent inputs.
 
-Everything else, and the network input, is unknown, which is written NaN. Nothing here is random and no data is needed.
+Everything else, and the network input, is unknown, which is written NaN. Nothing here is random and
+no data is needed.
 """
 
 from __future__ import annotations
@@ -49,31 +53,37 @@ def propagate(
     gaussians: Mapping[str, Gaussian] | None = None,
     sigmas: float = 6.0,
 ) -> dict[str, Statistics]:
-    """Statistics of every tensor of a normalised float network, by the name of the node that makes it.
+    """Statistics of every tensor of a normalized float network, by the name of the node that makes
+    it.
 
     Args:
         network: the graph, which takes images of ``input_shape`` (C, H, W).
-        gaussians: distributions of the outputs of modules, by name: of layers whose BatchNorm was folded into them.
-            BatchNorm layers in the graph need none.
-        sigmas: an interval reaches from mean - sigmas · std to mean + sigmas · std of the normal variable it starts at.
+        gaussians: distributions of the outputs of modules, by name: of layers whose BatchNorm was
+            folded into them. BatchNorm layers in the graph need none.
+        sigmas: an interval reaches from mean - sigmas · std to mean + sigmas · std of the normal
+            variable it starts at.
     """
-    walk = _Walk(network, {**batch_norm_gaussians(network), **(gaussians or {})}, sigmas)
+    walk = _Propagation(network, {**batch_norm_gaussians(network), **(gaussians or {})}, sigmas)
     weight = next(network.parameters())
     with torch.no_grad():
         walk.run(unknown(torch.empty(1, *input_shape, device=weight.device)))
     return walk.found
 
 
-class _Walk(fx.Interpreter):
+class _Propagation(fx.Interpreter):
     """Runs the graph on statistics in place of values."""
 
-    def __init__(self, network: fx.GraphModule, gaussians: Mapping[str, Gaussian], sigmas: float) -> None:
+    def __init__(
+        self, network: fx.GraphModule, gaussians: Mapping[str, Gaussian], sigmas: float
+    ) -> None:
         super().__init__(network)
         self.gaussians, self.sigmas = gaussians, sigmas
         self.found: dict[str, Statistics] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n) if n.op in ("placeholder", "get_attr", "output") else self._call(n)
+        result = (
+            super().run_node(n) if n.op in ("placeholder", "get_attr", "output") else self._call(n)
+        )
         if isinstance(result, Statistics):
             self.found[n.name] = result
         return result
@@ -84,7 +94,9 @@ class _Walk(fx.Interpreter):
         two = len(args) == 2 and not kwargs
 
         def on(part: int) -> Any:
-            chosen, named = tree_map_only(Statistics, lambda s: s.parts[part].clone(), (args, kwargs))
+            chosen, named = tree_map_only(
+                Statistics, lambda s: s.parts[part].clone(), (args, kwargs)
+            )
             return getattr(self, n.op)(n.target, chosen, named)
 
         if n.op == "call_module" and str(n.target) in self.gaussians:
@@ -97,21 +109,30 @@ class _Walk(fx.Interpreter):
             return added(args[0], args[1], self.sigmas)
         if two and n.target in _PRODUCTS and all(isinstance(x, Statistics) for x in args):
             return multiplied(args[0], args[1])
-        if moves_values(n, self.module) or isinstance(module, _AVERAGE_POOLS) or called_function(n) in _AVERAGES:
+        if (
+            moves_values(n, self.module)
+            or isinstance(module, _AVERAGE_POOLS)
+            or called_function(n) in _AVERAGES
+        ):
             return _together([on(part) for part in range(4)])
         return tree_map(unknown, on(0))
 
     def _of_gaussian(self, gaussian: Gaussian, like: Tensor, module: nn.Module) -> Statistics:
         shape = [1] * like.dim()
         shape[-1 if isinstance(module, nn.Linear) else 1] = -1
-        mean, std = (values.to(like).view(shape).expand_as(like).contiguous() for values in gaussian)
+        mean, std = (
+            values.to(like).view(shape).expand_as(like).contiguous() for values in gaussian
+        )
         return normal(mean, std.square(), self.sigmas)
 
 
 def _together(results: list[Any]) -> Any:
-    """Four nests of tensors, of mean, variance, low and high, to one nest of statistics; sizes stay what they are."""
+    """Four nests of tensors, of mean, variance, low and high, to one nest of statistics; sizes stay
+    what they are.
+    """
     flat = [tree_flatten(result) for result in results]
     structure, columns = flat[0][1], zip(*(leaves for leaves, _ in flat), strict=True)
     return tree_unflatten(
-        [Statistics(*parts) if isinstance(parts[0], Tensor) else parts[0] for parts in columns], structure
+        [Statistics(*parts) if isinstance(parts[0], Tensor) else parts[0] for parts in columns],
+        structure,
     )

@@ -1,7 +1,8 @@
-"""Conditions on sizes, answered while a network is traced: `if x.shape[-1] < 7` has one answer for images of one size.
+"""Conditions on sizes, answered while a network is traced: `if x.shape[-1] < 7` has one answer for
+images of one size.
 
-The graph that has been written so far is run on example images as far as the condition needs it. A condition on values
-is not answered, nor one on the number of images.
+The graph that has been written so far is run on example images as far as the condition needs it. A
+condition on values is not answered, nor one on the number of images.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _CALL, _GETATTR = nn.Module.__call__, nn.Module.__getattr__  # tracing replaces 
 
 
 class Conditions:
-    """Runs unfinished graphs of a module on the images of ``example``, (B, C, H, W), and on one image more."""
+    """Runs unfinished graphs of a module on the images of ``example``, (B, C, H, W), and on one
+    image more.
+    """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         batches = (example, torch.cat([example, example[:1]]))
@@ -67,7 +70,9 @@ class _Walk:
 
 
 def _depends_on_values(condition: fx.Node) -> bool:
-    """Whether there is a way from the images to a condition that does not lead through a size or the like."""
+    """Whether there is a way from the images to a condition that does not lead through a size or
+    the like.
+    """
     waiting, seen = [condition], {condition}
     while waiting:
         node = waiting.pop()
@@ -80,13 +85,19 @@ def _depends_on_values(condition: fx.Node) -> bool:
 
 
 def _counts_images(condition: fx.Node) -> bool:
-    """Whether a condition asks for the length of a first axis, which may hold any number of images."""
+    """Whether a condition asks for the length of a first axis, which may hold any number of
+    images.
+    """
     waiting = [condition]
     while waiting:
         node = waiting.pop()
         if node.op == "call_method" and node.target == "size" and node.args[1:] == (0,):
             return True
-        if node.target is operator.getitem and node.args[1] == 0 and _measures(cast(fx.Node, node.args[0])):
+        if (
+            node.target is operator.getitem
+            and node.args[1] == 0
+            and _measures(cast(fx.Node, node.args[0]))
+        ):
             return True
         waiting += [] if _measures(node) else node.all_input_nodes
     return False

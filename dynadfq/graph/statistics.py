@@ -18,7 +18,8 @@ _GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of a tensor of one image, element by element; all have its shape, (1, C, H, W) or (1, features).
+    """What is known of a tensor of one image, element by element; all have its shape, (1, C, H, W)
+    or (1, features).
 
     What is unknown is NaN.
     """
@@ -49,7 +50,9 @@ def normal(mean: Tensor, variance: Tensor, sigmas: float) -> Statistics:
 
 
 def is_pointwise(module: nn.Module) -> bool:
-    """Whether a module is an activation or a gate's squashing function, which ``activated`` can follow."""
+    """Whether a module is an activation or a gate's squashing function, which ``activated`` can
+    follow.
+    """
     return is_activation(module) or isinstance(module, _GATES)
 
 
@@ -62,7 +65,9 @@ def activated(activation: nn.Module, x: Statistics) -> Statistics:
 
 
 def _one_position(x: Statistics) -> Statistics:
-    """A map that is the same everywhere, as behind a BatchNorm, as a map of 1 × 1; any other as it is."""
+    """A map that is the same everywhere, as behind a BatchNorm, as a map of 1 × 1; any other as it
+    is.
+    """
     if x.mean.dim() != 4 or not all(bool((part == part[..., :1, :1]).all()) for part in x.parts):
         return x
     return Statistics(*(part[..., :1, :1] for part in x.parts))

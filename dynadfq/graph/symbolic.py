@@ -1,4 +1,6 @@
-"""Symbolic tracing that keeps layers and activations whole, keeps every weight, and says what stood in its way."""
+"""Symbolic tracing that keeps layers and activations whole, keeps every weight, and says what stood
+in its way.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ class UntraceableModel(ValueError):
     """A model that `torch.fx` cannot follow, or whose traced form computes something else."""
 
 
-def trace(module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()) -> fx.GraphModule:
-    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or not.
+def trace(
+    module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()
+) -> fx.GraphModule:
+    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or
+    not.
 
     Conditions on sizes are answered as for images like ``example``, (B, C, H, W).
     """
@@ -35,7 +40,9 @@ def trace(module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module
 
 
 class _Tracer(fx.Tracer):
-    """Keeps layers, activations and `leaf_modules` whole; remembers the innermost submodule in which tracing failed."""
+    """Keeps layers, activations and `leaf_modules` whole; remembers the innermost submodule in
+    which tracing failed.
+    """
 
     def __init__(self, leaf_modules: tuple[type[nn.Module], ...], conditions: Conditions) -> None:
         super().__init__()
@@ -50,7 +57,9 @@ class _Tracer(fx.Tracer):
         answer = self.conditions.answer(obj.node)
         return bool(super().to_bool(obj)) if answer is None else answer
 
-    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_module(
+        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
@@ -60,7 +69,9 @@ class _Tracer(fx.Tracer):
 
 @contextmanager
 def _images_alone(module: nn.Module) -> Iterator[None]:
-    """A forward that takes images and nothing else: further arguments (masks, …) keep their defaults."""
+    """A forward that takes images and nothing else: further arguments (masks, …) keep their
+    defaults.
+    """
     original = type(module)
     if len(signature(original.forward).parameters) > 2:  # self and the images
         alone = {"forward": lambda self, images: original.forward(self, images)}
@@ -84,9 +95,11 @@ def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | Non
 
 
 def _keep_unused(traced: fx.GraphModule, original: nn.Module) -> None:
-    """Puts back what eval mode does not call (auxiliary heads), and makes only the original's buffers persistent.
+    """Puts back what eval mode does not call (auxiliary heads), and makes only the original's
+    buffers persistent.
 
-    `fx.GraphModule` copies what the graph reads and nothing else, and registers each tensor as a persistent buffer.
+    `fx.GraphModule` copies what the graph reads and nothing else, and registers each tensor as a
+    persistent buffer.
     """
     copied = dict(traced.named_modules(remove_duplicate=False))
     for name, module in original.named_modules(remove_duplicate=False):

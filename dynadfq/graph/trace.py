@@ -1,4 +1,6 @@
-"""Describes a float network by running one image of labels through its graph; nothing here knows about quantization."""
+"""Describes a float network by running one image of labels through its graph; nothing here knows
+about quantization.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dynadfq.graph.activation_sources import FIRST_SITE, FLOAT, INPUT, called_function, fractions, moves_values, relabel
+from dynadfq.graph.activation_sources import (
+    FIRST_SITE,
+    FLOAT,
+    INPUT,
+    called_function,
+    fractions,
+    moves_values,
+    relabel,
+)
 from dynadfq.graph.activations import functional_activation, is_activation_call
 from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.network import FloatCall, Layer, NetworkTrace, Placement, Site
@@ -21,7 +31,9 @@ _AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvg
 
 
 def describe(model: fx.GraphModule, input_shape: Sequence[int]) -> NetworkTrace:
-    """Runs one image of `input_shape` (C, H, W) through a normalised float model and writes down what happens."""
+    """Runs one image of `input_shape` (C, H, W) through a normalized float model and writes down
+    what happens.
+    """
     _check_normalized(model)
     walk = _Walk(model)
     weight = next(model.parameters(), torch.empty(0))
@@ -32,10 +44,14 @@ def describe(model: fx.GraphModule, input_shape: Sequence[int]) -> NetworkTrace:
 
 
 class _Walk(fx.Interpreter):
-    """Runs the graph on labels (provenance.py) instead of values, and notes sites, layers and counts on the way."""
+    """Runs the graph on labels (provenance.py) instead of values, and notes sites, layers and
+    counts on the way.
+    """
 
     def __init__(self, model: fx.GraphModule) -> None:
-        from torch.utils.flop_counter import FlopCounterMode  # brings triton, which takes a fifth of a second
+        from torch.utils.flop_counter import (
+            FlopCounterMode,
+        )  # brings triton, which takes a fifth of a second
 
         super().__init__(model)
         self.model = model
@@ -54,7 +70,9 @@ class _Walk(fx.Interpreter):
         if module is not None and layer_kind(module) is not None:
             self._note_layer(n, module, inputs[0], output)
         elif macs := (self.flops.get_total_flops() - flops_before) // 2:
-            self.float_calls.append(FloatCall(_path(n), type(module).__name__ if module else called_function(n), macs))
+            self.float_calls.append(
+                FloatCall(_path(n), type(module).__name__ if module else called_function(n), macs)
+            )
         self._note_elements(n, module, inputs, output)
         if is_activation_call(n, self.model):
             return relabel(output, inputs, self._note_activation(n, output))
@@ -77,12 +95,20 @@ class _Walk(fx.Interpreter):
                 kind=layer_kind(module) or "conv",
                 macs=output.numel() // weight.shape[0] * weight.numel(),
                 weight_shape=tuple(weight.shape),
-                fed_by={self.activations[k - FIRST_SITE].name: share for k, share in shares.items() if k >= FIRST_SITE},
-                input_site=self.layer_inputs[source.name].name if source.name in self.layer_inputs else None,
+                fed_by={
+                    self.activations[k - FIRST_SITE].name: share
+                    for k, share in shares.items()
+                    if k >= FIRST_SITE
+                },
+                input_site=self.layer_inputs[source.name].name
+                if source.name in self.layer_inputs
+                else None,
             )
         )
 
-    def _note_elements(self, node: fx.Node, module: nn.Module | None, inputs: list[Any], output: Any) -> None:
+    def _note_elements(
+        self, node: fx.Node, module: nn.Module | None, inputs: list[Any], output: Any
+    ) -> None:
         function = called_function(node)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) or function == "batch_norm":
             self.elements["batch_norm"] += output.numel()
@@ -94,7 +120,9 @@ class _Walk(fx.Interpreter):
         return NetworkTrace(
             input_shape=input_shape,
             activations=tuple(self.activations),
-            layer_inputs=tuple(sorted(self.layer_inputs.values(), key=lambda site: position[site.node])),
+            layer_inputs=tuple(
+                sorted(self.layer_inputs.values(), key=lambda site: position[site.node])
+            ),
             layers=tuple(self.layers),
             float_calls=tuple(self.float_calls),
             batch_norm_elements=self.elements["batch_norm"],
@@ -109,7 +137,9 @@ def _site(name: str, node: fx.Node, output: Tensor) -> Site:
 
 
 def _path(node: fx.Node) -> str:
-    """Where a call stands: the path of its module, or the node's name within the block whose forward makes the call."""
+    """Where a call stands: the path of its module, or the node's name within the block whose
+    forward makes the call.
+    """
     blocks = list((node.meta.get("nn_module_stack") or {}).values())
     if node.op == "call_module":
         return str(node.target)
@@ -121,14 +151,18 @@ def _check_normalized(model: fx.GraphModule) -> None:
     for node in model.graph.nodes:
         is_site, name = is_activation_call(node, model), str(node.target)
         if (is_site and name in called) or functional_activation(node) is not None:
-            raise ValueError(f"{node.name}: activation without a module of its own; normalize(model, example) first")
+            raise ValueError(
+                f"{node.name}: activation without a module of its own; normalize(model, example) first"
+            )
         if is_site:
             called.add(name)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, with attention's fused paths off: the FLOP counter does not see what they multiply."""
+    """Eval mode, with attention's fused paths off: the FLOP counter does not see what they
+    multiply.
+    """
     training = [module for module in model.modules() if module.training]
     fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()

@@ -1,4 +1,5 @@
-"""AdaDFQ's game between a generator and two networks: how far teacher and student differ on an image.
+"""AdaDFQ's game between a generator and two networks: how far teacher and student differ on an
+image.
 
 Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869.
 """
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from dynadfq.losses.objective import SynthesisStep, Term, prediction_entropy, soft_cross_entropy
 
-EPSILON = 1e-4  # nats, above the rounding of entropies; where all images agree, each has the normalised entropy 1
+EPSILON = 1e-4  # nats, above the rounding of entropies; where all images agree, each has the normalized entropy 1
 
 
-def normalised_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
-    """H' of teacher minus student logits: (B, classes) to (B,), 0 at the batch's clearest disagreement, 1 at none.
+def normalized_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
+    """H' of teacher minus student logits: (B, classes) to (B,), 0 at the batch's clearest
+    disagreement, 1 at none.
 
-    H' = (H - min H) / (log classes - min H), H in nats and its minimum over the batch (AdaDFQ, Sec. 2.2).
+    H' = (H - min H) / (log classes - min H), H in nats and its minimum over the batch (AdaDFQ, Sec.
+    2.2).
 
-    >>> normalised_entropy(torch.tensor([[0.0, 0.0], [9.0, 0.0]])).round(decimals=3).abs()
+    >>> normalized_entropy(torch.tensor([[0.0, 0.0], [9.0, 0.0]])).round(decimals=3).abs()
     tensor([1., 0.])
     """
     most = math.log(difference.shape[1])
@@ -30,7 +33,7 @@ def normalised_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
 
 
 def margin(entropy: Tensor, low: float, high: float) -> Tensor:
-    """Mean distance of (B,) normalised entropies to the interval [low, high].
+    """Mean distance of (B,) normalized entropies to the interval [low, high].
 
     >>> margin(torch.tensor([0.0, 0.5, 1.0]), 0.3, 0.7)
     tensor(0.2000)
@@ -40,18 +43,30 @@ def margin(entropy: Tensor, low: float, high: float) -> Tensor:
 
 def margin_term(low: float, high: float, min_detach: bool) -> Term[SynthesisStep]:
     """Images on which the networks differ too much or too little for the student to learn from."""
-    return Term("margin", 1.0, lambda step: margin(normalised_entropy(difference(step), min_detach), low, high))
+    return Term(
+        "margin",
+        1.0,
+        lambda step: margin(normalized_entropy(difference(step), min_detach), low, high),
+    )
 
 
 def disagreement_term(weight: float) -> Term[SynthesisStep]:
-    """Cross-entropy to the class where the teacher differs from the student, mean over the batch."""
-    return Term("disagreement", weight, lambda step: soft_cross_entropy(difference(step), step.soft_labels).mean())
+    """Cross-entropy to the class where the teacher differs from the student, mean over the
+    batch.
+    """
+    return Term(
+        "disagreement",
+        weight,
+        lambda step: soft_cross_entropy(difference(step), step.soft_labels).mean(),
+    )
 
 
 def agreement_term(weight: float) -> Term[SynthesisStep]:
     """Cross-entropy to the class of what both say together, mean over the batch."""
     return Term(
-        "agreement", weight, lambda step: soft_cross_entropy(step.logits + _student(step), step.soft_labels).mean()
+        "agreement",
+        weight,
+        lambda step: soft_cross_entropy(step.logits + _student(step), step.soft_labels).mean(),
     )
 
 

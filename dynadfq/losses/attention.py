@@ -1,4 +1,6 @@
-"""What networks look at: attention of channels (HAST) and maps of class evidence (Grad-CAM), and how far two differ."""
+"""What networks look at: attention of channels (HAST) and maps of class evidence (Grad-CAM), and
+how far two differ.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ BRANCHES, LAST_MAP = "branches", "last_map"  # what features are compared for
 
 
 def channel_attention(features: Tensor) -> Tensor:
-    """Energy of each channel, of length 1 over channels: (B, C, H, W) to (B, C) (HAST, arXiv 2303.13826).
+    """Energy of each channel, of length 1 over channels: (B, C, H, W) to (B, C) (HAST, arXiv
+    2303.13826).
 
     >>> channel_attention(torch.tensor([[[[3.0, -3.0]], [[0.0, 0.0]]]]))
     tensor([[1., 0.]])
@@ -23,16 +26,20 @@ def channel_attention(features: Tensor) -> Tensor:
 
 
 def attention_distance(pairs: Sequence[Pair]) -> Tensor:
-    """Mean squared difference of channel attentions over batch and channels, summed over pairs of features."""
+    """Mean squared difference of channel attentions over batch and channels, summed over pairs of
+    features.
+    """
     gaps = [mse_loss(channel_attention(ours), channel_attention(theirs)) for ours, theirs in pairs]
     return torch.stack(gaps).sum()
 
 
 def class_activation_map(scores: Tensor, features: Tensor) -> Tensor:
-    """Where the evidence for a class lies, 0 … 1 in each image: (B,) scores and the (B, C, H, W) they come from.
+    """Where the evidence for a class lies, 0 … 1 in each image: (B,) scores and the (B, C, H, W)
+    they come from.
 
-    Grad-CAM (arXiv 1610.02391): the positive part of the sum of channels, each weighted by the mean over pixels of
-    the score's gradient. The weights count as constants. A map without differences is 0. Result: (B, H, W).
+    Grad-CAM (arXiv 1610.02391): the positive part of the sum of channels, each weighted by the mean
+    over pixels of the score's gradient. The weights count as constants. A map without differences
+    is 0. Result: (B, H, W).
     """
     (slopes,) = torch.autograd.grad(scores.sum(), features, retain_graph=True)
     evidence = (slopes.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).relu()
@@ -41,11 +48,15 @@ def class_activation_map(scores: Tensor, features: Tensor) -> Tensor:
 
 
 def map_distance(step: StudentStep) -> Tensor:
-    """Mean squared difference of student's and teacher's class activation maps for the image's label."""
+    """Mean squared difference of student's and teacher's class activation maps for the image's
+    label.
+    """
     ((ours, theirs),) = step.features[LAST_MAP]
     scores = (step.soft_labels * step.logits).sum(dim=1)
     teacher_scores = (step.soft_labels * step.teacher_logits).sum(dim=1)
-    return mse_loss(class_activation_map(scores, ours), class_activation_map(teacher_scores, theirs))
+    return mse_loss(
+        class_activation_map(scores, ours), class_activation_map(teacher_scores, theirs)
+    )
 
 
 def attention_term(weight: float) -> Term[StudentStep]:

@@ -1,4 +1,6 @@
-"""How the bit-FLOPs target binds: the paper's penalty on each image, or a price that holds the mean at the target."""
+"""How the bit-FLOPs target binds: the paper's penalty on each image, or a multiplier that holds the
+mean at the target.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +9,26 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from dynadfq.losses.objective import bit_regularisation
+from dynadfq.losses.objective import bit_regularization
 
 Form = Literal["penalty", "constraint"]
 
-PRICE_RATE = 0.02  # how far the price moves in a step, relative to the push of the quadratic part
+MULTIPLIER_RATE = (
+    0.02  # how far the multiplier moves in a step, relative to the push of the quadratic part
+)
 
 
 @dataclass
 class Budget:
-    """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to the target.
+    """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to
+    the target.
 
-    form: ``penalty`` is γ · mean max(ratio - 1, 0) (DynaDFQ, Eqs. 10 and 11, less the constant γ): it pushes while an
-        image is above the target and never pulls back. ``constraint`` is an augmented Lagrangian (Nocedal & Wright,
-        chapter 17) of mean ratio 1: the target is met from both sides, and what one image does not need another may
-        spend.
+    form: ``penalty`` is γ · mean max(ratio - 1, 0) (DynaDFQ, Eqs. 10 and 11, less the constant γ):
+        it pushes while an image is above the target and never pulls back. ``constraint`` is an
+        augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio 1: the target is met from
+        both sides, and what one image does not need another may spend.
     weight: γ of the penalty, or the curvature of the constraint's quadratic part.
-    price: the constraint's multiplier.
+    multiplier: the constraint's multiplier.
 
     Raises:
         ValueError: the form is unknown.
@@ -31,26 +36,34 @@ class Budget:
 
     form: Form = "penalty"
     weight: float = 100.0
-    price: float = 0.0
+    multiplier: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the form."""
         if self.form not in get_args(Form):
-            raise ValueError(f"quantization.selector.budget: {self.form!r} is none of {', '.join(get_args(Form))}")
+            raise ValueError(
+                f"quantization.selector.budget: {self.form!r} is none of {', '.join(get_args(Form))}"
+            )
 
     def value(self, ratio: Tensor) -> Tensor:
         """The term before its weight."""
-        return bit_regularisation(ratio) if self.form == "penalty" else ratio.mean() - 1
+        return bit_regularization(ratio) if self.form == "penalty" else ratio.mean() - 1
 
     def factor(self, value: Tensor) -> float:
         """What the term is multiplied by, so that its gradient is that of the whole form."""
-        return self.weight if self.form == "penalty" else self.price + self.weight * float(value.detach())
+        return (
+            self.weight
+            if self.form == "penalty"
+            else self.multiplier + self.weight * float(value.detach())
+        )
 
     def surplus(self, value: Tensor) -> float:
-        """How much ``factor · value`` exceeds the form's value: a square has half the factor of its gradient."""
+        """How much ``factor · value`` exceeds the form's value: a square has half the factor of its
+        gradient.
+        """
         return 0.0 if self.form == "penalty" else self.weight / 2 * float(value.detach()) ** 2
 
     def update(self, value: Tensor) -> None:
-        """Move the price after a step."""
+        """Move the multiplier after a step."""
         if self.form == "constraint":
-            self.price += PRICE_RATE * self.weight * float(value.detach())
+            self.multiplier += MULTIPLIER_RATE * self.weight * float(value.detach())

@@ -10,7 +10,8 @@ EASIEST = 1e-6  # smallest difficulty: powers below 1 have no finite slope at 0
 
 
 def hard_sample_loss(logits: Tensor, soft_labels: Tensor, power: float) -> Tensor:
-    """Cross entropy times difficulty^power, mean over the batch; the difficulty is 1 - p, p that of the label.
+    """Cross entropy times difficulty^power, mean over the batch; the difficulty is 1 - p, p that of
+    the label.
 
     The gradient flows through both factors, so that easy images weigh less than hard ones.
     """
@@ -20,4 +21,6 @@ def hard_sample_loss(logits: Tensor, soft_labels: Tensor, power: float) -> Tenso
 
 def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
     """HAST's loss of the assigned class; named as the other methods' class term."""
-    return Term("class", weight, lambda step: hard_sample_loss(step.logits, step.soft_labels, power))
+    return Term(
+        "class", weight, lambda step: hard_sample_loss(step.logits, step.soft_labels, power)
+    )

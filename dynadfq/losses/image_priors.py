@@ -1,6 +1,8 @@
-"""What natural images are like, whatever the network: smooth, small, shifted and mirrored alike, within a range.
+"""What natural images are like, whatever the network: smooth, small, shifted and mirrored alike,
+within a range.
 
-Of DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795); any method may add them to its objective.
+Of DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795); any method may add them to its
+objective.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from dynadfq.teacher.teacher import Teacher
 
 
 def total_variation_l1(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, sum over the four directions: (B, C, H, W) to a scalar.
+    """Mean absolute difference of neighbouring pixels, sum over the four directions: (B, C, H, W)
+    to a scalar.
 
     >>> total_variation_l1(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])).item()  # 1 across, 0 down, 1 a diagonal
     3.0
@@ -28,7 +31,8 @@ def total_variation_l1(images: Tensor) -> Tensor:
 def total_variation_l2(images: Tensor) -> Tensor:
     """Euclidean norm of the differences of neighbouring pixels, sum over the four directions.
 
-    A norm of the whole batch, as in the released code: it grows with the root of the number of images.
+    A norm of the whole batch, as in the released code: it grows with the root of the number of
+    images.
     """
     return torch.stack([vector_norm(difference) for difference in _differences(images)]).sum()
 
@@ -51,12 +55,17 @@ def image_norm(images: Tensor) -> Tensor:
 
 def image_prior_term(weight: float) -> Term[SynthesisStep]:
     """Total variation and image norm with one weight, as DSG's released code adds them."""
-    return Term("image_prior", weight, lambda step: total_variation_l2(step.images) + image_norm(step.images))
+    return Term(
+        "image_prior",
+        weight,
+        lambda step: total_variation_l2(step.images) + image_norm(step.images),
+    )
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """The whole batch rolled by one random offset, and mirrored or not; what leaves at one edge enters at the other.
+    """The whole batch rolled by one random offset, and mirrored or not; what leaves at one edge
+    enters at the other.
 
     pixels: largest offset, down and across.
     flip: whether the batch is mirrored left to right in half of the calls.
@@ -74,9 +83,11 @@ class Jitter:
 
 
 def clipping(teacher: Teacher) -> Callable[[Tensor], Tensor]:
-    """Bring normalised pixels back to what a pixel in 0 … 1 can be, a range for each channel: (B, C, H, W) to the same.
+    """Bring normalized pixels back to what a pixel in 0 … 1 can be, a range for each channel: (B,
+    C, H, W) to the same.
 
-    The range is known from the mean and standard deviation with which the teacher's images are normalised.
+    The range is known from the mean and standard deviation with which the teacher's images are
+    normalized.
     """
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
     low, high = -mean / std, (1 - mean) / std

@@ -25,7 +25,9 @@ class SynthesisStep(NamedTuple):
     logits: Tensor  # (B, classes)
     recording: Recording
     student_logits: Tensor | None = None  # (B, classes), where a generator learns beside a student
-    rng: torch.Generator | None = None  # the shard's own stream, for terms that draw; None from a generator
+    rng: torch.Generator | None = (
+        None  # the shard's own stream, for terms that draw; None from a generator
+    )
 
 
 class StudentStep(NamedTuple):
@@ -59,15 +61,21 @@ class Objective(Generic[Step]):
     terms: Sequence[Term[Step]]
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum and each term before its weight, by name; terms of weight 0 are left out."""
+        """Return the sum and each term before its weight, by name; terms of weight 0 are left
+        out.
+        """
         with in_float32(step.logits.device):
             values = {term.name: term.value(step) for term in self.terms if term.weight}
-        total = sum((term.weight * values[term.name] for term in self.terms if term.weight), step.logits.new_zeros(()))
+        total = sum(
+            (term.weight * values[term.name] for term in self.terms if term.weight),
+            step.logits.new_zeros(()),
+        )
         return total, values
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy of softmax predictions in nats, 0 … log(classes): (B, classes) logits to (B,) (DynaDFQ, Eq. 4).
+    """Entropy of softmax predictions in nats, 0 … log(classes): (B, classes) logits to (B,)
+    (DynaDFQ, Eq. 4).
 
     >>> prediction_entropy(torch.zeros(1, 4))
     tensor([1.3863])
@@ -88,21 +96,32 @@ def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
 
 
 def distillation(
-    teacher_logits: Tensor, logits: Tensor, temperature: float = 1.0, reduction: Reduction = "batchmean"
+    teacher_logits: Tensor,
+    logits: Tensor,
+    temperature: float = 1.0,
+    reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv 1503.02531).
+    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv
+    1503.02531).
 
-    The ``elementmean`` of released code divides by the number of classes as well, and is no divergence.
+    The ``elementmean`` of released code divides by the number of classes as well, and is no
+    divergence.
     """
-    target, log_q = log_softmax(teacher_logits / temperature, dim=1), log_softmax(logits / temperature, dim=1)
+    target, log_q = (
+        log_softmax(teacher_logits / temperature, dim=1),
+        log_softmax(logits / temperature, dim=1),
+    )
     elements = target.exp() * (target - log_q)
-    return (elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()) * temperature**2
+    return (
+        elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()
+    ) * temperature**2
 
 
-def bit_regularisation(bit_flops_ratio: Tensor) -> Tensor:
-    """Mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10): no gradient at or below the target.
+def bit_regularization(bit_flops_ratio: Tensor) -> Tensor:
+    """Mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10): no gradient at or below
+    the target.
 
-    >>> bit_regularisation(torch.tensor([1.5, 0.5]))
+    >>> bit_regularization(torch.tensor([1.5, 0.5]))
     tensor(0.2500)
     """
     return torch.relu(bit_flops_ratio - 1).mean()
@@ -115,17 +134,31 @@ BN_STATISTICS: dict[str, Callable[[SynthesisStep], Tensor]] = {
 
 
 def image_class_term(weight: float) -> Term[SynthesisStep]:
-    """Cross entropy of the teacher's prediction to the image's soft label, mean over the batch (DynaDFQ, Eq. 7)."""
-    return Term("class", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
+    """Cross entropy of the teacher's prediction to the image's soft label, mean over the batch
+    (DynaDFQ, Eq. 7).
+    """
+    return Term(
+        "class", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean()
+    )
 
 
 def label_term(weight: float) -> Term[StudentStep]:
-    """Cross entropy of the student's prediction to the soft label, mean over the batch (DynaDFQ, Eq. 11)."""
-    return Term("label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean())
-
-
-def distillation_term(weight: float, temperature: float, reduction: Reduction = "batchmean") -> Term[StudentStep]:
-    """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al. 2015)."""
+    """Cross entropy of the student's prediction to the soft label, mean over the batch (DynaDFQ,
+    Eq. 11).
+    """
     return Term(
-        "distillation", weight, lambda step: distillation(step.teacher_logits, step.logits, temperature, reduction)
+        "label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean()
+    )
+
+
+def distillation_term(
+    weight: float, temperature: float, reduction: Reduction = "batchmean"
+) -> Term[StudentStep]:
+    """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al.
+    2015).
+    """
+    return Term(
+        "distillation",
+        weight,
+        lambda step: distillation(step.teacher_logits, step.logits, temperature, reduction),
     )

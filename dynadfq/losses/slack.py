@@ -1,4 +1,6 @@
-"""How far an image may be from the BN statistics before it counts (DSG, Zhang et al., CVPR 2021, arXiv 2103.01049)."""
+"""How far an image may be from the BN statistics before it counts (DSG, Zhang et al., CVPR 2021,
+arXiv 2103.01049).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,11 @@ class Slack(NamedTuple):
 
 
 @torch.no_grad()
-def measure_slack(teacher: Teacher, images: Tensor, quantile: float, granularity: Granularity) -> list[Slack]:
-    """Quantiles, for each BatchNorm layer, of how far the images' means and deviations are from the running ones.
+def measure_slack(
+    teacher: Teacher, images: Tensor, quantile: float, granularity: Granularity
+) -> list[Slack]:
+    """Quantiles, for each BatchNorm layer, of how far the images' means and deviations are from the
+    running ones.
 
     images: (B, C, H, W) Gaussian noise, which knows nothing of the data.
     quantile: DSG's ε, as a fraction; 1 is the largest distance.
@@ -34,16 +39,22 @@ def measure_slack(teacher: Teacher, images: Tensor, quantile: float, granularity
         gaps = gaps_per_image(recording)
     if granularity == "layer":
         gaps = [(mean.flatten(), std.flatten()) for mean, std in gaps]
-    return [Slack(mean.abs().quantile(quantile, dim=0), std.abs().quantile(quantile, dim=0)) for mean, std in gaps]
+    return [
+        Slack(mean.abs().quantile(quantile, dim=0), std.abs().quantile(quantile, dim=0))
+        for mean, std in gaps
+    ]
 
 
 def distances_beyond(slack: Sequence[Slack], recording: Recording) -> Tensor:
-    """Squared distances beyond the slack, sum over channels, for each image and layer: (B, layers) (DSG's SDA).
+    """Squared distances beyond the slack, sum over channels, for each image and layer: (B, layers)
+    (DSG's SDA).
 
     Inside the slack there is neither loss nor gradient.
     """
     layers = zip(gaps_per_image(recording), slack, strict=True)
-    return torch.stack([_beyond(mean, s.mean) + _beyond(std, s.std) for (mean, std), s in layers], dim=1)
+    return torch.stack(
+        [_beyond(mean, s.mean) + _beyond(std, s.std) for (mean, std), s in layers], dim=1
+    )
 
 
 def _beyond(gap: Tensor, slack: Tensor) -> Tensor:
@@ -52,10 +63,11 @@ def _beyond(gap: Tensor, slack: Tensor) -> Tensor:
 
 
 def layerwise_enhanced(distances: Tensor, enhancement: float) -> Tensor:
-    """Mean over images of all layers' distances and, once more, of a layer of its own (DSG's LSE): (B, layers) to ().
+    """Mean over images of all layers' distances and, once more, of a layer of its own (DSG's LSE):
+    (B, layers) to ().
 
-    Image i counts layer i mod layers ``enhancement`` times more. The paper's matrix I + 11ᵀ is the case of 1, read for
-    each image: of distances of the whole batch it would only be a factor.
+    Image i counts layer i mod layers ``enhancement`` times more. The paper's matrix I + 11ᵀ is the
+    case of 1, read for each image: of distances of the whole batch it would only be a factor.
 
     >>> layerwise_enhanced(torch.tensor([[1.0, 10.0], [2.0, 20.0]]), 1.0).item()  # (11 + 1 + 22 + 20) / 2
     27.0

@@ -1,4 +1,4 @@
-"""The methods by name. A new one is its import, and a line in ``Sections``."""
+"""The methods by name. A new one is its import, and a line in ``MethodConfigs``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dynadfq.methods.real_data import RealData
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
-from dynadfq.runtime.settings import Section, is_section, setting
+from dynadfq.runtime.config import Config, is_config, setting
 
 
-class Sections(Section):
+class MethodConfigs(Config):
     """Every method's hyperparameters, under its name."""
 
     name: str = "dynadfq"
@@ -43,13 +43,17 @@ class Sections(Section):
     zeroq: ZeroQ = ZeroQ()
 
 
-METHODS: dict[str, type[Section]] = {
-    name: field.annotation for name, field in Sections.model_fields.items() if is_section(field.annotation)
+METHODS: dict[str, type[Config]] = {
+    name: field.annotation
+    for name, field in MethodConfigs.model_fields.items()
+    if is_config(field.annotation)
 }
 
 
 def without_batch_norm() -> str:
-    """The methods that need no BatchNorm statistics of the teacher, each with the settings that it then needs."""
+    """The methods that need no BatchNorm statistics of the teacher, each with the settings that it
+    then needs.
+    """
     words = []
     for name, method in METHODS.items():
         settings = getattr(method, "without_batch_norm", None)
@@ -60,19 +64,23 @@ def without_batch_norm() -> str:
 
 
 class Method(Protocol):
-    """What every method's section has: hyperparameters of its images, and of what the student learns."""
+    """What every method's section has: hyperparameters of its images, and of what the student
+    learns.
+    """
 
     @property
     def images(self) -> Any:
-        """Their ``recipe(known)`` says how images are made."""
+        """Their ``recipe(context)`` says how images are made."""
 
     @property
     def student(self) -> Any:
         """Their ``recipe()`` says what the student learns."""
 
 
-class Methods(Sections):
-    """Which method makes the images and teaches the student; the other methods' keys stay in the file, unused."""
+class Methods(MethodConfigs):
+    """Which method makes the images and teaches the student; the other methods' keys stay in the
+    file, unused.
+    """
 
     name: Literal[tuple(METHODS)] = setting("dynadfq", "the method in use")  # type: ignore[valid-type]
 

@@ -1,10 +1,12 @@
-"""AdaDFQ: the generator looks for images on which teacher and student differ neither too much nor too little.
+"""AdaDFQ: the generator looks for images on which teacher and student differ neither too much nor
+too little.
 
-Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869. The generator is GDFQ's. Before there is a
-student it stands for itself: the teacher agrees with it, and of the game the agreement term is left. The released code
-plays against the student, not yet trained, from the first step, and differs in three more ways: it differentiates
-through the batch's smallest entropy (`margin_min_detach`), guards no division, and averages activation ranges from the
-first epochs on. Its student's loss, kept here, has a temperature, which the paper's (E[1 - H']) has not.
+Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869. The generator is
+GDFQ's. Before there is a student it stands for itself: the teacher agrees with it, and of the game
+the agreement term is left. The released code plays against the student, not yet trained, from the
+first step, and differs in three more ways: it differentiates through the batch's smallest entropy
+(`margin_min_detach`), guards no division, and averages activation ranges from the first epochs on.
+Its student's loss, kept here, has a temperature, which the paper's (E[1 - H']) has not.
 """
 
 from __future__ import annotations
@@ -17,8 +19,14 @@ from torch import Tensor
 
 from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
-from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, Known, LiveImages, StudentRecipe
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import (
+    GeneratorImages,
+    GeneratorRecipe,
+    MethodContext,
+    OnlineGenerator,
+    StudentRecipe,
+)
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
 
@@ -28,8 +36,8 @@ CODE = "AdaDFQ, released code"
 def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tensor:
     """T² · (log classes - mean entropy of softmax((teacher - student) / T)): 0 where they agree.
 
-    Less its constant, T² · log classes, this is the loss of AdaDFQ's student; for high T it is half the variance of the
-    differences over the classes, as the KL divergence is.
+    Less its constant, T² · log classes, this is the loss of AdaDFQ's student; for high T it is half
+    the variance of the differences over the classes, as the KL divergence is.
     """
     log_p = ((teacher_logits - logits) / temperature).log_softmax(dim=1)
     gap = log_p + math.log(logits.shape[1])
@@ -37,7 +45,9 @@ def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tens
 
 
 class Images(GeneratorImages):
-    """What AdaDFQ's generator is made of and learns; its first training takes `synthesis.iterations` steps."""
+    """What AdaDFQ's generator is made of and learns; its first training takes
+    `synthesis.iterations` steps.
+    """
 
     generator_batch_size: int = setting(
         16,
@@ -55,10 +65,14 @@ class Images(GeneratorImages):
         source="AdaDFQ, Eq. 9",
         ge=0,
     )
-    bn_weight: float = setting(1.0, "γ, weight of the BN statistics loss of the batch", source="AdaDFQ, Eq. 12", ge=0)
+    bn_weight: float = setting(
+        1.0, "γ, weight of the BN statistics loss of the batch", source="AdaDFQ, Eq. 12", ge=0
+    )
 
     def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
-        """A class each; agreement and BN statistics, and what is played against a student (Eq. 12)."""
+        """A class each; agreement and BN statistics, and what is played against a student (Eq.
+        12).
+        """
         conditional = self.conditional(teacher)
         terms = [
             agreement_term(self.balance_weight * self.agreement_weight),
@@ -76,13 +90,15 @@ class Images(GeneratorImages):
             against_student=bool(against),
         )
 
-    def recipe(self, known: Known) -> GeneratorRecipe:
+    def recipe(self, context: MethodContext) -> GeneratorRecipe:
         """Without a student there is nobody to play against."""
-        return self.generator(known.teacher)
+        return self.generator(context.teacher)
 
 
-class Student(Section):
-    """What AdaDFQ's student learns from an image, and what the generator that learns beside it plays for."""
+class Student(Config):
+    """What AdaDFQ's student learns from an image, and what the generator that learns beside it
+    plays for.
+    """
 
     temperature: float = setting(
         20.0,
@@ -90,7 +106,7 @@ class Student(Section):
         source=f"{CODE} (CIFAR; 5 for ImageNet)",
         gt=0,
     )
-    live_images: bool = setting(
+    online_generator: bool = setting(
         True,
         "the generator learns on beside the student and makes every batch anew; false: the stored images",
         source=CODE,
@@ -102,13 +118,23 @@ class Student(Section):
         ge=0,
     )
     lower_margin: float = setting(
-        0.1, "λ_l, below this normalised entropy an image is too hard", source="AdaDFQ, Eq. 10", ge=0, le=1
+        0.1,
+        "λ_l, below this normalized entropy an image is too hard",
+        source="AdaDFQ, Eq. 10",
+        ge=0,
+        le=1,
     )
     upper_margin: float = setting(
-        0.8, "λ_u, above this normalised entropy an image is too easy", source="AdaDFQ, Eq. 11", ge=0, le=1
+        0.8,
+        "λ_u, above this normalized entropy an image is too easy",
+        source="AdaDFQ, Eq. 11",
+        ge=0,
+        le=1,
     )
     margin_min_detach: bool = setting(
-        True, "the smallest entropy of the batch counts as a constant", source=f"dynadfq; false: {CODE}"
+        True,
+        "the smallest entropy of the batch counts as a constant",
+        source=f"dynadfq; false: {CODE}",
     )
 
     def recipe(self) -> StudentRecipe:
@@ -116,7 +142,12 @@ class Student(Section):
         loss: Term[StudentStep] = Term(
             "zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature)
         )
-        return StudentRecipe([loss], live=LiveImages("adadfq", self._generator) if self.live_images else None)
+        return StudentRecipe(
+            [loss],
+            online_generator=OnlineGenerator("adadfq", self._generator)
+            if self.online_generator
+            else None,
+        )
 
     def _generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
         images = Images(**settings)
@@ -127,8 +158,10 @@ class Student(Section):
         )
 
 
-class AdaDFQ(Section):
-    """AdaDFQ's hyperparameters: `images` is the generator's side, `student` the game's and the fine-tuning's."""
+class AdaDFQ(Config):
+    """AdaDFQ's hyperparameters: `images` is the generator's side, `student` the game's and the
+    fine-tuning's.
+    """
 
     images: Images = Images()
     student: Student = Student()

@@ -1,4 +1,6 @@
-"""What a method answers: recipes for its images and for what the student learns, which the shared loops carry out."""
+"""What a method answers: recipes for its images and for what the student learns, which the shared
+loops carry out.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from dynadfq.losses.objective import (
     image_class_term,
     label_term,
 )
-from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import LARGE
 from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.recipe import LiveImages, StudentRecipe
+from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
 
 __all__ = [
     "BaselineImages",
@@ -30,14 +32,14 @@ __all__ = [
     "GeneratorRecipe",
     "GeneratorStudent",
     "ImageRecipe",
-    "Known",
-    "LiveImages",
+    "MethodContext",
+    "OnlineGenerator",
     "StudentRecipe",
 ]
 GENERATORS = "GDFQ, Qimera and AdaDFQ, released code"
 
 
-class Known(NamedTuple):
+class MethodContext(NamedTuple):
     """What a method may look at while it composes its images."""
 
     teacher: Teacher
@@ -45,8 +47,8 @@ class Known(NamedTuple):
     seed: int
 
 
-class BaselineImages(Section):
-    """What the images of DynaDFQ's baseline are optimised for, on which DynaDFQ builds (Eq. 7)."""
+class BaselineImages(Config):
+    """What the images of DynaDFQ's baseline are optimized for, on which DynaDFQ builds (Eq. 7)."""
 
     class_weight: float = setting(
         0.1,
@@ -60,20 +62,25 @@ class BaselineImages(Section):
         source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
     )
 
-    def labels(self, known: Known) -> LabelSampler:
+    def labels(self, context: MethodContext) -> LabelSampler:
         """A random class each."""
-        return OneHotLabels(known.teacher.num_classes)
+        return OneHotLabels(context.teacher.num_classes)
 
-    def recipe(self, known: Known) -> ImageRecipe:
+    def recipe(self, context: MethodContext) -> ImageRecipe:
         """Objective L_bns + β · CE (Eq. 7)."""
-        terms = [Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]), image_class_term(self.class_weight)]
-        return ImageRecipe(self.labels(known), Objective(terms))
+        terms = [
+            Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
+            image_class_term(self.class_weight),
+        ]
+        return ImageRecipe(self.labels(context), Objective(terms))
 
 
-class DistilledStudent(Section):
+class DistilledStudent(Config):
     """What most students learn from an image: the teacher's prediction, and the image's label."""
 
-    label_weight: float = setting(1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0)
+    label_weight: float = setting(
+        1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0
+    )
     distillation_weight: float = setting(
         20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
     )
@@ -84,15 +91,22 @@ class DistilledStudent(Section):
     def recipe(self) -> StudentRecipe:
         """Distillation, and the cross-entropy to the label where it has a weight."""
         return StudentRecipe(
-            [label_term(self.label_weight), distillation_term(self.distillation_weight, self.temperature)]
+            [
+                label_term(self.label_weight),
+                distillation_term(self.distillation_weight, self.temperature),
+            ]
         )
 
 
-class GeneratorImages(Section):
+class GeneratorImages(Config):
     """What all generators have; their first training takes `synthesis.iterations` steps."""
 
     latent_features: int = setting(
-        100, "length of the vector that the generator starts from", unit="features", source=GENERATORS, ge=1
+        100,
+        "length of the vector that the generator starts from",
+        unit="features",
+        source=GENERATORS,
+        ge=1,
     )
     class_conditional: Literal["large_images", "always", "never"] = setting(
         "large_images",
@@ -116,7 +130,9 @@ class GeneratorImages(Section):
     def conditional(self, teacher: Teacher) -> bool:
         """Whether a generator of this teacher's images has class-conditional BatchNorm."""
         large = max(teacher.input_shape[1:]) > LARGE
-        return self.class_conditional == "always" or (self.class_conditional == "large_images" and large)
+        return self.class_conditional == "always" or (
+            self.class_conditional == "large_images" and large
+        )
 
 
 class GeneratorStudent(DistilledStudent):
@@ -130,13 +146,18 @@ class GeneratorStudent(DistilledStudent):
         "KL averaged over the batch; or over batch and classes, which weakens it by the number of classes",
         source="elementmean: GDFQ and Qimera, released code; batchmean: dynadfq",
     )
-    live_images: bool = setting(
+    online_generator: bool = setting(
         True,
         "the generator learns on beside the student and makes every batch anew; false: the stored images",
         source=GENERATORS,
     )
 
-    def beside(self, live: LiveImages) -> StudentRecipe:
-        """Distillation and cross-entropy to the label, on live images where they are wanted."""
+    def beside(self, online_generator: OnlineGenerator) -> StudentRecipe:
+        """Distillation and cross-entropy to the label, on online_generator images where they are
+        wanted.
+        """
         distilled = distillation_term(self.distillation_weight, self.temperature, self.kd_reduction)
-        return StudentRecipe([label_term(self.label_weight), distilled], live=live if self.live_images else None)
+        return StudentRecipe(
+            [label_term(self.label_weight), distilled],
+            online_generator=online_generator if self.online_generator else None,
+        )

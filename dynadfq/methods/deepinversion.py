@@ -1,13 +1,17 @@
-"""DeepInversion: images of a class that follow the BN statistics and look natural (Yin et al., CVPR 2020).
+"""DeepInversion: images of a class that follow the BN statistics and look natural (Yin et al., CVPR
+2020).
 
-arXiv 1912.08795. Defaults are the paper's for CIFAR-10; the released ImageNet script has bn_weight 0.01 (README; 0.05
-in the code), first_layer 10, total_variation 1e-4, norm_weight 1e-5, jitter 30, flip and clip true. Differences:
+arXiv 1912.08795. Defaults are the paper's for CIFAR-10; the released ImageNet script has bn_weight
+0.01 (README; 0.05 in the code), first_layer 10, total_variation 1e-4, norm_weight 1e-5, jitter 30,
+flip and clip true. Differences:
 
-- Adaptive DeepInversion, the competition with a student, is left out: images here are made before there is a student.
+- Adaptive DeepInversion, the competition with a student, is left out: images here are made before
+    there is a student.
 - One resolution; the released ImageNet script begins at half of it.
-- Adam and its schedule are `synthesis`'s. The released CIFAR-10 script has a constant rate of 0.1 (the paper 0.05) for
-  2000 iterations: ``patience`` no less than ``iterations``. Its ImageNet script's betas (0.5, 0.9) and cosine are not
-  offered. The images of the last iteration count, not those of the least loss.
+- Adam and its schedule are `synthesis`'s. The released CIFAR-10 script has a constant rate of 0.1
+  (the paper 0.05) for 2000 iterations: ``patience`` no less than ``iterations``. Its ImageNet
+  script's betas (0.5, 0.9) and cosine are not offered. The images of the last iteration count, not
+  those of the least loss.
 - The paper quantizes nothing; the student is the lineage's, cross-entropy and distillation.
 """
 
@@ -18,10 +22,16 @@ from collections.abc import Callable
 from torch import Tensor
 
 from dynadfq.losses.bn_statistics import bn_statistics_norm
-from dynadfq.losses.image_priors import Jitter, clipping, image_norm, total_variation_l1, total_variation_l2
+from dynadfq.losses.image_priors import (
+    Jitter,
+    clipping,
+    image_norm,
+    total_variation_l1,
+    total_variation_l2,
+)
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
 SCRIPT = "DeepInversion, CIFAR-10 script"
@@ -32,10 +42,12 @@ def prior_term(name: str, weight: float, prior: Callable[[Tensor], Tensor]) -> T
     return Term(name, weight, lambda step: prior(step.images))
 
 
-class Images(Section):
-    """What DeepInversion optimises its images for (Sec. 3.2)."""
+class Images(Config):
+    """What DeepInversion optimizes its images for (Sec. 3.2)."""
 
-    class_weight: float = setting(1.0, "weight of the cross-entropy to a random class", source=SCRIPT, ge=0)
+    class_weight: float = setting(
+        1.0, "weight of the cross-entropy to a random class", source=SCRIPT, ge=0
+    )
     bn_weight: float = setting(
         10.0,
         "weight of the distance (a norm, not squared) of the batch's mean and variance to the running ones",
@@ -43,13 +55,19 @@ class Images(Section):
         ge=0,
     )
     first_layer: float = setting(
-        1.0, "further weight of the first BatchNorm layer", source=f"{SCRIPT}; 10 in the ImageNet script", ge=0
+        1.0,
+        "further weight of the first BatchNorm layer",
+        source=f"{SCRIPT}; 10 in the ImageNet script",
+        ge=0,
     )
     total_variation: float = setting(
         2.5e-5, "weight of the norm of differences between neighbouring pixels", source=SCRIPT, ge=0
     )
     total_variation_l1: float = setting(
-        0.0, "weight of the mean absolute difference between neighbouring pixels", source=SCRIPT, ge=0
+        0.0,
+        "weight of the mean absolute difference between neighbouring pixels",
+        source=SCRIPT,
+        ge=0,
     )
     norm_weight: float = setting(0.0, "weight of the mean norm of an image", source=SCRIPT, ge=0)
     jitter: int = setting(
@@ -61,15 +79,19 @@ class Images(Section):
     )
     flip: bool = setting(False, "mirror the batch before half of the forward passes", source=SCRIPT)
     clip: bool = setting(
-        False, "bring pixels back to the range of valid images after each step", source=f"{SCRIPT}; true for ImageNet"
+        False,
+        "bring pixels back to the range of valid images after each step",
+        source=f"{SCRIPT}; true for ImageNet",
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
+    def recipe(self, context: MethodContext) -> ImageRecipe:
         """CE + α_f · R_feature + R_prior, on jittered images (Sec. 3.2)."""
         objective = Objective(
             [
                 Term(
-                    "bn_statistics", self.bn_weight, lambda step: bn_statistics_norm(step.recording, self.first_layer)
+                    "bn_statistics",
+                    self.bn_weight,
+                    lambda step: bn_statistics_norm(step.recording, self.first_layer),
                 ),
                 image_class_term(self.class_weight),
                 prior_term("total_variation", self.total_variation, total_variation_l2),
@@ -78,15 +100,17 @@ class Images(Section):
             ]
         )
         return ImageRecipe(
-            OneHotLabels(known.teacher.num_classes),
+            OneHotLabels(context.teacher.num_classes),
             objective,
             augment=Jitter(self.jitter, self.flip),
-            project=clipping(known.teacher) if self.clip else None,
+            project=clipping(context.teacher) if self.clip else None,
         )
 
 
-class DeepInversion(Section):
-    """DeepInversion's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class DeepInversion(Config):
+    """DeepInversion's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: DistilledStudent = DistilledStudent()

@@ -1,11 +1,14 @@
-"""DFQ: equalised weights, absorbed and corrected biases, ranges from BN statistics (Nagel et al., ICCV 2019).
+"""DFQ: equalized weights, absorbed and corrected biases, ranges from BN statistics (Nagel et al.,
+ICCV 2019).
 
-arXiv 1906.04721. Made for 8 bits with one weight grid a tensor (`quantization.weight_grid: tensor`). The student is not
-fine-tuned, and by default no image is looked at; `bias_correction: empirical` and `ranges: images` use images in place
-of BN statistics, as DSG (arXiv 2103.01049, supplement, table 3) does with ZeroQ's and its own.
+arXiv 1906.04721. Made for 8 bits with one weight grid a tensor (`quantization.weight_granularity:
+tensor`). The student is not fine-tuned, and by default no image is looked at; `bias_correction:
+empirical` and `ranges: images` use images in place of BN statistics, as DSG (arXiv 2103.01049,
+supplement, table 3) does with ZeroQ's and its own.
 
-Departures: biases are absorbed exactly, only where the next layer sees no zero padding (`absorb: all` is the paper's);
-analytic correction counts padded zeros as zeros, and follows means through residual additions.
+Departures: biases are absorbed exactly, only where the next layer sees no zero padding (`absorb:
+all` is the paper's); analytic correction counts padded zeros as zeros, and follows means through
+residual additions.
 """
 
 from __future__ import annotations
@@ -13,40 +16,44 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.teacher.recording import with_statistics
 
 PAPER = "DFQ"
 
 
-class Images(Section):
+class Images(Config):
     """The images that DFQ is given where it is told to measure on images."""
 
     kind: Literal["noise", "bn_statistics"] = setting(
         "noise",
-        "pixels from N(0, 1), or optimised from there towards the BN statistics, as ZeroQ's",
+        "pixels from N(0, 1), or optimized from there towards the BN statistics, as ZeroQ's",
         source=f"{PAPER} needs no images; bn_statistics: DSG, supplement, table 3",
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """Images of no class: labels are drawn, and nothing uses them. Noise needs no statistics."""
-        labels, optimised = OneHotLabels(known.teacher.num_classes), self.kind == "bn_statistics"
-        compared = optimised or bool(with_statistics(known.teacher.module)[0])
+    def recipe(self, context: MethodContext) -> ImageRecipe:
+        """Images of no class: labels are drawn, and nothing uses them. Noise needs no
+        statistics.
+        """
+        labels, optimized = OneHotLabels(context.teacher.num_classes), self.kind == "bn_statistics"
+        compared = optimized or bool(with_statistics(context.teacher.module)[0])
         terms = [Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])] if compared else []
-        return ImageRecipe(labels, Objective(terms), optimised=optimised)
+        return ImageRecipe(labels, Objective(terms), optimized=optimized)
 
 
-class Student(Section):
+class Student(Config):
     """DFQ's steps, each of which can be left out; BatchNorms are folded in any case."""
 
     relu6_as_relu: bool = setting(
-        True, "ReLU6 becomes ReLU before equalisation, which it would stop", source=f"{PAPER}, Sec. 5.1.1"
-    )
-    equalise: bool = setting(
         True,
-        "channel ranges of consecutive layers are balanced (cross-layer equalisation)",
+        "ReLU6 becomes ReLU before equalization, which it would stop",
+        source=f"{PAPER}, Sec. 5.1.1",
+    )
+    equalize: bool = setting(
+        True,
+        "channel ranges of consecutive layers are balanced (cross-layer equalization)",
         source=f"{PAPER}, Sec. 4.1",
     )
     absorb: Literal["off", "unpadded", "all"] = setting(
@@ -77,13 +84,13 @@ class Student(Section):
     )
 
     def recipe(self) -> StudentRecipe:
-        """Fold, equalise, absorb; then set ranges and correct biases. Nothing is trained."""
+        """Fold, equalize, absorb; then set ranges and correct biases. Nothing is trained."""
         from functools import partial
 
         from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
         from dynadfq.ptq.bn_ranges import BNRanges
         from dynadfq.ptq.preparation import Preparation
-        from dynadfq.teacher.transforms import absorb_biases, equalise_layers, fold_batch_norms
+        from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
 
         absorbing = partial(absorb_biases, padded=self.absorb == "all")
         corrections: dict[str, list[Preparation]] = {
@@ -95,17 +102,22 @@ class Student(Section):
             ranges=BNRanges(self.sigmas) if self.ranges == "bn_sigma" else None,
             transforms=(
                 partial(fold_batch_norms, relu6_as_relu=self.relu6_as_relu),
-                *([equalise_layers] if self.equalise else []),
+                *([equalize_layers] if self.equalize else []),
                 *([absorbing] if self.absorb != "off" else []),
             ),
             preparations=corrections[self.bias_correction],
         )
 
 
-class DFQ(Section):
-    """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything else."""
+class DFQ(Config):
+    """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything
+    else.
+    """
 
-    without_batch_norm: ClassVar[dict[str, str]] = {"student.ranges": "images", "student.bias_correction": "empirical"}
+    without_batch_norm: ClassVar[dict[str, str]] = {
+        "student.ranges": "images",
+        "student.bias_correction": "empirical",
+    }
 
     images: Images = Images()
     student: Student = Student()

@@ -1,16 +1,21 @@
 """DSG: diverse sample generation (Zhang et al., CVPR 2021, arXiv 2103.01049).
 
-Images may differ from the BN statistics by a slack (SDA), and each image attends most to a layer of its own (LSE).
-``synthesis.batch_size`` a multiple of the teacher's BatchNorm layers treats layers alike. With labels, the
-literature's "DSG+IL", it is ``images.class_weight: 1`` and ``student.label_weight: 1``. Differences:
+Images may differ from the BN statistics by a slack (SDA), and each image attends most to a layer of
+its own (LSE). ``synthesis.batch_size`` a multiple of the teacher's BatchNorm layers treats layers
+alike. With labels, the literature's "DSG+IL", it is ``images.class_weight: 1`` and
+``student.label_weight: 1``. Differences:
 
-- The released code reads slacks from files that it lacks; here they are measured as the paper says, on noise like that
-  from which images start. At 0.9 that noise is already nearly inside; a lower ``slack_quantile`` asks more of it.
-- Its enhancement doubles a residual before it is squared (``enhancement: 3``), for 20 layers whatever the network.
-- Its cross-entropy counts twice (``class_weight: 2``), and its prior (``prior_weight: 0.01``) looks at rolled images.
-- Spatial correlation inhibition, of the journal version, is left out. So is its generator: that code penalises images
-  inside the slack and enhances channels instead of images.
-- The student is fine-tuned by distillation, as in the literature's tables; the paper only calibrates.
+- The released code reads slacks from files that it lacks; here they are measured as the paper says,
+  on noise like that from which images start. At 0.9 that noise is already nearly inside; a lower
+  ``slack_quantile`` asks more of it.
+- Its enhancement doubles a residual before it is squared (``enhancement: 3``), for 20 layers
+    whatever the network.
+- Its cross-entropy counts twice (``class_weight: 2``), and its prior (``prior_weight: 0.01``) looks
+    at rolled images.
+- Spatial correlation inhibition, of the journal version, is left out. So is its generator: that
+  code penalizes images inside the slack and enhances channels instead of images.
+- The student is fine-tuned by distillation, as in the literature's tables; the paper only
+calibrates.
 """
 
 from __future__ import annotations
@@ -20,15 +25,21 @@ import torch
 from dynadfq.losses.bn_statistics import image_statistics
 from dynadfq.losses.image_priors import image_prior_term
 from dynadfq.losses.objective import Objective, Term, image_class_term
-from dynadfq.losses.slack import Granularity, Slack, distances_beyond, layerwise_enhanced, measure_slack
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
+from dynadfq.losses.slack import (
+    Granularity,
+    Slack,
+    distances_beyond,
+    layerwise_enhanced,
+    measure_slack,
+)
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.seeding import generator
-from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
 
-class Images(Section):
-    """What DSG optimises its images for."""
+class Images(Config):
+    """What DSG optimizes its images for."""
 
     slack_quantile: float = setting(
         0.9,
@@ -39,7 +50,11 @@ class Images(Section):
         le=1,
     )
     slack_images: int = setting(
-        64, "images of Gaussian noise of which the distances are taken", unit="images", source="DSG's batch", ge=1
+        64,
+        "images of Gaussian noise of which the distances are taken",
+        unit="images",
+        source="DSG's batch",
+        ge=1,
     )
     slack_granularity: Granularity = setting(
         "layer",
@@ -65,25 +80,29 @@ class Images(Section):
         ge=0,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
+    def recipe(self, context: MethodContext) -> ImageRecipe:
         """Slack distances, enhanced; each image's own mean and deviation have none."""
-        slack = self._slack(known)
+        slack = self._slack(context)
         terms = [
             Term(
                 "bn_statistics",
                 1.0,
-                lambda step: layerwise_enhanced(distances_beyond(slack, step.recording), self.enhancement),
+                lambda step: layerwise_enhanced(
+                    distances_beyond(slack, step.recording), self.enhancement
+                ),
             ),
             Term("image_statistics", 1.0, lambda step: image_statistics(step.images)),
             image_class_term(self.class_weight),
             image_prior_term(self.prior_weight),
         ]
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
+        return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
 
-    def _slack(self, known: Known) -> list[Slack]:
-        shape = (self.slack_images, *known.teacher.input_shape)
-        noise = torch.randn(shape, generator=generator(known.seed, "dsg", "slack")).to(known.teacher.device)
-        return measure_slack(known.teacher, noise, self.slack_quantile, self.slack_granularity)
+    def _slack(self, context: MethodContext) -> list[Slack]:
+        shape = (self.slack_images, *context.teacher.input_shape)
+        noise = torch.randn(shape, generator=generator(context.seed, "dsg", "slack")).to(
+            context.teacher.device
+        )
+        return measure_slack(context.teacher, noise, self.slack_quantile, self.slack_granularity)
 
 
 class Student(DistilledStudent):
@@ -94,8 +113,10 @@ class Student(DistilledStudent):
     )
 
 
-class DSG(Section):
-    """DSG's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class DSG(Config):
+    """DSG's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

@@ -1,20 +1,21 @@
 """DynaDFQ: similar classes share an image's soft label, and each image chooses its bit-widths.
 
-"Difficulty, Diversity, and Plausibility: Dynamic Data-Free Quantization", WACV 2025; equations and sections are
-numbered as in the ICLR 2024 submission. Where the paper is silent, docs/params.md names the choice and its source.
+"Difficulty, Diversity, and Plausibility: Dynamic Data-Free Quantization", WACV 2025; equations and
+sections are numbered as in the ICLR 2024 submission. Where the paper is silent, docs/params.md
+names the choice and its source.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from dynadfq.methods.base import BaselineImages, DistilledStudent, Known, StudentRecipe
-from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
+from dynadfq.methods.base import BaselineImages, DistilledStudent, MethodContext, StudentRecipe
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 
 
 class Images(BaselineImages):
-    """What DynaDFQ's images are of, and what is optimised (Eqs. 5 to 7)."""
+    """What DynaDFQ's images are of, and what is optimized (Eqs. 5 to 7)."""
 
     similar_classes: int = setting(
         2,
@@ -38,9 +39,11 @@ class Images(BaselineImages):
         gt=0,
     )
 
-    def labels(self, known: Known) -> SimilarClassLabels:
+    def labels(self, context: MethodContext) -> SimilarClassLabels:
         """Labels over similar classes (Eq. 6)."""
-        return SimilarClassLabels(known.similarity, self.similar_classes, self.diverse_ratio, self.concentration)
+        return SimilarClassLabels(
+            context.similarity, self.similar_classes, self.diverse_ratio, self.concentration
+        )
 
 
 class Student(DistilledStudent):
@@ -61,16 +64,25 @@ class Student(DistilledStudent):
         le=1,
     )
     mixup_start: float = setting(
-        0.5, "when mixup begins", unit="fraction of the epochs", source=f"{PAPER}, Sec. 4.1", ge=0, le=1
+        0.5,
+        "when mixup begins",
+        unit="fraction of the epochs",
+        source=f"{PAPER}, Sec. 4.1",
+        ge=0,
+        le=1,
     )
 
     def recipe(self) -> StudentRecipe:
-        """CE + KL (Eq. 11; the bit-FLOPs term belongs to the selector), and mixup of easy images (Eqs. 12 and 13)."""
+        """CE + KL (Eq. 11; the bit-FLOPs term belongs to the selector), and mixup of easy images
+        (Eqs. 12 and 13).
+        """
         return replace(super().recipe(), mixup_share=self.mixup_share, mixup_start=self.mixup_start)
 
 
-class DynaDFQ(Section):
-    """DynaDFQ's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class DynaDFQ(Config):
+    """DynaDFQ's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

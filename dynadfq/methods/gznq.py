@@ -1,10 +1,13 @@
-"""GZNQ, reconstructed: images that match BN statistics as a distribution (He et al., CVPR Workshops 2021).
+"""GZNQ, reconstructed: images that match BN statistics as a distribution (He et al., CVPR Workshops
+2021).
 
-"Generative Zero-shot Network Quantization", arXiv 2101.08430. No code was published, and we could not read the paper's
-formulas: this is a reconstruction from what others say of it, not a reproduction, and its results are not GZNQ's.
-Known are the statistics as a distribution to sample from, images of classes, and an ensemble of compressed networks
-that asks for hard samples. Ours are the divergence, the way targets are drawn, the networks in the ensemble, and every
-number below. The student learns as in IntraQ.
+"Generative Zero-shot Network Quantization", arXiv 2101.08430. No code was published, and we could
+not read the paper's
+formulas: this is a reconstruction from what others say of it, not a reproduction, and its results
+are not GZNQ's. MethodContext are the statistics as a distribution to sample from, images of
+classes, and an ensemble of compressed networks that asks for hard samples. Ours are the divergence,
+the way targets are drawn, the networks in the ensemble, and every number below. The student learns
+as in IntraQ.
 """
 
 from __future__ import annotations
@@ -15,9 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.losses.bn_statistics import batch_statistics
-from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term, soft_cross_entropy
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.losses.objective import (
+    Objective,
+    SynthesisStep,
+    Term,
+    image_class_term,
+    soft_cross_entropy,
+)
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.teacher.teacher import running_statistics
@@ -25,7 +34,9 @@ from dynadfq.teacher.teacher import running_statistics
 OURS = "dynadfq, reconstruction"
 
 
-def gaussian_divergence(mean: Tensor, variance: Tensor, target_mean: Tensor, target_variance: Tensor) -> Tensor:
+def gaussian_divergence(
+    mean: Tensor, variance: Tensor, target_mean: Tensor, target_variance: Tensor
+) -> Tensor:
     """KL of one Gaussian from another in nats, elementwise; 0 where they are the same.
 
     >>> zero, one = torch.tensor(0.0), torch.tensor(1.0)
@@ -36,10 +47,16 @@ def gaussian_divergence(mean: Tensor, variance: Tensor, target_mean: Tensor, tar
     return 0.5 * (ratio - ratio.log() + (mean - target_mean).square() / target_variance - 1)
 
 
-def resampled(mean: Tensor, variance: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance that ``count`` samples of a Gaussian could have: (C,) twice to the same."""
+def resampled(
+    mean: Tensor, variance: Tensor, count: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance that ``count`` samples of a Gaussian could have: (C,) twice to the
+    same.
+    """
     noise = torch.randn(mean.shape, generator=rng).to(mean)
-    half = torch.full(mean.shape, (count - 1) / 2, dtype=torch.float64)  # χ² with k degrees is 2 · Γ(k / 2)
+    half = torch.full(
+        mean.shape, (count - 1) / 2, dtype=torch.float64
+    )  # χ² with k degrees is 2 · Γ(k / 2)
     share = (2 * torch._standard_gamma(half, generator=rng) / (count - 1)).to(mean)
     return mean + (variance / count).sqrt() * noise, variance * share
 
@@ -51,56 +68,83 @@ def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
     """
     assert step.rng is not None, "targets are drawn from the shard's stream"
     losses = []
-    for (layer, _), (mean, variance) in zip(step.recording.batch_norms, batch_statistics(step.recording), strict=True):
+    for (layer, _), (mean, variance) in zip(
+        step.recording.batch_norms, batch_statistics(step.recording), strict=True
+    ):
         target_mean, target = resampled(*running_statistics(layer), count, step.rng)
-        losses.append(gaussian_divergence(mean, variance + layer.eps, target_mean, target + layer.eps).mean())
+        losses.append(
+            gaussian_divergence(mean, variance + layer.eps, target_mean, target + layer.eps).mean()
+        )
     return torch.stack(losses).mean()
 
 
 def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
-    """Cross entropy of each network's prediction to the soft label, mean over networks and the batch."""
+    """Cross entropy of each network's prediction to the soft label, mean over networks and the
+    batch.
+    """
     return torch.stack(
         [soft_cross_entropy(network(step.images), step.soft_labels).mean() for network in networks]
     ).mean()
 
 
-class Images(Section):
-    """What the reconstruction optimises its images for."""
+class Images(Config):
+    """What the reconstruction optimizes its images for."""
 
     bn_weight: float = setting(1.0, "weight of the divergence of BN statistics", source=OURS, ge=0)
-    class_weight: float = setting(1.0, "weight of the cross-entropy to the image's class", source=OURS, ge=0)
+    class_weight: float = setting(
+        1.0, "weight of the cross-entropy to the image's class", source=OURS, ge=0
+    )
     ensemble_weight: float = setting(
         1.0, "weight of the compressed networks' mean cross-entropy to the class", source=OURS, ge=0
     )
     samples: int = setting(
-        256, "n, samples whose statistics are drawn; more brings them closer to the running ones", source=OURS, ge=2
+        256,
+        "n, samples whose statistics are drawn; more brings them closer to the running ones",
+        source=OURS,
+        ge=2,
     )
-    ensemble_bits: int = setting(4, "weight width of the quantized network", unit="bits", source=OURS, ge=2, le=8)
+    ensemble_bits: int = setting(
+        4, "weight width of the quantized network", unit="bits", source=OURS, ge=2, le=8
+    )
     pruned_share: float = setting(
-        0.3, "share of each layer's weights that the pruned network lacks", unit="fraction", source=OURS, ge=0, le=1
+        0.3,
+        "share of each layer's weights that the pruned network lacks",
+        unit="fraction",
+        source=OURS,
+        ge=0,
+        le=1,
     )
     rank_share: float = setting(
-        0.5, "share of the singular values in the low-rank network", unit="fraction", source=OURS, gt=0, le=1
+        0.5,
+        "share of the singular values in the low-rank network",
+        unit="fraction",
+        source=OURS,
+        gt=0,
+        le=1,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """One-hot labels; cross-entropy of the teacher and of its compressed copies, and drawn BN statistics."""
+    def recipe(self, context: MethodContext) -> ImageRecipe:
+        """One-hot labels; cross-entropy of the teacher and of its compressed copies, and drawn BN
+        statistics.
+        """
         ways = [
             partial(rounded, bits=self.ensemble_bits),
             partial(pruned, share=self.pruned_share),
             partial(low_rank, share=self.rank_share),
         ]
-        networks = [compressed(known.teacher.module, way) for way in ways]
+        networks = [compressed(context.teacher.module, way) for way in ways]
         terms = [
             Term("bn_statistics", self.bn_weight, lambda step: bn_divergence(step, self.samples)),
             image_class_term(self.class_weight),
             Term("ensemble", self.ensemble_weight, lambda step: ensemble_loss(step, networks)),
         ]
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms))
+        return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
 
 
-class GZNQ(Section):
-    """The reconstruction's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class GZNQ(Config):
+    """The reconstruction's hyperparameters: `images` changes the synthetic images, `student` only
+    the fine-tuning.
+    """
 
     images: Images = Images()
     student: DistilledStudent = DistilledStudent()

@@ -1,22 +1,24 @@
-"""HAST: hard images, made harder while the student learns, and features that agree (Li et al., CVPR 2023).
+"""HAST: hard images, made harder while the student learns, and features that agree (Li et al., CVPR
+2023).
 
-"Hard Sample Matters a Lot in Zero-Shot Quantization", arXiv 2303.13826. Defaults are the paper's for CIFAR-10. The
-released option loader ignores the configured feature weight and step and always runs 1000 and 0.01; here they are
-what they are set to. There, activation ranges come from a generator's images; here from the method's own.
+"Hard Sample Matters a Lot in Zero-Shot Quantization", arXiv 2303.13826. Defaults are the paper's
+for CIFAR-10. The released option loader ignores the configured feature weight and step and always
+runs 1000 and 0.01; here they are what they are set to. There, activation ranges come from a
+generator's images; here from the method's own.
 """
 
 from __future__ import annotations
 
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
 from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.settings import LINEAGE, Section, setting
+from dynadfq.runtime.config import LINEAGE, Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
 
-class Images(Section):
-    """What HAST optimises its images for."""
+class Images(Config):
+    """What HAST optimizes its images for."""
 
     class_weight: float = setting(
         10.0,
@@ -39,15 +41,17 @@ class Images(Section):
         le=1,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
+    def recipe(self, context: MethodContext) -> ImageRecipe:
         """One-hot labels, the batch's BN statistics and the hard-sample loss."""
         bn_statistics = Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"])
-        objective = Objective([bn_statistics, hard_sample_term(self.class_weight, self.difficulty_power)])
+        objective = Objective(
+            [bn_statistics, hard_sample_term(self.class_weight, self.difficulty_power)]
+        )
         crops = OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), objective, augment=crops)
+        return ImageRecipe(OneHotLabels(context.teacher.num_classes), objective, augment=crops)
 
 
-class Student(Section):
+class Student(Config):
     """What HAST's student learns from an image, and from the same image made harder."""
 
     distillation_weight: float = setting(
@@ -65,7 +69,7 @@ class Student(Section):
     perturbation: float = setting(
         0.01,
         "ε, step along the sign of the loss's gradient to the harder image, which is learned from too; 0 is off",
-        unit="normalised pixels",
+        unit="normalized pixels",
         source="HAST, configuration for CIFAR-10 and ImageNet; CIFAR-100: 0.02",
         ge=0,
     )
@@ -75,16 +79,23 @@ class Student(Section):
         from dynadfq.losses.attention import BRANCHES, attention_term
         from dynadfq.training.features import residual_branches
 
-        terms = [distillation_term(self.distillation_weight, self.temperature), attention_term(self.attention_weight)]
+        terms = [
+            distillation_term(self.distillation_weight, self.temperature),
+            attention_term(self.attention_weight),
+        ]
         return StudentRecipe(
             terms,
-            features=(lambda teacher: {BRANCHES: residual_branches(teacher)}) if self.attention_weight else None,
+            features=(lambda teacher: {BRANCHES: residual_branches(teacher)})
+            if self.attention_weight
+            else None,
             perturbation=self.perturbation,
         )
 
 
-class HAST(Section):
-    """HAST's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class HAST(Config):
+    """HAST's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

@@ -1,16 +1,22 @@
-"""IntraQ: synthetic images that are as different within a class as real ones (Zhong et al., CVPR 2022).
+"""IntraQ: synthetic images that are as different within a class as real ones (Zhong et al., CVPR
+2022).
 
-arXiv 2111.09136. Local objects are enlarged (LOR), an image keeps its distance to the centre of its class (MDC), and
-the teacher need not be certain of it (SIL). The probability that SIL asks for is drawn once an image and is the largest
-entry of its soft label; the student learns the class alone, whatever that probability.
+arXiv 2111.09136. Local objects are enlarged (LOR), an image keeps its distance to the centre of its
+class (MDC), and the teacher need not be certain of it (SIL). The probability that SIL asks for is
+drawn once an image and is the largest entry of its soft label; the student learns the class alone,
+whatever that probability.
 
-Defaults are those of CIFAR-10. CIFAR-100: lowest_target 0.6, margin_low 0.02, margin_high 1. ImageNet: 0.9, 0.3, 0.8 in
-the paper; the released script has 1, 0 and 2, which leave LOR alone at work (shards are then independent). Differences:
+Defaults are those of CIFAR-10. CIFAR-100: lowest_target 0.6, margin_low 0.02, margin_high 1.
+ImageNet: 0.9, 0.3, 0.8 in the paper; the released script has 1, 0 and 2, which leave LOR alone at
+work (shards are then independent). Differences:
 
-- The paper lowers the target of every image (``soft_share: 1``), the released code, and this default, of half of them.
+- The paper lowers the target of every image (``soft_share: 1``), the released code, and this
+    default, of half of them.
 - The BN statistics loss is the released code's, on variances; the paper writes standard deviations.
-- Centres are taken after each shard (the code's after each batch of a group), on images as they are stored.
-- The released code calibrates ranges on the images of a generator; here it is ``quantization.ranges`` on these images.
+- Centres are taken after each shard (the code's after each batch of a group), on images as they are
+    stored.
+- The released code calibrates ranges on the images of a generator; here it is
+``quantization.ranges`` on these images.
 """
 
 from __future__ import annotations
@@ -19,9 +25,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known, StudentRecipe
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext, StudentRecipe
 from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.class_centres import ClassCentres
 from dynadfq.synthesis.labels import TargetProbabilityLabels
 
@@ -29,7 +35,8 @@ SCRIPT = "IntraQ, CIFAR-10 script"
 
 
 def soft_inception(logits: Tensor, soft_labels: Tensor) -> Tensor:
-    """Squared distance of the class's predicted probability to the asked one, mean over the batch (SIL).
+    """Squared distance of the class's predicted probability to the asked one, mean over the batch
+    (SIL).
 
     The other classes' entries of a label count for nothing.
     """
@@ -38,12 +45,16 @@ def soft_inception(logits: Tensor, soft_labels: Tensor) -> Tensor:
 
 
 def class_term(weight: float) -> Term[StudentStep]:
-    """Cross-entropy of the student's prediction to the label's class, for certain, mean over the batch."""
-    return Term("label", weight, lambda step: cross_entropy(step.logits, step.soft_labels.argmax(dim=1)))
+    """Cross-entropy of the student's prediction to the label's class, for certain, mean over the
+    batch.
+    """
+    return Term(
+        "label", weight, lambda step: cross_entropy(step.logits, step.soft_labels.argmax(dim=1))
+    )
 
 
-class Images(Section):
-    """What IntraQ optimises its images for."""
+class Images(Config):
+    """What IntraQ optimizes its images for."""
 
     class_weight: float = setting(
         1.0, "weight of the soft inception loss beside the BN statistics loss", source=SCRIPT, ge=0
@@ -56,7 +67,11 @@ class Images(Section):
         le=1,
     )
     soft_share: float = setting(
-        0.5, "probability that an image's target is below 1", source="IntraQ, released code; 1 in the paper", ge=0, le=1
+        0.5,
+        "probability that an image's target is below 1",
+        source="IntraQ, released code; 1 in the paper",
+        ge=0,
+        le=1,
     )
     margin_low: float = setting(
         0.05,
@@ -66,43 +81,69 @@ class Images(Section):
         le=2,
     )
     margin_high: float = setting(
-        0.8, "λ_u, largest cosine distance of an image to the centre of its class", source=SCRIPT, ge=0, le=2
+        0.8,
+        "λ_u, largest cosine distance of an image to the centre of its class",
+        source=SCRIPT,
+        ge=0,
+        le=2,
     )
     crop_scale: float = setting(
-        0.5, "η, least area of a local object that fills the image", unit="fraction", source=SCRIPT, gt=0, le=1
+        0.5,
+        "η, least area of a local object that fills the image",
+        unit="fraction",
+        source=SCRIPT,
+        gt=0,
+        le=1,
     )
     crop_share: float = setting(
-        0.5, "probability that an iteration sees local objects, of all its images", source=SCRIPT, ge=0, le=1
+        0.5,
+        "probability that an iteration sees local objects, of all its images",
+        source=SCRIPT,
+        ge=0,
+        le=1,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
+    def recipe(self, context: MethodContext) -> ImageRecipe:
         """L_bns + SIL + MDC, seen through LOR."""
         low, high = self.margin_low, self.margin_high
-        labels = TargetProbabilityLabels(known.teacher.num_classes, self.lowest_target, self.soft_share)
+        labels = TargetProbabilityLabels(
+            context.teacher.num_classes, self.lowest_target, self.soft_share
+        )
         terms = [
             Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"]),
-            Term("class", self.class_weight, lambda step: soft_inception(step.logits, step.soft_labels)),
+            Term(
+                "class",
+                self.class_weight,
+                lambda step: soft_inception(step.logits, step.soft_labels),
+            ),
         ]
         crops = OccasionalCrops(self.crop_scale, self.crop_share)
         if low == 0 and high == 2:
             return ImageRecipe(labels, Objective(terms), augment=crops)
-        centres = ClassCentres(known.teacher)
+        centres = ClassCentres(context.teacher)
         terms.append(Term("margin", 1.0, lambda step: centres.margin(step, low, high)))
         return ImageRecipe(labels, Objective(terms), augment=crops, remember=centres.remember)
 
 
 class Student(DistilledStudent):
-    """What IntraQ's student learns from an image: its class for certain, and the teacher's prediction."""
+    """What IntraQ's student learns from an image: its class for certain, and the teacher's
+    prediction.
+    """
 
     def recipe(self) -> StudentRecipe:
         """Cross-entropy and distillation."""
         return StudentRecipe(
-            [class_term(self.label_weight), distillation_term(self.distillation_weight, self.temperature)]
+            [
+                class_term(self.label_weight),
+                distillation_term(self.distillation_weight, self.temperature),
+            ]
         )
 
 
-class IntraQ(Section):
-    """IntraQ's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class IntraQ(Config):
+    """IntraQ's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

@@ -1,10 +1,12 @@
-"""Qimera: a generator's images of several classes at once, from superposed embeddings, support the decision boundaries.
+"""Qimera: a generator's images of several classes at once, from superposed embeddings, support the
+decision boundaries.
 
-Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS 2021,
-arXiv 2111.02625. It differs from the released code as GDFQ does, and in what the paper describes and the code leaves
-out or does otherwise: the disentanglement mapping is on (`disentangled`; a flag inverts it there); every embedding of a
-superposition is normalised by itself; class-conditional BatchNorm adds up the classes' gains (`cbn_mix`; the code
-divides by their number). The defaults are those of ResNet-20 on CIFAR-10.
+Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS
+2021, arXiv 2111.02625. It differs from the released code as GDFQ does, and in what the paper
+describes and the code leaves out or does otherwise: the disentanglement mapping is on
+(`disentangled`; a flag inverts it there); every embedding of a superposition is normalized by
+itself; class-conditional BatchNorm adds up the classes' gains (`cbn_mix`; the code divides by their
+number). The defaults are those of ResNet-20 on CIFAR-10.
 """
 
 from __future__ import annotations
@@ -16,8 +18,15 @@ from typing import Literal
 import torch
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import GeneratorImages, GeneratorRecipe, GeneratorStudent, Known, LiveImages, StudentRecipe
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import (
+    GeneratorImages,
+    GeneratorRecipe,
+    GeneratorStudent,
+    MethodContext,
+    OnlineGenerator,
+    StudentRecipe,
+)
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.generator_network import Mixing
 from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
 from dynadfq.teacher.teacher import Teacher
@@ -45,19 +54,36 @@ class Superpositions:
         return mix(classes, weights, self.num_classes)
 
 
-def embeddings(teacher: Teacher, start: str, mapped: int | None, noise_scale: float) -> SuperposedEmbeddings:
-    """A vector a class, as long as the classifier's: its weights, or random numbers of variance 1."""
+def embeddings(
+    teacher: Teacher, start: str, mapped: int | None, noise_scale: float
+) -> SuperposedEmbeddings:
+    """A vector a class, as long as the classifier's: its weights, or random numbers of variance
+    1.
+    """
     rows = teacher.class_weights.float()
-    return SuperposedEmbeddings(rows if start == "classifier" else torch.randn(rows.shape), mapped, noise_scale)
+    return SuperposedEmbeddings(
+        rows if start == "classifier" else torch.randn(rows.shape), mapped, noise_scale
+    )
 
 
 class Images(GeneratorImages):
-    """What Qimera's generator is made of and learns; its first training takes `synthesis.iterations` steps."""
+    """What Qimera's generator is made of and learns; its first training takes
+    `synthesis.iterations` steps.
+    """
 
-    class_weight: float = setting(1.0, "weight of the cross-entropy to the image's soft label", source=CODE, ge=0)
-    bn_weight: float = setting(0.1, "weight of the BN statistics loss of the batch", source=CODE, ge=0)
+    class_weight: float = setting(
+        1.0, "weight of the cross-entropy to the image's soft label", source=CODE, ge=0
+    )
+    bn_weight: float = setting(
+        0.1, "weight of the BN statistics loss of the batch", source=CODE, ge=0
+    )
     superposed_share: float = setting(
-        0.4, "p, share of batches that are superpositions", unit="fraction", source="Qimera, Sec. 5.1", ge=0, le=1
+        0.4,
+        "p, share of batches that are superpositions",
+        unit="fraction",
+        source="Qimera, Sec. 5.1",
+        ge=0,
+        le=1,
     )
     superposed_classes: int = setting(
         2,
@@ -71,7 +97,9 @@ class Images(GeneratorImages):
         "what the class embeddings start from: N(0, 1), or the rows of the teacher's classifier",
         source=f"{CODE}; CIFAR-100: classifier",
     )
-    noise_scale: float = setting(1.0, "standard deviation of the noise added to an embedding", source=CODE, ge=0)
+    noise_scale: float = setting(
+        1.0, "standard deviation of the noise added to an embedding", source=CODE, ge=0
+    )
     disentangled: bool = setting(
         True,
         "a linear mapping to `latent_features` after the superposition; false: the embedding's own length",
@@ -90,7 +118,9 @@ class Images(GeneratorImages):
         return GeneratorRecipe(
             method="qimera",
             settings=self.model_dump(mode="json"),
-            mixtures=Superpositions(teacher.num_classes, self.superposed_classes, self.superposed_share),
+            mixtures=Superpositions(
+                teacher.num_classes, self.superposed_classes, self.superposed_share
+            ),
             latent=partial(embeddings, teacher, self.embedding, mapped, self.noise_scale),
             objective=Objective([image_class_term(self.class_weight), bn_statistics]),
             conditional=self.conditional(teacher),
@@ -99,20 +129,26 @@ class Images(GeneratorImages):
             learning_rate=self.learning_rate,
         )
 
-    def recipe(self, known: Known) -> GeneratorRecipe:
+    def recipe(self, context: MethodContext) -> GeneratorRecipe:
         """The teacher is all there is to know."""
-        return self.generator(known.teacher)
+        return self.generator(context.teacher)
 
 
 class Student(GeneratorStudent):
     """What Qimera's student learns from an image."""
 
     def recipe(self) -> StudentRecipe:
-        """Cross-entropy to the soft label + distillation on images that change as the generator learns."""
-        return self.beside(LiveImages("qimera", lambda settings, teacher: Images(**settings).generator(teacher)))
+        """Cross-entropy to the soft label + distillation on images that change as the generator
+        learns.
+        """
+        return self.beside(
+            OnlineGenerator(
+                "qimera", lambda settings, teacher: Images(**settings).generator(teacher)
+            )
+        )
 
 
-class Qimera(Section):
+class Qimera(Config):
     """Qimera's hyperparameters: `images` is the generator's side, `student` the fine-tuning's."""
 
     images: Images = Images()

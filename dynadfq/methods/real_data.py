@@ -1,9 +1,10 @@
 """Real data: the student is fine-tuned on labelled training images. This is not data-free.
 
-It is the row that the literature's tables call "real data" (as in IntraQ, CVPR 2022, arXiv 2111.09136): an upper bound
-for synthetic images under the same student and the same steps. No other method reads labelled images, and this one
-only after `images.data` names them, so that ``params.yaml`` and ``dvc.lock`` say so. How many it takes is
-`synthesis.num_images`; no pixel is changed, and nothing else of that section but the shard size is used.
+It is the row that the literature's tables call "real data" (as in IntraQ, CVPR 2022, arXiv
+2111.09136): an upper bound for synthetic images under the same student and the same steps. No other
+method reads labelled images, and this one only after `images.data` names them, so that
+``params.yaml`` and ``dvc.lock`` say so. How many it takes is `synthesis.num_images`; no pixel is
+changed, and nothing else of that section but the shard size is used.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dynadfq.losses.objective import soft_cross_entropy
-from dynadfq.methods.base import DistilledStudent, Known
+from dynadfq.methods.base import DistilledStudent, MethodContext
+from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
-from dynadfq.runtime.settings import Section, setting
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.source import Shard
 from dynadfq.teacher.teacher import Teacher
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 
 def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
-    """All (N,) images in the order in which they are taken, none twice; balanced: the classes in turn.
+    """All (N,) images in the order in which they are taken, none twice; balanced: the classes in
+    turn.
 
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
@@ -69,7 +71,7 @@ class LabelledImages:
 
     @torch.no_grad()
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
-        """The next ``count`` images, normalised, with their labels.
+        """The next ``count`` images, normalized, with their labels.
 
         Raises:
             ValueError: there are no more.
@@ -79,7 +81,7 @@ class LabelledImages:
             raise ValueError(
                 f"synthesis.num_images: there are only {len(self.images)} training images; ask for no more"
             )
-        images = self.images.normalise(self.images.pixels[chosen])
+        images = self.images.normalize(self.images.pixels[chosen])
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
         logits = self.teacher(images.to(self.teacher.device)).cpu()
         loss = float(soft_cross_entropy(logits, soft_labels).mean())
@@ -99,27 +101,40 @@ class LabelledRecipe:
     classes: Path | None
     class_balanced: bool
 
-    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> LabelledImages:
-        """The data set's training images in the teacher's size; nothing is optimised."""
-        from dynadfq import data  # here alone, so that no other method's code can reach labelled data
+    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> LabelledImages:
+        """The data set's training images in the teacher's size; nothing is optimized."""
+        from dynadfq import (
+            data,
+        )  # here alone, so that no other method's code can reach labelled data
 
         images = data.load(
-            self.data, self.root, True, teacher.preprocessing, class_names=teacher.class_names, class_file=self.classes
+            self.data,
+            self.root,
+            True,
+            teacher.preprocessing,
+            class_names=teacher.class_names,
+            class_file=self.classes,
         )
         return LabelledImages(teacher, images, self.class_balanced)
 
 
-class Images(Section):
+class Images(Config):
     """Which labelled images the student is fine-tuned on; `synthesis.num_images` says how many."""
 
     data: str | None = setting(
-        None, "the labelled data set that is read, the same as `data.name`; null reads none", min_length=1
+        None,
+        "the labelled data set that is read, the same as `data.name`; null reads none",
+        min_length=1,
     )
-    root: str = setting("data", "folder of its files; a relative path starts at the repository", min_length=1)
-    classes: str | None = setting(None, "which class each folder is, the same as `data.classes`", min_length=1)
+    root: str = setting(
+        "data", "folder of its files; a relative path starts at the repository", min_length=1
+    )
+    classes: str | None = setting(
+        None, "which class each folder is, the same as `data.classes`", min_length=1
+    )
     class_balanced: bool = setting(False, "the classes are taken in turn; false: at random")
 
-    def recipe(self, known: Known) -> LabelledRecipe:
+    def recipe(self, context: MethodContext) -> LabelledRecipe:
         """Labelled training images.
 
         Raises:
@@ -138,8 +153,10 @@ class Student(DistilledStudent):
     """What the student learns from a labelled image."""
 
 
-class RealData(Section):
-    """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the fine-tuning."""
+class RealData(Config):
+    """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the
+    fine-tuning.
+    """
 
     without_batch_norm: ClassVar[dict[str, str]] = {}
 

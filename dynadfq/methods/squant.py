@@ -1,9 +1,11 @@
-"""SQuant: weights are rounded so that errors cancel, on no data at all (Guo et al., ICLR 2022, arXiv 2202.07471).
+"""SQuant: weights are rounded so that errors cancel, on no data at all (Guo et al., ICLR 2022,
+arXiv 2202.07471).
 
-The student is not fine-tuned. The paper says that activation ranges come from BN statistics (`bn_sigma`); the released
-code takes them from uniform noise that it sends through the quantized network (`noise_sigma`), and so do the published
-figures. Images are that noise, so that a teacher without BatchNorm will do. The released code quantizes the
-classifier's input to 8 bits whatever the width; here it is like any other site, and float where sites are ReLU outputs
+The student is not fine-tuned. The paper says that activation ranges come from BN statistics
+(`bn_sigma`); the released code takes them from uniform noise that it sends through the quantized
+network (`noise_sigma`), and so do the published figures. Images are that noise, so that a teacher
+without BatchNorm will do. The released code quantizes the classifier's input to 8 bits whatever the
+width; here it is like any other site, and float where sites are ReLU outputs
 (``quantization.placement``).
 """
 
@@ -15,38 +17,44 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective
-from dynadfq.methods.base import ImageRecipe, Known, StudentRecipe
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
 from dynadfq.teacher.teacher import Teacher
 
 
 def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """(B, C, H, W) normalised images of pixels from U(0, 1)."""
+    """(B, C, H, W) normalized images of pixels from U(0, 1)."""
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
     return (torch.rand(shape, generator=rng) - mean) / std
 
 
-class Images(Section):
+class Images(Config):
     """The noise that SQuant's activation ranges are measured on; 256 images of it are used."""
 
     noise: Literal["uniform", "gaussian"] = setting(
         "uniform",
-        "pixels from U(0, 1) before normalisation, or from N(0, 1) after it",
+        "pixels from U(0, 1) before normalization, or from N(0, 1) after it",
         source="uniform: SQuant, released code",
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """Noise with random labels, which nothing uses; nothing is optimised."""
+    def recipe(self, context: MethodContext) -> ImageRecipe:
+        """Noise with random labels, which nothing uses; nothing is optimized."""
 
         def pixels(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-            return gaussian(shape, rng) if self.noise == "gaussian" else uniform_pixels(known.teacher, shape, rng)
+            return (
+                gaussian(shape, rng)
+                if self.noise == "gaussian"
+                else uniform_pixels(context.teacher, shape, rng)
+            )
 
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(()), pixels, optimised=False)
+        return ImageRecipe(
+            OneHotLabels(context.teacher.num_classes), Objective(()), pixels, optimized=False
+        )
 
 
-class Student(Section):
+class Student(Config):
     """Where SQuant's activation ranges come from."""
 
     range_rule: Literal["noise_sigma", "bn_sigma"] = setting(
@@ -73,7 +81,7 @@ class Student(Section):
         return StudentRecipe(ranges=in_order(squant_rounding, rule))
 
 
-class SQuant(Section):
+class SQuant(Config):
     """SQuant's hyperparameters: `images` changes the noise, `student` the ranges."""
 
     without_batch_norm: ClassVar[dict[str, str]] = {}

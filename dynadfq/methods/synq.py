@@ -1,11 +1,14 @@
-"""SynQ: images without noise, evidence in the same places, labels where they are right (Kim et al., ICLR 2025).
+"""SynQ: images without noise, evidence in the same places, labels where they are right (Kim et al.,
+ICLR 2025).
 
-"SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", arXiv 2603.18423. The images are the paper's:
-HAST's loss beside the BN statistics and those of calibration centres. The released scripts run without centres, which
-is `bn_weight: 1` and `layered_weight: 0`. Differences from the released code: activation maps are of the label's class
-and count negative weights, as the paper says, and are compared at their own resolution; the layered loss is not divided
-by the batch size; images that the label does not teach add no constant to its loss. Feature alignment is the code's,
-not in the paper's Eq. 6. Activation ranges come from the method's own images, not from a generator's.
+"SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", arXiv 2603.18423. The images
+are the paper's: HAST's loss beside the BN statistics and those of calibration centres. The released
+scripts run without centres, which is `bn_weight: 1` and `layered_weight: 0`. Differences from the
+released code: activation maps are of the label's class and count negative weights, as the paper
+says, and are compared at their own resolution; the layered loss is not divided by the batch size;
+images that the label does not teach add no constant to its loss. Feature alignment is the code's,
+not in the paper's Eq. 6. Activation ranges come from the method's own images, not from a
+generator's.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from dynadfq.losses.objective import (
     distillation_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known, StudentRecipe
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext, StudentRecipe
 from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
 from dynadfq.synthesis.labels import OneHotLabels
 
@@ -34,7 +37,9 @@ IMAGE_SIDE = 224  # pixels, of the images that the cutoff is given for
 
 
 def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
-    """Cross entropy to the label where the teacher's difficulty 1 - p is at most ``hardest``; mean over all images."""
+    """Cross entropy to the label where the teacher's difficulty 1 - p is at most ``hardest``; mean
+    over all images.
+    """
 
     def value(step: StudentStep) -> Tensor:
         p = (step.soft_labels * step.teacher_logits.softmax(dim=1)).sum(dim=1)
@@ -43,35 +48,51 @@ def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
     return Term("label", weight, value)
 
 
-class Images(Section):
-    """What SynQ optimises its images for."""
+class Images(Config):
+    """What SynQ optimizes its images for."""
 
-    bn_weight: float = setting(0.4, "α₁, weight of the BN statistics loss", source=f"{CODE}, layered mode", ge=0)
+    bn_weight: float = setting(
+        0.4, "α₁, weight of the BN statistics loss", source=f"{CODE}, layered mode", ge=0
+    )
     layered_weight: float = setting(
         0.02,
         "α₂, weight of the distance to the centres' statistics in the deeper layers; 0 makes no centres",
         source=f"{CODE}, layered mode",
         ge=0,
     )
-    class_weight: float = setting(0.1, "β, weight of the hard-sample loss", source=f"{CODE}, scripts", ge=0)
+    class_weight: float = setting(
+        0.1, "β, weight of the hard-sample loss", source=f"{CODE}, scripts", ge=0
+    )
     difficulty_power: float = setting(
         0.5, "γ, power of the difficulty in the hard-sample loss", source=f"{CODE}, scripts", ge=0
     )
     centre_effort: float = setting(
-        1.5, "iterations for a centre", unit="synthesis.iterations", source=f"{PAPER}: 1500 beside 1000", gt=0
+        1.5,
+        "iterations for a centre",
+        unit="synthesis.iterations",
+        source=f"{PAPER}: 1500 beside 1000",
+        gt=0,
     )
-    centre_learning_rate: float = setting(0.05, "Adam's constant rate on the centres' pixels", source=PAPER, gt=0)
+    centre_learning_rate: float = setting(
+        0.05, "Adam's constant rate on the centres' pixels", source=PAPER, gt=0
+    )
     crop_scale: float = setting(
-        1.0, "smallest area of HAST's random crops; 1 is none", source="HAST, CIFAR; ImageNet: 0.4", gt=0, le=1
+        1.0,
+        "smallest area of HAST's random crops; 1 is none",
+        source="HAST, CIFAR; ImageNet: 0.4",
+        gt=0,
+        le=1,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """One-hot labels, BN statistics of the training data and of the centres, and the hard-sample loss."""
+    def recipe(self, context: MethodContext) -> ImageRecipe:
+        """One-hot labels, BN statistics of the training data and of the centres, and the
+        hard-sample loss.
+        """
         terms = [
             Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"]),
             hard_sample_term(self.class_weight, self.difficulty_power),
         ]
-        labels = OneHotLabels(known.teacher.num_classes)
+        labels = OneHotLabels(context.teacher.num_classes)
         crops = OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
         if not self.layered_weight:
             return ImageRecipe(labels, Objective(terms), augment=crops)
@@ -83,25 +104,48 @@ class Images(Section):
 class Student(DistilledStudent):
     """What SynQ's student learns from an image, and from the same image made harder."""
 
-    label_weight: float = setting(0.5, "λ_CE, weight of the cross-entropy to an easy image's label", source=CODE, ge=0)
+    label_weight: float = setting(
+        0.5, "λ_CE, weight of the cross-entropy to an easy image's label", source=CODE, ge=0
+    )
     hardest_label: float = setting(
-        0.5, "τ, difficulty 1 - p up to which the label counts", source=f"{PAPER}; CIFAR-10: 0.7", ge=0, le=1
+        0.5,
+        "τ, difficulty 1 - p up to which the label counts",
+        source=f"{PAPER}; CIFAR-10: 0.7",
+        ge=0,
+        le=1,
     )
-    attention_weight: float = setting(1000.0, "λ, weight of HAST's feature alignment", source=CODE, ge=0)
-    map_weight: float = setting(50.0, "λ_CAM, weight of the distance of class activation maps", source=CODE, ge=0)
+    attention_weight: float = setting(
+        1000.0, "λ, weight of HAST's feature alignment", source=CODE, ge=0
+    )
+    map_weight: float = setting(
+        50.0, "λ_CAM, weight of the distance of class activation maps", source=CODE, ge=0
+    )
     perturbation: float = setting(
-        0.01, "ε, HAST's step to a harder image; 0 is off", unit="normalised pixels", source=CODE, ge=0
+        0.01,
+        "ε, HAST's step to a harder image; 0 is off",
+        unit="normalized pixels",
+        source=CODE,
+        ge=0,
     )
-    perturbed_attention: bool = setting(False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR")
+    perturbed_attention: bool = setting(
+        False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR"
+    )
     cutoff: float = setting(
-        80.0, "D₀, frequency at which the low-pass filter's gain is 0.61", unit="cycles per image", source=CODE, gt=0
+        80.0,
+        "D₀, frequency at which the low-pass filter's gain is 0.61",
+        unit="cycles per image",
+        source=CODE,
+        gt=0,
     )
     scale_cutoff: bool = setting(
-        True, f"the cutoff is that of images of {IMAGE_SIDE} pixels and shrinks with their side; false: as it is"
+        True,
+        f"the cutoff is that of images of {IMAGE_SIDE} pixels and shrinks with their side; false: as it is",
     )
 
     def recipe(self) -> StudentRecipe:
-        """Filtered images; distillation, easy labels, feature and map alignment, and all but the last made harder."""
+        """Filtered images; distillation, easy labels, feature and map alignment, and all but the
+        last made harder.
+        """
         from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
         from dynadfq.ops.low_pass import low_pass
         from dynadfq.training.features import last_convolution, residual_branches
@@ -111,16 +155,23 @@ class Student(DistilledStudent):
         harder = [distilled, easy_label_term(self.label_weight, self.hardest_label)]
         return StudentRecipe(
             [*harder, attention, map_term(self.map_weight)],
-            filter=partial(low_pass, cutoff=self.cutoff, side=IMAGE_SIDE if self.scale_cutoff else None),
-            features=lambda teacher: {BRANCHES: residual_branches(teacher), LAST_MAP: [last_convolution(teacher)]},
+            filter=partial(
+                low_pass, cutoff=self.cutoff, side=IMAGE_SIDE if self.scale_cutoff else None
+            ),
+            features=lambda teacher: {
+                BRANCHES: residual_branches(teacher),
+                LAST_MAP: [last_convolution(teacher)],
+            },
             teacher_gradients=self.map_weight > 0,
             perturbation=self.perturbation,
             perturbed_terms=[*harder, attention] if self.perturbed_attention else harder,
         )
 
 
-class SynQ(Section):
-    """SynQ's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class SynQ(Config):
+    """SynQ's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

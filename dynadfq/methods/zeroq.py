@@ -1,9 +1,11 @@
 """ZeroQ: images that match the BN statistics, no labels (Cai et al., CVPR 2020, arXiv 2001.00281).
 
-Fine-tuned by distillation alone, which is what the literature's tables call ZeroQ; the released code only calibrates.
-The literature's "ZeroQ+IL", which IntraQ and DynaDFQ build on, is ``images.class_weight: 1`` with
-``student.label_weight: 1``: a cross-entropy to a random class shapes the images, and their labels teach the student.
-The released code starts from ``images.initial: uniform``; later work, and this default, from Gaussian noise.
+Fine-tuned by distillation alone, which is what the literature's tables call ZeroQ; the released
+code only calibrates. The literature's "ZeroQ+IL", which IntraQ and DynaDFQ build on, is
+``images.class_weight: 1`` with
+``student.label_weight: 1``: a cross-entropy to a random class shapes the images, and their labels
+teach the student. The released code starts from ``images.initial: uniform``; later work, and this
+default, from Gaussian noise.
 """
 
 from __future__ import annotations
@@ -16,25 +18,29 @@ from torch import Tensor
 
 from dynadfq.losses.image_priors import image_prior_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Known
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
 
 
 def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Pixels from U(-0.0235, 0.0235), in the scale of normalised images.
+    """Pixels from U(-0.0235, 0.0235), in the scale of normalized images.
 
-    ZeroQ's distill_data.py divides U(-127.5, 127.5) by its variance, 5418.75, where a comment speaks of unit variance.
+    ZeroQ's distill_data.py divides U(-127.5, 127.5) by its variance, 5418.75, where a comment
+    speaks of unit variance.
     """
     return (2 * torch.rand(shape, generator=rng) - 1) * (127.5 / 5418.75)
 
 
-INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {"gaussian": gaussian, "uniform": faint}
+INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
+    "gaussian": gaussian,
+    "uniform": faint,
+}
 
 
-class Images(Section):
-    """What ZeroQ optimises its images for."""
+class Images(Config):
+    """What ZeroQ optimizes its images for."""
 
     initial: Literal["gaussian", "uniform"] = setting(
         "gaussian",
@@ -59,14 +65,18 @@ class Images(Section):
         ge=0,
     )
 
-    def recipe(self, known: Known) -> ImageRecipe:
-        """BN statistics, and cross-entropy to a random class and a prior where they have a weight."""
+    def recipe(self, context: MethodContext) -> ImageRecipe:
+        """BN statistics, and cross-entropy to a random class and a prior where they have a
+        weight.
+        """
         terms = [
             Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
             image_class_term(self.class_weight),
             image_prior_term(self.prior_weight),
         ]
-        return ImageRecipe(OneHotLabels(known.teacher.num_classes), Objective(terms), INITIAL[self.initial])
+        return ImageRecipe(
+            OneHotLabels(context.teacher.num_classes), Objective(terms), INITIAL[self.initial]
+        )
 
 
 class Student(DistilledStudent):
@@ -80,8 +90,10 @@ class Student(DistilledStudent):
     )
 
 
-class ZeroQ(Section):
-    """ZeroQ's hyperparameters: `images` changes the synthetic images, `student` only the fine-tuning."""
+class ZeroQ(Config):
+    """ZeroQ's hyperparameters: `images` changes the synthetic images, `student` only the
+    fine-tuning.
+    """
 
     images: Images = Images()
     student: Student = Student()

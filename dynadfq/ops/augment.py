@@ -13,13 +13,17 @@ from dynadfq.runtime.distributed import WHOLE, Part
 
 
 def random_flip(images: Tensor, rng: torch.Generator, part: Part = WHOLE) -> Tensor:
-    """Mirror half of the images left to right: (B, C, H, W) to the same. They may be a part of a larger batch."""
+    """Mirror half of the images left to right: (B, C, H, W) to the same. They may be a part of a
+    larger batch.
+    """
     flipped = part.of(torch.rand(len(images) * part.ranks, generator=rng)).to(images.device) < 0.5
     return torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def random_shift(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
-    """Shift each image by up to ``padding`` pixels a side, filling with zeros: (B, C, H, W) to the same."""
+    """Shift each image by up to ``padding`` pixels a side, filling with zeros: (B, C, H, W) to the
+    same.
+    """
     batch, _, height, width = images.shape
     offset = torch.randint(0, 2 * padding + 1, (2, batch), generator=rng).to(images.device)
     rows = (offset[0, :, None] + torch.arange(height, device=images.device))[:, None, :, None]
@@ -30,12 +34,15 @@ def random_shift(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     return padded[index, channel, rows, columns]
 
 
-def random_resized_crop(images: Tensor, smallest: float, rng: torch.Generator, part: Part = WHOLE) -> Tensor:
+def random_resized_crop(
+    images: Tensor, smallest: float, rng: torch.Generator, part: Part = WHOLE
+) -> Tensor:
     """Crop a random rectangle and enlarge it to the full size: (B, C, H, W) to the same, bilinear.
 
-    The area is uniform in [``smallest``, 1] of the image, the aspect ratio log-uniform in [3/4, 4/3], as torchvision's
-    ``RandomResizedCrop``; here each image of the batch has its own rectangle in one differentiable sampling. Images
-    that are a part of a larger batch get the rectangles that they would have in the whole.
+    The area is uniform in [``smallest``, 1] of the image, the aspect ratio log-uniform in [3/4,
+    4/3], as torchvision's ``RandomResizedCrop``; here each image of the batch has its own rectangle
+    in one differentiable sampling. Images that are a part of a larger batch get the rectangles that
+    they would have in the whole.
     """
     batch = len(images)
     area, ratio, x, y = torch.rand(4, batch * part.ranks, generator=rng)[:, part.rows(batch)]

@@ -1,7 +1,8 @@
-"""BatchNorm layers that do not learn: one multiplication and one addition, and a gradient to the input alone.
+"""BatchNorm layers that do not learn: one multiplication and one addition, and a gradient to the
+input alone.
 
-``torch.nn.functional.batch_norm`` in eval mode sums up gradients of gain and bias whether or not they are asked for,
-which on a CPU costs four times as much as the gradient to the input.
+``torch.nn.functional.batch_norm`` in eval mode sums up gradients of gain and bias whether or not
+they are asked for, which on a CPU costs four times as much as the gradient to the input.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Affine(torch.autograd.Function):
-    """x · gain + shift, and x once more: what arrives at the second x joins the gradient in the same pass."""
+    """x · gain + shift, and x once more: what arrives at the second x joins the gradient in the
+    same pass.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +32,9 @@ class _Affine(torch.autograd.Function):
         return torch.addcmul(shift, x, gain).to(x.dtype), x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, to_y: Tensor | None, to_x: Tensor | None) -> tuple[Tensor | None, None, None]:
+    def backward(
+        ctx: Any, to_y: Tensor | None, to_x: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
         (gain,) = ctx.saved_tensors
         if to_y is None:
             return to_x, None, None
@@ -38,18 +43,22 @@ class _Affine(torch.autograd.Function):
 
 
 @contextmanager
-def frozen(layers: Iterable[BatchNorm], keep: Callable[[BatchNorm, Tensor], None]) -> Iterator[None]:
+def frozen(
+    layers: Iterable[BatchNorm], keep: Callable[[BatchNorm, Tensor], None]
+) -> Iterator[None]:
     """Within this block ``keep`` is given every layer's (B, C, …) input; nothing is left behind.
 
-    Layers of torch's own types in eval mode compute in the cheap form, which gives their parameters no gradient.
-    Subclasses may do more than normalise, and compute as they always do.
+    Layers of torch's own types in eval mode compute in the cheap form, which gives their parameters
+    no gradient. Subclasses may do more than normalize, and compute as they always do.
     """
     layers, handles = list(layers), []
     plain = [layer for layer in layers if type(layer) in PLAIN and not layer.training]
     for layer in plain:
         layer.__dict__["forward"] = _forward(layer, keep)
     for layer in (other for other in layers if other not in plain):
-        handles.append(layer.register_forward_pre_hook(lambda layer, inputs: keep(layer, inputs[0])))
+        handles.append(
+            layer.register_forward_pre_hook(lambda layer, inputs: keep(layer, inputs[0]))
+        )
     try:
         yield
     finally:
@@ -59,13 +68,17 @@ def frozen(layers: Iterable[BatchNorm], keep: Callable[[BatchNorm, Tensor], None
             del layer.__dict__["forward"]
 
 
-def _forward(layer: BatchNorm, keep: Callable[[BatchNorm, Tensor], None]) -> Callable[[Tensor], Tensor]:
+def _forward(
+    layer: BatchNorm, keep: Callable[[BatchNorm, Tensor], None]
+) -> Callable[[Tensor], Tensor]:
     """The layer's function, with its gain and shift computed once."""
     assert layer.running_mean is not None and layer.running_var is not None
     scale = (layer.running_var + layer.eps).rsqrt()
     gain = scale if layer.weight is None else scale * layer.weight.detach()
     bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.detach()
-    shift = torch.addcmul(bias, layer.running_mean, gain, value=-1)  # rounded as torch's own kernel does
+    shift = torch.addcmul(
+        bias, layer.running_mean, gain, value=-1
+    )  # rounded as torch's own kernel does
 
     def forward(x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.dim() - 2))

@@ -1,7 +1,8 @@
-"""Mean and variance, differentiable, at the price of two looks at the values (docs/performance.md).
+"""Mean and variance, differentiable, at the multiplier of two looks at the values
+(docs/performance.md).
 
-``torch.var_mean`` costs six times as much on a CPU in the channels-last layout. Deviations are taken from the mean
-before they are squared, so that a mean far from zero costs no digits.
+``torch.var_mean`` costs six times as much on a CPU in the channels-last layout. Deviations are
+taken from the mean before they are squared, so that a mean far from zero costs no digits.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynadfq.ops.chunks import pieces
+from dynadfq.ops.chunks import chunks
 
 
 class _Moments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], correction: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, dims: tuple[int, ...], correction: int
+    ) -> tuple[Tensor, Tensor]:
         mean, variance = _biased(x, dims)
         count = x.numel() // max(1, mean.numel())
         ctx.save_for_backward(x, mean)
@@ -32,7 +35,8 @@ class _Moments(torch.autograd.Function):
 
 
 def moments(x: Tensor, dims: tuple[int, ...], correction: int = 1) -> tuple[Tensor, Tensor]:
-    """Mean and variance of x over ``dims``, differentiable; the variance divides by the count less ``correction``.
+    """Mean and variance of x over ``dims``, differentiable; the variance divides by the count less
+    ``correction``.
 
     Both are float32 of a narrower x.
 
@@ -53,4 +57,6 @@ def _biased(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     mean = x.mean(dims, keepdim=True, dtype=wide)
     if 0 in dims:
         return mean, (x - mean).square_().mean(dims, keepdim=True)
-    return mean, torch.cat([(x[part] - mean[part]).square_().mean(dims, keepdim=True) for part in pieces(x)])
+    return mean, torch.cat(
+        [(x[part] - mean[part]).square_().mean(dims, keepdim=True) for part in chunks(x)]
+    )

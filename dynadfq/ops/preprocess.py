@@ -20,17 +20,21 @@ SHORT = ("PNG",)  # formats whose numbers have 16 bits where older Pillows say 3
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image of any size becomes what a network reads: scaled, the middle cut out, normalised.
+    """How an image of any size becomes what a network reads: scaled, the middle cut out,
+    normalized.
 
     Args:
         input_shape: shape of one image, (C, H, W); the crop is H × W pixels.
         mean, std: a channel each, of pixels in 0 … 1.
-        resize: length in pixels to which the shorter side is scaled before the crop, by Pillow as torchvision and timm
-            do for ImageNet; None scales the image so that it just covers the crop, and leaves one of its size alone.
-        interpolation: how pixels between pixels are found; an image that shrinks is smoothed, except with "nearest".
+        resize: length in pixels to which the shorter side is scaled before the crop, by Pillow as
+            torchvision and timm do for ImageNet; None scales the image so that it just covers the
+            crop, and leaves one of its size alone.
+        interpolation: how pixels between pixels are found; an image that shrinks is smoothed,
+            except with "nearest".
 
     Raises:
-        ValueError: the network reads neither grey nor colour images, or a value does not fit the others.
+        ValueError: the network reads neither grey nor colour images, or a value does not fit the
+            others.
     """
 
     input_shape: tuple[int, int, int]
@@ -51,7 +55,9 @@ class Preprocessing:
                 f"resize: {self.resize} pixels are fewer than input_shape, {max(size)}; give at least that"
             )
         if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"interpolation: {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
+            raise ValueError(
+                f"interpolation: {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}"
+            )
 
     @classmethod
     def of(cls, card: Mapping[str, Any]) -> Preprocessing:
@@ -65,10 +71,14 @@ class Preprocessing:
         )
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An image of any size and mode to (C, H, W) uint8: grey or colour, scaled, the middle cut out."""
+        """An image of any size and mode to (C, H, W) uint8: grey or colour, scaled, the middle cut
+        out.
+        """
         channels, height, width = self.input_shape
         if channels not in MODES:
-            raise ValueError(f"the network reads {channels} channels; image files have 1 (grey) or 3 (colour)")
+            raise ValueError(
+                f"the network reads {channels} channels; image files have 1 (grey) or 3 (colour)"
+            )
         image = eight_bits(image).convert(MODES[channels])
         if self.resize is not None:
             image = _shorter_side(image, self.resize, self.interpolation)
@@ -78,7 +88,7 @@ class Preprocessing:
             pixels = _covering(pixels, height, width, self.interpolation)
         return _centre(pixels, height, width).contiguous()
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """(…, C, H, W) uint8 pixels less their mean, over their deviation, as float32."""
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
@@ -98,7 +108,11 @@ def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
             image.format = file.format
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's word for a broken PNG
+    except (
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's word for a broken PNG
         raise ValueError(f"{path}: not an image that can be read ({error})") from error
     try:
         return preprocessing.pixels(image)
@@ -116,12 +130,16 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if short:
         return Image.fromarray((np.asarray(image).astype(np.uint32) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels are 32-bit numbers (mode {image.mode}), whose range is unknown; save 8 or 16 bits")
+        raise ValueError(
+            f"pixels are 32-bit numbers (mode {image.mode}), whose range is unknown; save 8 or 16 bits"
+        )
     return image
 
 
 def _shorter_side(image: Image.Image, length: int, interpolation: Interpolation) -> Image.Image:
-    """Scale an image so that its shorter side has ``length`` pixels; the longer one is rounded down (torchvision)."""
+    """Scale an image so that its shorter side has ``length`` pixels; the longer one is rounded down
+    (torchvision).
+    """
     short = min(image.size)
     if short == length:
         return image
@@ -130,17 +148,27 @@ def _shorter_side(image: Image.Image, length: int, interpolation: Interpolation)
 
 
 def _covering(pixels: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:
-    """(C, H, W) uint8 pixels scaled so that they just cover ``height`` × ``width``; the aspect ratio stays."""
+    """(C, H, W) uint8 pixels scaled so that they just cover ``height`` × ``width``; the aspect
+    ratio stays.
+    """
     factor = max(height / pixels.shape[1], width / pixels.shape[2])
     if factor == 1:
         return pixels
-    size = [max(height, round(pixels.shape[1] * factor)), max(width, round(pixels.shape[2] * factor))]
+    size = [
+        max(height, round(pixels.shape[1] * factor)),
+        max(width, round(pixels.shape[2] * factor)),
+    ]
     smooth = factor < 1 and interpolation != "nearest"
     resized = interpolate(pixels[None].float(), size=size, mode=interpolation, antialias=smooth)[0]
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def _centre(pixels: Tensor, height: int, width: int) -> Tensor:
-    """The middle ``height`` × ``width`` of (C, H, W) pixels; half a pixel is rounded to even, as torchvision does."""
-    top, left = (round((side - kept) / 2) for side, kept in zip(pixels.shape[1:], (height, width), strict=True))
+    """The middle ``height`` × ``width`` of (C, H, W) pixels; half a pixel is rounded to even, as
+    torchvision does.
+    """
+    top, left = (
+        round((side - kept) / 2)
+        for side, kept in zip(pixels.shape[1:], (height, width), strict=True)
+    )
     return pixels[:, top : top + height, left : left + width]

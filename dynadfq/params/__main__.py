@@ -1,4 +1,6 @@
-"""``python -m dynadfq.params``: check, take or complete a parameter file, or rewrite ``docs/params.md``."""
+"""``python -m dynadfq.params``: check, take or complete a parameter file, or rewrite
+``docs/params.md``.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,12 @@ def main(arguments: list[str] | None = None) -> str:
     check.add_argument("file", nargs="?", type=Path, default=ACTIVE)
     use = commands.add_parser("use", help="copy configs/NAME.yaml to params.yaml")
     use.add_argument("name")
-    complete = commands.add_parser("complete", help="add the keys that a file lacks, at their defaults")
-    complete.add_argument("files", nargs="*", type=Path, default=[ACTIVE, *sorted(CONFIGS.glob("*.yaml"))])
+    complete = commands.add_parser(
+        "complete", help="add the keys that a file lacks, at their defaults"
+    )
+    complete.add_argument(
+        "files", nargs="*", type=Path, default=[ACTIVE, *sorted(CONFIGS.glob("*.yaml"))]
+    )
     commands.add_parser("docs", help="write docs/params.md")
     options = parser.parse_args(arguments)
     if options.command == "check":
@@ -34,7 +40,9 @@ def main(arguments: list[str] | None = None) -> str:
         return use_config(options.name)
     if options.command == "complete":
         for file in options.files:
-            file.write_text(completed(file.read_text(encoding="utf-8"), read(file)), encoding="utf-8")
+            file.write_text(
+                completed(file.read_text(encoding="utf-8"), read(file)), encoding="utf-8"
+            )
         return f"complete: {', '.join(map(str, options.files))}"
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(render(), encoding="utf-8")
@@ -45,7 +53,9 @@ def use_config(name: str) -> str:
     """Check a ready experiment and make it the active one."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     if name not in known:
-        raise ParameterError(CONFIGS, [f"{name}.yaml: not one of {', '.join(known)}{did_you_mean(name, known)}"])
+        raise ParameterError(
+            CONFIGS, [f"{name}.yaml: not one of {', '.join(known)}{did_you_mean(name, known)}"]
+        )
     source = CONFIGS / f"{name}.yaml"
     read(source)
     shutil.copyfile(source, ACTIVE)

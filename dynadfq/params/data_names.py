@@ -1,4 +1,6 @@
-"""What `data.name` may be: a known set, a folder of images, one of torchvision's sets, an import path, or null."""
+"""What `data.name` may be: a known set, a folder of images, one of torchvision's sets, an import
+path, or null.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``docs/params.md``: a table of every key, made from the types so that it cannot disagree with them."""
+"""``docs/params.md``: a table of every key, made from the types so that it cannot disagree with
+them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from inspect import getdoc
 from dynadfq.params.errors import shown
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import Params
-from dynadfq.runtime.settings import Section, allowed, is_section, note
+from dynadfq.runtime.config import Config, allowed, is_config, note
 
 HEAD = """# Parameters
 
@@ -21,7 +23,9 @@ paper's CIFAR-10 experiment (`configs/cifar10.yaml`). Leave none out, though: DV
 Sources: "DynaDFQ" is the paper, numbered as in its ICLR 2024 submission; "lineage" is what the released code
 of IntraQ, HAST and SynQ does, whose fine-tuning the paper seems to share; "dynadfq" is a choice of this library.
 """
-COLUMNS = "| key | meaning | unit | default | allowed | source |\n| --- | --- | --- | --- | --- | --- |\n"
+COLUMNS = (
+    "| key | meaning | unit | default | allowed | source |\n| --- | --- | --- | --- | --- | --- |\n"
+)
 
 
 def render() -> str:
@@ -36,22 +40,24 @@ def _listed(keys: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}"
 
 
-def _sections(section: type[Section], prefix: str = "") -> Iterator[str]:
+def _sections(section: type[Config], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if is_section(field.annotation):
+        if is_config(field.annotation):
             yield _section(field.annotation, prefix + name)
             yield from _sections(field.annotation, f"{prefix}{name}.")
 
 
-def _section(section: type[Section], path: str) -> str:
+def _section(section: type[Config], path: str) -> str:
     rows = [
-        _row(path, name, section) for name, field in section.model_fields.items() if not is_section(field.annotation)
+        _row(path, name, section)
+        for name, field in section.model_fields.items()
+        if not is_config(field.annotation)
     ]
     title = f"## {path or 'Top level'}\n\n{getdoc(section)}\n"
     return f"{title}\n{COLUMNS}{''.join(rows)}" if rows else title
 
 
-def _row(path: str, name: str, section: type[Section]) -> str:
+def _row(path: str, name: str, section: type[Config]) -> str:
     field = section.model_fields[name]
     key = f"{path}.{name}".removeprefix(".")
     words = allowed(field).removeprefix("a ").removeprefix("one of ")

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dynadfq.params.sections import Params
-from dynadfq.runtime.settings import allowed, choices, leaves, note
+from dynadfq.runtime.config import allowed, choices, leaves, note
 
 Location = tuple[int | str, ...]
 
@@ -34,7 +34,9 @@ def dotted(location: Iterable[int | str]) -> str:
     >>> dotted(("quantization", "activation_bits", 1))
     'quantization.activation_bits[1]'
     """
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
+    ).removeprefix(".")
 
 
 def shown(value: object) -> str:
@@ -59,7 +61,11 @@ def explain(error: ErrorDetails) -> str:
         return f"{path}: {value} is {error['ctx']['error']}"
     if isinstance(location[-1], int):
         names = choices(field)
-        words = f"one of {', '.join(names)}" if names else f"a whole number in {note(field, 'interval')}"
+        words = (
+            f"one of {', '.join(names)}"
+            if names
+            else f"a whole number in {note(field, 'interval')}"
+        )
         return f"{path}: {value} is not {words}{did_you_mean(error['input'], names)}"
     return f"{path}: {value} is not {allowed(field)}{did_you_mean(error['input'], choices(field))}"
 
@@ -90,7 +96,8 @@ def keys() -> list[str]:
 
 
 def nearest_key(location: Location) -> str:
-    """Advice on an unknown key: its name in another group, a similar or longer one in its own, a similar one anywhere.
+    """Advice on an unknown key: its name in another group, a similar or longer one in its own, a
+    similar one anywhere.
 
     >>> nearest_key(("finetune", "lr")), nearest_key(("synthesis", "decay_every"))
     ('did you mean finetune.learning_rate?', 'did you mean finetune.decay_every?')
@@ -101,7 +108,9 @@ def nearest_key(location: Location) -> str:
     same_name = [key for key, name in names.items() if name == leaf]
     similar = difflib.get_close_matches(leaf, [names[key] for key in siblings], n=1)
     longer = [key for key in siblings if leaf and names[key].startswith(leaf)]
-    initials = [key for key in siblings if "".join(word[0] for word in names[key].split("_")) == leaf]
+    initials = [
+        key for key in siblings if "".join(word[0] for word in names[key].split("_")) == leaf
+    ]
     anywhere = difflib.get_close_matches(leaf, names.values(), n=1)
     if same_name:
         return f"did you mean {max(same_name, key=lambda key: _shared(key, group))}?"
@@ -113,7 +122,9 @@ def nearest_key(location: Location) -> str:
     )
     if not candidates:
         return f"{group or 'the file'} has {', '.join(names[key] for key in siblings)}"
-    return f"did you mean {difflib.get_close_matches(dotted(location), candidates, n=1, cutoff=0)[0]}?"
+    return (
+        f"did you mean {difflib.get_close_matches(dotted(location), candidates, n=1, cutoff=0)[0]}?"
+    )
 
 
 def _shared(key: str, group: str) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from dynadfq.runtime.settings import Section, setting
+from dynadfq.runtime.config import Config, setting
 
 Format = Literal["onnx-codes", "onnx-convinteger", "pt2"]
 
@@ -17,8 +17,10 @@ def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
     return formats
 
 
-class Export(Section):
-    """Files that run without this library; none is written that does not answer as the student does."""
+class Export(Config):
+    """Files that run without this library; none is written that does not answer as the student
+    does.
+    """
 
     formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
         (),
@@ -28,5 +30,8 @@ class Export(Section):
         strict=False,
     )
     check_images: int = setting(
-        64, "synthetic images that each file is checked on, at most all there are", unit="images", ge=1
+        64,
+        "synthetic images that each file is checked on, at most all there are",
+        unit="images",
+        ge=1,
     )

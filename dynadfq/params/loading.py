@@ -19,7 +19,8 @@ def read(path: str | Path = "params.yaml") -> Params:
     """The whole file, checked. A key that is left out has its default.
 
     Raises:
-        ParameterError: with all that is wrong: unknown keys, wrong values, keys given twice, constraints between keys.
+        ParameterError: with all that is wrong: unknown keys, wrong values, keys given twice,
+            constraints between keys.
     """
     content, repeated = read_yaml(path, missing="cp configs/digits.yaml params.yaml makes one")
     params, problems = check({} if content is None else content)
@@ -44,7 +45,11 @@ def check(document: object) -> tuple[Params, list[str]]:
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     """Leave out the errors of a list that only follow from those of its elements ("too short")."""
     places = [error["loc"] for error in errors]
-    return [e for e in errors if not any(p[: len(e["loc"])] == e["loc"] and len(p) > len(e["loc"]) for p in places)]
+    return [
+        e
+        for e in errors
+        if not any(p[: len(e["loc"])] == e["loc"] and len(p) > len(e["loc"]) for p in places)
+    ]
 
 
 def _settings(location: Location) -> Location:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 
@@ -21,8 +21,10 @@ def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
 Widths = Annotated[tuple[Bits, ...], AfterValidator(_ascending)]
 
 
-class Ranges(Section):
-    """The clipping range [low, high] of each activation site: one range for all candidate widths."""
+class Ranges(Config):
+    """The clipping range [low, high] of each activation site: one range for all candidate
+    widths.
+    """
 
     observer: Literal["max", "quantile", "mse", "median_max"] = setting(
         "median_max",
@@ -31,7 +33,11 @@ class Ranges(Section):
         source=f"dynadfq; max: {LINEAGE}",
     )
     quantile: float = setting(
-        0.999, "share of a site's values up to each end of its range (observer: quantile)", unit="fraction", gt=0, le=1
+        0.999,
+        "share of a site's values up to each end of its range (observer: quantile)",
+        unit="fraction",
+        gt=0,
+        le=1,
     )
     average: Literal["mean", "ema", "legacy_ema"] = setting(
         "mean",
@@ -52,7 +58,7 @@ class Ranges(Section):
     )
 
 
-class Selector(Section):
+class Selector(Config):
     """The network that gives each image, at each site, one of the candidate widths."""
 
     pool: int = setting(
@@ -62,7 +68,9 @@ class Selector(Section):
         source="DynamicQuant (Liu et al., CVPR 2022), released code",
         ge=1,
     )
-    hidden: int = setting(64, "width of the hidden layer", unit="features", source="DynamicQuant, released code", ge=1)
+    hidden: int = setting(
+        64, "width of the hidden layer", unit="features", source="DynamicQuant, released code", ge=1
+    )
     dropout: float = setting(
         0.2,
         "dropout before the last layer, while fine-tuning",
@@ -89,7 +97,7 @@ class Selector(Section):
         source=f"{PAPER}, Eq. 11; value in Sec. 4.1",
         ge=0,
     )
-    warm_start_images: int = setting(
+    warm_up_images: int = setting(
         0,
         "synthetic images on which the sensitivity of every site to every width is measured, to teach the selector "
         "before fine-tuning; 0 is off",
@@ -99,13 +107,15 @@ class Selector(Section):
     )
     budget: Literal["penalty", "constraint"] = setting(
         "penalty",
-        "how the target binds: Eq. 10's penalty on each image above it, or a price that holds the mean at it",
+        "how the target binds: Eq. 10's penalty on each image above it, or a multiplier that holds the mean at it",
         source=f"penalty: {PAPER}, Eq. 10; constraint: dynadfq",
     )
 
 
-class Quantization(Section):
-    """The student's numbers: integer widths of weights and activations, and where activations are quantized."""
+class Quantization(Config):
+    """The student's numbers: integer widths of weights and activations, and where activations are
+    quantized.
+    """
 
     weight_bits: Bits = setting(
         4,
@@ -115,7 +125,7 @@ class Quantization(Section):
         ge=2,
         le=8,
     )
-    weight_grid: Literal["channel", "tensor"] = setting(
+    weight_granularity: Literal["channel", "tensor"] = setting(
         "channel",
         "what shares a scale and zero point: the weights of an output channel, or all weights of a layer",
         source=f"channel: {LINEAGE}; tensor: DFQ, and DSG's table 3",

@@ -15,7 +15,9 @@ from dynadfq.params.sections import Params
 
 @dataclass(frozen=True)
 class Rule:
-    """What the values of some keys owe each other, in words, and what is said of the first when they do not."""
+    """What the values of some keys owe each other, in words, and what is said of the first when
+    they do not.
+    """
 
     keys: tuple[str, ...]
     holds: Callable[..., bool]
@@ -88,7 +90,7 @@ RULES = (
          "the first at most the second", "is more than synthesis.num_images: {1}"),
     Rule(("finetune.batch_size", "launch.processes"), _divides,
          "the first a multiple of the second", "cannot be divided evenly among launch.processes: {1}"),
-    *(Rule((f"method.{name}.student.live_images", "method.name", "launch.processes"), partial(_alone, of=name),
+    *(Rule((f"method.{name}.student.online_generator", "method.name", "launch.processes"), partial(_alone, of=name),
            f"not true where the second is {name} and the third more than 1",
            "lets a generator learn on beside the student, in one process only, and launch.processes is {2}")
       for name in LIVE),
@@ -102,7 +104,9 @@ def lookup(params: object, key: str) -> Any:
 
 
 def broken_rules(params: Params, doubtful: Collection[str] = ()) -> Iterator[str]:
-    """A line for each constraint that does not hold, leaving out those that touch a ``doubtful`` key or group."""
+    """A line for each constraint that does not hold, leaving out those that touch a ``doubtful``
+    key or group.
+    """
     for rule in RULES:
         if any(f"{key}.".startswith(f"{other}.") for key in rule.keys for other in doubtful):
             continue

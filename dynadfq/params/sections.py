@@ -18,14 +18,16 @@ from dynadfq.params.teacher_keys import (
     ImageShape,
     Means,
 )
-from dynadfq.runtime.settings import LINEAGE, PAPER, Section, setting
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 
 TRAINING = f"{PAPER}, Sec. 4.1"
 RESNET = "He et al., CVPR 2016, Sec. 4.2"
 
 
-class Data(Section):
-    """The labelled data set: it trains a teacher that has no checkpoint, and measures. Nothing else sees it."""
+class Data(Config):
+    """The labelled data set: it trains a teacher that has no checkpoint, and measures. Nothing else
+    sees it.
+    """
 
     name: DataName = setting(
         "cifar10",
@@ -50,11 +52,13 @@ class Data(Section):
     )
 
 
-class Teacher(Section):
-    """The frozen float classifier. With a checkpoint or published weights the keys from `epochs` on are not used.
+class Teacher(Config):
+    """The frozen float classifier. With a checkpoint or published weights the keys from `epochs` on
+    are not used.
 
-    What is null from `num_classes` to `interpolation` is taken from what the library says of its published weights and
-    from the data set; the stage says what it took from where. Weights of another origin follow the data set first.
+    What is null from `num_classes` to `interpolation` is taken from what the library says of its
+    published weights and from the data set; the stage says what it took from where. Weights of
+    another origin follow the data set first.
     """
 
     architecture: Architecture = setting(
@@ -76,15 +80,26 @@ class Teacher(Section):
         "take the library's published weights, which it downloads, or those that the function of an import path loads",
         source=f"{LINEAGE} (pytorchcv)",
     )
-    num_classes: int | None = setting(None, "classes that the network tells apart", unit="classes", ge=1)
+    num_classes: int | None = setting(
+        None, "classes that the network tells apart", unit="classes", ge=1
+    )
     input_shape: ImageShape = setting(
-        None, "shape of an image that the network reads", unit="channels, pixels, pixels", allowed=SHAPES
+        None,
+        "shape of an image that the network reads",
+        unit="channels, pixels, pixels",
+        allowed=SHAPES,
     )
     mean: Means = setting(
-        None, "mean that is subtracted from pixels in 0 … 1", unit="pixels in 0 … 1", allowed=CHANNELS
+        None,
+        "mean that is subtracted from pixels in 0 … 1",
+        unit="pixels in 0 … 1",
+        allowed=CHANNELS,
     )
     std: Deviations = setting(
-        None, "standard deviation that pixels are then divided by", unit="pixels in 0 … 1", allowed=DEVIATIONS
+        None,
+        "standard deviation that pixels are then divided by",
+        unit="pixels in 0 … 1",
+        allowed=DEVIATIONS,
     )
     resize: int | None = setting(
         None,
@@ -96,10 +111,15 @@ class Teacher(Section):
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = setting(
         None, "how images are scaled", allowed="null or one of nearest, bilinear, bicubic"
     )
-    epochs: int = setting(200, "passes over the training images", unit="epochs", source=RESNET, ge=1)
+    epochs: int = setting(
+        200, "passes over the training images", unit="epochs", source=RESNET, ge=1
+    )
     batch_size: int = setting(128, "images in a step", unit="images", source=RESNET, ge=1)
     learning_rate: float = setting(
-        0.1, "peak of the one-cycle learning rate of SGD with Nesterov momentum", source=RESNET, gt=0
+        0.1,
+        "peak of the one-cycle learning rate of SGD with Nesterov momentum",
+        source=RESNET,
+        gt=0,
     )
     momentum: float = setting(0.9, "Nesterov momentum", source=RESNET, ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay", source=RESNET, ge=0)
@@ -109,7 +129,7 @@ class Teacher(Section):
     horizontal_flip: bool = setting(True, "mirror half of the training images", source=RESNET)
 
 
-class Similarity(Section):
+class Similarity(Config):
     """How alike two classes are, read from the teacher's classifier weights."""
 
     measure: Literal["dot", "cosine", "centred"] = setting(
@@ -117,32 +137,54 @@ class Similarity(Section):
         "inner product of two classes' weight rows, their cosine, or their cosine after subtracting the mean row",
         source=f"dot: {PAPER}, Eq. 5",
     )
-    top: int = setting(5, "classes listed for each class in top_similar.csv, most similar first", unit="classes", ge=1)
+    top: int = setting(
+        5,
+        "classes listed for each class in top_similar.csv, most similar first",
+        unit="classes",
+        ge=1,
+    )
 
 
-class Synthesis(Section):
-    """How the synthetic images are optimised; what they are optimised for is the method's part."""
+class Synthesis(Config):
+    """How the synthetic images are optimized; what they are optimized for is the method's part."""
 
     num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
-    batch_size: int = setting(64, "images optimised together, kept as one shard", unit="images", source=TRAINING, ge=1)
+    batch_size: int = setting(
+        64, "images optimized together, kept as one shard", unit="images", source=TRAINING, ge=1
+    )
     iterations: int = setting(
-        4000, "steps of Adam on each batch, or of a generator's first training", unit="steps", source=TRAINING, ge=1
+        4000,
+        "steps of Adam on each batch, or of a generator's first training",
+        unit="steps",
+        source=TRAINING,
+        ge=1,
     )
     learning_rate: float = setting(0.5, "initial learning rate of Adam", source=TRAINING, gt=0)
     decay: float = setting(
-        0.1, "factor on the learning rate when the loss has stopped decreasing", source=TRAINING, gt=0, le=1
+        0.1,
+        "factor on the learning rate when the loss has stopped decreasing",
+        source=TRAINING,
+        gt=0,
+        le=1,
     )
-    patience: int = setting(100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1)
-    min_learning_rate: float = setting(1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0)
+    patience: int = setting(
+        100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1
+    )
+    min_learning_rate: float = setting(
+        1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0
+    )
     storage: Literal["float32", "float16"] = setting(
-        "float32", "number type in which the images are kept; float16 takes half the space and rounds the pixels"
+        "float32",
+        "number type in which the images are kept; float16 takes half the space and rounds the pixels",
     )
 
 
-class Finetune(Section):
+class Finetune(Config):
     """How the student is trained on the synthetic images: SGD with Nesterov momentum."""
 
-    epochs: int = setting(400, "length of the training", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1)
+    epochs: int = setting(
+        400, "length of the training", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1
+    )
     steps_per_epoch: int = setting(
         200,
         "steps that count as one epoch, however many images there are",
@@ -150,12 +192,22 @@ class Finetune(Section):
         source=f"{LINEAGE}; the paper does not say",
         ge=1,
     )
-    batch_size: int = setting(256, "images in a step", unit="images", source=f"{TRAINING} (CIFAR)", ge=1)
-    learning_rate: float = setting(1e-5, "initial learning rate of the weights", source=f"{TRAINING} (CIFAR)", gt=0)
-    decay: float = setting(
-        0.1, "factor on every learning rate after each `decay_every` epochs", source=TRAINING, gt=0, le=1
+    batch_size: int = setting(
+        256, "images in a step", unit="images", source=f"{TRAINING} (CIFAR)", ge=1
     )
-    decay_every: int = setting(100, "epochs between decays", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1)
+    learning_rate: float = setting(
+        1e-5, "initial learning rate of the weights", source=f"{TRAINING} (CIFAR)", gt=0
+    )
+    decay: float = setting(
+        0.1,
+        "factor on every learning rate after each `decay_every` epochs",
+        source=TRAINING,
+        gt=0,
+        le=1,
+    )
+    decay_every: int = setting(
+        100, "epochs between decays", unit="epochs", source=f"{TRAINING} (CIFAR)", ge=1
+    )
     momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0)
     calibration_images: int = setting(
@@ -172,15 +224,23 @@ class Finetune(Section):
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
 
 
-class Evaluation(Section):
+class Evaluation(Config):
     """What is measured on the data set's test images."""
 
-    batch_size: int = setting(256, "images in a forward pass; no result depends on it", unit="images", ge=1)
+    batch_size: int = setting(
+        256, "images in a forward pass; no result depends on it", unit="images", ge=1
+    )
     test_images: int | None = setting(
-        None, "test images that are measured, evenly spread over the set; null is all of them", unit="images", ge=1
+        None,
+        "test images that are measured, evenly spread over the set; null is all of them",
+        unit="images",
+        ge=1,
     )
     control_repeats: int = setting(
-        5, "random reassignments of the chosen widths to images in the control", unit="repeats", ge=1
+        5,
+        "random reassignments of the chosen widths to images in the control",
+        unit="repeats",
+        ge=1,
     )
     budgets: int = setting(
         9,
@@ -199,15 +259,19 @@ class Evaluation(Section):
     )
 
 
-class Report(Section):
+class Report(Config):
     """What the report shows."""
 
-    title: str = setting("dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1)
+    title: str = setting(
+        "dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1
+    )
     grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1)
 
 
-class Launch(Section):
-    """How the work is divided on this machine. No stage declares these keys: a change re-runs nothing."""
+class Launch(Config):
+    """How the work is divided on this machine. No stage declares these keys: a change re-runs
+    nothing.
+    """
 
     processes: int = setting(
         1,
@@ -217,7 +281,7 @@ class Launch(Section):
     )
 
 
-class Params(Section):
+class Params(Config):
     """Everything an experiment can vary."""
 
     seed: int = setting(0, "the one source of randomness: the same seed gives the same files", ge=0)

@@ -1,4 +1,6 @@
-"""What some of the teacher's keys may be: an architecture's name, an image's shape, a value a channel."""
+"""What some of the teacher's keys may be: an architecture's name, an image's shape, a value a
+channel.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ def _architecture(value: object) -> str:
 def _shape(value: object) -> tuple[int, int, int] | None:
     if value is None:
         return None
-    whole = [part for part in value if type(part) is int and part > 0] if isinstance(value, (list, tuple)) else []
+    whole = (
+        [part for part in value if type(part) is int and part > 0]
+        if isinstance(value, (list, tuple))
+        else []
+    )
     if len(whole) != 3 or len(value) != 3:  # type: ignore[arg-type]
         raise ValueError(f"not {SHAPES}")
     return whole[0], whole[1], whole[2]
@@ -37,7 +43,11 @@ def _shape(value: object) -> tuple[int, int, int] | None:
 def _numbers(value: object, words: str) -> tuple[float, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, (list, tuple)) or not value or any(type(part) not in (int, float) for part in value):
+    if (
+        not isinstance(value, (list, tuple))
+        or not value
+        or any(type(part) not in (int, float) for part in value)
+    ):
         raise ValueError(f"not {words}")
     return tuple(map(float, value))
 
@@ -51,5 +61,7 @@ def _deviations(value: object) -> tuple[float, ...] | None:
 
 Architecture = Annotated[str, BeforeValidator(_architecture)]
 ImageShape = Annotated[tuple[int, int, int] | None, BeforeValidator(_shape)]
-Means = Annotated[tuple[float, ...] | None, BeforeValidator(lambda value: _numbers(value, CHANNELS))]
+Means = Annotated[
+    tuple[float, ...] | None, BeforeValidator(lambda value: _numbers(value, CHANNELS))
+]
 Deviations = Annotated[tuple[float, ...] | None, BeforeValidator(_deviations)]

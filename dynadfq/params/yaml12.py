@@ -1,4 +1,6 @@
-"""YAML as DVC reads and writes it: version 1.2, where ``1e-06`` is a number and ``yes`` is a word."""
+"""YAML as DVC reads and writes it: version 1.2, where ``1e-06`` is a number and ``yes`` is a
+word.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def _whole_number(loader: Loader, node: yaml.ScalarNode) -> int:
 for _name, (_pattern, _first) in SCALARS.items():
     # An empty scalar is looked up under "" by PyYAML.
     Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first]
+        f"tag:yaml.org,2002:{_name}",
+        re.compile(f"^(?:{_pattern})$"),
+        [c.strip("\0") for c in _first],
     )
 Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 

@@ -1,15 +1,19 @@
-"""Bias correction: quantized weights shift the mean of a layer's output, and its bias takes the shift back.
+"""Bias correction: quantized weights shift the mean of a layer's output, and its bias takes the
+shift back.
 
-Nagel et al., ICCV 2019, arXiv 1906.04721, Sec. 4.2. With ε = W̃ - W, a layer's output is off by E[ỹ] - E[y] = ε · E[x].
+Nagel et al., ICCV 2019, arXiv 1906.04721, Sec. 4.2. With ε = W̃ - W, a layer's output is off by
+E[ỹ] - E[y] = ε · E[x].
 
-* ``AnalyticCorrection`` takes E[x] from BatchNorm statistics, through activations and additions. It needs no image.
-  Zeros that pad the input count as such, position by position, where the paper's formula takes all of ε. A corrected
-  layer again has the teacher's mean, so the layers do not depend on each other, and the teacher's statistics hold.
-* ``EmpiricalCorrection`` measures E[ỹ] - E[y] on synthetic images, layer by layer, the earlier ones quantized and
-  corrected (the paper's appendix D; the default of AIMET). It also takes back what activations' rounding shifts.
+* ``AnalyticCorrection`` takes E[x] from BatchNorm statistics, through activations and additions. It
+  needs no image. Zeros that pad the input count as such, position by position, where the paper's
+  formula takes all of ε. A corrected layer again has the teacher's mean, so the layers do not
+  depend on each other, and the teacher's statistics hold.
+* ``EmpiricalCorrection`` measures E[ỹ] - E[y] on synthetic images, layer by layer, the earlier ones
+  quantized and corrected (the paper's appendix D; the default of AIMET). It also takes back what
+  activations' rounding shifts.
 
-A layer without a bias is corrected in the running mean of the BatchNorm that reads it. Layers that are called several
-times have no single expectation, and stay as they are.
+A layer without a bias is corrected in the running mean of the BatchNorm that reads it. Layers that
+are called several times have no single expectation, and stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.propagate import propagate
-from dynadfq.ops.quantize import encode_weight
+from dynadfq.ops.quantize import quantize_weight
 from dynadfq.ptq.bn_ranges import layer_gaussians, quantized_network
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import QuantizedLayer
@@ -37,8 +41,11 @@ class AnalyticCorrection:
     """A preparation that corrects biases by BatchNorm statistics; images are not looked at."""
 
     @torch.no_grad()
-    def __call__(self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0) -> None:
-        """Correct every layer whose expected input is known; ``teacher`` is the network that was quantized.
+    def __call__(
+        self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
+    ) -> None:
+        """Correct every layer whose expected input is known; ``teacher`` is the network that was
+        quantized.
 
         Raises:
             ValueError: a layer has neither a bias nor a BatchNorm of its own.
@@ -49,7 +56,9 @@ class AnalyticCorrection:
             layer, weight = _layer(student, node), network.get_submodule(str(node.target)).weight
             assert isinstance(weight, Tensor)
             mean = found[node.all_input_nodes[0].name].mean
-            shift = _channel_mean(layer.multiply(mean, quantized_weight(layer) - weight, None), layer)
+            shift = _channel_mean(
+                layer.multiply(mean, quantized_weight(layer) - weight, None), layer
+            )
             _add_to_output(student, network, node, -shift.nan_to_num(nan=0.0))
 
 
@@ -63,8 +72,11 @@ class EmpiricalCorrection:
     images: int = 256
 
     @torch.no_grad()
-    def __call__(self, student: Student, teacher: Teacher, images: SyntheticSet, seed: int = 0) -> None:
-        """Correct every layer on the way of one forward pass at the target width; ``teacher`` is what was quantized.
+    def __call__(
+        self, student: Student, teacher: Teacher, images: SyntheticSet, seed: int = 0
+    ) -> None:
+        """Correct every layer on the way of one forward pass at the target width; ``teacher`` is
+        what was quantized.
 
         Raises:
             ValueError: a layer has neither a bias nor a BatchNorm of its own.
@@ -83,7 +95,7 @@ class EmpiricalCorrection:
 
 def quantized_weight(layer: QuantizedLayer) -> Tensor:
     """A layer's weight as it is multiplied: values on its grid."""
-    codes, scale = encode_weight(layer.weight, layer.weight_bits, layer.current_grid)
+    codes, scale = quantize_weight(layer.weight, layer.weight_bits, layer.qparams)
     return codes * scale
 
 
@@ -105,7 +117,9 @@ def _channel_mean(output: Tensor, layer: QuantizedLayer) -> Tensor:
     return output.movedim(layer.channel_axis, 0).flatten(1).mean(dim=1)
 
 
-def _output_means(network: fx.GraphModule, names: list[str], student: Student, batch: Tensor) -> dict[str, Tensor]:
+def _output_means(
+    network: fx.GraphModule, names: list[str], student: Student, batch: Tensor
+) -> dict[str, Tensor]:
     """The (C,) mean output of each named layer of the float network."""
     means: dict[str, Tensor] = {}
 
@@ -121,8 +135,12 @@ def _output_means(network: fx.GraphModule, names: list[str], student: Student, b
     return means
 
 
-def _correcting_hook(student: Student, network: fx.GraphModule, node: fx.Node, expected: Tensor) -> Any:
-    """Corrects a layer after it was called, and what it answered, so that later layers see it corrected."""
+def _correcting_hook(
+    student: Student, network: fx.GraphModule, node: fx.Node, expected: Tensor
+) -> Any:
+    """Corrects a layer after it was called, and what it answered, so that later layers see it
+    corrected.
+    """
 
     def correct(layer: QuantizedLayer, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         missing = expected - _channel_mean(output, layer)
@@ -136,14 +154,23 @@ def _correcting_hook(student: Student, network: fx.GraphModule, node: fx.Node, e
     return correct
 
 
-def _add_to_output(student: Student, network: fx.GraphModule, node: fx.Node, amount: Tensor) -> None:
+def _add_to_output(
+    student: Student, network: fx.GraphModule, node: fx.Node, amount: Tensor
+) -> None:
     """Add (C,) to a layer's output: to its bias, or by way of the BatchNorm behind it."""
     layer, users = _layer(student, node), list(node.users)
     if layer.bias is not None:
         layer.bias.add_(amount)
         return
-    alone = len(users) == 1 and sum(other.target == users[0].target for other in network.graph.nodes) == 1
-    norm = student.network.get_submodule(str(users[0].target)) if alone and users[0].op == "call_module" else None
+    alone = (
+        len(users) == 1
+        and sum(other.target == users[0].target for other in network.graph.nodes) == 1
+    )
+    norm = (
+        student.network.get_submodule(str(users[0].target))
+        if alone and users[0].op == "call_module"
+        else None
+    )
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None:
         raise ValueError(
             f"{node.target} has no bias to correct, and no BatchNorm of its own behind it; fold the BatchNorms first "

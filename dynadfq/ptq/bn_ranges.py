@@ -1,8 +1,10 @@
-"""Activation ranges without images: what the teacher's BatchNorms say of each site (DFQ, arXiv 1906.04721, Sec. 5).
+"""Activation ranges without images: what the teacher's BatchNorms say of each site (DFQ, arXiv
+1906.04721, Sec. 5).
 
-A channel behind a BatchNorm lies within β ± n|γ|, with n = 6 nearly always; a site's range is the union over its
-channels, after its activation. Behind additions, means and variances of the branches are added; other tensors are
-followed as models/propagate.py says. BatchNorms may be in place or folded into the layers before them.
+A channel behind a BatchNorm lies within β ± n|γ|, with n = 6 nearly always; a site's range is the
+union over its channels, after its activation. Behind additions, means and variances of the branches
+are added; other tensors are followed as models/propagate.py says. BatchNorms may be in place or
+folded into the layers before them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from dynadfq.teacher.transforms import FoldedTeacher
 
 @dataclass(frozen=True)
 class BNRanges:
-    """A preparation that sets every site's range from BatchNorm statistics; images are not looked at.
+    """A preparation that sets every site's range from BatchNorm statistics; images are not looked
+    at.
 
     sigmas: n, standard deviations around the mean that a channel's range covers.
     """
@@ -32,7 +35,9 @@ class BNRanges:
     sigmas: float = 6.0
 
     @torch.no_grad()
-    def __call__(self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0) -> None:
+    def __call__(
+        self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
+    ) -> None:
         """Set ``low`` and ``high`` of each site; ``teacher`` is the network that was quantized.
 
         Raises:
@@ -53,7 +58,8 @@ class BNRanges:
 
 
 def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
-    """The float network that a student was made of, normalised: its nodes have the names of the student's trace.
+    """The float network that a student was made of, normalized: its nodes have the names of the
+    student's trace.
 
     Raises:
         ValueError: the teacher is not what was quantized: one of the two is folded.
@@ -68,5 +74,7 @@ def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
 
 
 def layer_gaussians(teacher: Teacher) -> Mapping[str, Gaussian]:
-    """Output distributions of the layers into which BatchNorms were folded; none where they are in place."""
+    """Output distributions of the layers into which BatchNorms were folded; none where they are in
+    place.
+    """
     return teacher.folded.gaussians if isinstance(teacher, FoldedTeacher) else {}

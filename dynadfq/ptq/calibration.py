@@ -1,4 +1,6 @@
-"""Activation ranges before training: observers watch float activations of synthetic images and answer with a range."""
+"""Activation ranges before training: observers watch float activations of synthetic images and
+answer with a range.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import encode, grid, levels
+from dynadfq.ops.quantize import choose_qparams, levels, quantize
 from dynadfq.quant.model import Student
 
 CALIBRATION_BATCH = 64  # images
@@ -26,13 +28,17 @@ def extremes(x: Tensor) -> Range:
 
 
 def median_of_extremes(x: Tensor) -> Range:
-    """Median over images of each image's smallest and largest value: one odd image cannot widen it."""
+    """Median over images of each image's smallest and largest value: one odd image cannot widen
+    it.
+    """
     flat = x.flatten(1)
     return flat.amin(dim=1).median(), flat.amax(dim=1).median()
 
 
 def quantiles(x: Tensor, share: float) -> Range:
-    """The range that leaves out a share of (1 - ``share``) of the values on each side that has any beyond zero."""
+    """The range that leaves out a share of (1 - ``share``) of the values on each side that has any
+    beyond zero.
+    """
     flat = x.flatten()
     beyond = max(1, round((1 - share) * flat.numel()))
     high = flat.topk(beyond).values[-1]
@@ -41,13 +47,17 @@ def quantiles(x: Tensor, share: float) -> Range:
 
 
 def least_squared_error(x: Tensor, bits: int, candidates: int = 40) -> Range:
-    """The range of a batch, shrunk in ``candidates`` equal steps, whose grid at ``bits`` has least squared error."""
+    """The range of a batch, shrunk in ``candidates`` equal steps, whose grid at ``bits`` has least
+    squared error.
+    """
     low, high = extremes(x)
     best, best_error = (low, high), float("inf")
     for step in range(candidates):
         ratio = 1 - step / (candidates + 5)
-        scale, lowest = grid(low * ratio, high * ratio, bits)
-        error = float((encode(x, scale, lowest, levels(bits).to(x)) * scale - x).square().mean())
+        scale, quant_min = choose_qparams(low * ratio, high * ratio, bits)
+        error = float(
+            (quantize(x, scale, quant_min, levels(bits).to(x)) * scale - x).square().mean()
+        )
         if error < best_error:
             best, best_error = (low * ratio, high * ratio), error
     return best
@@ -67,9 +77,11 @@ def ema_of_bounds(bounds: Tensor) -> Tensor:
 
 
 def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
-    """The released code's average (GDFQ, IntraQ, HAST and others), which keeps what it has corrected: (batches,).
+    """The released code's average (GDFQ, IntraQ, HAST and others), which keeps what it has
+    corrected: (batches,).
 
-    For a constant it overshoots, 3945 times after 21 batches, and is within a hundredth of it after 153.
+    For a constant it overshoots, 3945 times after 21 batches, and is within a hundredth of it after
+    153.
 
     >>> [round(float(legacy_ema_of_bounds(torch.ones(batches))), 2) for batches in (1, 2, 21, 200)]
     [1.0, 5.26, 3945.1, 1.0]
@@ -80,7 +92,11 @@ def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
     return average.to(bounds)
 
 
-AVERAGES: dict[str, Average] = {"mean": mean_of_bounds, "ema": ema_of_bounds, "legacy_ema": legacy_ema_of_bounds}
+AVERAGES: dict[str, Average] = {
+    "mean": mean_of_bounds,
+    "ema": ema_of_bounds,
+    "legacy_ema": legacy_ema_of_bounds,
+}
 
 
 @dataclass
@@ -115,8 +131,12 @@ def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBat
 
 
 @contextmanager
-def observing(student: Student, rule: RangeOfBatch, average: Average = mean_of_bounds) -> Iterator[list[Observer]]:
-    """Within this block the student runs in float and every site is watched; nothing is left behind."""
+def observing(
+    student: Student, rule: RangeOfBatch, average: Average = mean_of_bounds
+) -> Iterator[list[Observer]]:
+    """Within this block the student runs in float and every site is watched; nothing is left
+    behind.
+    """
     observers = [Observer(rule, average) for _ in student.sites]
     with student.unquantized():
         for site, watcher in zip(student.sites, observers, strict=True):
@@ -130,7 +150,10 @@ def observing(student: Student, rule: RangeOfBatch, average: Average = mean_of_b
 
 @torch.no_grad()
 def calibrate(
-    student: Student, batches: Iterable[Tensor], rule: RangeOfBatch, average: Average = mean_of_bounds
+    student: Student,
+    batches: Iterable[Tensor],
+    rule: RangeOfBatch,
+    average: Average = mean_of_bounds,
 ) -> None:
     """Set the range of every site from (B, C, H, W) batches of synthetic images."""
     device = next(student.parameters()).device

@@ -1,4 +1,5 @@
-"""Activation ranges as multiples of a deviation, measured on noise: SQuant (Guo et al., ICLR 2022, arXiv 2202.07471).
+"""Activation ranges as multiples of a deviation, measured on noise: SQuant (Guo et al., ICLR 2022,
+arXiv 2202.07471).
 
 They are set from the first site to the last, each behind sites that are quantized already.
 """
@@ -26,7 +27,8 @@ SIGNED_SHARE = 1.25
 
 
 def noise_sigmas(bits: int) -> float:
-    """Half-width of a range in deviations: SQuant's for 4, 6 and 8 bits, between them linear, below as for 4.
+    """Half-width of a range in deviations: SQuant's for 4, 6 and 8 bits, between them linear, below
+    as for 4.
 
     >>> [noise_sigmas(bits) for bits in (2, 4, 5, 6, 7, 8)]
     [12.0, 12.0, 13.0, 14.0, 19.5, 25.0]
@@ -39,9 +41,11 @@ def noise_sigmas(bits: int) -> float:
 
 
 def noise_range(x: Tensor, bits: int) -> Range:
-    """[0, kσ] with the deviation of the positive values, or [-kσ, kσ] with that of all divided by 1.25.
+    """[0, kσ] with the deviation of the positive values, or [-kσ, kσ] with that of all divided by
+    1.25.
 
-    The second where x has negative values; below 6 bits neither ends beyond the largest absolute value.
+    The second where x has negative values; below 6 bits neither ends beyond the largest absolute
+    value.
     """
     signed = bool(x.amin() < 0)
     values = x.flatten() if signed else x[x > 0]
@@ -69,7 +73,9 @@ class _SetAtSight:
 
 @contextmanager
 def setting_at_sight(student: Student, rule: Callable[[Tensor], Range]) -> Iterator[None]:
-    """Within this block a forward pass sets every range, behind sites and layers that are quantized already."""
+    """Within this block a forward pass sets every range, behind sites and layers that are quantized
+    already.
+    """
     for site in student.sites:
         site.observer = _SetAtSight(site, rule)
     try:
@@ -81,7 +87,8 @@ def setting_at_sight(student: Student, rule: Callable[[Tensor], Range]) -> Itera
 
 @torch.no_grad()
 def noise_sigma_ranges(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
-    """Ranges from one pass of up to 256 images through the quantized student, as SQuant's released code does on noise.
+    """Ranges from one pass of up to 256 images through the quantized student, as SQuant's released
+    code does on noise.
 
     Each site is at the student's target width.
     """

@@ -8,7 +8,9 @@ from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
-Preparation = Callable[[Student, Teacher, SyntheticSet, int], None]  # (student, teacher, images, seed), in place
+Preparation = Callable[
+    [Student, Teacher, SyntheticSet, int], None
+]  # (student, teacher, images, seed), in place
 
 
 def in_order(*preparations: Preparation) -> Preparation:

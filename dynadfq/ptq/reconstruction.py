@@ -1,4 +1,6 @@
-"""What layer-wise reconstruction works on: a layer's inputs in the student and its outputs in the float model."""
+"""What layer-wise reconstruction works on: a layer's inputs in the student and its outputs in the
+float model.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation_call
-from dynadfq.ptq.layerwise import Walk
+from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.spill import joined
@@ -18,7 +20,9 @@ from dynadfq.runtime.spill import joined
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A quantized layer, by name, and the modules that alone and directly follow it: BatchNorm, activation."""
+    """A quantized layer, by name, and the modules that alone and directly follow it: BatchNorm,
+    activation.
+    """
 
     name: str
     followers: tuple[str, ...] = ()
@@ -37,7 +41,9 @@ class LayerCall:
 
 
 class LayerData(NamedTuple):
-    """Inputs of a layer and what its followers should answer, an image each; much of it lies in temporary files."""
+    """Inputs of a layer and what its followers should answer, an image each; much of it lies in
+    temporary files.
+    """
 
     inputs: Tensor  # (N, …), in the quantized student
     targets: Tensor  # (N, …), in the float model
@@ -48,7 +54,11 @@ def layer_calls(student: Student) -> list[LayerCall]:
     network, calls = student.network, dict[str, LayerCall]()
     for node in network.graph.nodes:
         name = str(node.target)
-        if node.op == "call_module" and name not in calls and isinstance(network.get_submodule(name), QuantizedLayer):
+        if (
+            node.op == "call_module"
+            and name not in calls
+            and isinstance(network.get_submodule(name), QuantizedLayer)
+        ):
             calls[name] = LayerCall(name, tuple(_followers(network, node)))
     return list(calls.values())
 
@@ -73,11 +83,12 @@ def _is_batch_norm(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 @torch.no_grad()
-def layer_data(student: Walk, floating: Walk, call: LayerCall) -> LayerData:
+def layer_data(student: LayerwiseForward, floating: LayerwiseForward, call: LayerCall) -> LayerData:
     """What a layer, ahead of both passes, is to reconstruct.
 
-    ``student`` walks through a network that is quantized up to the layer, every activation at its target width;
-    ``floating`` through the same network before any weight was rounded, which computes in float here.
+    ``student`` walks through a network that is quantized up to the layer, every activation at its
+    target width; ``floating`` through the same network before any weight was rounded, which
+    computes in float here.
     """
     inputs = joined(student.before(call.name), student.count)
     model, device = floating.student, next(floating.student.parameters()).device

@@ -1,4 +1,5 @@
-"""A rounding that can be learned: each weight lies between its two neighbouring codes until it is told which one.
+"""A rounding that can be learned: each weight lies between its two neighbouring codes until it is
+told which one.
 
 Equations are numbered as in AdaRound (Nagel et al., ICML 2020, arXiv 2004.10568).
 """
@@ -10,10 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import Granularity, Grid, encode, grid, levels
+from dynadfq.ops.quantize import Granularity, QParams, choose_qparams, levels, quantize
 
 ZETA, GAMMA = 1.1, -0.1  # how far the sigmoid is stretched beyond 0 … 1
-SHRINKS, NORM = 80, 2.4  # candidates of the scale search, one percent apart, and the exponent of its error
+SHRINKS, NORM = (
+    80,
+    2.4,
+)  # candidates of the scale search, one percent apart, and the exponent of its error
 
 
 def rectified_sigmoid(v: Tensor) -> Tensor:
@@ -30,42 +34,50 @@ def inverse_rectified_sigmoid(share: Tensor) -> Tensor:
     return -torch.log((ZETA - GAMMA) / (share - GAMMA) - 1)
 
 
-def rounding_regulariser(share: Tensor, beta: float) -> Tensor:
+def rounding_regularizer(share: Tensor, beta: float) -> Tensor:
     """Σ (1 - |2h - 1|^β) over all weights (Eq. 24): 0 where each h is 0 or 1.
 
-    >>> rounding_regulariser(torch.tensor([0.0, 0.5, 1.0]), 2.0)
+    >>> rounding_regularizer(torch.tensor([0.0, 0.5, 1.0]), 2.0)
     tensor(1.)
     """
     return (1 - (2 * share - 1).abs().pow(beta)).sum()
 
 
 @torch.no_grad()
-def least_error_grid(weight: Tensor, bits: int, granularity: Granularity = "channel") -> Grid:
-    """Return (scale, lowest code) of a weight: of the shrunk ranges, those of least mean |w - ŵ|^2.4.
+def least_error_qparams(weight: Tensor, bits: int, granularity: Granularity = "channel") -> QParams:
+    """Return (scale, quant_min) of a weight: of the shrunk ranges, those of least mean |w - ŵ|^2.4.
 
-    The ranges are (1 - i/100) · (smallest, largest weight) for i = 0 … 79, each channel with its own i (the search of
-    BRECQ's released code); (out, 1, …) for a grid an output channel, (1, 1, …) for one grid.
+    The ranges are (1 - i/100) · (smallest, largest weight) for i = 0 … 79, each channel with its
+    own i (the search of BRECQ's released code); (out, 1, …) for a grid an output channel, (1, 1, …)
+    for one grid.
     """
-    rows = weight.detach().flatten(1) if granularity == "channel" else weight.detach().reshape(1, -1)
+    rows = (
+        weight.detach().flatten(1) if granularity == "channel" else weight.detach().reshape(1, -1)
+    )
     low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
-    best_scale, best_lowest = grid(low, high, bits)
+    best_scale, best_lowest = choose_qparams(low, high, bits)
     least = torch.full_like(low, math.inf)
     for i in range(SHRINKS):
-        scale, lowest = grid(low * (1 - i / 100), high * (1 - i / 100), bits)
-        values = encode(rows, scale, lowest, levels(bits).to(rows)) * scale
+        scale, quant_min = choose_qparams(low * (1 - i / 100), high * (1 - i / 100), bits)
+        values = quantize(rows, scale, quant_min, levels(bits).to(rows)) * scale
         error = (values - rows).abs().pow(NORM).mean(dim=1, keepdim=True)
         better = error < least
         least = torch.where(better, error, least)
-        best_scale, best_lowest = torch.where(better, scale, best_scale), torch.where(better, lowest, best_lowest)
+        best_scale, best_lowest = (
+            torch.where(better, scale, best_scale),
+            torch.where(better, quant_min, best_lowest),
+        )
     shape = (-1, *[1] * (weight.dim() - 1))
     return best_scale.view(shape), best_lowest.view(shape)
 
 
 class SoftRounding:
-    """A weight whose codes lie between floor and ceiling as far as ``v`` says; at first it is the float weight."""
+    """A weight whose codes lie between floor and ceiling as far as ``v`` says; at first it is the
+    float weight.
+    """
 
-    def __init__(self, weight: Tensor, bits: int, on: Grid) -> None:
-        self.scale, self.lowest = on
+    def __init__(self, weight: Tensor, bits: int, on: QParams) -> None:
+        self.scale, self.quant_min = on
         position = weight.detach() / self.scale
         self.floor, self.levels = torch.floor(position), levels(bits).to(position)
         self.v = inverse_rectified_sigmoid(position - self.floor).requires_grad_()
@@ -84,4 +96,4 @@ class SoftRounding:
         return self._clipped(self.floor + (self.v.detach() >= 0))
 
     def _clipped(self, code: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(code, self.lowest), self.lowest + self.levels)
+        return torch.minimum(torch.maximum(code, self.quant_min), self.quant_min + self.levels)

@@ -1,15 +1,19 @@
-"""SQuant: weights are rounded so that errors cancel within each kernel and each channel, without data.
+"""SQuant: weights are rounded so that errors cancel within each kernel and each channel, without
+data.
 
-Guo et al., "SQuant: On-the-Fly Data-Free Quantization via Diagonal Hessian Approximation", ICLR 2022, arXiv 2202.07471.
+Guo et al., "SQuant: On-the-Fly Data-Free Quantization via Diagonal Hessian Approximation", ICLR
+2022, arXiv 2202.07471.
 
-An output channel's expected squared error is eᵀ E[xxᵀ] e for rounding errors e. SQuant approximates E[xxᵀ] by a
-diagonal (SQuant-E), a constant block a kernel (SQuant-K) and a constant block a channel (SQuant-C). Minimising the sum
-keeps every |e| < 1, every kernel's sum of errors below 1 and every channel's within ±0.5. That is reached by flipping
-the roundings of the weights with the largest errors against the sign of the sum, first in each kernel, then in each
-channel, where each kernel offers one weight.
+An output channel's expected squared error is eᵀ E[xxᵀ] e for rounding errors e. SQuant approximates
+E[xxᵀ] by a diagonal (SQuant-E), a constant block a kernel (SQuant-K) and a constant block a channel
+(SQuant-C). Minimizing the sum keeps every |e| < 1, every kernel's sum of errors below 1 and every
+channel's within ±0.5. That is reached by flipping the roundings of the weights with the largest
+errors against the sign of the sum, first in each kernel, then in each channel, where each kernel
+offers one weight.
 
-Where a kernel's errors already sum to nothing, the released code takes its last element for the candidate of stage C
-(an index of -1); here it is the element with the largest error, as in any other kernel that was not over-flipped.
+Where a kernel's errors already sum to nothing, the released code takes its last element for the
+candidate of stage C (an index of -1); here it is the element with the largest error, as in any
+other kernel that was not over-flipped.
 """
 
 from __future__ import annotations
@@ -45,11 +49,13 @@ class Flips(NamedTuple):
     rising: Tensor
 
 
-def squant_codes(x: Tensor, lowest: Tensor, levels: int) -> Tensor:
-    """Codes of weights in units of their step: (out, in, K) with (out or 1, 1, 1) lowest codes to (out, in, K).
+def squant_codes(x: Tensor, quant_min: Tensor, levels: int) -> Tensor:
+    """Codes of weights in units of their step: (out, in, K) with (out or 1, 1, 1) quant_min codes
+    to (out, in, K).
 
-    Linear layers and 1×1 convolutions have K = 1 and skip the stage within kernels; a depthwise convolution has in = 1.
-    All four weights of this kernel would be rounded down and lose 1.57 steps between them; two are raised:
+    Linear layers and 1×1 convolutions have K = 1 and skip the stage within kernels; a depthwise
+    convolution has in = 1. All four weights of this kernel would be rounded down and lose 1.57
+    steps between them; two are raised:
 
     >>> x = torch.tensor([[[1.45, 0.3, 1.42, 0.4]]], dtype=torch.float64)
     >>> squant_codes(x, torch.zeros(1, 1, 1), 7)
@@ -57,21 +63,23 @@ def squant_codes(x: Tensor, lowest: Tensor, levels: int) -> Tensor:
     """
     codes = torch.round(x)
     error = codes - x
-    up = torch.where((error < 0) & (x < lowest + levels), -error, 0.0)
-    down = torch.where((error > 0) & (x > lowest), error, 0.0)
+    up = torch.where((error < 0) & (x < quant_min + levels), -error, 0.0)
+    down = torch.where((error > 0) & (x > quant_min), error, 0.0)
     if x.shape[2] > 1:
         flips = flip_rows(*(part.flatten(0, 1) for part in (error, up, down)))
         codes = codes + flips.change.view_as(x)
         error = codes - x
         up, down = (part.view_as(x) for part in _candidates(flips, error.flatten(0, 1)))
     codes = codes + flip_rows(error.flatten(1), up.flatten(1), down.flatten(1)).change.view_as(x)
-    return torch.minimum(torch.maximum(codes, lowest), lowest + levels)
+    return torch.minimum(torch.maximum(codes, quant_min), quant_min + levels)
 
 
 def flip_rows(error: Tensor, up: Tensor, down: Tensor) -> Flips:
-    """Flip, in each row of (R, M) errors, round(|sum|) roundings against the sum's sign, highest priority first.
+    """Flip, in each row of (R, M) errors, round(|sum|) roundings against the sum's sign, highest
+    priority first.
 
-    ``up`` and ``down`` are the priorities of raising and of lowering a code, 0 where that is not allowed.
+    ``up`` and ``down`` are the priorities of raising and of lowering a code, 0 where that is not
+    allowed.
     """
     total = error.sum(dim=1, keepdim=True)
     rising = total < 0
@@ -88,7 +96,8 @@ def flip_rows(error: Tensor, up: Tensor, down: Tensor) -> Flips:
 def _candidates(flips: Flips, error: Tensor) -> tuple[Tensor, Tensor]:
     """Priorities of raising and of lowering in stage C, (R, M): one weight a kernel.
 
-    A kernel that was flipped past zero offers to undo its last flip, another one to go on with its next.
+    A kernel that was flipped past zero offers to undo its last flip, another one to go on with its
+    next.
     """
     past = (flips.made > 0) & (flips.made >= flips.total)
     offered = (flips.rank == flips.made - past.to(flips.made)) & (flips.priority > 0)
@@ -99,12 +108,12 @@ def _candidates(flips: Flips, error: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def squant_layer(layer: QuantizedLayer) -> None:
     """Round one layer's weight on its grid, and fix the grid; a second time changes nothing."""
-    grid = layer.current_grid
-    scale, lowest = (part.double() for part in grid)
+    grid = layer.qparams
+    scale, quant_min = (part.double() for part in grid)
     x = layer.weight.double() / scale
     kernels = x.view(*x.shape[:2], -1)
-    codes = squant_codes(kernels, lowest.view(-1, 1, 1), int(levels(layer.weight_bits)))
-    layer.fix_weight(codes.view_as(x).to(layer.weight), grid)
+    codes = squant_codes(kernels, quant_min.view(-1, 1, 1), int(levels(layer.weight_bits)))
+    layer.freeze_weight(codes.view_as(x).to(layer.weight), grid)
 
 
 def squant_rounding(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:

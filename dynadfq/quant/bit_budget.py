@@ -1,7 +1,9 @@
-"""The dial: one trained student at any cost between its cheapest and its dearest, by a price on bit-FLOPs.
+"""The budget: one trained student at any cost between its cheapest and its dearest, by a multiplier
+on bit-FLOPs.
 
-The price shifts the selector's logits, so that a site takes the width of argmax(log p - price · cost). What the
-selector sees does not depend on the price; one pass over some images therefore tells their cost at every price.
+The multiplier shifts the selector's logits, so that a site takes the width of argmax(log p -
+multiplier · cost). What the selector sees does not depend on the multiplier; one pass over some
+images therefore tells their cost at every multiplier.
 """
 
 from __future__ import annotations
@@ -20,30 +22,30 @@ from dynadfq.synthesis.dataset import SyntheticSet
 if TYPE_CHECKING:
     from dynadfq.quant.model import Student
 
-HALVINGS = 80  # of an interval of prices: more than float64 can tell apart
+HALVINGS = 80  # of an interval of multipliers: more than float64 can tell apart
 EQUAL = 1e-9  # percentage points between two means of the same costs, summed differently
 
 
-class Setting(NamedTuple):
-    """Where the dial stands, and what that means for the images it was set on.
+class BudgetSetting(NamedTuple):
+    """Where the budget stands, and what that means for the images it was set on.
 
-    price: nats for each percentage point of the float model's bit-FLOPs.
+    multiplier: nats for each percentage point of the float model's bit-FLOPs.
     bit_flops_percent: mean cost reached on these images, in percent of the float model.
     asked: the budget.
     images: how many they were.
     """
 
-    price: float
+    multiplier: float
     bit_flops_percent: float
     asked: float
     images: int
 
 
 @dataclass(frozen=True, eq=False)
-class Dial:
-    """The cost of N images as a function of the price.
+class CostCurve:
+    """The cost of N images as a function of the multiplier.
 
-    selector: whose price is looked for; it is not changed.
+    selector: whose multiplier is looked for; it is not changed.
     logits: (N, dynamic sites, M), its answers to the images.
     percent: cost of images, (N, S) bits to (N,) percent of the float model.
     """
@@ -54,15 +56,15 @@ class Dial:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, student: Student, images: SyntheticSet, batch_size: int = 128) -> Dial:
-        """The dial of a dynamic student on these images; it runs as far as the selector.
+    def of(cls, student: Student, images: SyntheticSet, batch_size: int = 128) -> CostCurve:
+        """The budget of a dynamic student on these images; it runs as far as the selector.
 
         Raises:
             ValueError: the student has one width, or images are of another shape than it reads.
         """
         selector = student.selector
         if selector is None:
-            raise ValueError("a student of one width has no dial")
+            raise ValueError("a student of one width has no budget")
         before, device = before_selector(student.network), selector.costs.device
         training, logits = student.training, []
         student.eval()
@@ -74,13 +76,13 @@ class Dial:
             student.train(training)
         return cls(selector, torch.cat(logits), student.bit_flops_percent)
 
-    def cost(self, price: float) -> Tensor:
-        """(N,) cost of each image at a price; it never rises with the price."""
-        return self.percent(self.selector.choose(self.logits, price))
+    def cost(self, multiplier: float) -> Tensor:
+        """(N,) cost of each image at a multiplier; it never rises with the multiplier."""
+        return self.percent(self.selector.choose(self.logits, multiplier))
 
-    def mean_cost(self, price: float) -> float:
-        """Mean cost at a price."""
-        return float(self.cost(price).mean())
+    def mean_cost(self, multiplier: float) -> float:
+        """Mean cost at a multiplier."""
+        return float(self.cost(multiplier).mean())
 
     @property
     def lowest(self) -> float:
@@ -92,8 +94,9 @@ class Dial:
         """Cost with the dearest width wherever there is a choice."""
         return self.mean_cost(self._ends[0])
 
-    def setting(self, bit_flops_percent: float) -> Setting:
-        """The lowest price at which the mean cost is within a budget, by bisection; 0 where that costs the same.
+    def setting(self, bit_flops_percent: float) -> BudgetSetting:
+        """The lowest multiplier at which the mean cost is within a budget, by bisection; 0 where
+        that costs the same.
 
         Raises:
             ValueError: the budget is outside what the student can choose.
@@ -112,14 +115,15 @@ class Dial:
             else:
                 low = middle
         reached = self.mean_cost(high)
-        price = 0.0 if self.mean_cost(0.0) == reached else high
-        return Setting(price, reached, bit_flops_percent, len(self.logits))
+        multiplier = 0.0 if self.mean_cost(0.0) == reached else high
+        return BudgetSetting(multiplier, reached, bit_flops_percent, len(self.logits))
 
     @property
     def _ends(self) -> tuple[float, float]:
         """Prices at and beyond which every image takes the dearest and the cheapest widths.
 
-        A choice changes where a logit gained by a wider candidate is worth its cost; neighbours give the extremes.
+        A choice changes where a logit gained by a wider candidate is worth its cost; neighbours
+        give the extremes.
         """
         gains, costs = self.logits.double().diff(dim=2), self.selector.costs.diff(dim=1)
         paid = (costs > 0).all(dim=1)
@@ -132,20 +136,33 @@ class Dial:
 
 
 def cost_range(student: Student) -> dict[str, float]:
-    """Bit-FLOPs in percent of the float model: with the cheapest choices, the target width everywhere, the dearest."""
+    """Bit-FLOPs in percent of the float model: with the cheapest choices, the target width
+    everywhere, the dearest.
+    """
     scheme, sites = student.scheme, len(student.sites)
     before = student.selector.fixed_sites if student.selector else 0
     ends = {"cheapest": scheme.activation_bits[0], "dearest": scheme.activation_bits[-1]}
-    bits = {name: [scheme.activation_bits[-1]] * before + [width] * (sites - before) for name, width in ends.items()}
-    bits = {"cheapest": bits["cheapest"], "target": [scheme.target_bits] * sites, "dearest": bits["dearest"]}
+    bits = {
+        name: [scheme.activation_bits[-1]] * before + [width] * (sites - before)
+        for name, width in ends.items()
+    }
+    bits = {
+        "cheapest": bits["cheapest"],
+        "target": [scheme.target_bits] * sites,
+        "dearest": bits["dearest"],
+    }
     return {name: student.cost.at(allocation).percent for name, allocation in bits.items()}
 
 
 def before_selector(network: fx.GraphModule) -> fx.GraphModule:
-    """The part of a student's graph that the selector reads, with shared modules: (images, None) to (B, C, H, W)."""
+    """The part of a student's graph that the selector reads, with shared modules: (images, None) to
+    (B, C, H, W).
+    """
     graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
     for node in network.graph.nodes:
-        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), BitSelector):
+        if node.op == "call_module" and isinstance(
+            network.get_submodule(str(node.target)), BitSelector
+        ):
             source = node.args[0]
             assert isinstance(source, fx.Node)
             graph.output(copies[source])

@@ -11,8 +11,8 @@ from torch import Tensor
 class BitAllocation(NamedTuple):
     """The widths of one batch: an ordinary value that flows through the student's graph.
 
-    bits: (B, S) chosen widths in bits; B may be 1 where all images agree. In training they carry the straight-through
-        gradient of the expected width, so that ∂bits/∂p_m = b_m.
+    bits: (B, S) chosen widths in bits; B may be 1 where all images agree. In training they carry
+        the straight-through gradient of the expected width, so that ∂bits/∂p_m = b_m.
     probabilities: (B, S, M) over the candidates, or None where nothing is learned.
     widths: (M,) candidate widths in bits, or None likewise.
     """
@@ -27,19 +27,22 @@ def uniform(bits: int, sites: int) -> BitAllocation:
     return BitAllocation(torch.full((1, sites), float(bits)))
 
 
-def priced(logits: Tensor, costs: Tensor, price: Tensor | float) -> Tensor:
-    """Logits less price times cost, in float64: (B, S, M) logits and (S, M) costs; at price 0 they are as they were.
+def penalized(logits: Tensor, costs: Tensor, multiplier: Tensor | float) -> Tensor:
+    """Logits less multiplier times cost, in float64: (B, S, M) logits and (S, M) costs; at
+    multiplier 0 they are as they were.
 
-    The width of the largest is argmax(log p - price · cost). As the price rises, no site's choice becomes dearer.
+    The width of the largest is argmax(log p - multiplier · cost). As the multiplier rises, no
+    site's choice becomes dearer.
 
-    >>> priced(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[3.0, 4.0]]), 2.0)
+    >>> penalized(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[3.0, 4.0]]), 2.0)
     tensor([[[-6., -7.]]], dtype=torch.float64)
     """
-    return logits.double() - price * costs.double()
+    return logits.double() - multiplier * costs.double()
 
 
 def allocate(probabilities: Tensor, widths: Tensor) -> BitAllocation:
-    """Choose the most probable width of each site: (B, S, M) and (M,) to an allocation, straight-through (Eq. 9).
+    """Choose the most probable width of each site: (B, S, M) and (M,) to an allocation,
+    straight-through (Eq. 9).
 
     >>> allocate(torch.tensor([[[0.2, 0.5, 0.3]]]), torch.tensor([3.0, 4.0, 5.0])).bits
     tensor([[4.]])

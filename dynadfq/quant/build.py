@@ -21,22 +21,27 @@ from dynadfq.zoo.architectures import build
 
 
 def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
-    """A student with the teacher's weights; the seed initialises the selector. Its ranges are not calibrated yet.
+    """A student with the teacher's weights; the seed initializes the selector. Its ranges are not
+    calibrated yet.
 
     A folded teacher's form becomes part of the scheme, so that the student can be built again.
     """
     if isinstance(teacher, FoldedTeacher):
         scheme = replace(scheme, folded=True, relu6_as_relu=teacher.relu6_as_relu)
     with global_stream(seed, "student", "weights"):
-        return Student(teacher.module, teacher.input_shape, scheme, teacher.describe()).to(teacher.device)
+        return Student(teacher.module, teacher.input_shape, scheme, teacher.describe()).to(
+            teacher.device
+        )
 
 
 def load_student(folder: str | Path, module: nn.Module | None = None) -> Student:
-    """Load what ``Student.save`` wrote; ``module`` is the float architecture, needed where it is in no zoo.
+    """Load what ``Student.save`` wrote; ``module`` is the float architecture, needed where it is in
+    no zoo.
 
     Raises:
         FileNotFoundError: there is no student in this folder.
-        ValueError: a file is damaged or not the one that was saved, or no zoo has the architecture and none was given.
+        ValueError: a file is damaged or not the one that was saved, or no zoo has the architecture
+            and none was given.
     """
     folder = Path(folder)
     facts = read_facts(folder)
@@ -48,9 +53,9 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)
     load_tensors(student.network, tensors)
-    student.made = facts.get("made", {})
-    if facts.get("price"):
-        student.price = facts["price"]
+    student.provenance = facts.get("provenance", {})
+    if facts.get("multiplier"):
+        student.multiplier = facts["multiplier"]
     return student
 
 
@@ -58,7 +63,9 @@ def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
     try:
         return scheme_from_json(facts["scheme"])
     except TypeError as error:  # a key that this version does not know, or a value of another kind
-        raise ValueError(f"{folder / FACTS}: scheme is none that can be read ({error}); {MEND}") from error
+        raise ValueError(
+            f"{folder / FACTS}: scheme is none that can be read ({error}); {MEND}"
+        ) from error
 
 
 def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:

@@ -1,8 +1,9 @@
-"""From a float graph to a student's graph: quantized layers, one quantizer a site, one selector (docs/decisions/0001).
+"""From a float graph to a student's graph: quantized layers, one quantizer a site, one selector
+(docs/decisions/0001).
 
-The student's graph takes images and, optionally, a bit allocation, and returns logits and the allocation that was
-used. The selector's answer is an ordinary value of the graph, handed to every quantizer behind it; nothing is passed
-behind the scenes.
+The student's graph takes images and, optionally, a bit allocation, and returns logits and the
+allocation that was used. The selector's answer is an ordinary value of the graph, handed to every
+quantizer behind it; nothing is passed behind the scenes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Scheme:
 
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
     target_bits: the width whose cost is the budget.
-    weight_grid: what shares a grid of weights, an output channel or the whole tensor.
+    weight_granularity: what shares a grid of weights, an output channel or the whole tensor.
     folded: the float network had its BatchNorms folded first (models/fold.py).
     relu6_as_relu: and its ReLU6 replaced by ReLU.
     """
@@ -50,7 +51,7 @@ class Scheme:
     placement: Placement = "relu_output"
     learned_ranges: bool = True
     selector: SelectorShape = SelectorShape()
-    weight_grid: Granularity = "channel"
+    weight_granularity: Granularity = "channel"
     folded: bool = False
     relu6_as_relu: bool = False
 
@@ -63,13 +64,14 @@ class Scheme:
 def insert_quantizers(
     model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme, percent_per_bit: Tensor
 ) -> fx.GraphModule:
-    """Turn a normalised float graph into a student's, in place, and return it.
+    """Turn a normalized float graph into a student's, in place, and return it.
 
-    ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's bit-FLOPs.
+    ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's
+    bit-FLOPs.
 
     Raises:
-        ValueError: the network is too short for a bit selector, what it would read is no map, or at a site the first
-            axis does not count images.
+        ValueError: the network is too short for a bit selector, what it would read is no map, or at
+            a site the first axis does not count images.
     """
     sites = trace.sites(scheme.placement)
     if scheme.dynamic and len(sites) <= FIXED_SITES:
@@ -151,19 +153,30 @@ def _readers(nodes: dict[str, fx.Node], trace: NetworkTrace, site: str) -> set[f
 
 
 def _swap_layers(
-    model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme, nodes: dict[str, fx.Node], scales: dict[str, fx.Node]
+    model: fx.GraphModule,
+    trace: NetworkTrace,
+    scheme: Scheme,
+    nodes: dict[str, fx.Node],
+    scales: dict[str, fx.Node],
 ) -> None:
-    """Quantize every layer's weight, and tell each that reads a single site which step its input lies on."""
+    """Quantize every layer's weight, and tell each that reads a single site which step its input
+    lies on.
+    """
     for layer in trace.layers:
         old = model.get_submodule(layer.name)
         kind = layer_kind(old)
         if kind is not None:
-            model.set_submodule(layer.name, QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_grid))
+            model.set_submodule(
+                layer.name,
+                QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_granularity),
+            )
         if scale := _single_scale(layer.input_site, layer.fed_by, scales):
             nodes[layer.node].args = (nodes[layer.node].args[0], scale)
 
 
-def _single_scale(input_site: str | None, fed_by: Mapping[str, float], scales: dict[str, fx.Node]) -> fx.Node | None:
+def _single_scale(
+    input_site: str | None, fed_by: Mapping[str, float], scales: dict[str, fx.Node]
+) -> fx.Node | None:
     if input_site in scales:
         return scales[input_site]
     full = [name for name, share in fed_by.items() if share == 1.0]
@@ -177,4 +190,7 @@ def _return_allocation(graph: fx.Graph, allocation: fx.Node) -> None:
 
 def site_nodes(model: nn.Module) -> Sequence[ActivationFakeQuantize]:
     """A student's quantizers in the order of their sites."""
-    return sorted((m for m in model.modules() if isinstance(m, ActivationFakeQuantize)), key=lambda module: module.site)
+    return sorted(
+        (m for m in model.modules() if isinstance(m, ActivationFakeQuantize)),
+        key=lambda module: module.site,
+    )

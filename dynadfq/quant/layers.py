@@ -1,9 +1,10 @@
-"""Quantized layers: subclasses of torch's own, so that parameter names and float checkpoints keep working.
+"""Quantized layers: subclasses of torch's own, so that parameter names and float checkpoints keep
+working.
 
-In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer that reads a
-quantized activation convolves integer codes, whose sums are exact in any order, and scales afterwards; a layer that
-reads floats works in float64. Either way an image's codes do not depend on the batch it came in
-(docs/decisions/0005).
+In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer
+that reads a quantized activation convolves integer codes, whose sums are exact in any order, and
+scales afterwards; a layer that reads floats works in float64. Either way an image's codes do not
+depend on the batch it came in (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 
 from dynadfq.ops.quantize import (
     Granularity,
-    Grid,
-    encode,
-    encode_weight,
+    QParams,
+    choose_qparams,
     fake_quantize_weight,
-    grid,
     levels,
-    weight_grid,
+    quantize,
+    quantize_weight,
+    weight_qparams,
 )
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.fake_quantize import FakeQuantize
@@ -35,8 +36,9 @@ Layer = TypeVar("Layer", bound="QuantizedLayer")
 class QuantizedLayer(nn.Module):
     """What quantized convolutions and linear layers share: weights on a grid, and exact evaluation.
 
-    There is a grid an output channel, or one a tensor (``granularity``). It follows the weights' extremes at every
-    forward pass until ``fix_weight`` fixes it; a fixed one is part of the layer's state.
+    There is a grid an output channel, or one a tensor (``granularity``). It follows the weights'
+    extremes at every forward pass until ``freeze_weight`` fixes it; a fixed one is part of the
+    layer's state.
     """
 
     weight: Tensor
@@ -45,48 +47,69 @@ class QuantizedLayer(nn.Module):
     granularity: Granularity
     quantizing: bool
     weight_scale: Tensor | None  # (out or 1, 1, …) of a fixed grid
-    weight_lowest: Tensor | None  # (out or 1, 1, …), lowest code of a fixed grid
+    weight_quant_min: Tensor | None  # (out or 1, 1, …), quant_min of a fixed grid
     channel_axis: int  # of the output
 
     @classmethod
-    def from_float(cls: type[Layer], layer: nn.Module, weight_bits: int, granularity: Granularity = "channel") -> Layer:
+    def from_float(
+        cls: type[Layer], layer: nn.Module, weight_bits: int, granularity: Granularity = "channel"
+    ) -> Layer:
         """Return a quantized layer that takes over the parameters of a float one."""
         quantized = cls.__new__(cls)
         quantized.__dict__.update(layer.__dict__)
-        quantized.weight_bits, quantized.granularity, quantized.quantizing = weight_bits, granularity, True
-        quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_lowest": None}
+        quantized.weight_bits, quantized.granularity, quantized.quantizing = (
+            weight_bits,
+            granularity,
+            True,
+        )
+        quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_quant_min": None}
         return quantized
 
     @property
-    def fixed_grid(self) -> Grid | None:
-        """(scale, lowest code), (out or 1, 1, …) each, of a grid that is fixed; None while it follows the weights."""
-        if self.weight_scale is None or self.weight_lowest is None:
+    def frozen_qparams(self) -> QParams | None:
+        """(scale, quant_min), (out or 1, 1, …) each, of a grid that is fixed; None while it follows
+        the weights.
+        """
+        if self.weight_scale is None or self.weight_quant_min is None:
             return None
-        return self.weight_scale, self.weight_lowest
+        return self.weight_scale, self.weight_quant_min
 
     @property
-    def current_grid(self) -> Grid:
-        """(scale, lowest code) that the weight is on: the fixed grid, or the one of its own extremes."""
-        return self.fixed_grid or weight_grid(self.weight, self.weight_bits, self.granularity)
+    def qparams(self) -> QParams:
+        """(scale, quant_min) that the weight is on: the fixed grid, or the one of its own
+        extremes.
+        """
+        return self.frozen_qparams or weight_qparams(
+            self.weight, self.weight_bits, self.granularity
+        )
 
     @property
     def values(self) -> Tensor:
-        """The weight as evaluation uses it, (out, …): codes times their step, without a gradient."""
-        codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
+        """The weight as evaluation uses it, (out, …): codes times their step, without a
+        gradient.
+        """
+        codes, step = quantize_weight(self.weight, self.weight_bits, self.qparams)
         return codes * step
 
     @torch.no_grad()
-    def fix_weight(self, codes: Tensor, grid: Grid) -> None:
-        """Set the weight to (out, …) codes on a grid, and fix the grid; the weight encodes to these codes again."""
-        scale, lowest = grid
+    def freeze_weight(self, codes: Tensor, grid: QParams) -> None:
+        """Set the weight to (out, …) codes on a grid, and fix the grid; the weight encodes to these
+        codes again.
+        """
+        scale, quant_min = grid
         self.weight.copy_(codes * scale)
-        self.weight_scale, self.weight_lowest = scale.detach().clone(), lowest.detach().clone()
+        self.weight_scale, self.weight_quant_min = (
+            scale.detach().clone(),
+            quant_min.detach().clone(),
+        )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A state says by what it holds whether the grid is fixed; the layer follows."""
-        for name in ("weight_scale", "weight_lowest"):
+        for name in ("weight_scale", "weight_quant_min"):
             given = state_dict.get(prefix + name)
-            self._buffers[name] = None if given is None else torch.empty_like(given, device=self.weight.device)
+            self._buffers[name] = (
+                None if given is None else torch.empty_like(given, device=self.weight.device)
+            )
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -94,11 +117,15 @@ class QuantizedLayer(nn.Module):
         raise TypeError(f"{type(self).__name__} must say how it multiplies")
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """(B, …) input, and the (B or 1,) step it lies on when it comes from a quantized activation."""
+        """(B, …) input, and the (B or 1,) step it lies on when it comes from a quantized
+        activation.
+        """
         if not self.quantizing:
             return self.multiply(x, self.weight, self.bias)
         if self.training:
-            return self.multiply(x, fake_quantize_weight(self.weight, self.weight_bits, self.current_grid), self.bias)
+            return self.multiply(
+                x, fake_quantize_weight(self.weight, self.weight_bits, self.qparams), self.bias
+            )
         return self.in_float64(x).float() if scale is None else self._multiply_codes(x, scale)
 
     def in_float64(self, x: Tensor) -> Tensor:
@@ -107,12 +134,13 @@ class QuantizedLayer(nn.Module):
         return self.multiply(x.double(), self.values.double(), bias)
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        weight_codes, step = encode_weight(self.weight, self.weight_bits, self.current_grid)
+        weight_codes, step = quantize_weight(self.weight, self.weight_bits, self.qparams)
         scale = scale.view(-1, *[1] * (x.dim() - 1))
         codes = torch.round(x / scale)
         largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()
         dtype = torch.float32 if largest_sum < EXACT_IN_FLOAT32 else torch.float64
-        # The sums are integers; rounding undoes what a Winograd or Fourier algorithm may have left of an error.
+        # The sums are integers; rounding undoes what a Winograd or Fourier algorithm may have left
+        # of an error.
         sums = self.multiply(codes.to(dtype), weight_codes.to(dtype), None).round().float()
         channels = [1] * sums.dim()
         channels[self.channel_axis] = -1
@@ -147,7 +175,8 @@ class ActivationFakeQuantize(nn.Module):
 
     Args:
         site: column of this site in a bit allocation.
-        bits: width where no allocation arrives: of a fixed-width student, or of the sites before the bit selector.
+        bits: width where no allocation arrives: of a fixed-width student, or of the sites before
+            the bit selector.
     """
 
     low: Tensor
@@ -161,19 +190,29 @@ class ActivationFakeQuantize(nn.Module):
         self.quantizing = True
         self.observer: Any = None  # set inside `calibration.observing` alone
 
-    def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor | None]:
-        """(B, …) activations to their values on the grid and, in evaluation, the (B or 1,) step of each image."""
+    def forward(
+        self, x: Tensor, allocation: BitAllocation | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, …) activations to their values on the grid and, in evaluation, the (B or 1,) step of
+        each image.
+        """
         if self.observer is not None:
             self.observer.update(x)
         if not self.quantizing:
             return x, None
         if self.training:
-            return FakeQuantize.apply(x, self.low, self.high, *self._candidates(allocation, x)), None
-        bits = x.new_full((1,), self.bits) if allocation is None else allocation.bits[:, self.site].detach().to(x)
-        scale, lowest = grid(self.low, self.high, bits)
+            return FakeQuantize.apply(
+                x, self.low, self.high, *self._candidates(allocation, x)
+            ), None
+        bits = (
+            x.new_full((1,), self.bits)
+            if allocation is None
+            else allocation.bits[:, self.site].detach().to(x)
+        )
+        scale, quant_min = choose_qparams(self.low, self.high, bits)
         shape = (-1, *[1] * (x.dim() - 1))
         step = scale.view(shape)
-        codes = encode(x, step, lowest.view(shape), levels(bits).view(shape))
+        codes = quantize(x, step, quant_min.view(shape), levels(bits).view(shape))
         return codes * step, scale
 
     def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:

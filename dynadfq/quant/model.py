@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from dynadfq.graph.bit_flops import FLOAT_OPERATION, CostModel
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.trace import describe
-from dynadfq.ops.precision import widened
+from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
-from dynadfq.quant.bit_budget import Dial, Setting
+from dynadfq.quant.bit_budget import BudgetSetting, CostCurve
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
@@ -28,8 +28,9 @@ from dynadfq.synthesis.dataset import SyntheticSet
 class Student(nn.Module):
     """A float classifier, quantized.
 
-    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer codes; BatchNorm and
-    dropout of the network itself stay in eval mode in both. Build one with ``dynadfq.quantize``.
+    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer
+    codes; BatchNorm and dropout of the network itself stay in eval mode in both. Build one with
+    ``dynadfq.quantize``.
 
     Args:
         module: the float classifier; it is copied.
@@ -39,14 +40,18 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, input_shape: tuple[int, int, int], scheme: Scheme, description: dict[str, Any]
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, int, int],
+        scheme: Scheme,
+        description: dict[str, Any],
     ) -> None:
         super().__init__()
         parameter = next(module.parameters())
         network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
         trace = describe(network, input_shape)
         self.scheme, self.description = scheme, description
-        self.made: dict[
+        self.provenance: dict[
             str, Any
         ] = {}  # how: what `dynadfq.quant.model_card.made` returns, empty where it is not recorded
         self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
@@ -59,22 +64,26 @@ class Student(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised images to (B, classes) logits."""
+        """(B, C, H, W) normalized images to (B, classes) logits."""
         return self.run(images)[0]
 
     def run(self, images: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and (B, S) bits; ``allocation`` overrides the selector."""
+        """(B, C, H, W) images to (B, classes) logits and (B, S) bits; ``allocation`` overrides the
+        selector.
+        """
         logits, used = self.network(images, allocation)
         if used is None:
             used = uniform(self.scheme.activation_bits[-1], len(self.sites))
-        return widened(logits), used.bits.to(images.device).expand(len(images), -1)
+        return to_float32(logits), used.bits.to(images.device).expand(len(images), -1)
 
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
         """Cost of images in percent of the float model: (B, S) bits to (B,)."""
         return self.cost.percent(bits)
 
     def bit_flops_ratio(self, bits: Tensor) -> Tensor:
-        """Cost relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable (Eq. 10)."""
+        """Cost relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable
+        (Eq. 10).
+        """
         target = self.cost.total(torch.full((len(self.sites),), float(self.scheme.target_bits)))
         return (self.cost.total(bits) / target.to(bits.device)).float()
 
@@ -83,7 +92,11 @@ class Student(nn.Module):
         self.training = mode
         for module in self.network.modules():
             module.training = False
-        for module in (*self.sites, *self.layers, *(self.selector.modules() if self.selector else ())):
+        for module in (
+            *self.sites,
+            *self.layers,
+            *(self.selector.modules() if self.selector else ()),
+        ):
             module.training = mode
         return self
 
@@ -96,12 +109,18 @@ class Student(nn.Module):
     def layers(self) -> list[QuantizedLayer]:
         """The network's layers with quantized weights; the selector's own are not among them."""
         own = set(self.selector.modules()) if self.selector else set()
-        return [module for module in self.network.modules() if isinstance(module, QuantizedLayer) and module not in own]
+        return [
+            module
+            for module in self.network.modules()
+            if isinstance(module, QuantizedLayer) and module not in own
+        ]
 
     @property
     def selector(self) -> BitSelector | None:
         """The bit selector, or None in a student of fixed width."""
-        return next((module for module in self.network.modules() if isinstance(module, BitSelector)), None)
+        return next(
+            (module for module in self.network.modules() if isinstance(module, BitSelector)), None
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -109,7 +128,8 @@ class Student(nn.Module):
         return Preprocessing.of(self.description)
 
     def require_shape(self, images: Tensor) -> None:
-        """See that images, (N, C, H, W), are of the shape the student was made for: its costs hold for no other.
+        """See that images, (N, C, H, W), are of the shape the student was made for: its costs hold
+        for no other.
 
         Raises:
             ValueError: names both shapes.
@@ -121,33 +141,39 @@ class Student(nn.Module):
             )
 
     @property
-    def price(self) -> float:
-        """The dial: nats that a percentage point of the float model's bit-FLOPs costs; 0 is the student as trained."""
-        return self.selector.price.item() if self.selector else 0.0
+    def multiplier(self) -> float:
+        """The budget: nats that a percentage point of the float model's bit-FLOPs costs; 0 is the
+        student as trained.
+        """
+        return self.selector.multiplier.item() if self.selector else 0.0
 
-    @price.setter
-    def price(self, price: float) -> None:
+    @multiplier.setter
+    def multiplier(self, multiplier: float) -> None:
         if self.selector is None:
-            raise ValueError(f"price: {self._one_width}")
-        if not isfinite(price):
-            raise ValueError(f"price: {price} is not a finite number")
-        self.selector.price.fill_(price)
+            raise ValueError(f"multiplier: {self._one_width}")
+        if not isfinite(multiplier):
+            raise ValueError(f"multiplier: {multiplier} is not a finite number")
+        self.selector.multiplier.fill_(multiplier)
 
-    def set_budget(self, bit_flops_percent: float, images: SyntheticSet, batch_size: int = 128) -> Setting:
-        """Set the price so that images like these cost as much as a budget allows, on average; nothing is trained.
+    def set_budget(
+        self, bit_flops_percent: float, images: SyntheticSet, batch_size: int = 128
+    ) -> BudgetSetting:
+        """Set the multiplier so that images like these cost as much as a budget allows, on average;
+        nothing is trained.
 
         Args:
-            bit_flops_percent: mean cost of an image, percent of the float model's; it is not exceeded on these images.
+            bit_flops_percent: mean cost of an image, percent of the float model's; it is not
+                exceeded on these images.
             images: synthetic images, or any set that gives ``batches``.
 
         Raises:
-            ValueError: the budget is outside what this student can choose, the student has one width only, or images
-                are of another shape than it reads.
+            ValueError: the budget is outside what this student can choose, the student has one
+                width only, or images are of another shape than it reads.
         """
         if self.selector is None:
             raise ValueError(f"bit_flops_percent: {self._one_width}")
-        setting = Dial.of(self, images, batch_size).setting(bit_flops_percent)
-        self.price = setting.price
+        setting = CostCurve.of(self, images, batch_size).setting(bit_flops_percent)
+        self.multiplier = setting.multiplier
         return setting
 
     @property
@@ -159,19 +185,30 @@ class Student(nn.Module):
 
     @property
     def selector_overhead_percent(self) -> float:
-        """What the selector itself costs: its float32 MACs in percent of the float model's bit-FLOPs."""
-        return 100.0 * FLOAT_OPERATION * (self.selector.macs if self.selector else 0) / self.cost.float_total
+        """What the selector itself costs: its float32 MACs in percent of the float model's
+        bit-FLOPs.
+        """
+        return (
+            100.0
+            * FLOAT_OPERATION
+            * (self.selector.macs if self.selector else 0)
+            / self.cost.float_total
+        )
 
     @torch.no_grad()
     def keep_zero_in_range(self) -> None:
-        """Bring learned ranges back to low ≤ 0 ≤ high, so that 0.0 stays a code (padding and ReLU zeros are exact)."""
+        """Bring learned ranges back to low ≤ 0 ≤ high, so that 0.0 stays a code (padding and ReLU
+        zeros are exact).
+        """
         for site in self.sites:
             site.low.clamp_(max=0)
             site.high.clamp_(min=0)
 
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
-        """Within this block the student computes what the float model computes; blocks may be nested."""
+        """Within this block the student computes what the float model computes; blocks may be
+        nested.
+        """
         parts: list[ActivationFakeQuantize | QuantizedLayer] = [*self.sites, *self.layers]
         before = [part.quantizing for part in parts]
         for part in parts:
@@ -183,15 +220,21 @@ class Student(nn.Module):
                 part.quantizing = quantizing
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors``, ``student.json`` and ``card.md``: what evaluation computes with, and no more.
+        """Write ``model.safetensors``, ``student.json`` and ``card.md``: what evaluation computes
+        with, and no more.
 
-        Weights are written as packed codes (docs/format.md), not as the floats that fine-tuning moves; a student that
-        is loaded again evaluates to the same bits, and its weight grids are fixed.
+        Weights are written as packed codes (docs/format.md), not as the floats that fine-tuning
+        moves; a student that is loaded again evaluates to the same bits, and its weight grids are
+        fixed.
         """
         save_student(self, Path(folder))
 
 
 def scheme_from_json(card: dict[str, Any]) -> Scheme:
     """Read back what ``Student.save`` wrote under ``scheme``."""
-    values = {**card, "activation_bits": tuple(card["activation_bits"]), "selector": SelectorShape(**card["selector"])}
+    values = {
+        **card,
+        "activation_bits": tuple(card["activation_bits"]),
+        "selector": SelectorShape(**card["selector"]),
+    }
     return Scheme(**values)

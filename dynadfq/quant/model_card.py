@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 REAL_DATA = "real_data"  # the one method that is not data-free
 MOST_NAMES = 20
-NOT_MEASURED = (
-    "Stage `evaluate` measures it and writes this card with the results to `artifacts/evaluation/model_card.md`."
-)
+NOT_MEASURED = "Stage `evaluate` measures it and writes this card with the results to `artifacts/evaluation/model_card.md`."
 
 
-def made(method: str, images: int, steps: int, rounding: str) -> dict[str, Any]:
-    """How a student was made, for ``Student.made``: method, its images, steps of fine-tuning, rounding of weights."""
+def provenance(method: str, images: int, steps: int, rounding: str) -> dict[str, Any]:
+    """How a student was made, for ``Student.made``: method, its images, steps of fine-tuning,
+    rounding of weights.
+    """
     return {
         "method": method,
         "data_free": method != REAL_DATA,
@@ -29,13 +29,15 @@ def made(method: str, images: int, steps: int, rounding: str) -> dict[str, Any]:
 
 
 def model_card(student: Student, size: int, measured: Mapping[str, Any] | None = None) -> str:
-    """A page of Markdown; ``size`` is that of ``model.safetensors`` in bytes, ``measured`` the stage's metrics."""
+    """A page of Markdown; ``size`` is that of ``model.safetensors`` in bytes, ``measured`` the
+    stage's metrics.
+    """
     scheme, known = student.scheme, student.description
     candidates = ",".join(map(str, scheme.activation_bits))
     choice = "chosen for each image" if scheme.dynamic else "the same for all images"
     sections = {
         "Made from": _origin(known),
-        "Made how": _making(student.made),
+        "Made how": _making(student.provenance),
         "Widths and cost": [*_widths(student), f"`model.safetensors`: {size:,} bytes"],
         "Accuracy": [NOT_MEASURED] if measured is None else _accuracy(measured),
     }
@@ -103,10 +105,12 @@ def _making(facts: Mapping[str, Any]) -> list[str]:
 def _widths(student: Student) -> list[str]:
     scheme, cost = student.scheme, cost_range(student)
     sites = len(student.sites)
-    shared = {"channel": "an output channel", "tensor": "a tensor"}[scheme.weight_grid]
+    shared = {"channel": "an output channel", "tensor": "a tensor"}[scheme.weight_granularity]
     lines = [f"Weights: {scheme.weight_bits} bits, one grid {shared}"]
     if student.selector is None:
-        lines += [f"Activations: {scheme.activation_bits[0]} bits at {sites} sites ({scheme.placement})"]
+        lines += [
+            f"Activations: {scheme.activation_bits[0]} bits at {sites} sites ({scheme.placement})"
+        ]
         lines += [f"bit-FLOPs: {cost['target']:.3f} % of the float network's"]
     else:
         widths = ", ".join(map(str, scheme.activation_bits))
@@ -115,9 +119,13 @@ def _widths(student: Student) -> list[str]:
             f"Activations: {widths} bits, chosen at {free} of {sites} sites ({scheme.placement})",
             f"bit-FLOPs: {cost['cheapest']:.3f} … {cost['dearest']:.3f} % of the float network's; the target was "
             f"{cost['target']:.3f} %; the selector's own {student.selector_overhead_percent:.3f} % are not included",
-            f"Dial: price {student.price:.6g}" + ("" if student.price else ", as trained"),
+            f"CostCurve: multiplier {student.multiplier:.6g}"
+            + ("" if student.multiplier else ", as trained"),
         ]
-    return [*lines, f"Multiply-accumulates that read float32 inputs: {student.cost.float_input_macs_percent:.2f} %"]
+    return [
+        *lines,
+        f"Multiply-accumulates that read float32 inputs: {student.cost.float_input_macs_percent:.2f} %",
+    ]
 
 
 def _accuracy(measured: Mapping[str, Any]) -> list[str]:

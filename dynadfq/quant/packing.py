@@ -1,7 +1,8 @@
-"""Unsigned codes of b bits as a stream of bits without gaps: 4-bit codes two a byte, 3-bit codes eight in three bytes.
+"""Unsigned codes of b bits as a stream of bits without gaps: 4-bit codes two a byte, 3-bit codes
+eight in three bytes.
 
-Code i takes the bits i·b … (i+1)·b - 1 of the stream, its lowest bit first; bit j of the stream is bit j % 8 of byte
-j // 8, counted from the lowest. The last byte is filled with zeros.
+Code i takes the bits i·b … (i+1)·b - 1 of the stream, its quant_min bit first; bit j of the stream
+is bit j % 8 of byte j // 8, counted from the quant_min. The last byte is filled with zeros.
 """
 
 from __future__ import annotations

@@ -25,25 +25,37 @@ MEND = "make it again (stage finetune), or restore it with `dvc checkout --force
 NEEDED = {  # keys without which no student is built, and those that they must hold themselves
     "input_shape": (),
     "layers": (),
-    "scheme": ("weight_bits", "activation_bits", "target_bits", "placement", "learned_ranges", "selector"),
+    "scheme": (
+        "weight_bits",
+        "activation_bits",
+        "target_bits",
+        "placement",
+        "learned_ranges",
+        "selector",
+    ),
     "sites": (),
     "teacher": ("architecture", "input_shape", "mean", "num_classes", "std"),
 }
 
 
 def save_student(student: Student, folder: Path) -> None:
-    """Write ``model.safetensors``, ``student.json`` and ``card.md``; the same student gives the same bytes."""
+    """Write ``model.safetensors``, ``student.json`` and ``card.md``; the same student gives the
+    same bytes.
+    """
     tensors = safetensors.torch.save(to_tensors(student.network, student.scheme.activation_bits))
     sites = zip(student.site_names, student.cost.per_site.tolist(), strict=True)
     facts = {
         "format": FORMAT,
         "layers": describe_layers(student.network),
         "input_shape": list(student.cost.trace.input_shape),
-        "made": student.made,
-        "price": student.price,
+        "provenance": student.provenance,
+        "multiplier": student.multiplier,
         "scheme": asdict(student.scheme),
         "sha256": sha256(tensors).hexdigest(),
-        "sites": [{"name": name, "macs": round(per_bit / student.scheme.weight_bits)} for name, per_bit in sites],
+        "sites": [
+            {"name": name, "macs": round(per_bit / student.scheme.weight_bits)}
+            for name, per_bit in sites
+        ],
         "teacher": student.description,
     }
     atomic_write(folder / TENSORS, tensors)
@@ -66,7 +78,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except ValueError as error:  # no JSON, or not even text
         raise ValueError(f"{path} is damaged ({error}); {MEND}") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds a {type(facts).__name__} where the facts of a student belong; {MEND}")
+        raise ValueError(
+            f"{path} holds a {type(facts).__name__} where the facts of a student belong; {MEND}"
+        )
     if facts.get("format") != FORMAT:
         raise ValueError(
             f"{folder} is in the format {facts.get('format', 'of an earlier version')}, not {FORMAT}; make it again "
@@ -78,7 +92,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, checksum: str | None) -> dict[str, Tensor]:
-    """The tensors of ``model.safetensors``; without a checksum, as of a student of earlier days, it is not compared.
+    """The tensors of ``model.safetensors``; without a checksum, as of a student of earlier days, it
+    is not compared.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,8 +1,9 @@
-"""How much a prediction suffers when one site of one image gets another width: measured, not estimated by a gradient.
+"""How much a prediction suffers when one site of one image gets another width: measured, not
+estimated by a gradient.
 
-At a well-calibrated student the first-order effect of a site's rounding error is no guide: the gradient prefers *any*
-other width to the one in use, finer or coarser. So each site is set to each candidate in turn, and the change of the
-prediction is read off.
+At a well-calibrated student the first-order effect of a site's rounding error is no guide: the
+gradient prefers *any* other width to the one in use, finer or coarser. So each site is set to each
+candidate in turn, and the change of the prediction is read off.
 """
 
 from __future__ import annotations
@@ -27,19 +28,29 @@ def divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
 
 def passes(student: Student) -> int:
     """Forward passes of the student that ``site_sensitivity`` takes for a batch."""
-    others = [width for width in student.scheme.activation_bits if width != student.scheme.target_bits]
+    others = [
+        width for width in student.scheme.activation_bits if width != student.scheme.target_bits
+    ]
     return 1 + len(student.sites) * len(others)
 
 
 @torch.no_grad()
-def site_sensitivity(student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress) -> Tensor:
-    """Divergence from the teacher with one site at one candidate and all others at the target: (N, S, M) in nats.
+def site_sensitivity(
+    student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress
+) -> Tensor:
+    """Divergence from the teacher with one site at one candidate and all others at the target: (N,
+    S, M) in nats.
 
-    Batches are (B, C, H, W) images; the progress counts forward passes, ``passes(student)`` of them a batch.
+    Batches are (B, C, H, W) images; the progress counts forward passes, ``passes(student)`` of them
+    a batch.
     """
     student.eval()
     device = next(student.parameters()).device
-    widths, target, sites = student.scheme.activation_bits, student.scheme.target_bits, len(student.sites)
+    widths, target, sites = (
+        student.scheme.activation_bits,
+        student.scheme.target_bits,
+        len(student.sites),
+    )
     rows = []
     for batch in batches:
         images = batch.to(device).contiguous(memory_format=teacher.memory_format)

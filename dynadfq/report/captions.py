@@ -33,14 +33,18 @@ def headline_caption(results: Sequence[Result], score: Score) -> str:
     )
 
 
-def dial_caption(dial: pd.DataFrame, results: Sequence[Result], score: Score) -> str:
-    """Accuracy along the dial; budgets at which all images have the same bits say nothing about the choice."""
+def budget_caption(budget: pd.DataFrame, results: Sequence[Result], score: Score) -> str:
+    """Accuracy along the budget; budgets at which all images have the same bits say nothing about
+    the choice.
+    """
     fixed = next(one for one in results if one.role == "fixed")
-    chosen = dial[dial["allocations"] > 1]
+    chosen = budget[budget["allocations"] > 1]
     gains = chosen[score.key] - chosen[f"control_{score.key}"]
-    by_cost = dial.sort_values("bit_flops_percent", kind="stable")
+    by_cost = budget.sort_values("bit_flops_percent", kind="stable")
     low, high = by_cost.iloc[0], by_cost.iloc[-1]
-    ends = [f"{percent(one[score.key])} at {percent(one['bit_flops_percent'])}" for one in (low, high)]
+    ends = [
+        f"{percent(one[score.key])} at {percent(one['bit_flops_percent'])}" for one in (low, high)
+    ]
     said = (
         f"Without further training the student goes from {ends[0]} bit-FLOPs to {ends[1]}; "
         f"the fixed width has {percent(fixed.score)} at {percent(fixed.bit_flops_percent)}. "
@@ -55,8 +59,15 @@ def dial_caption(dial: pd.DataFrame, results: Sequence[Result], score: Score) ->
 
 def cost_caption(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> str:
     """Entropy against bit-FLOPs."""
-    tables = {"synthetic images": synthetic} if test is None else {"test images": test, "synthetic ones": synthetic}
-    found = [f"{rho(rank_correlation(t['entropy_nats'], t['bit_flops_percent']))} on {n}" for n, t in tables.items()]
+    tables = (
+        {"synthetic images": synthetic}
+        if test is None
+        else {"test images": test, "synthetic ones": synthetic}
+    )
+    found = [
+        f"{rho(rank_correlation(t['entropy_nats'], t['bit_flops_percent']))} on {n}"
+        for n, t in tables.items()
+    ]
     return (
         "A dot is an image, the line the mean of its entropy bin; it rises where difficult images get more bits. "
         f"Spearman's ρ is {' and '.join(found)}."
@@ -65,13 +76,19 @@ def cost_caption(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> str:
 
 def distribution_caption(groups: Mapping[str, Floats]) -> str:
     """Entropy distributions."""
-    kinds = {"test": "test images", "one_hot": "images of one class", "soft": "images of similar classes"}
+    kinds = {
+        "test": "test images",
+        "one_hot": "images of one class",
+        "soft": "images of similar classes",
+    }
     medians = [f"{np.median(v):.3g} for {kinds[name]}" for name, v in groups.items() if len(v)]
     outline = "The outline repeats the test images, whose range of difficulty the synthetic ones should cover; m"
     return f"{outline if len(groups['test']) else 'M'}edian entropy in nats: {', '.join(medians)}."
 
 
-def similarity_caption(similarity: Floats, co_occurrence: Floats, names: Sequence[str], shown: int) -> str:
+def similarity_caption(
+    similarity: Floats, co_occurrence: Floats, names: Sequence[str], shown: int
+) -> str:
     """Class similarity against co-occurrence, over all classes, of which so many are shown."""
     a, b = off_diagonal(similarity), off_diagonal(co_occurrence)
     if not len(a):
@@ -79,7 +96,9 @@ def similarity_caption(similarity: Floats, co_occurrence: Floats, names: Sequenc
     place = int(np.argmax(a))
     row, column = (int(index[place]) for index in np.triu_indices(len(similarity), k=1))
     left_out = (
-        f" Shown are {shown} of {len(names):,} classes, from the most similar pairs." if shown < len(names) else ""
+        f" Shown are {shown} of {len(names):,} classes, from the most similar pairs."
+        if shown < len(names)
+        else ""
     )
     return (
         "Both maps list the classes in one order, similar ones together; equal patterns mean that the weights know "
@@ -90,7 +109,9 @@ def similarity_caption(similarity: Floats, co_occurrence: Floats, names: Sequenc
 
 
 def sensitivity_caption(measured: pd.DataFrame) -> str:
-    """Sensitivity against entropy; images that survive at no width count as one bit above the widest."""
+    """Sensitivity against entropy; images that survive at no width count as one bit above the
+    widest.
+    """
     bits = measured["lowest_bits"].to_numpy()
     ranks = np.where(bits == 0, bits.max(initial=0) + 1, bits)
     return (
@@ -117,7 +138,11 @@ def curves_caption(histories: Mapping[str, pd.DataFrame], target: float) -> str:
     """Learning curves."""
     last = histories["dynamic"].iloc[-1]
     start = mixup_start(histories["dynamic"])
-    mixing = "" if start is None else f" From epoch {start:g} (dotted) images are mixed; dashed is the loss before."
+    mixing = (
+        ""
+        if start is None
+        else f" From epoch {start:g} (dotted) images are mixed; dashed is the loss before."
+    )
     return (
         f"Each panel is one term as logged, the band one standard deviation between images: the last epoch spends "
         f"{percent(last['bit_flops_percent'])} bit-FLOPs for a target of {percent(target)}.{mixing}"
@@ -132,7 +157,9 @@ def confusion_caption(teacher: Floats, student: Floats, names: Sequence[str], sh
     row, column = divmod(int(np.argmax(moved)), len(moved))
     losing = int((np.diag(change) < -0.5).sum())
     left_out = (
-        f" Shown are {shown} of {len(names):,} classes, from the pairs confused most." if shown < len(names) else ""
+        f" Shown are {shown} of {len(names):,} classes, from the pairs confused most."
+        if shown < len(names)
+        else ""
     )
     return (
         "Rows are labels, columns predictions; on the right, blue is more frequent in the dynamic student, orange "
@@ -145,7 +172,7 @@ def confusion_caption(teacher: Floats, student: Floats, names: Sequence[str], sh
 def tiles_caption(tiles: Sequence[Tile], kind: str) -> str:
     """Easiest or hardest images."""
     mean = float(np.mean([tile.entropy_nats for tile in tiles])) if tiles else math.nan
-    agreed = sum(tile.recognised for tile in tiles)
+    agreed = sum(tile.recognized for tile in tiles)
     return (
         f"The {len(tiles)} {kind} synthetic images by the teacher's entropy (mean {mean:.2g} nats); bars are the label "
         f"each was made for in percent, the arrow is the teacher's answer, which is in the label of {agreed}."

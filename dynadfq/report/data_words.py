@@ -1,4 +1,6 @@
-"""What the page says about the data it was measured on: no labels, or how its classes became the teacher's."""
+"""What the page says about the data it was measured on: no labels, or how its classes became the
+teacher's.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +27,9 @@ def subtitle(metrics: Mapping[str, Any], architecture: str | None) -> str:
 
 
 def data_notes(metrics: Mapping[str, Any], classes: int) -> Iterator[str]:
-    """Sentences on the data; a teacher that does no better than chance most likely numbers its classes otherwise."""
+    """Sentences on the data; a teacher that does no better than chance most likely numbers its
+    classes otherwise.
+    """
     data = metrics["data"]
     if data["name"] is None:
         yield UNLABELLED

@@ -1,4 +1,6 @@
-"""What the page says about files: the student's sizes beside the float network's, and what each export was tried on."""
+"""What the page says about files: the student's sizes beside the float network's, and what each
+export was tried on.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,7 +22,9 @@ MORE = (
 
 
 class File(NamedTuple):
-    """A row of the table of files: size in bytes, and in percent of the float network's; both texts may be empty."""
+    """A row of the table of files: size in bytes, and in percent of the float network's; both texts
+    may be empty.
+    """
 
     name: str
     size: int
@@ -31,7 +35,12 @@ class File(NamedTuple):
 
 def file_section(exports: Mapping[str, Any]) -> dict[str, Any]:
     """What the template shows of ``artifacts/export/export.json``."""
-    return {"rows": file_rows(exports), "said": SOME if exports["files"] else NONE, "command": MADE_BY, "more": MORE}
+    return {
+        "rows": file_rows(exports),
+        "said": SOME if exports["files"] else NONE,
+        "command": MADE_BY,
+        "more": MORE,
+    }
 
 
 def file_rows(exports: Mapping[str, Any]) -> list[File]:
@@ -44,7 +53,10 @@ def file_rows(exports: Mapping[str, Any]) -> list[File]:
     return [
         row("Float network", whole),
         row("Dynamic student, packed codes", exports["packed_bytes"]),
-        *(row(NAMES[file["format"]], file["bytes"], check(file), left_in_float(file)) for file in exports["files"]),
+        *(
+            row(NAMES[file["format"]], file["bytes"], check(file), left_in_float(file))
+            for file in exports["files"]
+        ),
     ]
 
 

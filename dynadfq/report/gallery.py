@@ -16,7 +16,9 @@ from dynadfq.report.tables import entropy_groups, result_rows, sensitivity_table
 
 @dataclass(frozen=True)
 class Plate:
-    """One figure: `draw` takes a theme; with `tiles` the page shows the images themselves, not the PNG."""
+    """One figure: `draw` takes a theme; with `tiles` the page shows the images themselves, not the
+    PNG.
+    """
 
     name: str
     title: str
@@ -29,7 +31,7 @@ class Plate:
 def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iterator[Plate]:
     """All figures that the evidence supports."""
     yield _headline(evidence)
-    yield from _dial(evidence)
+    yield from _budget(evidence)
     yield from _entropy(evidence)
     yield from _sensitivity(evidence)
     yield _sites(evidence)
@@ -45,7 +47,9 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
 def _headline(evidence: Evidence) -> Plate:
     rows, score = result_rows(evidence.metrics), evidence.score
     points = "; ".join(
-        f"{one.name} {one.score:.2f} % at {one.bit_flops_percent:.2f} %" for one in rows if one.score is not None
+        f"{one.name} {one.score:.2f} % at {one.bit_flops_percent:.2f} %"
+        for one in rows
+        if one.score is not None
     )
     return Plate(
         "accuracy_against_cost", f"{_measure(score)} against cost", captions.headline_caption(rows, score),
@@ -58,16 +62,16 @@ def _measure(score: Score) -> str:
     return "Accuracy" if score.labelled else "Agreement with the teacher"
 
 
-def _dial(evidence: Evidence) -> Iterator[Plate]:
-    dial = evidence.dial
-    if len(dial):
+def _budget(evidence: Evidence) -> Iterator[Plate]:
+    budget = evidence.budget
+    if len(budget):
         score = evidence.score
         _, fixed, trained, _ = rows = result_rows(evidence.metrics)
         yield Plate(
-            "accuracy_along_dial", "One student, any budget", captions.dial_caption(dial, rows, score),
-            f"{_measure(score)} over bit-FLOPs at {len(dial)} budgets, for the student's own bits and for the same "
+            "accuracy_by_budget", "One student, any budget", captions.budget_caption(budget, rows, score),
+            f"{_measure(score)} over bit-FLOPs at {len(budget)} budgets, for the student's own bits and for the same "
             "bits handed to other images, with the fixed-width student as a point.",
-            lambda theme: figures.accuracy_along_dial(dial, score, fixed, trained, theme),
+            lambda theme: figures.accuracy_by_budget(budget, score, fixed, trained, theme),
         )  # fmt: skip
 
 

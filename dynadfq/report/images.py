@@ -22,13 +22,15 @@ MARGIN = 0.07  # inches
 def draw(build: Callable[[Theme], Figure], theme: Theme, photographs: bool = False) -> bytes:
     """PNG of a figure, without the version stamp that would change its bytes.
 
-    A chart is stored with a palette of 256 colours, a third of the size and no visible difference; one that shows
-    photographs is not.
+    A chart is stored with a palette of 256 colours, a third of the size and no visible difference;
+    one that shows photographs is not.
     """
     buffer, small = io.BytesIO(), io.BytesIO()
     with theme.style():
         figure = build(theme)
-        figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches=trimmed(figure))
+        figure.savefig(
+            buffer, format="png", metadata={"Software": None}, bbox_inches=trimmed(figure)
+        )
     image = Image.open(buffer).convert("RGB")
     if not photographs:
         image = image.quantize(256, dither=Image.Dither.NONE)
@@ -37,7 +39,9 @@ def draw(build: Callable[[Theme], Figure], theme: Theme, photographs: bool = Fal
 
 
 def trimmed(figure: Figure) -> Bbox:
-    """The figure's whole width, and its height without the blank bands that maps of fixed aspect leave; inches."""
+    """The figure's whole width, and its height without the blank bands that maps of fixed aspect
+    leave; inches.
+    """
     figure.draw_without_rendering()
     drawn = figure.get_tightbbox()
     return Bbox([[0, drawn.y0 - MARGIN], [float(figure.get_figwidth()), drawn.y1 + MARGIN]])

@@ -1,4 +1,6 @@
-"""Everything the report reads, from `artifacts/`, and nothing else: no network is run and no parameter is looked up."""
+"""Everything the report reads, from `artifacts/`, and nothing else: no network is run and no
+parameter is looked up.
+"""
 
 import json
 from dataclasses import dataclass
@@ -28,15 +30,15 @@ STAGE_OF_FOLDER = {
 class Evidence:
     """What the stages before `plot` measured; percent in percent, entropies in nats.
 
-    `per_image` has the measured images: test images, or the synthetic ones where there are no labelled images; then
-    `confusion` and `co_occurrence` are None.
+    `per_image` has the measured images: test images, or the synthetic ones where there are no
+    labelled images; then `confusion` and `co_occurrence` are None.
     """
 
     metrics: dict[str, Any]
     teacher: dict[str, Any]
     per_image: pd.DataFrame
     synthetic: pd.DataFrame
-    dial: pd.DataFrame
+    budget: pd.DataFrame
     sites: pd.DataFrame
     confusion: pd.DataFrame | None
     co_occurrence: pd.DataFrame | None
@@ -61,11 +63,15 @@ class Evidence:
 
 
 def artifact(artifacts: Path, name: str) -> Path:
-    """Path of an artifact such as `evaluation/metrics.json`; its absence is an error that names the stage to run."""
+    """Path of an artifact such as `evaluation/metrics.json`; its absence is an error that names the
+    stage to run.
+    """
     path = artifacts / name
     if not path.is_file():
         stage = STAGE_OF_FOLDER[name.split("/")[0]]
-        raise FileNotFoundError(f"{path} is missing. The stage `{stage}` makes it: run `dvc repro {stage}`.")
+        raise FileNotFoundError(
+            f"{path} is missing. The stage `{stage}` makes it: run `dvc repro {stage}`."
+        )
     return path
 
 
@@ -86,25 +92,35 @@ def load_evidence(artifacts: Path) -> Evidence:
         teacher=record("teacher/teacher.json"),
         per_image=table("evaluation/per_image.csv"),
         synthetic=table("evaluation/synthetic_per_image.csv"),
-        dial=table("evaluation/dial.csv"),
+        budget=table("evaluation/budget.csv"),
         sites=table("evaluation/sites.csv"),
         confusion=table("evaluation/confusion.csv") if labelled else None,
         co_occurrence=table("evaluation/co_occurrence.csv") if labelled else None,
-        similarity=load_file(artifact(artifacts, "similarity/similarity.safetensors"))["similarity"],
+        similarity=load_file(artifact(artifacts, "similarity/similarity.safetensors"))[
+            "similarity"
+        ],
         histories={"dynamic": table("student/history.csv"), "fixed": table("fixed/history.csv")},
         exports=record("export/export.json"),
     )
 
 
-def load_images(artifacts: Path, indices: list[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Synthetic images (B, C, H, W), normalised as stored, and soft labels (B, classes), in the order asked for."""
-    manifest = json.loads(artifact(artifacts, "synthetic/manifest.json").read_text(encoding="utf-8"))
+def load_images(
+    artifacts: Path, indices: list[int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Synthetic images (B, C, H, W), normalized as stored, and soft labels (B, classes), in the
+    order asked for.
+    """
+    manifest = json.loads(
+        artifact(artifacts, "synthetic/manifest.json").read_text(encoding="utf-8")
+    )
     found: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     first = 0
     for shard in manifest["shards"]:
         wanted = [i for i in indices if first <= i < first + shard["num_images"]]
         if wanted:
-            with safe_open(artifact(artifacts, f"synthetic/{shard['file']}"), framework="np") as tensors:
+            with safe_open(
+                artifact(artifacts, f"synthetic/{shard['file']}"), framework="np"
+            ) as tensors:
                 images, labels = tensors.get_slice("images"), tensors.get_slice("soft_labels")
                 for i in wanted:
                     at = i - first

@@ -1,4 +1,6 @@
-"""Matrices over pairs of classes: from long tables to squares, and the order that makes them readable."""
+"""Matrices over pairs of classes: from long tables to squares, and the order that makes them
+readable.
+"""
 
 from typing import Any
 
@@ -22,7 +24,9 @@ def class_codes(column: pd.Series, names: list[str]) -> NDArray[np.int64]:
 def square(long: pd.DataFrame, row: str, column: str, value: str, names: list[str]) -> Floats:
     """Long form to a (classes, classes) matrix, zeros where a pair is not listed."""
     matrix = np.zeros((len(names), len(names)))
-    matrix[class_codes(long[row], names), class_codes(long[column], names)] = long[value].to_numpy(dtype=float)
+    matrix[class_codes(long[row], names), class_codes(long[column], names)] = long[value].to_numpy(
+        dtype=float
+    )
     return matrix
 
 
@@ -33,7 +37,8 @@ def both_ways(upper: Floats) -> Floats:
 
 
 def leading_classes(strength: Floats, count: int) -> NDArray[np.int64]:
-    """At most ``count`` classes, ascending: those of the strongest pairs; all of them if there are no more.
+    """At most ``count`` classes, ascending: those of the strongest pairs; all of them if there are
+    no more.
 
     >>> leading_classes(np.array([[9.0, 1, 0], [0, 9, 3], [0, 0, 9]]), 2)
     array([1, 2])
@@ -65,7 +70,9 @@ def off_diagonal(matrix: Floats) -> Floats:
 
 
 def class_order(similarity: Floats) -> NDArray[np.int64]:
-    """Order of the classes that puts similar ones side by side: leaves of an average-linkage tree."""
+    """Order of the classes that puts similar ones side by side: leaves of an average-linkage
+    tree.
+    """
     if len(similarity) < 3:
         return np.arange(len(similarity))
     mean = (np.asarray(similarity, dtype=float) + np.asarray(similarity, dtype=float).T) / 2

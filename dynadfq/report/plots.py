@@ -14,13 +14,21 @@ ACCURACIES = ("top1", "control_top1")  # what dvc.yaml draws; empty without labe
 
 
 def plot_tables(evidence: Evidence) -> Iterator[tuple[str, pd.DataFrame]]:
-    """File stem and table of every plot; the files exist whatever was measured, so that DVC finds its outs."""
+    """File stem and table of every plot; the files exist whatever was measured, so that DVC finds
+    its outs.
+    """
     columns = ["entropy_nats", "bit_flops_percent"]
     test = evidence.test_images
-    yield "entropy_cost_test", evidence.per_image[columns].head(0) if test is None else test[columns]
+    yield (
+        "entropy_cost_test",
+        evidence.per_image[columns].head(0) if test is None else test[columns],
+    )
     yield "entropy_cost_synthetic", evidence.synthetic[columns]
     yield "entropy_histogram", entropy_histogram(entropy_groups(test, evidence.synthetic))
-    yield "accuracy_along_dial", evidence.dial.reindex(columns=[*dict.fromkeys([*evidence.dial.columns, *ACCURACIES])])
+    yield (
+        "accuracy_by_budget",
+        evidence.budget.reindex(columns=[*dict.fromkeys([*evidence.budget.columns, *ACCURACIES])]),
+    )
     yield "bits_per_site", evidence.sites.assign(mean_bits=mean_site_bits(evidence.sites))
     yield "learning_curves", learning_curves(evidence.histories)
     yield "confusion", confusion_rows(evidence)
@@ -28,7 +36,8 @@ def plot_tables(evidence: Evidence) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def confusion_rows(evidence: Evidence) -> pd.DataFrame:
-    """One row a test image, for DVC's `confusion` template to count: label and dynamic prediction, by name.
+    """One row a test image, for DVC's `confusion` template to count: label and dynamic prediction,
+    by name.
 
     Of many classes only those that are confused most, as in the report's figure.
     """
@@ -40,5 +49,9 @@ def confusion_rows(evidence: Evidence) -> pd.DataFrame:
     table = evidence.test_images
     table = table[table["label"].isin(shown) & table["prediction"].isin(shown)]
     return pd.DataFrame(
-        {out: [names[i] for i in class_codes(table[column], names)] for out, column in pairs.items()}, dtype=object
+        {
+            out: [names[i] for i in class_codes(table[column], names)]
+            for out, column in pairs.items()
+        },
+        dtype=object,
     )

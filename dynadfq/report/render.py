@@ -20,19 +20,31 @@ from dynadfq.report.plots import plot_tables
 from dynadfq.report.tables import extremes, paired_outcome, result_rows
 
 
-def write_report(artifacts: Path, reports: Path, title: str | None = None, grid_images: int = 32) -> None:
-    """Write metrics.json, per_image.csv, figures/, plots/ and index.html; the same artifacts give the same bytes.
+def write_report(
+    artifacts: Path, reports: Path, title: str | None = None, grid_images: int = 32
+) -> None:
+    """Write metrics.json, per_image.csv, figures/, plots/ and index.html; the same artifacts give
+    the same bytes.
 
-    `grid_images` is the number of images in each grid; a title of None names method, widths and data set.
+    `grid_images` is the number of images in each grid; a title of None names method, widths and
+    data set.
     """
     evidence = load_evidence(artifacts)
-    easiest, hardest = (load_tiles(artifacts, evidence, which) for which in extremes(evidence.synthetic, grid_images))
+    easiest, hardest = (
+        load_tiles(artifacts, evidence, which)
+        for which in extremes(evidence.synthetic, grid_images)
+    )
     for folder in (reports / "figures", reports / "plots"):
         folder.mkdir(parents=True, exist_ok=True)
-    write_text(reports / "metrics.json", json.dumps(without_nan(evidence.metrics), indent=2, sort_keys=True) + "\n")
+    write_text(
+        reports / "metrics.json",
+        json.dumps(without_nan(evidence.metrics), indent=2, sort_keys=True) + "\n",
+    )
     shutil.copyfile(artifact(artifacts, "evaluation/per_image.csv"), reports / "per_image.csv")
     for name, table in plot_tables(evidence):
-        table.to_csv(reports / "plots" / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        table.to_csv(
+            reports / "plots" / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
+        )
     shown = []
     for plate in plates(evidence, easiest, hardest):
         light = draw(plate.draw, LIGHT, photographs=bool(plate.tiles))
@@ -42,10 +54,21 @@ def write_report(artifacts: Path, reports: Path, title: str | None = None, grid_
 
 
 def page_entry(plate: Plate, light: bytes) -> dict[str, Any]:
-    """What the template shows of a figure: a light and a dark picture, or the images as tiles of their own."""
-    entry: dict[str, Any] = {"name": plate.name, "title": plate.title, "caption": plate.caption, "alt": plate.alt}
+    """What the template shows of a figure: a light and a dark picture, or the images as tiles of
+    their own.
+    """
+    entry: dict[str, Any] = {
+        "name": plate.name,
+        "title": plate.title,
+        "caption": plate.caption,
+        "alt": plate.alt,
+    }
     if plate.tiles:
-        return entry | {"tiles": [{"tile": tile, "source": data_uri(tile_png(tile.pixels))} for tile in plate.tiles]}
+        return entry | {
+            "tiles": [
+                {"tile": tile, "source": data_uri(tile_png(tile.pixels))} for tile in plate.tiles
+            ]
+        }
     height, width = int.from_bytes(light[20:24], "big"), int.from_bytes(light[16:20], "big")
     return entry | {
         "light": data_uri(light),

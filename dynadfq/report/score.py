@@ -1,4 +1,6 @@
-"""What networks are compared by, and on which images: top-1 on labelled ones, else agreement with the teacher."""
+"""What networks are compared by, and on which images: top-1 on labelled ones, else agreement with
+the teacher.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,8 +9,10 @@ from typing import Any, NamedTuple
 class Score(NamedTuple):
     """The measure of a run.
 
-    key: its name in metrics.json. name: in a sentence. reaches: what a network does that has so many percent of it.
-    images, total: the kind that is measured, and how many. against: column of per_image.csv that decides.
+    key: its name in metrics.json. name: in a sentence. reaches: what a network does that has so
+        many percent of it.
+    images, total: the kind that is measured, and how many. against: column of per_image.csv that
+    decides.
     """
 
     key: str
@@ -25,9 +29,18 @@ class Score(NamedTuple):
 
 
 def score_of(metrics: Mapping[str, Any]) -> Score:
-    """The measure that the metrics were made with; `data.name` is null where there are no labels."""
+    """The measure that the metrics were made with; `data.name` is null where there are no
+    labels.
+    """
     if metrics["data"]["name"] is not None:
-        return Score("top1", "top-1", "reaches {} top-1", "test images", metrics["data"]["test_images"], "label")
+        return Score(
+            "top1",
+            "top-1",
+            "reaches {} top-1",
+            "test images",
+            metrics["data"]["test_images"],
+            "label",
+        )
     reaches = "agrees with its teacher on {} of the synthetic images"
     total = metrics["synthetic"]["num_images"]
     return Score("agreement", "agreement", reaches, "synthetic images", total, "teacher_prediction")

@@ -1,4 +1,6 @@
-"""What the page says about the result. Every sentence follows from the numbers, whichever way they fall."""
+"""What the page says about the result. Every sentence follows from the numbers, whichever way they
+fall.
+"""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +18,9 @@ METHOD_NAMES = {"dynadfq": "DynaDFQ", "zeroq": "ZeroQ"}
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether the synthetic images show what they were made for: `state` is passed, failed or open."""
+    """Whether the synthetic images show what they were made for: `state` is passed, failed or
+    open.
+    """
 
     state: str
     text: str
@@ -58,7 +62,9 @@ def against(difference: float) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The result in one sentence: score and cost, against fixed width, against the same bits at random."""
+    """The result in one sentence: score and cost, against fixed width, against the same bits at
+    random.
+    """
     student, fixed, control = metrics["student"], metrics["fixed"], metrics["control"]
     score = score_of(metrics)
     own, fixed_one, dealt = (one[score.key] for one in (student, fixed, control))
@@ -73,7 +79,9 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def verdict(metrics: Mapping[str, Any], paired: Paired) -> str:
-    """How far the headline may be trusted: the paired test against fixed width, then the control's own spread."""
+    """How far the headline may be trusted: the paired test against fixed width, then the control's
+    own spread.
+    """
     score = score_of(metrics)
     right = "are right" if score.labelled else "are answered as the teacher does"
     student, control = metrics["student"], metrics["control"]
@@ -83,7 +91,9 @@ def verdict(metrics: Mapping[str, Any], paired: Paired) -> str:
         f"fixed bits only; {'chance can explain this' if chance else 'chance hardly explains this'} "
         f"(exact sign test, {_p_value(paired.p_value)})."
     )
-    chosen = _control_sentence(student[score.key] - control[score.key], control[f"{score.key}_std"], control["repeats"])
+    chosen = _control_sentence(
+        student[score.key] - control[score.key], control[f"{score.key}_std"], control["repeats"]
+    )
     return f"{first} {chosen} {_cost_sentence(metrics)}"
 
 
@@ -112,12 +122,23 @@ def _cost_sentence(metrics: Mapping[str, Any]) -> str:
 
 
 def gate(metrics: Mapping[str, Any]) -> Gate:
-    """One-hot images the teacher does not recognise make every later stage learn from wrong labels."""
+    """One-hot images the teacher does not recognize make every later stage learn from wrong
+    labels.
+    """
     synthetic = metrics["synthetic"]
-    share, images, least = synthetic["one_hot_recognised"], synthetic["one_hot_images"], synthetic["gate"]
+    share, images, least = (
+        synthetic["one_hot_recognized"],
+        synthetic["one_hot_images"],
+        synthetic["gate"],
+    )
     if share is None or not images:
-        return Gate("open", "No synthetic image was made for one class alone, so there is nothing to recognise.")
-    counted = f"The teacher recognises {percent(share, 1)} of the {images:,} images made for one class"
+        return Gate(
+            "open",
+            "No synthetic image was made for one class alone, so there is nothing to recognize.",
+        )
+    counted = (
+        f"The teacher recognizes {percent(share, 1)} of the {images:,} images made for one class"
+    )
     if share >= least:
         return Gate("passed", f"{counted}; at least {percent(least, 0)} are required.")
     remedy = (
@@ -125,7 +146,8 @@ def gate(metrics: Mapping[str, Any]) -> Gate:
         "and run the pipeline again."
     )
     return Gate(
-        "failed", f"{counted}, below the {percent(least, 0)} required: these images do not show their labels. {remedy}"
+        "failed",
+        f"{counted}, below the {percent(least, 0)} required: these images do not show their labels. {remedy}",
     )
 
 
@@ -136,7 +158,11 @@ def bit_flop_sentence(metrics: Mapping[str, Any]) -> str:
         "A bit-FLOP is one multiply-accumulate times the bits of its weight times the bits of its activation, a float "
         "counting 32 bits; the float network is 100" + SPACE + "%."
     )
-    return sentence if overhead is None else f"{sentence} The bit selector's own {percent(overhead)} is not included."
+    return (
+        sentence
+        if overhead is None
+        else f"{sentence} The bit selector's own {percent(overhead)} is not included."
+    )
 
 
 def float_input_sentence(metrics: Mapping[str, Any]) -> str:
@@ -146,7 +172,9 @@ def float_input_sentence(metrics: Mapping[str, Any]) -> str:
 
 
 def default_title(metrics: Mapping[str, Any]) -> str:
-    """Method (where the metrics name it), data and widths, such as "DynaDFQ on cifar10: W4, A{3,4,5}"."""
+    """Method (where the metrics name it), data and widths, such as "DynaDFQ on cifar10: W4,
+    A{3,4,5}".
+    """
     q = metrics["quantization"]
     name = metrics.get("method", "Data-free quantization")
     method = METHOD_NAMES.get(name, name)

@@ -8,7 +8,8 @@ from dynadfq.runtime import distributed
 
 
 def resolve(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU; of several ranks on a machine each takes its own GPU.
+    """``auto`` is a GPU where there is one, else the CPU; of several ranks on a machine each takes
+    its own GPU.
 
     Raises:
         ValueError: a GPU is asked for and there is none, or one is asked for by all ranks.
@@ -21,13 +22,21 @@ def resolve(device: str) -> torch.device:
         raise ValueError(f"device: {device} is none of this machine's GPUs, cuda:0 … cuda:{last}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device) if distributed.world_size() == 1 or device == "cpu" else _own_gpu(device)
+    return (
+        torch.device(device)
+        if distributed.world_size() == 1 or device == "cpu"
+        else _own_gpu(device)
+    )
 
 
 def _own_gpu(device: str) -> torch.device:
     number, gpus = distributed.local_rank(), torch.cuda.device_count()
     if device != "cuda":
-        raise ValueError(f"device: {device} is one GPU for all processes; set device: cuda, and each takes its own")
+        raise ValueError(
+            f"device: {device} is one GPU for all processes; set device: cuda, and each takes its own"
+        )
     if number >= gpus:
-        raise ValueError(f"launch.processes: more than this machine's GPUs ({gpus}); set launch.processes: {gpus}")
+        raise ValueError(
+            f"launch.processes: more than this machine's GPUs ({gpus}); set launch.processes: {gpus}"
+        )
     return torch.device("cuda", number)

@@ -1,7 +1,8 @@
-"""The processes of one run, called ranks, as torchrun starts them. In a single process everything here is trivial.
+"""The processes of one run, called ranks, as torchrun starts them. In a single process everything
+here is trivial.
 
-CPU tensors travel by gloo, those of a GPU by nccl. A function that needs all ranks is called by all of them, in the
-same order.
+CPU tensors travel by gloo, those of a GPU by nccl. A function that needs all ranks is called by all
+of them, in the same order.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-PATIENCE = timedelta(days=7)  # how long a rank waits for another that is at work; one that has ended is noticed at once
+PATIENCE = timedelta(
+    days=7
+)  # how long a rank waits for another that is at work; one that has ended is noticed at once
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-_waiting: dist.ProcessGroup | None = None  # for waits that last as long as the work does; set by `joined`
+_waiting: dist.ProcessGroup | None = (
+    None  # for waits that last as long as the work does; set by `joined`
+)
 
 
 class RankLost(RuntimeError):
@@ -47,13 +52,18 @@ class Part(NamedTuple):
         return batch[self.rows(len(batch) // self.ranks)]
 
     def indices(self, chosen: Tensor, count: int) -> Tensor:
-        """(n,) indices into the whole batch to those of the rank's own ``count`` rows, counted from its first.
+        """(n,) indices into the whole batch to those of the rank's own ``count`` rows, counted from
+        its first.
 
         >>> Part(1, 2).indices(torch.tensor([3, 0, 2]), 2)
         tensor([1, 0])
         """
         own = self.rows(count)
-        return chosen if self.ranks == 1 else chosen[(chosen >= own.start) & (chosen < own.stop)] - own.start
+        return (
+            chosen
+            if self.ranks == 1
+            else chosen[(chosen >= own.start) & (chosen < own.stop)] - own.start
+        )
 
 
 WHOLE = Part()
@@ -61,7 +71,8 @@ WHOLE = Part()
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the ranks that torchrun started, for the block; a process that it did not start stays alone.
+    """Join the ranks that torchrun started, for the block; a process that it did not start stays
+    alone.
 
     Raises:
         RankLost: the others cannot be reached.
@@ -76,12 +87,16 @@ def joined() -> Iterator[None]:
     with _reaching():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         _waiting = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))
-        dist.barrier(_waiting)  # else one that ends at once breaks the connections that another still makes
+        dist.barrier(
+            _waiting
+        )  # else one that ends at once breaks the connections that another still makes
     try:
         yield
     finally:
         _waiting = None
-        if not (gpu and sys.exc_info()[0]):  # nccl may wait for the others before it ends; a rank that failed must not
+        if not (
+            gpu and sys.exc_info()[0]
+        ):  # nccl may wait for the others before it ends; a rank that failed must not
             dist.destroy_process_group()
 
 
@@ -131,11 +146,19 @@ def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Means over the ranks of named scalars, which all ranks name alike."""
     if not _waiting:
         return dict(values)
-    return dict(zip(values, mean(torch.stack([value.detach().double() for value in values.values()])), strict=True))
+    return dict(
+        zip(
+            values,
+            mean(torch.stack([value.detach().double() for value in values.values()])),
+            strict=True,
+        )
+    )
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Every rank's (b, …) rows, in rank order: (b · ranks, …), without gradient. All ranks have the same b."""
+    """Every rank's (b, …) rows, in rank order: (b · ranks, …), without gradient. All ranks have the
+    same b.
+    """
     if not _waiting:
         return rows
     own = rows.detach().contiguous()
@@ -146,9 +169,11 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def in_turns(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
-    """What ``work`` makes of each item, in order, on every rank; rank r does items r, r + ranks, and so on.
+    """What ``work`` makes of each item, in order, on every rank; rank r does items r, r + ranks,
+    and so on.
 
-    All ranks walk the same items. What is made of them travels as it is: tensors are to be on the CPU.
+    All ranks walk the same items. What is made of them travels as it is: tensors are to be on the
+    CPU.
     """
     own = [work(item) for number, item in enumerate(items) if number % world_size() == rank()]
     if not _waiting:
@@ -156,7 +181,9 @@ def in_turns(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made
     parts: list[list[Made]] = [[] for _ in range(world_size())]
     with _reaching():
         dist.all_gather_object(parts, own, group=_waiting)
-    return [parts[number % len(parts)][number // len(parts)] for number in range(sum(map(len, parts)))]
+    return [
+        parts[number % len(parts)][number // len(parts)] for number in range(sum(map(len, parts)))
+    ]
 
 
 @contextmanager
@@ -170,7 +197,9 @@ def first_rank_first() -> Iterator[None]:
 
 
 def from_first(make: Callable[[], Made]) -> Made:
-    """What the first rank makes, on all of them; the others wait for it. Tensors are to be on the CPU."""
+    """What the first rank makes, on all of them; the others wait for it. Tensors are to be on the
+    CPU.
+    """
     if not _waiting:
         return make()
     box = [make() if rank() == 0 else None]
@@ -182,21 +211,27 @@ def from_first(make: Callable[[], Made]) -> Made:
 def share_state(module: nn.Module) -> None:
     """Give every rank the parameters and buffers that the first one's module has."""
     if _waiting:
-        state = from_first(lambda: {name: tensor.cpu() for name, tensor in module.state_dict().items()})
+        state = from_first(
+            lambda: {name: tensor.cpu() for name, tensor in module.state_dict().items()}
+        )
         module.load_state_dict(state)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their means over the ranks: those of the whole batch, if its parts are of one size.
+    """Replace gradients by their means over the ranks: those of the whole batch, if its parts are
+    of one size.
 
-    All travel as one tensor, after the backward pass. ``DistributedDataParallel`` would send the first while the last
-    are computed, but rules out ``torch.autograd.grad``, which perturbed images and class activation maps need.
+    All travel as one tensor, after the backward pass. ``DistributedDataParallel`` would send the
+    first while the last are computed, but rules out ``torch.autograd.grad``, which perturbed images
+    and class activation maps need.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not _waiting or not gradients:
         return
     flat = mean(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, values in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+    for gradient, values in zip(
+        gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+    ):
         gradient.copy_(values.view(gradient.shape))
 
 
@@ -206,4 +241,6 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RankLost(f"rank {os.environ.get('RANK', '0')} cannot reach the others: {error}") from error
+        raise RankLost(
+            f"rank {os.environ.get('RANK', '0')} cannot reach the others: {error}"
+        ) from error

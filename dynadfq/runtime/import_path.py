@@ -37,15 +37,19 @@ def imported(path: str, key: str) -> Any:
 
 
 def called(path: str, key: str, returns: str, **offered: Any) -> Any:
-    """What a function or class named by an import path returns, called with those of the offered arguments it takes.
+    """What a function or class named by an import path returns, called with those of the offered
+    arguments it takes.
 
     Raises:
         ImportError: it cannot be imported.
-        ValueError: it is no function or class, or needs other arguments; ``returns`` says what it should return.
+        ValueError: it is no function or class, or needs other arguments; ``returns`` says what it
+            should return.
     """
     target = imported(path, key)
     if not callable(target):
-        raise ValueError(f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns {returns}")
+        raise ValueError(
+            f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns {returns}"
+        )
     arguments = accepted(target, **offered)
     needed = [
         name

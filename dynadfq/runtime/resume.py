@@ -1,8 +1,9 @@
-"""Resumable state of long work: one folder outside the pipeline's outputs, written atomically, deleted on success.
+"""Resumable state of long work: one folder outside the pipeline's outputs, written atomically,
+deleted on success.
 
 DVC deletes a stage's outputs when the stage starts, so half-finished work is kept in
-``.scratch/<stage>-<fingerprint>`` instead. The fingerprint covers everything the result depends on; work that was
-started with other parameters is never resumed.
+``.scratch/<stage>-<fingerprint>`` instead. The fingerprint covers everything the result depends on;
+work that was started with other parameters is never resumed.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ def atomic_write(path: Path, data: bytes) -> None:
 
     Raises:
         IsADirectoryError: there is a folder of this name.
-        OSError: it cannot be written; the error names this file, and what was written of it is gone.
+        OSError: it cannot be written; the error names this file, and what was written of it is
+            gone.
     """
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a file; choose another name, or move the folder away")
+        raise IsADirectoryError(
+            f"{path} is a folder, not a file; choose another name, or move the folder away"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -63,9 +67,11 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def put(source: Path, target: Path) -> None:
-    """Give a finished file a second name, atomically: its bytes lie on the disk once where it can hold hard links.
+    """Give a finished file a second name, atomically: its bytes lie on the disk once where it can
+    hold hard links.
 
-    Elsewhere, as between two disks, the file is copied. Neither file may be written in place afterwards.
+    Elsewhere, as between two disks, the file is copied. Neither file may be written in place
+    afterwards.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -77,18 +83,24 @@ def put(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
         os.replace(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)  # replacing a name of the same file does nothing (rename(2))
+        temporary.unlink(
+            missing_ok=True
+        )  # replacing a name of the same file does nothing (rename(2))
 
 
 class Scratch:
-    """A folder for unfinished work. ``Scratch(None)`` keeps nothing, for callers who do not need to resume."""
+    """A folder for unfinished work. ``Scratch(None)`` keeps nothing, for callers who do not need to
+    resume.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     @classmethod
     def of_stage(cls, stage: str, *identity: Any) -> Scratch:
-        """Return the scratch folder of a DVC stage, under the main repository also in queued experiments."""
+        """Return the scratch folder of a DVC stage, under the main repository also in queued
+        experiments.
+        """
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
 

@@ -1,10 +1,12 @@
-"""Single rows of the tensors in a safetensors file, by plain reads: what is not asked for is never in memory.
+"""Single rows of the tensors in a safetensors file, by plain reads: what is not asked for is never
+in memory.
 
-The library maps a file or loads all of it. Pages of a mapped file stay with the process once they were touched, and a
-private mapping counts as its data whether touched or not. Plain reads leave nothing behind, and are no slower.
+The library maps a file or loads all of it. Pages of a mapped file stay with the process once they
+were touched, and a private mapping counts as its data whether touched or not. Plain reads leave
+nothing behind, and are no slower.
 
-A file is the length of its header (8 bytes, little-endian), the header (JSON), and the tensors, row-major and
-little-endian (huggingface/safetensors, README, "Format").
+A file is the length of its header (8 bytes, little-endian), the header (JSON), and the tensors,
+row-major and little-endian (huggingface/safetensors, README, "Format").
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def layouts(path: Path) -> dict[str, Layout]:
     """How each tensor of a file lies in it, by name.
 
     Raises:
-        ValueError: the file is no safetensors file, or holds numbers other than float32 and float16.
+        ValueError: the file is no safetensors file, or holds numbers other than float32 and
+            float16.
     """
     try:
         with open(path, "rb") as file:
@@ -41,14 +44,20 @@ def layouts(path: Path) -> dict[str, Layout]:
             header = json.loads(file.read(length))
         tensors = {name: about for name, about in header.items() if name != "__metadata__"}
         return {
-            name: Layout(DTYPES[about["dtype"]], tuple(about["shape"]), 8 + length + about["data_offsets"][0])
+            name: Layout(
+                DTYPES[about["dtype"]], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
+            )
             for name, about in tensors.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError) as error:
-        raise ValueError(f"{path} is not a shard of float32 or float16 tensors ({error!r}); make it again") from error
+        raise ValueError(
+            f"{path} is not a shard of float32 or float16 tensors ({error!r}); make it again"
+        ) from error
 
 
-def read_rows(path: Path, rows: Sequence[int], tensors: Mapping[Layout, Tensor], places: Sequence[int]) -> None:
+def read_rows(
+    path: Path, rows: Sequence[int], tensors: Mapping[Layout, Tensor], places: Sequence[int]
+) -> None:
     """Read rows of a file's tensors to places of others, which have the same type and shape of row.
 
     Raises:

@@ -1,8 +1,9 @@
-"""Activations of many images, held until they are read: in memory while they are few, beyond that in temporary files.
+"""Activations of many images, held until they are read: in memory while they are few, beyond that
+in temporary files.
 
-The kernel writes pages of such a file out and drops them when memory runs short. A file loses its name as soon as it is
-mapped, so that nothing stays behind however the process ends. It lies where temporary files do (TMPDIR): on a disk,
-unless the system keeps those in memory.
+The kernel writes pages of such a file out and drops them when memory runs short. A file loses its
+name as soon as it is mapped, so that nothing stays behind however the process ends. It lies where
+temporary files do (TMPDIR): on a disk, unless the system keeps those in memory.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ IN_MEMORY = 256 << 20  # bytes of one tensor for all images; a few are held at a
 
 
 def held(batch: Tensor, batches: int) -> Tensor:
-    """One of so many (B, …) batches, as it is or as a copy in a file; values and strides are the same."""
+    """One of so many (B, …) batches, as it is or as a copy in a file; values and strides are the
+    same.
+    """
     if _fits(batch.nbytes * batches, batch.device) or not _dense(batch):
         return batch
     return _in_file(batch.shape, batch.stride(), batch.dtype).copy_(batch)
 
 
 def joined(parts: Iterable[Tensor], count: int) -> Tensor:
-    """(B, …) batches of ``count`` images together as one (count, …) tensor, laid out as ``torch.cat`` does it.
+    """(B, …) batches of ``count`` images together as one (count, …) tensor, laid out as
+    ``torch.cat`` does it.
 
     Beyond what is held in memory it is a file, and a part at a time is in memory.
     """
@@ -51,7 +55,9 @@ def _fits(size: int, device: torch.device) -> bool:
 
 def _dense(tensor: Tensor) -> bool:
     """Whether no two elements share a place, and no place is left out."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    last = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     return bool(last + 1 == tensor.numel())
 
 

@@ -1,6 +1,8 @@
-"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of them.
+"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of
+them.
 
-Their order changes from round to round: a function finds in the caches what the one before it left there.
+Their order changes from round to round: a function finds in the caches what the one before it left
+there.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ class Timing(NamedTuple):
     repeats: int
 
 
-def interleaved(functions: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Call each function once a round, in ``repeats`` rounds after ``warm_up`` ones that do not count."""
+def interleaved(
+    functions: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2
+) -> dict[str, Timing]:
+    """Call each function once a round, in ``repeats`` rounds after ``warm_up`` ones that do not
+    count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + repeats):
         for name in Random(number).sample([*functions], len(functions)):

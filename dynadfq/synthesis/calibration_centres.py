@@ -1,7 +1,8 @@
-"""Calibration centres: an image a class, made first, whose statistics the others follow (TexQ, NeurIPS 2023; SynQ).
+"""Calibration centres: an image a class, made first, whose statistics the others follow (TexQ,
+NeurIPS 2023; SynQ).
 
-The centres are optimised for their class and for the BN statistics, above all of the deeper layers. Images then match,
-in those layers, the statistics of all centres together beside the running ones.
+The centres are optimized for their class and for the BN statistics, above all of the deeper layers.
+Images then match, in those layers, the statistics of all centres together beside the running ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
 from dynadfq.teacher.teacher import Teacher, running_statistics
 
 CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
@@ -41,7 +42,9 @@ def statistics_distances(statistics: Statistics, targets: Statistics) -> Tensor:
     """Squared distances of means and of variances, mean over channels: (layers,)."""
     gaps = [
         (mean - target_mean).square().mean() + (variance - target_variance).square().mean()
-        for (mean, variance), (target_mean, target_variance) in zip(statistics, targets, strict=True)
+        for (mean, variance), (target_mean, target_variance) in zip(
+            statistics, targets, strict=True
+        )
     ]
     return torch.stack(gaps)
 
@@ -60,7 +63,8 @@ def centre_objective() -> Objective[SynthesisStep]:
 
 
 def pooled(batches: Sequence[tuple[int, Statistics]]) -> Statistics:
-    """Statistics of several batches together, with their sizes: variance within them and between their means.
+    """Statistics of several batches together, with their sizes: variance within them and between
+    their means.
 
     >>> one, other = (torch.tensor([0.0]), torch.tensor([1.0])), (torch.tensor([4.0]), torch.tensor([1.0]))
     >>> pooled([(1, [one]), (1, [other])])
@@ -89,7 +93,9 @@ class Centres:
     statistics: Statistics = ()
 
     def distance(self, step: SynthesisStep) -> Tensor:
-        """Mean over layers of the batch's distance to the centres; layers before the deeper part count as 0."""
+        """Mean over layers of the batch's distance to the centres; layers before the deeper part
+        count as 0.
+        """
         layers = len(self.statistics)
         first = first_deep_layer(layers)
         mine, targets = batch_statistics(step.recording)[first:], self.statistics[first:]
@@ -102,39 +108,51 @@ class CentredRecipe(ImageRecipe):
 
     centres: Centres
 
-    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> CentredSource:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> CentredSource:
         """The recipe, applied to a teacher; the centres come before the first shard."""
-        return CentredSource(teacher, self, optimiser, self.centres)
+        return CentredSource(teacher, self, optimizer, self.centres)
 
 
 class CentredSource(PixelSource):
     """Makes the centres, then shards."""
 
-    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimiser: PixelOptimiser, centres: Centres) -> None:
-        super().__init__(teacher, recipe, optimiser)
-        iterations = round(centres.effort * optimiser.iterations)
+    def __init__(
+        self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizer, centres: Centres
+    ) -> None:
+        super().__init__(teacher, recipe, optimizer)
+        iterations = round(centres.effort * optimizer.iterations)
         self.centres = centres
-        self.first = PixelOptimiser(iterations, centres.rate, patience=iterations)
+        self.first = PixelOptimizer(iterations, centres.rate, patience=iterations)
         self.classes = torch.arange(teacher.num_classes).split(CENTRES_AT_ONCE)
         self.preparation_steps = iterations * len(self.classes)
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Make the centres in batches, each from its own seed; finished ones are taken from ``scratch``."""
+        """Make the centres in batches, each from its own seed; finished ones are taken from
+        ``scratch``.
+        """
         done: list[Statistics] = (scratch.load() or {"centres": []})["centres"]
         progress.skip(len(done) * self.first.iterations)
         for number in range(len(done), len(self.classes)):
-            done.append(self._make(self.classes[number], generator(seed, "centres", number), progress))
+            done.append(
+                self._make(self.classes[number], generator(seed, "centres", number), progress)
+            )
             scratch.save({"centres": done})
-        together = pooled([(len(classes), part) for classes, part in zip(self.classes, done, strict=True)])
+        together = pooled(
+            [(len(classes), part) for classes, part in zip(self.classes, done, strict=True)]
+        )
         device = self.teacher.device
-        self.centres.statistics = [(mean.to(device), variance.to(device)) for mean, variance in together]
+        self.centres.statistics = [
+            (mean.to(device), variance.to(device)) for mean, variance in together
+        ]
         return {}
 
     def _make(self, classes: Tensor, rng: torch.Generator, progress: Progress) -> Statistics:
         """Statistics of a batch of centres, one of each class."""
         labels = one_hot(classes, self.teacher.num_classes).float()
         recipe = ImageRecipe(lambda count, rng: labels, centre_objective())
-        images = PixelSource(self.teacher, recipe, self.first).make(len(classes), rng, progress).images
+        images = (
+            PixelSource(self.teacher, recipe, self.first).make(len(classes), rng, progress).images
+        )
         with torch.no_grad(), self.teacher.recording() as recording:
             self.teacher(images.to(self.teacher.device))
             return [(mean.cpu(), variance.cpu()) for mean, variance in batch_statistics(recording)]

@@ -1,4 +1,6 @@
-"""Where the images of a class lie in feature space, and how far a new one should be (IntraQ, arXiv 2111.09136)."""
+"""Where the images of a class lie in feature space, and how far a new one should be (IntraQ, arXiv
+2111.09136).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def marginal_distance(features: Tensor, centres: Tensor, low: float, high: float
 
 
 class ClassCentres:
-    """The mean classifier feature of each class, over the images that are finished; one a set of images."""
+    """The mean classifier feature of each class, over the images that are finished; one a set of
+    images.
+    """
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
@@ -37,12 +41,16 @@ class ClassCentres:
         with self.teacher.recording() as recording:
             self.teacher(batch.images.to(self.teacher.device))
             features = _features(recording.features)
-        members = one_hot(batch.soft_labels.argmax(dim=1), len(self.sums)).to(features).T  # (classes, B)
+        members = (
+            one_hot(batch.soft_labels.argmax(dim=1), len(self.sums)).to(features).T
+        )  # (classes, B)
         self.sums += members @ features
         self.counts += members.sum(dim=1, keepdim=True)
 
     def margin(self, step: SynthesisStep, low: float, high: float) -> Tensor:
-        """IntraQ's marginal distance constraint: mean over the images whose class has a centre, 0 where none has."""
+        """IntraQ's marginal distance constraint: mean over the images whose class has a centre, 0
+        where none has.
+        """
         classes = step.soft_labels.argmax(dim=1)
         counts = self.counts[classes]
         centres = self.sums[classes] / counts.clamp(min=1)

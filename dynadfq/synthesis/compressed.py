@@ -1,4 +1,6 @@
-"""Compressed copies of a network, whose mistakes tell which images are hard: quantized, pruned, of low rank."""
+"""Compressed copies of a network, whose mistakes tell which images are hard: quantized, pruned, of
+low rank.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from dynadfq.graph.layers import layer_kind
 
 @torch.no_grad()
 def compressed(module: nn.Module, compress: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A frozen copy whose convolutions and linear layers have compressed weights; the original stays as it is."""
+    """A frozen copy whose convolutions and linear layers have compressed weights; the original
+    stays as it is.
+    """
     copy = deepcopy(module).eval().requires_grad_(False)
     for layer in copy.modules():
         if layer_kind(layer) is not None and isinstance(layer.weight, Tensor):
@@ -22,7 +26,9 @@ def compressed(module: nn.Module, compress: Callable[[Tensor], Tensor]) -> nn.Mo
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
-    """Weights on a uniform grid of 2^bits levels over each output channel's range with zero: (out, …) to the same."""
+    """Weights on a uniform grid of 2^bits levels over each output channel's range with zero: (out,
+    …) to the same.
+    """
     flat = weight.flatten(1)
     low, high = flat.amin(dim=1).clamp(max=0), flat.amax(dim=1).clamp(min=0)
     levels = 2**bits - 1
@@ -39,12 +45,18 @@ def pruned(weight: Tensor, share: float) -> Tensor:
             [ 0.0000, -3.0000]])
     """
     smallest = weight.abs().flatten().argsort(stable=True)[: round(share * weight.numel())]
-    keep = torch.ones(weight.numel(), device=weight.device).index_fill(0, smallest, 0).view(weight.shape)
+    keep = (
+        torch.ones(weight.numel(), device=weight.device)
+        .index_fill(0, smallest, 0)
+        .view(weight.shape)
+    )
     return weight * keep
 
 
 def low_rank(weight: Tensor, share: float) -> Tensor:
-    """The (out, inputs) matrix of a weight from a share, at least one, of its largest singular values."""
+    """The (out, inputs) matrix of a weight from a share, at least one, of its largest singular
+    values.
+    """
     matrix = weight.flatten(1)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     rank = max(1, round(share * len(values)))

@@ -1,4 +1,6 @@
-"""The synthetic data set on disk: shards of images with soft labels, and a manifest that vouches for them."""
+"""The synthetic data set on disk: shards of images with soft labels, and a manifest that vouches
+for them.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,13 @@ class AlteredShard(ValueError):
 class Batch(NamedTuple):
     """Images with their soft labels."""
 
-    images: Tensor  # (B, C, H, W), normalised
+    images: Tensor  # (B, C, H, W), normalized
     soft_labels: Tensor  # (B, classes), rows sum to 1
 
 
 class SyntheticSet:
-    """A folder of shards, read image by image: neither a shard nor anything that grows with the set is held.
+    """A folder of shards, read image by image: neither a shard nor anything that grows with the set
+    is held.
 
     Args:
         folder: what ``synthesize`` wrote.
@@ -57,7 +60,9 @@ class SyntheticSet:
         Raises:
             AlteredShard: names the first file whose sha256 differs, and what to do.
         """
-        files = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]} | self.manifest["files"]
+        files = {
+            shard["file"]: shard["sha256"] for shard in self.manifest["shards"]
+        } | self.manifest["files"]
         for name, checksum in files.items():
             path = self.folder / name
             if not path.exists() or file_sha256(path) != checksum:
@@ -71,7 +76,9 @@ class SyntheticSet:
     @cached_property
     def _starts(self) -> list[int]:
         """The index of each shard's first image."""
-        return list(accumulate((shard["num_images"] for shard in self.manifest["shards"][:-1]), initial=0))
+        return list(
+            accumulate((shard["num_images"] for shard in self.manifest["shards"][:-1]), initial=0)
+        )
 
     def _path(self, shard: int) -> Path:
         return self.folder / str(self.manifest["shards"][shard]["file"])
@@ -90,15 +97,21 @@ class SyntheticSet:
             IndexError: an index is outside the set.
             ValueError: a shard is no longer what was written (see ``check``).
         """
-        wanted: dict[int, tuple[list[int], list[int]]] = {}  # by shard: places in the batch, rows of the shard
+        wanted: dict[
+            int, tuple[list[int], list[int]]
+        ] = {}  # by shard: places in the batch, rows of the shard
         for place, index in enumerate(torch.arange(len(self))[indices].tolist()):
             shard = bisect_right(self._starts, index) - 1
             places, rows = wanted.setdefault(shard, ([], []))
             places.append(place)
             rows.append(index - self._starts[shard])
-        batch = Batch(*(torch.empty(len(indices), *one.shape[1:], dtype=one.dtype) for one in self._layout(0)))
+        batch = Batch(
+            *(torch.empty(len(indices), *one.shape[1:], dtype=one.dtype) for one in self._layout(0))
+        )
         for shard, (places, rows) in wanted.items():
-            read_rows(self._path(shard), rows, dict(zip(self._layout(shard), batch, strict=True)), places)
+            read_rows(
+                self._path(shard), rows, dict(zip(self._layout(shard), batch, strict=True)), places
+            )
         return Batch(*(part.float() for part in batch))
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -107,10 +120,12 @@ class SyntheticSet:
             yield self.take(indices)
 
     @property
-    def one_hot_recognised(self) -> float | None:
-        """Percent of the one-hot images that the teacher assigns to their class; None where labels shaped no image."""
+    def one_hot_recognized(self) -> float | None:
+        """Percent of the one-hot images that the teacher assigns to their class; None where labels
+        shaped no image.
+        """
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images or not LABEL_TERMS & set(shards[0]["losses"]):
             return None
-        return 100.0 * float(sum(shard["one_hot_recognised"] for shard in shards)) / float(images)
+        return 100.0 * float(sum(shard["one_hot_recognized"] for shard in shards)) / float(images)

@@ -1,4 +1,4 @@
-"""Images from a generator: the network's weights are what is optimised (GDFQ, Qimera, AdaDFQ)."""
+"""Images from a generator: the network's weights are what is optimized (GDFQ, Qimera, AdaDFQ)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
 from dynadfq.synthesis.latent import Latent, MixtureSampler
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.source import Shard
 from dynadfq.teacher.teacher import Teacher
 
@@ -32,10 +32,11 @@ CHECKPOINT_STEPS = 200  # steps between saved states
 class GeneratorRecipe:
     """What a generator is made of, and what it learns towards.
 
-    method, settings: whose generator it is, and the method's image hyperparameters, JSON-able: from them the same
-        recipe can be composed again where the generator is to go on.
+    method, settings: whose generator it is, and the method's image hyperparameters, JSON-able: from
+        them the same recipe can be composed again where the generator is to go on.
     mixtures: (count, rng) to the classes that images are of.
-    latent: builds the part before the linear layer; its random weights come from torch's global stream.
+    latent: builds the part before the linear layer; its random weights come from torch's global
+        stream.
     conditional, mixing: see ``GeneratorNetwork``.
     batch_size: images in a step before there is a student.
     against_student: the objective reads ``student_logits`` where there is a student.
@@ -52,9 +53,11 @@ class GeneratorRecipe:
     learning_rate: float = 1e-3
     against_student: bool = False
 
-    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> GeneratorSource:
-        """The recipe, applied to a teacher; of the optimiser's settings the number of iterations counts."""
-        return GeneratorSource(teacher, self, optimiser.iterations)
+    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> GeneratorSource:
+        """The recipe, applied to a teacher; of the optimizer's settings the number of iterations
+        counts.
+        """
+        return GeneratorSource(teacher, self, optimizer.iterations)
 
 
 class Taught(NamedTuple):
@@ -67,13 +70,17 @@ class Taught(NamedTuple):
 
 
 class GeneratorTraining:
-    """A generator that learns: its network, its optimiser, and one step."""
+    """A generator that learns: its network, its optimizer, and one step."""
 
     def __init__(self, teacher: Teacher, recipe: GeneratorRecipe, seed: int = 0) -> None:
         self.teacher, self.recipe = teacher, recipe
         with global_stream(seed, "generator", "weights"):
             network = GeneratorNetwork(
-                recipe.latent(), teacher.input_shape, teacher.num_classes, recipe.conditional, recipe.mixing
+                recipe.latent(),
+                teacher.input_shape,
+                teacher.num_classes,
+                recipe.conditional,
+                recipe.mixing,
             )
         self.network = network.to(teacher.device)
         self.adam = torch.optim.Adam(self.network.parameters(), recipe.learning_rate, betas=BETAS)
@@ -84,7 +91,9 @@ class GeneratorTraining:
         noise = self.network.latent.noise(mixture, rng).to(device)
         mixture = mixture.to(device)
         with in_float32(device):  # pixels are not of bfloat16
-            images = self.network(mixture, noise).contiguous(memory_format=self.teacher.memory_format)
+            images = self.network(mixture, noise).contiguous(
+                memory_format=self.teacher.memory_format
+            )
         return Batch(images, mixture.soft_labels)
 
     def losses(
@@ -93,15 +102,24 @@ class GeneratorTraining:
         """The objective, its terms by name, and the teacher's logits."""
         with self.teacher.recording() as recording:
             logits = self.teacher(batch.images)
-            answer = student(batch.images) if student is not None and self.recipe.against_student else None
+            answer = (
+                student(batch.images)
+                if student is not None and self.recipe.against_student
+                else None
+            )
             step = SynthesisStep(batch.images, batch.soft_labels, logits, recording, answer)
             total, values = self.recipe.objective(step)
         return total, values, logits
 
     def step(
-        self, count: int, rng: torch.Generator, number: int, student: Callable[[Tensor], Tensor] | None = None
+        self,
+        count: int,
+        rng: torch.Generator,
+        number: int,
+        student: Callable[[Tensor], Tensor] | None = None,
     ) -> Taught:
-        """One step on ``count`` new images. A student is asked, with gradients to the images and none of its own.
+        """One step on ``count`` new images. A student is asked, with gradients to the images and
+        none of its own.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
@@ -110,14 +128,21 @@ class GeneratorTraining:
         total, values, logits = self.losses(batch, student)
         require_finite(values, number)
         parameters = list(self.network.parameters())
-        for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(total, parameters), strict=True
+        ):
             parameter.grad = gradient
         self.adam.step()
-        return Taught(batch.images.detach(), batch.soft_labels, logits.detach(), _numbers(total, values))
+        return Taught(
+            batch.images.detach(), batch.soft_labels, logits.detach(), _numbers(total, values)
+        )
 
     def files(self) -> dict[str, bytes]:
         """What another run needs to go on from here, by file name; Adam starts afresh."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.network.state_dict().items()
+        }
         card = {"method": self.recipe.method, "images": dict(self.recipe.settings)}
         text = json.dumps(card, indent=2, sort_keys=True) + "\n"
         return {WEIGHTS: safetensors.torch.save(state), CARD: text.encode()}
@@ -135,8 +160,8 @@ class GeneratorTraining:
 class GeneratorSource:
     """Trains a generator and then samples shards from it.
 
-    Its BatchNorm sees batches of the size it learned on: a shorter shard, such as the last, is the first images of a
-    whole batch.
+    Its BatchNorm sees batches of the size it learned on: a shorter shard, such as the last, is the
+    first images of a whole batch.
     """
 
     steps = 0
@@ -159,7 +184,9 @@ class GeneratorSource:
             done = state["steps"]
             progress.skip(done)
         for number in range(done, self.preparation_steps):
-            taught = self.training.step(self.recipe.batch_size, generator(seed, "generator", number), number)
+            taught = self.training.step(
+                self.recipe.batch_size, generator(seed, "generator", number), number
+            )
             if (number + 1) % CHECKPOINT_STEPS == 0 or number + 1 == self.preparation_steps:
                 scratch.save({"steps": number + 1, **self.training.state_dict()})
             progress.step(**taught.losses)
@@ -179,4 +206,7 @@ class GeneratorSource:
 
 
 def _numbers(total: Tensor, values: Mapping[str, Tensor]) -> dict[str, float]:
-    return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in values.items()}}
+    return {
+        "total": float(total.detach()),
+        **{name: float(value.detach()) for name, value in values.items()},
+    }

@@ -1,7 +1,8 @@
-"""The conditional generator of GDFQ and its descendants (Xu et al., ECCV 2020, arXiv 2003.03603, released code).
+"""The conditional generator of GDFQ and its descendants (Xu et al., ECCV 2020, arXiv 2003.03603,
+released code).
 
-Statistics of BatchNorm are always those of the batch: the network has no memory but its parameters, and is the same in
-train and eval mode.
+Statistics of BatchNorm are always those of the batch: the network has no memory but its parameters,
+and is the same in train and eval mode.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """BatchNorm with a gain and a bias for each class; a mixture has those of its classes, weighted."""
+    """BatchNorm with a gain and a bias for each class; a mixture has those of its classes,
+    weighted.
+    """
 
     def __init__(self, channels: int, eps: float, num_classes: int) -> None:
         super().__init__()
@@ -53,22 +56,27 @@ class ConditionalBatchNorm(nn.Module):
 class GeneratorNetwork(nn.Module):
     """From classes and noise to images.
 
-    A linear layer makes a map of a quarter of the image's sides, rounded up; two convolutions double it, a third makes
-    the image, which is cropped to size around its centre. The last BatchNorm gives every batch mean 0 and variance 1 in
-    each channel, as normalised images have.
+    A linear layer makes a map of a quarter of the image's sides, rounded up; two convolutions
+    double it, a third makes the image, which is cropped to size around its centre. The last
+    BatchNorm gives every batch mean 0 and variance 1 in each channel, as normalized images have.
 
     Args:
         latent: what comes before the linear layer.
         shape: (C, H, W) of an image, any size.
         num_classes: number of classes.
         conditional: BatchNorm's gains and biases depend on the class.
-        mixing: whether a mixture's gains and biases are the weighted sum of its classes' or that divided by their
-            number. The mean is what Qimera's released code does; it makes the gain of K classes 1/K, and the next
-            layer's eps of 0.8 then dominates its variance.
+        mixing: whether a mixture's gains and biases are the weighted sum of its classes' or that
+            divided by their number. The mean is what Qimera's released code does; it makes the gain
+            of K classes 1/K, and the next layer's eps of 0.8 then dominates its variance.
     """
 
     def __init__(
-        self, latent: Latent, shape: Sequence[int], num_classes: int, conditional: bool, mixing: Mixing = "sum"
+        self,
+        latent: Latent,
+        shape: Sequence[int],
+        num_classes: int,
+        conditional: bool,
+        mixing: Mixing = "sum",
     ) -> None:
         super().__init__()
         channels, height, width = shape
@@ -84,9 +92,11 @@ class GeneratorNetwork(nn.Module):
         self.whiten = BatchNorm(channels, affine=False)
 
     def forward(self, mixture: Mixture, noise: Tensor) -> Tensor:
-        """(B, K) classes and weights, (B, K, features) noise, to (B, C, H, W) normalised images."""
+        """(B, K) classes and weights, (B, K, features) noise, to (B, C, H, W) normalized images."""
         shares = mixture.soft_labels / (mixture.classes.shape[1] if self.mixing == "mean" else 1)
-        x = self.norms[0](self.project(self.latent(mixture, noise)).unflatten(1, self.start), shares)
+        x = self.norms[0](
+            self.project(self.latent(mixture, noise)).unflatten(1, self.start), shares
+        )
         for convolution, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
             x = interpolate(x, scale_factor=2, mode="nearest")
             x = leaky_relu(norm(convolution(x), shares), 0.2)

@@ -17,8 +17,8 @@ LabelSampler = Callable[[int, torch.Generator], Tensor]
 def dirichlet(count: int, classes: int, concentration: float, rng: torch.Generator) -> Tensor:
     """Rows of a symmetric Dirichlet distribution: (count, classes) float32, each on the simplex.
 
-    With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1 nats (H: harmonic
-    number).
+    With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1
+    nats (H: harmonic number).
     """
     shape = torch.full((count, classes), concentration, dtype=torch.float64)
     gamma = torch._standard_gamma(shape, generator=rng)
@@ -33,16 +33,19 @@ class OneHotLabels:
 
     def __call__(self, count: int, rng: torch.Generator) -> Tensor:
         """(count, classes) one-hot rows."""
-        return one_hot(torch.randint(self.num_classes, (count,), generator=rng), self.num_classes).float()
+        return one_hot(
+            torch.randint(self.num_classes, (count,), generator=rng), self.num_classes
+        ).float()
 
 
 @dataclass(frozen=True)
 class TargetProbabilityLabels:
-    """A class drawn at random, with the probability that the teacher should give it (IntraQ, arXiv 2111.09136).
+    """A class drawn at random, with the probability that the teacher should give it (IntraQ, arXiv
+    2111.09136).
 
-    In a random ``share`` of the images the probability is uniform in [``lowest``, 1], in the others it is 1. The other
-    classes share the rest evenly, so that a row is a distribution and, with ``lowest`` above 1/2, its largest entry
-    tells both the class and its probability.
+    In a random ``share`` of the images the probability is uniform in [``lowest``, 1], in the others
+    it is 1. The other classes share the rest evenly, so that a row is a distribution and, with
+    ``lowest`` above 1/2, its largest entry tells both the class and its probability.
     """
 
     num_classes: int
@@ -53,7 +56,9 @@ class TargetProbabilityLabels:
         """(count, classes) rows."""
         own = torch.randint(self.num_classes, (count, 1), generator=rng)
         lowered, drawn = torch.rand(2, count, 1, generator=rng)
-        target = torch.where(lowered < self.share, self.lowest + (1 - self.lowest) * drawn, torch.ones(()))
+        target = torch.where(
+            lowered < self.share, self.lowest + (1 - self.lowest) * drawn, torch.ones(())
+        )
         rest = (1 - target) / (self.num_classes - 1)
         return rest.repeat(1, self.num_classes).scatter(1, own, target)
 
@@ -62,8 +67,9 @@ class TargetProbabilityLabels:
 class SimilarClassLabels:
     """Probabilities shared by classes that resemble each other (DynaDFQ, Eq. 6).
 
-    Of each call's images, at random positions, a share of ``diverse_ratio`` gets z ~ Dirichlet(concentration) over the
-    ``similar_classes`` most similar classes of a random class, that class among them; the others are one-hot.
+    Of each call's images, at random positions, a share of ``diverse_ratio`` gets z ~
+    Dirichlet(concentration) over the ``similar_classes`` most similar classes of a random class,
+    that class among them; the others are one-hot.
     """
 
     similarity: Tensor  # (classes, classes)
@@ -75,7 +81,9 @@ class SimilarClassLabels:
         """(count, classes) rows."""
         classes = len(self.similarity)
         if self.similar_classes > classes:
-            raise ValueError(f"similar_classes: {self.similar_classes} is more than the {classes} classes there are")
+            raise ValueError(
+                f"similar_classes: {self.similar_classes} is more than the {classes} classes there are"
+            )
         own = torch.randint(classes, (count,), generator=rng)
         labels = one_hot(own, classes).float()
         diverse = torch.randperm(count, generator=rng)[: round(self.diverse_ratio * count)]

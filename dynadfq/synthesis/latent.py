@@ -1,4 +1,6 @@
-"""What a generator starts from: the classes an image is to be of, and noise, as one vector of features."""
+"""What a generator starts from: the classes an image is to be of, and noise, as one vector of
+features.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def mix(classes: Tensor, weights: Tensor, num_classes: int) -> Mixture:
     >>> mix(torch.tensor([[0, 2, 0]]), torch.tensor([[0.25, 0.5, 0.25]]), 3).soft_labels
     tensor([[0.5000, 0.0000, 0.5000]])
     """
-    return Mixture(classes, weights, weights.new_zeros(len(classes), num_classes).scatter_add(1, classes, weights))
+    return Mixture(
+        classes,
+        weights,
+        weights.new_zeros(len(classes), num_classes).scatter_add(1, classes, weights),
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,9 @@ class PlainNoise(Latent):
 
 
 class LabelledNoise(Latent):
-    """Noise times a learned vector of the class, element by element (GDFQ; conditional GANs as of ACGAN)."""
+    """Noise times a learned vector of the class, element by element (GDFQ; conditional GANs as of
+    ACGAN).
+    """
 
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
@@ -98,12 +106,19 @@ class LabelledNoise(Latent):
 
 
 def labelled_noise(num_classes: int, features: int, elsewhere: bool) -> Callable[[], Latent]:
-    """GDFQ's latent, to be built: noise times a vector of the class, or plain where the class enters ``elsewhere``."""
-    return partial(PlainNoise, features) if elsewhere else partial(LabelledNoise, num_classes, features)
+    """GDFQ's latent, to be built: noise times a vector of the class, or plain where the class
+    enters ``elsewhere``.
+    """
+    return (
+        partial(PlainNoise, features)
+        if elsewhere
+        else partial(LabelledNoise, num_classes, features)
+    )
 
 
 class SuperposedEmbeddings(Latent):
-    """Learned vectors of classes plus noise, each normalised, superposed by weight, then mapped (Qimera, Sec. 4).
+    """Learned vectors of classes plus noise, each normalized, superposed by weight, then mapped
+    (Qimera, Sec. 4).
 
     Args:
         embedding: (classes, D) vectors to start from.
@@ -119,8 +134,10 @@ class SuperposedEmbeddings(Latent):
         self.mapping = nn.Linear(self.noise_features, mapped) if mapped else nn.Identity()
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Norm(Emb(y) + s · z), normalised over the features of each vector."""
-        return layer_norm(self.embedding(classes) + self.noise_scale * noise, (self.noise_features,))
+        """Norm(Emb(y) + s · z), normalized over the features of each vector."""
+        return layer_norm(
+            self.embedding(classes) + self.noise_scale * noise, (self.noise_features,)
+        )
 
     def forward(self, mixture: Mixture, noise: Tensor) -> Tensor:
         """The superposition, mapped: (B, features)."""

@@ -1,4 +1,4 @@
-"""Images from noise: pixels are what is optimised (ZeroQ, DSG, IntraQ, HAST, DynaDFQ)."""
+"""Images from noise: pixels are what is optimized (ZeroQ, DSG, IntraQ, HAST, DynaDFQ)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from dynadfq.teacher.teacher import Recording, Teacher
 
 
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Pixels from N(0, 1), in the scale of normalised images."""
+    """Pixels from N(0, 1), in the scale of normalized images."""
     return torch.randn(shape, generator=rng)
 
 
 @dataclass(frozen=True)
-class PixelOptimiser:
-    """Adam on pixels; its rate falls by ``decay`` after ``patience`` iterations without gain (DynaDFQ, Sec. 4.1)."""
+class PixelOptimizer:
+    """Adam on pixels; its rate falls by ``decay`` after ``patience`` iterations without gain
+    (DynaDFQ, Sec. 4.1).
+    """
 
     iterations: int = 4000
     learning_rate: float = 0.5
@@ -35,14 +37,14 @@ class PixelOptimiser:
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """What an image is of, and what its pixels are optimised towards.
+    """What an image is of, and what its pixels are optimized towards.
 
     labels: (count, rng) to (count, classes) soft labels.
     initial: (B, C, H, W) shape to starting pixels.
     augment: what happens to the images before each forward pass; differentiable.
     project: what happens to the pixels after each step.
     remember: told of every finished shard, in order; the next one's objective may depend on it.
-    optimised: False leaves the starting pixels as they are.
+    optimized: False leaves the starting pixels as they are.
     """
 
     labels: LabelSampler
@@ -51,11 +53,11 @@ class ImageRecipe:
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     project: Callable[[Tensor], Tensor] | None = None
     remember: Callable[[Batch], None] | None = None
-    optimised: bool = True
+    optimized: bool = True
 
-    def source(self, teacher: Teacher, optimiser: PixelOptimiser) -> PixelSource:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> PixelSource:
         """The recipe, applied to a teacher."""
-        return PixelSource(teacher, self, optimiser)
+        return PixelSource(teacher, self, optimizer)
 
 
 class PixelSource:
@@ -63,9 +65,9 @@ class PixelSource:
 
     preparation_steps = 0
 
-    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimiser: PixelOptimiser) -> None:
-        self.teacher, self.recipe, self.optimiser = teacher, recipe, optimiser
-        self.steps = optimiser.iterations if recipe.optimised else 0
+    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizer) -> None:
+        self.teacher, self.recipe, self.optimizer = teacher, recipe, optimizer
+        self.steps = optimizer.iterations if recipe.optimized else 0
         self.sequential = recipe.remember is not None
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
@@ -78,7 +80,7 @@ class PixelSource:
             self.recipe.remember(batch)
 
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
-        """Draw labels and starting pixels, and optimise.
+        """Draw labels and starting pixels, and optimize.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
@@ -89,16 +91,21 @@ class PixelSource:
         targets = soft_labels.to(images.device)
         with self.teacher.recording() as recording:
             if self.steps:
-                self._optimise(images.requires_grad_(), targets, recording, rng, progress)
+                self._optimize(images.requires_grad_(), targets, recording, rng, progress)
             with torch.no_grad():
                 total, values, logits = self._losses(images, targets, recording, rng)
         losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}
         return Shard(images.detach().cpu().contiguous(), soft_labels, logits.cpu(), losses)
 
-    def _optimise(
-        self, images: Tensor, soft_labels: Tensor, recording: Recording, rng: torch.Generator, progress: Progress
+    def _optimize(
+        self,
+        images: Tensor,
+        soft_labels: Tensor,
+        recording: Recording,
+        rng: torch.Generator,
+        progress: Progress,
     ) -> None:
-        o, augment, project = self.optimiser, self.recipe.augment, self.recipe.project
+        o, augment, project = self.optimizer, self.recipe.augment, self.recipe.project
         adam = torch.optim.Adam([images], lr=o.learning_rate)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             adam, factor=o.decay, patience=o.patience, min_lr=o.min_learning_rate
@@ -113,7 +120,8 @@ class PixelSource:
                 images.data.copy_(project(images.detach()))
             plateau.step(total.detach())
             progress.step(
-                total=float(total.detach()), **{name: float(value.detach()) for name, value in values.items()}
+                total=float(total.detach()),
+                **{name: float(value.detach()) for name, value in values.items()},
             )
 
     def _losses(
@@ -121,5 +129,7 @@ class PixelSource:
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         recording.clear()
         logits = self.teacher(images)
-        total, values = self.recipe.objective(SynthesisStep(images, soft_labels, logits, recording, rng=rng))
+        total, values = self.recipe.objective(
+            SynthesisStep(images, soft_labels, logits, recording, rng=rng)
+        )
         return total, values, logits

@@ -1,4 +1,6 @@
-"""Where images come from: what the loop over shards asks of pixels, of a generator and of a labelled data set."""
+"""Where images come from: what the loop over shards asks of pixels, of a generator and of a
+labelled data set.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from dynadfq.synthesis.dataset import Batch
 class Shard(NamedTuple):
     """Images made together."""
 
-    images: Tensor  # (B, C, H, W), normalised
+    images: Tensor  # (B, C, H, W), normalized
     soft_labels: Tensor  # (B, classes), rows sum to 1
     logits: Tensor  # (B, classes), the teacher's
     losses: dict[str, float]

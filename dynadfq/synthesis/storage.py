@@ -22,7 +22,8 @@ def require_known(storage: str) -> None:
 
 
 def stored(images: Tensor, storage: Storage) -> Tensor:
-    """Images, (B, C, H, W) float32, in the type in which they are kept; float16 rounds to 11 significant bits.
+    """Images, (B, C, H, W) float32, in the type in which they are kept; float16 rounds to 11
+    significant bits.
 
     Raises:
         ValueError: a pixel is beyond the type's range.

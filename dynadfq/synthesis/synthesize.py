@@ -36,10 +36,11 @@ def synthesize_set(
 ) -> SyntheticSet:
     """Make ``num_images`` images in shards of ``batch_size`` and write them to ``folder``.
 
-    A shard depends on the seed and its number alone, unless its source says that shards build on each other. Finished
-    shards wait in ``scratch`` (or ``folder`` without one), so that a run which was killed makes the missing ones and
-    ends with the same bytes. Of the images, a shard at a time is in memory. Ranks (``dynadfq.runtime.distributed``) take turns:
-    shard i is rank (i mod ranks)'s, in a folder that all of them see, and the first writes the manifest.
+    A shard depends on the seed and its number alone, unless its source says that shards build on
+    each other. Finished shards wait in ``scratch`` (or ``folder`` without one), so that a run which
+    was killed makes the missing ones and ends with the same bytes. Of the images, a shard at a time
+    is in memory. Ranks (``dynadfq.runtime.distributed``) take turns: shard i is rank (i mod
+    ranks)'s, in a folder that all of them see, and the first writes the manifest.
 
     storage: the type in which shards hold the images; labels stay float32.
 
@@ -55,17 +56,28 @@ def synthesize_set(
     done = sum(entries[number] is not None for number in mine)
     total = source.preparation_steps + len(mine) * source.steps
     with Progress("synthesize", total, done * source.steps, "iteration") as progress:
-        with distributed.first_rank_first():  # it learns; the others find in the scratch folder what it learned
+        with (
+            distributed.first_rank_first()
+        ):  # it learns; the others find in the scratch folder what it learned
             files = source.prepare(seed, scratch, progress)
         for number in mine:
-            entry = entries[number] or _make_shard(source, number, sizes[number], seed, working, storage, progress)
+            entry = entries[number] or _make_shard(
+                source, number, sizes[number], seed, working, storage, progress
+            )
             entries[number] = entry
             if source.sequential:
                 source.remember(_read(working / _name(number)))
     distributed.barrier()
     if distributed.rank() == 0:
-        shards = [entry or _made(working, n, sizes[n], seed, storage) for n, entry in enumerate(entries)]
-        about = {"batch_size": batch_size, "num_images": num_images, "seed": seed, "storage": storage}
+        shards = [
+            entry or _made(working, n, sizes[n], seed, storage) for n, entry in enumerate(entries)
+        ]
+        about = {
+            "batch_size": batch_size,
+            "num_images": num_images,
+            "seed": seed,
+            "storage": storage,
+        }
         _write_set(folder, working, files, {**about, "shards": shards})
         scratch.delete()
     distributed.barrier()
@@ -73,14 +85,17 @@ def synthesize_set(
 
 
 def _own_shards(count: int, sequential: bool) -> range:
-    """Numbers of the shards that this rank makes; where shards build on each other, the first rank makes them all."""
+    """Numbers of the shards that this rank makes; where shards build on each other, the first rank
+    makes them all.
+    """
     if sequential:
         return range(count if distributed.rank() == 0 else 0)
     return range(distributed.rank(), count, distributed.world_size())
 
 
 def _made(working: Path, number: int, size: int, seed: int, storage: Storage) -> dict[str, Any]:
-    """The manifest entry of a shard that another rank has made; a shared folder may show it with a delay.
+    """The manifest entry of a shard that another rank has made; a shared folder may show it with a
+    delay.
 
     Raises:
         FileNotFoundError: it does not appear.
@@ -88,20 +103,29 @@ def _made(working: Path, number: int, size: int, seed: int, storage: Storage) ->
     end = time.monotonic() + VISIBLE_WITHIN
     while (entry := _finished(working, number, size, seed, storage)) is None:
         if time.monotonic() >= end:
-            raise FileNotFoundError(f"{working / _name(number)} was made elsewhere: all ranks need the same folder")
+            raise FileNotFoundError(
+                f"{working / _name(number)} was made elsewhere: all ranks need the same folder"
+            )
         time.sleep(1)
     return entry
 
 
-def _write_set(folder: Path, working: Path, files: Mapping[str, bytes], manifest: dict[str, Any]) -> None:
-    """Put finished shards in place, with the files that belong to the set; the manifest comes last."""
+def _write_set(
+    folder: Path, working: Path, files: Mapping[str, bytes], manifest: dict[str, Any]
+) -> None:
+    """Put finished shards in place, with the files that belong to the set; the manifest comes
+    last.
+    """
     names = [entry["file"] for entry in manifest["shards"]]
     folder.mkdir(parents=True, exist_ok=True)
     for name in names if working != folder else ():
         put(working / name, folder / name)
     for name, data in files.items():
         atomic_write(folder / name, data)
-    content = {**manifest, "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    content = {
+        **manifest,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
     atomic_write(folder / MANIFEST, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
     for name in names:
         (folder / name).with_suffix(".json").unlink(missing_ok=True)
@@ -112,10 +136,20 @@ def _name(number: int) -> str:
 
 
 def _make_shard(
-    source: ImageSource, number: int, size: int, seed: int, working: Path, storage: Storage, progress: Progress
+    source: ImageSource,
+    number: int,
+    size: int,
+    seed: int,
+    working: Path,
+    storage: Storage,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Make one shard and return its manifest entry, which is written last: a shard without one is unfinished."""
-    images, soft_labels, logits, losses = source.make(size, generator(seed, "synthesis", number), progress)
+    """Make one shard and return its manifest entry, which is written last: a shard without one is
+    unfinished.
+    """
+    images, soft_labels, logits, losses = source.make(
+        size, generator(seed, "synthesis", number), progress
+    )
     data = safetensors.torch.save({"images": stored(images, storage), "soft_labels": soft_labels})
     entry = {
         "file": _name(number),
@@ -136,8 +170,12 @@ def _read(path: Path) -> Batch:
     return Batch(tensors["images"].float(), tensors["soft_labels"])
 
 
-def _finished(working: Path, number: int, size: int, seed: int, storage: Storage) -> dict[str, Any] | None:
-    """The manifest entry of the same shard, finished by an earlier run, if its bytes are still what they were."""
+def _finished(
+    working: Path, number: int, size: int, seed: int, storage: Storage
+) -> dict[str, Any] | None:
+    """The manifest entry of the same shard, finished by an earlier run, if its bytes are still what
+    they were.
+    """
     path = working / _name(number)
     note = path.with_suffix(".json")
     if not note.exists() or not path.exists():
@@ -152,4 +190,7 @@ def _recognition(soft_labels: Tensor, logits: Tensor) -> dict[str, int]:
     """How many one-hot images there are, and how many of them the teacher takes for their class."""
     one_hot = soft_labels.amax(dim=1) == 1
     agree = logits.argmax(dim=1) == soft_labels.argmax(dim=1)
-    return {"one_hot_images": int(one_hot.sum()), "one_hot_recognised": int((one_hot & agree).sum())}
+    return {
+        "one_hot_images": int(one_hot.sum()),
+        "one_hot_recognized": int((one_hot & agree).sum()),
+    }

@@ -1,4 +1,6 @@
-"""What a forward pass of the teacher leaves behind, and what is said where there is nothing to record."""
+"""What a forward pass of the teacher leaves behind, and what is said where there is nothing to
+record.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ class Recording:
     """
 
     def __init__(
-        self, batch_norms: Iterable[tuple[BatchNorm, Tensor]] = (), features: Tensor | None = None, missing: str = ""
+        self,
+        batch_norms: Iterable[tuple[BatchNorm, Tensor]] = (),
+        features: Tensor | None = None,
+        missing: str = "",
     ) -> None:
         self._batch_norms, self.features, self.missing = list(batch_norms), features, missing
 
@@ -38,7 +43,9 @@ class Recording:
             ValueError: no statistics of the training data survive in the network.
         """
         if self.missing:
-            methods = importlib.import_module("dynadfq.methods")  # at run time: a message is no dependency
+            methods = importlib.import_module(
+                "dynadfq.methods"
+            )  # at run time: a message is no dependency
             raise ValueError(
                 f"the teacher has no BatchNorm statistics: {self.missing}. This method's images are made from them; "
                 f"methods that need none: {methods.without_batch_norm()}"
@@ -52,17 +59,26 @@ class Recording:
 
 
 def with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
-    """The BatchNorm layers of a network that keep statistics of its training data; where none does, why.
+    """The BatchNorm layers of a network that keep statistics of its training data; where none does,
+    why.
 
     >>> with_statistics(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)))
     ([], 'none of its 1 BatchNorm layers keeps running ones (track_running_stats)')
     """
     norms = [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
-    keeping = [layer for layer in norms if layer.running_mean is not None and layer.running_var is not None]
+    keeping = [
+        layer for layer in norms if layer.running_mean is not None and layer.running_var is not None
+    ]
     if keeping:
         return keeping, ""
     if norms:
-        return [], f"none of its {len(norms)} BatchNorm layers keeps running ones (track_running_stats)"
-    if synchronised := sum(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
-        return [], f"its {synchronised} SyncBatchNorm layers are for training on many GPUs; make them BatchNorm2d"
+        return (
+            [],
+            f"none of its {len(norms)} BatchNorm layers keeps running ones (track_running_stats)",
+        )
+    if synchronized := sum(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+        return (
+            [],
+            f"its {synchronized} SyncBatchNorm layers are for training on many GPUs; make them BatchNorm2d",
+        )
     return [], "it has no BatchNorm layer, or they were folded into the layers before them"

@@ -16,8 +16,8 @@ Measure = Literal["dot", "cosine", "centred"]
 def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
     """Similarity of weight rows: (classes, features) to a symmetric (classes, classes).
 
-    ``dot`` is the paper's raw inner product, W Wᵀ; ``cosine`` divides by the rows' lengths; ``centred`` is the cosine
-    after the mean row, which all classes share, is taken off.
+    ``dot`` is the paper's raw inner product, W Wᵀ; ``cosine`` divides by the rows' lengths;
+    ``centred`` is the cosine after the mean row, which all classes share, is taken off.
 
     >>> import torch
     >>> similarity_of_weights(torch.tensor([[2.0, 0.0], [1.0, 1.0]]))
@@ -32,7 +32,9 @@ def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
     if measure != "dot":
         rows = normalize(rows, dim=1)
     products = rows @ rows.T
-    return products.triu() + products.triu(1).T  # a kernel may sum (a, b) and (b, a) in different orders
+    return (
+        products.triu() + products.triu(1).T
+    )  # a kernel may sum (a, b) and (b, a) in different orders
 
 
 def class_similarity(teacher: Teacher, measure: Measure = "dot") -> Tensor:
@@ -41,17 +43,23 @@ def class_similarity(teacher: Teacher, measure: Measure = "dot") -> Tensor:
 
 
 def most_similar(similarity: Tensor, count: int) -> Tensor:
-    """The most similar classes of each class, itself always first: (classes, classes) to (classes, count) indices.
+    """The most similar classes of each class, itself always first: (classes, classes) to (classes,
+    count) indices.
 
-    With raw inner products a class need not be the largest of its own row, but it is the one its images are made of.
+    With raw inner products a class need not be the largest of its own row, but it is the one its
+    images are made of.
     """
     ranked = similarity.clone()
     ranked.fill_diagonal_(float("inf"))
     return ranked.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def top_similar(similarity: Tensor, names: Sequence[str], count: int) -> list[tuple[str, int, str, float]]:
-    """The classes most similar to each other class, for people: (class, rank from 1, similar class, similarity)."""
+def top_similar(
+    similarity: Tensor, names: Sequence[str], count: int
+) -> list[tuple[str, int, str, float]]:
+    """The classes most similar to each other class, for people: (class, rank from 1, similar class,
+    similarity).
+    """
     count = min(count, len(names) - 1)
     ranked = most_similar(similarity, count + 1)[:, 1:].tolist()
     return [

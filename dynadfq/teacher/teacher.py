@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dynadfq.graph.classifier import class_weights, find_classifier, require_classifier
 from dynadfq.ops.batch_norm import frozen
 from dynadfq.ops.memory_format import layout_of
-from dynadfq.ops.precision import widened
+from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.recording import BatchNorm, Recording, running_statistics, with_statistics
@@ -27,7 +27,15 @@ from dynadfq.zoo.metadata import Metadata, Shape
 from dynadfq.zoo.unshare import apart
 from dynadfq.zoo.weights import load_weights
 
-__all__ = ["BatchNorm", "Recording", "Teacher", "accuracy", "import_teacher", "load_teacher", "running_statistics"]
+__all__ = [
+    "BatchNorm",
+    "Recording",
+    "Teacher",
+    "accuracy",
+    "import_teacher",
+    "load_teacher",
+    "running_statistics",
+]
 
 
 class Teacher:
@@ -37,12 +45,14 @@ class Teacher:
         module: the network; it is set to eval mode and its parameters stop requiring gradients.
         input_shape: shape of one image, (C, H, W).
         num_classes: number of logits.
-        mean, std: a channel each, of pixels in 0 … 1; what a normalised image was made with.
+        mean, std: a channel each, of pixels in 0 … 1; what a normalized image was made with.
         class_names: one a class; their numbers when None.
-        architecture: ``family/model`` of a zoo or an import path, from which the network can be rebuilt for a file.
+        architecture: ``family/model`` of a zoo or an import path, from which the network can be
+            rebuilt for a file.
         source: where the weights come from, in words.
         float_top1: accuracy on its test set in percent, if known.
-        resize, interpolation: how images of any size are scaled before their middle is cut out, see ``Preprocessing``.
+        resize, interpolation: how images of any size are scaled before their middle is cut out, see
+            ``Preprocessing``.
         origins: where these facts are from, in words, by the names of the arguments.
 
     Raises:
@@ -74,12 +84,14 @@ class Teacher:
         self.class_names = tuple(class_names or map(str, range(num_classes)))
         self.architecture, self.source, self.float_top1 = architecture, source, float_top1
         if len(self.class_names) != num_classes:
-            raise ValueError(f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class")
+            raise ValueError(
+                f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class"
+            )
         _ = self.preprocessing  # which checks the rest
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images, (B, C, H, W), to logits, (B, classes)."""
-        return widened(self.module(images))
+        """Normalized images, (B, C, H, W), to logits, (B, classes)."""
+        return to_float32(self.module(images))
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move the network in place, in the layout that it reads."""
@@ -108,9 +120,11 @@ class Teacher:
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
-        """Record BatchNorm inputs and classifier features of the forward passes in this block; nothing is left behind.
+        """Record BatchNorm inputs and classifier features of the forward passes in this block;
+        nothing is left behind.
 
-        Of a network without BatchNorm statistics the features alone: asking for its ``batch_norms`` is an error.
+        Of a network without BatchNorm statistics the features alone: asking for its ``batch_norms``
+        is an error.
 
         Raises:
             ValueError: the network has no classification layer.
@@ -122,9 +136,11 @@ class Teacher:
             recording.batch_norms.append((layer, x))
 
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            recording.features = widened(inputs[0].flatten(1))
+            recording.features = to_float32(inputs[0].flatten(1))
 
-        handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(keep_features)
+        handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(
+            keep_features
+        )
         try:
             with frozen(layers, keep_input):
                 yield recording
@@ -132,12 +148,14 @@ class Teacher:
             handle.remove()
             recording.clear()
 
-    def serialised(self) -> bytes:
+    def serialized(self) -> bytes:
         """The weights as a safetensors file."""
         return safetensors.torch.save(apart(self.module.state_dict()))
 
     def describe(self) -> dict[str, Any]:
-        """All that is known of the network, JSON-able; of the weights the checksum of their file."""
+        """All that is known of the network, JSON-able; of the weights the checksum of their
+        file.
+        """
         return {
             "architecture": self.architecture,
             "class_names": list(self.class_names),
@@ -148,7 +166,7 @@ class Teacher:
             "num_classes": self.num_classes,
             "origins": self.origins,
             "resize": self.resize,
-            "sha256": hashlib.sha256(self.serialised()).hexdigest(),
+            "sha256": hashlib.sha256(self.serialized()).hexdigest(),
             "source": self.source,
             "std": list(self.std),
         }
@@ -156,8 +174,11 @@ class Teacher:
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``teacher.json``."""
         folder = Path(folder)
-        atomic_write(folder / "model.safetensors", self.serialised())
-        atomic_write(folder / "teacher.json", (json.dumps(self.describe(), indent=2, sort_keys=True) + "\n").encode())
+        atomic_write(folder / "model.safetensors", self.serialized())
+        atomic_write(
+            folder / "teacher.json",
+            (json.dumps(self.describe(), indent=2, sort_keys=True) + "\n").encode(),
+        )
 
 
 def load_teacher(
@@ -172,13 +193,16 @@ def load_teacher(
     resize: int | None = None,
     interpolation: Interpolation | None = None,
 ) -> Teacher:
-    """Load a teacher from a folder that ``Teacher.save`` wrote, or by the name or import path of its network.
+    """Load a teacher from a folder that ``Teacher.save`` wrote, or by the name or import path of
+    its network.
 
-    Weights are those of ``checkpoint``, else the library's published ones, or random with ``pretrained=False``. What is
-    None is taken from the library's metadata; without any, pixels are read as they are, in 0 … 1.
+    Weights are those of ``checkpoint``, else the library's published ones, or random with
+    ``pretrained=False``. What is None is taken from the library's metadata; without any, pixels are
+    read as they are, in 0 … 1.
 
     Raises:
-        ValueError: the weights do not fit, a file is altered or not safe to read, or a fact is missing.
+        ValueError: the weights do not fit, a file is altered or not safe to read, or a fact is
+            missing.
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
@@ -203,12 +227,17 @@ def load_teacher(
 
 
 def import_teacher(
-    architecture: str, facts: TeacherFacts, checkpoint: str | Path | None = None, pretrained: bool = True
+    architecture: str,
+    facts: TeacherFacts,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = True,
 ) -> Teacher:
-    """A teacher by the name or import path of its network, with weights from a checkpoint or the published ones.
+    """A teacher by the name or import path of its network, with weights from a checkpoint or the
+    published ones.
 
     Raises:
-        ValueError: the weights do not fit the architecture, or its answers are not logits of ``facts.num_classes``.
+        ValueError: the weights do not fit the architecture, or its answers are not logits of
+            ``facts.num_classes``.
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
@@ -243,7 +272,9 @@ def _load_folder(folder: Path) -> Teacher:
             f"{folder} holds a network that is in no zoo and has no import path; build it yourself and pass it to "
             "dynadfq.Teacher, with architecture='my_pkg.models:build' so that it can be built again"
         )
-    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop("sha256"):
+    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop(
+        "sha256"
+    ):
         raise ValueError(
             f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again"
         )

@@ -18,7 +18,9 @@ from dynadfq.runtime.seeding import generator
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """SGD with Nesterov momentum under a one-cycle learning rate (Smith & Topin 2017, arXiv 1708.07120)."""
+    """SGD with Nesterov momentum under a one-cycle learning rate (Smith & Topin 2017, arXiv
+    1708.07120).
+    """
 
     epochs: int
     batch_size: int
@@ -30,22 +32,35 @@ class TeacherRecipe:
 
 
 def train_teacher(
-    module: nn.Module, data: LabelledSet, recipe: TeacherRecipe, seed: int, device: torch.device, scratch: Scratch
+    module: nn.Module,
+    data: LabelledSet,
+    recipe: TeacherRecipe,
+    seed: int,
+    device: torch.device,
+    scratch: Scratch,
 ) -> nn.Module:
-    """Train ``module`` in place for ``recipe.epochs`` passes over ``data`` and return it in eval mode.
+    """Train ``module`` in place for ``recipe.epochs`` passes over ``data`` and return it in eval
+    mode.
 
-    State is saved to ``scratch`` after every epoch; a run that was killed goes on with the epoch it had not finished.
+    State is saved to ``scratch`` after every epoch; a run that was killed goes on with the epoch it
+    had not finished.
 
     Raises:
         ValueError: there are fewer images than a batch holds.
         NonFiniteLoss: the loss is NaN or infinite.
     """
     if recipe.batch_size > len(data):
-        raise ValueError(f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images")
+        raise ValueError(
+            f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images"
+        )
     layout = layout_of(module, data.input_shape)
     module.to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(
-        module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+        module.parameters(),
+        recipe.learning_rate,
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
     )
     steps = len(data) // recipe.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -58,7 +73,7 @@ def train_teacher(
             rng = generator(seed, "teacher", epoch)
             order = torch.randperm(len(data), generator=rng)[: steps * recipe.batch_size]
             for chosen in order.split(recipe.batch_size):
-                images = data.normalise(data.pixels[chosen].to(device))
+                images = data.normalize(data.pixels[chosen].to(device))
                 if recipe.crop_padding:
                     images = random_shift(images, recipe.crop_padding, rng)
                 if recipe.horizontal_flip:

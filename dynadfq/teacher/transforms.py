@@ -1,4 +1,6 @@
-"""Changes of the float network before it is quantized, teacher to teacher: folding, equalisation, absorption (DFQ)."""
+"""Changes of the float network before it is quantized, teacher to teacher: folding, equalization,
+absorption (DFQ).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,14 @@ from typing import Any
 
 import torch
 
-from dynadfq.graph.equalize import absorb_high_biases, equalise
+from dynadfq.graph.equalize import absorb_high_biases, equalize
 from dynadfq.graph.fold import Folded, fold
 from dynadfq.teacher.teacher import Teacher
 
 
 class FoldedTeacher(Teacher):
-    """A teacher whose BatchNorms are part of its layers; it goes on by the name of the teacher it was made of.
+    """A teacher whose BatchNorms are part of its layers; it goes on by the name of the teacher it
+    was made of.
 
     Args:
         source: the teacher, or an earlier form of the same folded one.
@@ -52,23 +55,26 @@ class FoldedTeacher(Teacher):
 
 
 def fold_batch_norms(teacher: Teacher, relu6_as_relu: bool = False) -> FoldedTeacher:
-    """The teacher with BatchNorms folded into the layers before them, optionally with ReLU in place of ReLU6."""
+    """The teacher with BatchNorms folded into the layers before them, optionally with ReLU in place
+    of ReLU6.
+    """
     example = torch.zeros(1, *teacher.input_shape, device=teacher.device)
     return FoldedTeacher(teacher, fold(teacher.module, example, relu6_as_relu), relu6_as_relu)
 
 
-def equalise_layers(teacher: Teacher) -> FoldedTeacher:
+def equalize_layers(teacher: Teacher) -> FoldedTeacher:
     """A folded teacher with its channel ranges balanced across layers.
 
     Raises:
         TypeError: the teacher is not folded.
     """
     source = _folded(teacher)
-    return FoldedTeacher(source, equalise(source.folded), source.relu6_as_relu)
+    return FoldedTeacher(source, equalize(source.folded), source.relu6_as_relu)
 
 
 def absorb_biases(teacher: Teacher, padded: bool = False) -> FoldedTeacher:
-    """A folded teacher with high biases moved into the next layer, also across zero padding if ``padded``.
+    """A folded teacher with high biases moved into the next layer, also across zero padding if
+    ``padded``.
 
     Raises:
         TypeError: the teacher is not folded.

@@ -17,7 +17,7 @@ from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.schedule import Schedule
 
 
-class Lesson(NamedTuple):
+class TrainingBatch(NamedTuple):
     """One batch, taught."""
 
     images: Tensor  # (B, C, H, W)
@@ -26,10 +26,12 @@ class Lesson(NamedTuple):
     measured: Mapping[str, float] = {}  # what its making left to report, by name
 
 
-class Lessons(Protocol):
-    """A stream of batches. Everything random is drawn from the epoch's stream; what it learns is in its state."""
+class BatchStream(Protocol):
+    """A stream of batches. Everything random is drawn from the epoch's stream; what it learns is in
+    its state.
+    """
 
-    def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
+    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
         """The batches of one epoch."""
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -39,27 +41,36 @@ class Lessons(Protocol):
         """Go on from ``state_dict``."""
 
 
-class StoredLessons:
+class StoredBatches:
     """The images of a set, shuffled and augmented.
 
-    Where nothing random happens to an image, the teacher answers to each once, and its answers are kept: (N, classes)
-    float32. An augmented image is never seen twice, so that its answer is computed with its batch. The two agree but
-    for float rounding (5e-7 of the logits; none for many networks): a convolution's last bits may depend on an image's
-    place in its batch. Which of them is done depends on recipe, schedule and number of images, and on nothing else.
+    Where nothing random happens to an image, the teacher answers to each once, and its answers are
+    kept: (N, classes) float32. An augmented image is never seen twice, so that its answer is
+    computed with its batch. The two agree but for float rounding (5e-7 of the logits; none for many
+    networks): a convolution's last bits may depend on an image's place in its batch. Which of them
+    is done depends on recipe, schedule and number of images, and on nothing else.
     """
 
-    def __init__(self, images: SyntheticSet, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule) -> None:
+    def __init__(
+        self, images: SyntheticSet, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule
+    ) -> None:
         self.images, self.teacher, self.recipe, self.schedule = images, teacher, recipe, schedule
         self.part = distributed.part()
 
-    def epoch(self, rng: torch.Generator) -> Iterator[Lesson]:
-        """As many shuffled passes over the images as the epoch's steps need; of each batch, this rank's part."""
+    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
+        """As many shuffled passes over the images as the epoch's steps need; of each batch, this
+        rank's part.
+        """
         for whole in _indices(len(self.images), self.schedule, rng):
             indices = self.part.of(whole)
             batch = self.images.take(indices)
             images = self._seen(batch.images, rng)
-            answers = self._answers[indices].to(images.device) if self._answers_last else self._answer(images)
-            yield Lesson(images, batch.soft_labels.to(images.device), answers)
+            answers = (
+                self._answers[indices].to(images.device)
+                if self._answers_last
+                else self._answer(images)
+            )
+            yield TrainingBatch(images, batch.soft_labels.to(images.device), answers)
 
     def state_dict(self) -> Mapping[str, Any]:
         """Stored images do not change."""
@@ -93,10 +104,17 @@ class StoredLessons:
 
     @cached_property
     def _answers(self) -> Tensor:
-        """The teacher's (N, classes) answers to the images in their order, in batches as large as in training."""
+        """The teacher's (N, classes) answers to the images in their order, in batches as large as
+        in training.
+        """
         count, size, rng = len(self.images), self.schedule.batch_size, torch.Generator()
-        whole = torch.arange(-(-count // size) * size) % count  # the first images fill up the last batch
-        answers = (self._answer(self._seen(self.images.take(part).images, rng)).cpu() for part in whole.split(size))
+        whole = (
+            torch.arange(-(-count // size) * size) % count
+        )  # the first images fill up the last batch
+        answers = (
+            self._answer(self._seen(self.images.take(part).images, rng)).cpu()
+            for part in whole.split(size)
+        )
         return torch.cat(list(answers))[:count]
 
 

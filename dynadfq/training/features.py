@@ -19,20 +19,24 @@ _PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
 def residual_branches(teacher: Teacher) -> tuple[str, ...]:
-    """Names of the modules that end the residual units' branches, in order (HAST's feature alignment).
+    """Names of the modules that end the residual units' branches, in order (HAST's feature
+    alignment).
 
-    Before each sum, the last layer or BatchNorm of the longer of its two ways; in MobileNetV2 also of the bottlenecks
-    without a shortcut. A network without such units answers with the last BatchNorm of each resolution.
+    Before each sum, the last layer or BatchNorm of the longer of its two ways; in MobileNetV2 also
+    of the bottlenecks without a shortcut. A network without such units answers with the last
+    BatchNorm of each resolution.
     """
     network = trace(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
     length: dict[fx.Node, int] = {}  # modules on the longest way to a node
     ends: list[str | None] = []
     for node in network.graph.nodes:
         sources = node.all_input_nodes
-        length[node] = (node.op == "call_module") + max((length[source] for source in sources), default=0)
+        length[node] = (node.op == "call_module") + max(
+            (length[source] for source in sources), default=0
+        )
         if node.target in _SUMS and len(sources) == 2 and all(length[source] for source in sources):
             ends.append(_end(max(sources, key=length.__getitem__), network, length))
-        elif _is_pointwise(node, network) and _is_pointwise_and_normalised(sources[0], network):
+        elif _is_pointwise(node, network) and _is_pointwise_and_normalized(sources[0], network):
             ends.append(str(sources[0].target))
     return tuple(dict.fromkeys(name for name in ends if name)) or _last_of_each_resolution(teacher)
 
@@ -57,30 +61,39 @@ def _is_pointwise(node: fx.Node, network: fx.GraphModule) -> bool:
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
 
 
-def _is_pointwise_and_normalised(node: fx.Node, network: fx.GraphModule) -> bool:
-    if node.op != "call_module" or not isinstance(network.get_submodule(str(node.target)), BatchNorm):
+def _is_pointwise_and_normalized(node: fx.Node, network: fx.GraphModule) -> bool:
+    if node.op != "call_module" or not isinstance(
+        network.get_submodule(str(node.target)), BatchNorm
+    ):
         return False
     return _is_pointwise(node.all_input_nodes[0], network)
 
 
 def last_convolution(teacher: Teacher) -> str:
-    """Name of the last convolution whose output still is a map: what Grad-CAM looks at. A 1×1 classifier is none.
+    """Name of the last convolution whose output still is a map: what Grad-CAM looks at. A 1×1
+    classifier is none.
 
     Raises:
         ValueError: the network has no such convolution.
     """
     classifier = find_classifier(teacher.module, teacher.num_classes)
     layers = teacher.module.named_modules()
-    names = [name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer is not classifier]
+    names = [
+        name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer is not classifier
+    ]
     maps = [name for name, output in _outputs(teacher, names).items() if prod(output.shape[2:]) > 1]
     if not maps:
-        raise ValueError("the network has no convolution with an output of more than one pixel to look at")
+        raise ValueError(
+            "the network has no convolution with an output of more than one pixel to look at"
+        )
     return maps[-1]
 
 
 def _last_of_each_resolution(teacher: Teacher) -> tuple[str, ...]:
     names = [name for name, layer in teacher.module.named_modules() if isinstance(layer, BatchNorm)]
-    return tuple({output.shape[2:]: name for name, output in _outputs(teacher, names).items()}.values())
+    return tuple(
+        {output.shape[2:]: name for name, output in _outputs(teacher, names).items()}.values()
+    )
 
 
 @torch.no_grad()

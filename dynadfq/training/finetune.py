@@ -1,4 +1,6 @@
-"""Fine-tuning of a student on synthetic images: the only student loop, for every method, fixed and dynamic widths."""
+"""Fine-tuning of a student on synthetic images: the only student loop, for every method, fixed and
+dynamic widths.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,26 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.batches import Lesson, Lessons
+from dynadfq.training.batches import BatchStream, TrainingBatch
 from dynadfq.training.compare import compare
 from dynadfq.training.mixup import easiest, mix_pairs
-from dynadfq.training.online_generator import lessons_of
+from dynadfq.training.online_generator import batch_stream
 from dynadfq.training.ranks import divided, require_divisible
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.schedule import Schedule
 
 Losses = tuple[Tensor, dict[str, Tensor], Tensor]  # their sum, each by name, and the bits in use
 
-COLUMNS = ("epoch", "step", "learning_rate", "loss", "bit_flops_percent", "bit_flops_percent_std", "mean_bits", "price")
+COLUMNS = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "loss",
+    "bit_flops_percent",
+    "bit_flops_percent_std",
+    "mean_bits",
+    "multiplier",
+)
 
 
 @dataclass
@@ -55,17 +66,19 @@ class Finetuning:
         self,
         student: Student,
         teacher: Teacher,
-        lessons: Lessons,
+        batches: BatchStream,
         recipe: StudentRecipe,
         schedule: Schedule,
         budget: Budget,
     ) -> None:
-        self.student, self.teacher, self.lessons = student, teacher, lessons
+        self.student, self.teacher, self.batches = student, teacher, batches
         self.recipe, self.schedule, self.budget = recipe, schedule, budget
         self.part = distributed.part()
         self.features = recipe.features(teacher) if recipe.features else {}
         self.optimizer = schedule.optimizer(student)
-        self.rates = torch.optim.lr_scheduler.StepLR(self.optimizer, schedule.decay_every, schedule.decay)
+        self.rates = torch.optim.lr_scheduler.StepLR(
+            self.optimizer, schedule.decay_every, schedule.decay
+        )
         self.history: list[dict[str, float]] = []
 
     @property
@@ -79,25 +92,34 @@ class Finetuning:
         rate = self.optimizer.param_groups[0]["lr"]
         self.student.train()
         with global_stream(seed, "finetune", self.epoch):
-            for lesson in self.lessons.epoch(rng):
-                values = self.step(lesson, rng, progress.done)
+            for batch in self.batches.epoch(rng):
+                values = self.step(batch, rng, progress.done)
                 epoch.add(values)
-                progress.step(**{name: values[name] for name in ("loss", "bit_flops_percent", "bit_flops_percent_std")})
+                progress.step(
+                    **{
+                        name: values[name]
+                        for name in ("loss", "bit_flops_percent", "bit_flops_percent_std")
+                    }
+                )
         self.rates.step()
         done = (self.epoch + 1) * self.schedule.steps_per_epoch
-        self.history.append({"epoch": self.epoch + 1, "step": done, "learning_rate": rate, **epoch.means()})
+        self.history.append(
+            {"epoch": self.epoch + 1, "step": done, "learning_rate": rate, **epoch.means()}
+        )
 
-    def step(self, lesson: Lesson, rng: torch.Generator, number: int) -> dict[str, float]:
+    def step(self, batch: TrainingBatch, rng: torch.Generator, number: int) -> dict[str, float]:
         """Mix when it is time, forward, backward, update; what was measured, by name.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite; parameters are not updated.
         """
-        measured = dict(lesson.measured)
+        measured = dict(batch.measured)
         if self._mixing:
-            lesson, unmixed = self._mix(lesson, rng)
+            batch, unmixed = self._mix(batch, rng)
             measured |= unmixed
-        total, values, bits = self._perturbed_losses(lesson) if self.recipe.perturbation else self._losses(lesson)
+        total, values, bits = (
+            self._perturbed_losses(batch) if self.recipe.perturbation else self._losses(batch)
+        )
         values = distributed.means({**values, "loss": total})
         require_finite(values, number)
         self.optimizer.zero_grad()
@@ -114,7 +136,7 @@ class Finetuning:
             "bit_flops_percent": float(percent.mean()),
             "bit_flops_percent_std": float(percent.std(correction=0)),
             "mean_bits": float(bits.mean()),
-            "price": self.budget.price,
+            "multiplier": self.budget.multiplier,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,8 +145,8 @@ class Finetuning:
             "network": self.student.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
-            "lessons": dict(self.lessons.state_dict()),
-            "price": self.budget.price,
+            "batches": dict(self.batches.state_dict()),
+            "multiplier": self.budget.multiplier,
             "history": self.history,
         }
 
@@ -133,52 +155,75 @@ class Finetuning:
         self.student.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
-        self.lessons.load_state_dict(state["lessons"])
-        self.budget.price, self.history = state["price"], state["history"]
+        self.batches.load_state_dict(state["batches"])
+        self.budget.multiplier, self.history = state["multiplier"], state["history"]
 
     @property
     def _mixing(self) -> bool:
-        return self.recipe.mixup_share > 0 and self.epoch >= self.recipe.mixup_start * self.schedule.epochs
+        return (
+            self.recipe.mixup_share > 0
+            and self.epoch >= self.recipe.mixup_start * self.schedule.epochs
+        )
 
     @torch.no_grad()
-    def _mix(self, lesson: Lesson, rng: torch.Generator) -> tuple[Lesson, dict[str, float]]:
-        """Mix the easiest images of the whole batch; also what the losses would have been without."""
-        step, _ = compare(self.student, self.teacher, lesson, self.features)
+    def _mix(
+        self, batch: TrainingBatch, rng: torch.Generator
+    ) -> tuple[TrainingBatch, dict[str, float]]:
+        """Mix the easiest images of the whole batch; also what the losses would have been
+        without.
+        """
+        step, _ = compare(self.student, self.teacher, batch, self.features)
         unmixed = distributed.means(self._sum(step, self.recipe.terms)[1])
         losses = distributed.gather(soft_cross_entropy(step.logits, step.soft_labels))
         chosen = easiest(losses, self.recipe.mixup_share)
-        everyone = distributed.gather(lesson.images), distributed.gather(lesson.soft_labels)
+        everyone = distributed.gather(batch.images), distributed.gather(batch.soft_labels)
         images, labels = map(self.part.of, mix_pairs(*everyone, chosen, rng))
         images = images.contiguous(memory_format=self.teacher.memory_format)
-        own, teacher_logits = self.part.indices(chosen, len(images)), lesson.teacher_logits
+        own, teacher_logits = self.part.indices(chosen, len(images)), batch.teacher_logits
         if len(own):
             teacher_logits = teacher_logits.index_copy(0, own, self.teacher(images[own]))
-        return Lesson(images, labels, teacher_logits), {f"{k}_unmixed": float(v) for k, v in unmixed.items()}
+        return TrainingBatch(images, labels, teacher_logits), {
+            f"{k}_unmixed": float(v) for k, v in unmixed.items()
+        }
 
-    def _losses(self, lesson: Lesson) -> Losses:
+    def _losses(self, batch: TrainingBatch) -> Losses:
         through = self.recipe.teacher_gradients
         if through:
-            lesson = lesson._replace(images=lesson.images.detach().requires_grad_())
-        return self._evaluate(lesson, self.recipe.terms, through)
+            batch = batch._replace(images=batch.images.detach().requires_grad_())
+        return self._evaluate(batch, self.recipe.terms, through)
 
-    def _perturbed_losses(self, lesson: Lesson) -> Losses:
-        """The loss, and the loss where the images were moved to raise it (HAST's sample difficulty promotion)."""
-        recipe, images = self.recipe, lesson.images.detach().requires_grad_()
-        total, values, bits = self._evaluate(lesson._replace(images=images), recipe.terms, through_teacher=True)
+    def _perturbed_losses(self, batch: TrainingBatch) -> Losses:
+        """The loss, and the loss where the images were moved to raise it (HAST's sample difficulty
+        promotion).
+        """
+        recipe, images = self.recipe, batch.images.detach().requires_grad_()
+        total, values, bits = self._evaluate(
+            batch._replace(images=images), recipe.terms, through_teacher=True
+        )
         (slope,) = torch.autograd.grad(total, images, retain_graph=True)
         moved = (images + recipe.perturbation * slope.sign()).detach()
         with torch.no_grad():
-            answers = lesson.teacher_logits if self.features else self.teacher(moved)  # features come with answers
-        taught = Lesson(moved, lesson.soft_labels, answers)
+            answers = (
+                batch.teacher_logits if self.features else self.teacher(moved)
+            )  # features come with answers
+        taught = TrainingBatch(moved, batch.soft_labels, answers)
         terms = recipe.terms if recipe.perturbed_terms is None else recipe.perturbed_terms
         again, more, _ = self._evaluate(taught, terms, through_teacher=False)
-        return total + again, values | {f"{name}_perturbed": value for name, value in more.items()}, bits
+        return (
+            total + again,
+            values | {f"{name}_perturbed": value for name, value in more.items()},
+            bits,
+        )
 
-    def _evaluate(self, lesson: Lesson, terms: Sequence[Term[StudentStep]], through_teacher: bool) -> Losses:
-        step, bits = compare(self.student, self.teacher, lesson, self.features, through_teacher)
+    def _evaluate(
+        self, batch: TrainingBatch, terms: Sequence[Term[StudentStep]], through_teacher: bool
+    ) -> Losses:
+        step, bits = compare(self.student, self.teacher, batch, self.features, through_teacher)
         return (*self._sum(step, terms), bits)
 
-    def _sum(self, step: StudentStep, terms: Sequence[Term[StudentStep]]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _sum(
+        self, step: StudentStep, terms: Sequence[Term[StudentStep]]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         total, values = Objective(terms)(step)
         if not self.student.scheme.dynamic:
             return total, values
@@ -198,21 +243,24 @@ def finetune_student(
     seed: int,
     scratch: Scratch,
 ) -> pd.DataFrame:
-    """Fine-tune a prepared student in place and return its history, one row an epoch; it is left in eval mode.
+    """Fine-tune a prepared student in place and return its history, one row an epoch; it is left in
+    eval mode.
 
-    A recipe without terms, or whose terms all have weight 0, trains nothing. State is saved to ``scratch`` after every
-    epoch; a run that was killed repeats the unfinished epoch, with the same result. Ranks (``dynadfq.runtime.distributed``)
-    divide every batch, and begin with the first one's student and state.
+    A recipe without terms, or whose terms all have weight 0, trains nothing. State is saved to
+    ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch, with the same
+    result. Ranks (``dynadfq.runtime.distributed``) divide every batch, and begin with the first
+    one's student and state.
 
     Raises:
-        ValueError: the ranks cannot divide the batch evenly, or a generator is to learn on beside several.
+        ValueError: the ranks cannot divide the batch evenly, or a generator is to learn on beside
+            several.
     """
     student.eval()
     if not any(term.weight for term in recipe.terms):
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
-    lessons = lessons_of(student, teacher, images, recipe, schedule)
-    run = Finetuning(student, teacher, lessons, recipe, schedule, budget)
+    batches = batch_stream(student, teacher, images, recipe, schedule)
+    run = Finetuning(student, teacher, batches, recipe, schedule, budget)
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)

@@ -1,4 +1,6 @@
-"""From a teacher to a student that is ready to learn: transform, quantize, calibrate, round, teach the selector."""
+"""From a teacher to a student that is ready to learn: transform, quantize, calibrate, round, teach
+the selector.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from dynadfq.ops.precision import multiplying
+from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import (
     CALIBRATION_BATCH,
     Average,
@@ -21,14 +23,16 @@ from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.recipe import Preparation, StudentRecipe
-from dynadfq.training.selector_warm_up import WarmStart, warm_start
+from dynadfq.training.selector_warm_up import SelectorWarmUp, warm_up_selector
 
-NO_HEAD_START = WarmStart(images=0)
+NO_WARM_UP = SelectorWarmUp(images=0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How activation ranges are set from synthetic images, where the method has no rule of its own."""
+    """How activation ranges are set from synthetic images, where the method has no rule of its
+    own.
+    """
 
     rule: RangeOfBatch = median_of_extremes
     images: int = 1024
@@ -36,12 +40,12 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Readiness:
+class PreparationConfig:
     """What a student is given before it learns, whatever its method."""
 
     calibration: Calibration = Calibration()
     rounding: Sequence[Preparation] = ()
-    head_start: WarmStart = NO_HEAD_START
+    selector_warm_up: SelectorWarmUp = NO_WARM_UP
 
 
 def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
@@ -55,18 +59,25 @@ def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: i
 
 
 def prepare_student(
-    student: Student, teacher: Teacher, images: SyntheticSet, recipe: StudentRecipe, given: Readiness, seed: int
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    recipe: StudentRecipe,
+    given: PreparationConfig,
+    seed: int,
 ) -> None:
-    """Set ranges, round weights, do what the method adds, and give the selector its head start; in place.
+    """Set ranges, round weights, do what the method adds, and give the selector its warm-up; in
+    place.
 
-    Ranges and preparations compare the student with the network that was quantized, the selector with the teacher.
+    Ranges and preparations compare the student with the network that was quantized, the selector
+    with the teacher.
     """
     network = transformed(teacher, recipe)
-    with multiplying("float32", teacher.device):
+    with compute_precision("float32", teacher.device):
         calibrate_ranges(student, network, images, recipe, given.calibration, seed)
         for preparation in (*given.rounding, *recipe.preparations):
             preparation(student, network, images, seed)
-        warm_start(student, teacher, images, given.head_start, seed)
+        warm_up_selector(student, teacher, images, given.selector_warm_up, seed)
 
 
 def calibrate_ranges(

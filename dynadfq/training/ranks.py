@@ -1,7 +1,9 @@
-"""Fine-tuning by several ranks: each computes its rows of every batch, and all draw what one process would.
+"""Fine-tuning by several ranks: each computes its rows of every batch, and all draw what one
+process would.
 
-A batch's loss is a mean over its images, so that the mean of the ranks' gradients is the whole batch's. What is not
-such a mean is exchanged: the budget's value, the per-image losses that mixup sorts, and the images it mixes.
+A batch's loss is a mean over its images, so that the mean of the ranks' gradients is the whole
+batch's. What is not such a mean is exchanged: the budget's value, the per-image losses that mixup
+sorts, and the images it mixes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from dynadfq.training.recipe import StudentRecipe
 
 
 class DropoutOfPart(nn.Dropout):
-    """Dropout of one rank's rows: drawn for the whole batch, from torch's global stream, as one process draws it."""
+    """Dropout of one rank's rows: drawn for the whole batch, from torch's global stream, as one
+    process draws it.
+    """
 
     def __init__(self, p: float, part: Part) -> None:
         super().__init__(p)
@@ -38,13 +42,14 @@ def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
     """See that the ranks of this run can share a fine-tuning.
 
     Raises:
-        ValueError: its batches cannot be divided evenly, or a generator is to learn on beside the student.
+        ValueError: its batches cannot be divided evenly, or a generator is to learn on beside the
+            student.
     """
     ranks = distributed.world_size()
-    if recipe.live is not None and ranks > 1:
+    if recipe.online_generator is not None and ranks > 1:
         raise ValueError(
-            f"method.{recipe.live.method}.student.live_images: a generator learns on beside the student in one process "
-            f"only, and this is one of {ranks}; set launch.processes to 1, or live_images to false"
+            f"method.{recipe.online_generator.method}.student.online_generator: a generator learns on beside the student in one process "
+            f"only, and this is one of {ranks}; set launch.processes to 1, or online_generator to false"
         )
     if batch_size % ranks:
         divisors = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
@@ -56,7 +61,9 @@ def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
 
 @contextmanager
 def divided(student: Student) -> Iterator[None]:
-    """Within this block a student sees its rank's part of every batch; nothing changes in one process."""
+    """Within this block a student sees its rank's part of every batch; nothing changes in one
+    process.
+    """
     part, selector = distributed.part(), student.selector
     if part.ranks == 1 or selector is None:
         yield

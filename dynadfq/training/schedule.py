@@ -13,7 +13,9 @@ from dynadfq.quant.model import Student
 
 @dataclass(frozen=True)
 class Schedule:
-    """SGD with Nesterov momentum; every rate falls by ``decay`` each ``decay_every`` epochs (DynaDFQ, Sec. 4.1)."""
+    """SGD with Nesterov momentum; every rate falls by ``decay`` each ``decay_every`` epochs
+    (DynaDFQ, Sec. 4.1).
+    """
 
     epochs: int = 400
     steps_per_epoch: int = 200
@@ -29,18 +31,35 @@ class Schedule:
     horizontal_flip: bool = True
 
     def optimizer(self, student: Student) -> torch.optim.SGD:
-        """SGD over the network, the ranges (no weight decay) and the selector, each at its own rate."""
-        return torch.optim.SGD(_parameter_groups(student, self), momentum=self.momentum, nesterov=True)
+        """SGD over the network, the ranges (no weight decay) and the selector, each at its own
+        rate.
+        """
+        return torch.optim.SGD(
+            _parameter_groups(student, self), momentum=self.momentum, nesterov=True
+        )
 
 
 def _parameter_groups(student: Student, schedule: Schedule) -> list[dict[str, Any]]:
-    ranges = [parameter for site in student.sites for parameter in site.parameters() if parameter.requires_grad]
+    ranges = [
+        parameter
+        for site in student.sites
+        for parameter in site.parameters()
+        if parameter.requires_grad
+    ]
     selector: list[nn.Parameter] = list(student.selector.parameters()) if student.selector else []
-    apart = {id(parameter) for site in student.sites for parameter in site.parameters()} | {id(p) for p in selector}
-    network = [parameter for parameter in student.network.parameters() if id(parameter) not in apart]
+    apart = {id(parameter) for site in student.sites for parameter in site.parameters()} | {
+        id(p) for p in selector
+    }
+    network = [
+        parameter for parameter in student.network.parameters() if id(parameter) not in apart
+    ]
     groups = [
         {"params": network, "lr": schedule.learning_rate, "weight_decay": schedule.weight_decay},
         {"params": ranges, "lr": schedule.range_learning_rate, "weight_decay": 0.0},
-        {"params": selector, "lr": schedule.selector_learning_rate, "weight_decay": schedule.weight_decay},
+        {
+            "params": selector,
+            "lr": schedule.selector_learning_rate,
+            "weight_decay": schedule.weight_decay,
+        },
     ]
     return [group for group in groups if group["params"]]

@@ -1,9 +1,11 @@
-"""A head start for the bit selector: it learns from measured sensitivities of synthetic images before fine-tuning.
+"""A warm-up for the bit selector: it learns from measured sensitivities of synthetic images before
+fine-tuning.
 
-The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the chosen one looks
-better, finer and coarser alike. Here each site of each image is set to each candidate in turn (``site_sensitivity``),
-and the selector learns to spend the budget where that hurt: it minimises the expected divergence from the teacher plus
-a price on expected bit-FLOPs, and the price moves until the mean cost is the target's (dual ascent). Not in the paper.
+The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the
+chosen one looks better, finer and coarser alike. Here each site of each image is set to each
+candidate in turn (``site_sensitivity``), and the selector learns to spend the budget where that
+hurt: it minimizes the expected divergence from the teacher plus a multiplier on expected bit-FLOPs,
+and the multiplier moves until the mean cost is the target's (dual ascent). Not in the paper.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 BATCH = 128  # images
-PRICE_RATE = 5.0  # how far the price moves for a mean cost off by the whole target
+MULTIPLIER_RATE = 5.0  # how far the multiplier moves for a mean cost off by the whole target
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class SelectorWarmUp:
     """How much is measured, and how long the selector learns from it; 0 images is off."""
 
     images: int = 0
@@ -37,8 +39,12 @@ class WarmStart:
     weight_decay: float = 1e-3
 
 
-def warm_start(student: Student, teacher: Teacher, images: SyntheticSet, settings: WarmStart, seed: int) -> None:
-    """Teach a calibrated student's selector in place; without a selector, or with 0 images, nothing happens."""
+def warm_up_selector(
+    student: Student, teacher: Teacher, images: SyntheticSet, settings: SelectorWarmUp, seed: int
+) -> None:
+    """Teach a calibrated student's selector in place; without a selector, or with 0 images, nothing
+    happens.
+    """
     selector, count = student.selector, min(settings.images, len(images))
     if selector is None or not count:
         return
@@ -46,7 +52,14 @@ def warm_start(student: Student, teacher: Teacher, images: SyntheticSet, setting
         divergence = site_sensitivity(student, teacher, _batches(images, count), progress)
     features = pooled_features(student, selector, _batches(images, count))
     with global_stream(seed, "warm_start"):
-        _fit(student, selector, features, divergence.to(features), settings, generator(seed, "warm_start"))
+        _fit(
+            student,
+            selector,
+            features,
+            divergence.to(features),
+            settings,
+            generator(seed, "warm_start"),
+        )
     student.eval()
 
 
@@ -79,23 +92,27 @@ def _fit(
     selector: BitSelector,
     features: Tensor,
     divergence: Tensor,
-    settings: WarmStart,
+    settings: SelectorWarmUp,
     rng: torch.Generator,
 ) -> None:
     fixed = selector.fixed_sites
     harm = divergence[:, fixed:] - divergence.amin(dim=2, keepdim=True)[:, fixed:]
     harm = harm / harm.mean().clamp(min=1e-12)
-    adam = torch.optim.Adam(selector.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    price = 0.0
+    adam = torch.optim.Adam(
+        selector.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    multiplier = 0.0
     student.train()
     for _ in range(settings.steps):
         chosen = torch.randint(len(features), (BATCH,), generator=rng).to(features.device)
         p = selector.logits(features[chosen]).softmax(dim=2)
         widest = p.new_zeros(len(p), fixed, p.shape[2])
         widest[:, :, -1] = 1
-        ratio = student.bit_flops_ratio((torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)).mean()
-        loss = (p * harm[chosen]).sum(dim=(1, 2)).mean() + price * ratio
+        ratio = student.bit_flops_ratio(
+            (torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)
+        ).mean()
+        loss = (p * harm[chosen]).sum(dim=(1, 2)).mean() + multiplier * ratio
         adam.zero_grad()
         loss.backward()
         adam.step()
-        price += PRICE_RATE * float(ratio.detach() - 1)
+        multiplier += MULTIPLIER_RATE * float(ratio.detach() - 1)

@@ -1,4 +1,6 @@
-"""Architectures by name, ``torchvision/resnet18``, or by the import path of a user's own, ``my_pkg.models:build``."""
+"""Architectures by name, ``torchvision/resnet18``, or by the import path of a user's own,
+``my_pkg.models:build``.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Family(Protocol):
         """All models of the library."""
 
     def build(self, name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-        """A float classifier, with published weights or newly initialised."""
+        """A float classifier, with published weights or newly initialized."""
 
     def metadata(self, name: str) -> Metadata:
         """What the library knows of its published weights; nothing is downloaded."""
@@ -40,13 +42,18 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(architecture: str, in_channels: int = 3, num_classes: int = 10, pretrained: bool = False) -> nn.Module:
-    """Return a float classifier for (B, in_channels, H, W) images; an import path's own weights are kept.
+def build(
+    architecture: str, in_channels: int = 3, num_classes: int = 10, pretrained: bool = False
+) -> nn.Module:
+    """Return a float classifier for (B, in_channels, H, W) images; an import path's own weights are
+    kept.
 
     Raises:
-        ValueError: the name is neither an import path nor ``family/model`` with a known family and model.
+        ValueError: the name is neither an import path nor ``family/model`` with a known family and
+            model.
         ImportError: the family's package or the user's module cannot be imported.
-        FileNotFoundError: published weights cannot be downloaded; the message says which file to put where.
+        FileNotFoundError: published weights cannot be downloaded; the message says which file to
+            put where.
     """
     if is_import_path(architecture):
         return own.build(architecture, in_channels, num_classes)
@@ -55,7 +62,9 @@ def build(architecture: str, in_channels: int = 3, num_classes: int = 10, pretra
         return family.build(name, in_channels, num_classes, pretrained=False)
     try:
         return family.build(name, in_channels, num_classes, pretrained=True)
-    except Exception as error:  # each library's client fails in its own ways: URLError, requests', the hub's, …
+    except (
+        Exception
+    ) as error:  # each library's client fails in its own ways: URLError, requests', the hub's, …
         if isinstance(error, (ImportError, ValueError)) and not isinstance(error, OSError):
             raise  # from the number of classes or a package, not from a download
         raise FileNotFoundError(_missing(architecture, family.weights_file(name), error)) from error

@@ -1,4 +1,6 @@
-"""What a teacher reads and tells apart: put together from what the user says, the library and the data set know."""
+"""What a teacher reads and tells apart: put together from what the user says, the library and the
+data set know.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ NUMBERS = "numbers, since no names are known"
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """All that a teacher needs beside its network; ``origins`` says in words where each fact is from."""
+    """All that a teacher needs beside its network; ``origins`` says in words where each fact is
+    from.
+    """
 
     input_shape: Shape
     num_classes: int
@@ -36,28 +40,37 @@ class TeacherFacts:
 
     def lines(self) -> list[str]:
         """A line a fact: its value, and where it is from."""
-        return [f"{name} {_text(getattr(self, name))}: {origin}" for name, origin in self.origins.items()]
+        return [
+            f"{name} {_text(getattr(self, name))}: {origin}"
+            for name, origin in self.origins.items()
+        ]
 
 
 def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherFacts:
     """Facts from several sources: what is given, then the first source that knows a fact.
 
-    Size and scaling belong together: images are scaled as the first source says that knows their size, in proportion
-    where another size is given. Statistics of another number of channels are passed over.
+    Size and scaling belong together: images are scaled as the first source says that knows their
+    size, in proportion where another size is given. Statistics of another number of channels are
+    passed over.
 
     Raises:
-        ValueError: a fact is neither given nor known, or what is given does not fit; the keys are named.
+        ValueError: a fact is neither given nor known, or what is given does not fit; the keys are
+            named.
     """
     shape, shape_from = _first("input_shape", given, sources)
     classes, classes_from = _first("num_classes", given, sources)
-    fitting = [one for one in sources if shape is None or one.mean is None or len(one.mean) == shape[0]]
+    fitting = [
+        one for one in sources if shape is None or one.mean is None or len(one.mean) == shape[0]
+    ]
     mean, mean_from = _first("mean", given, fitting)
     std, std_from = _first("std", given, fitting)
     found = {"input_shape": shape, "num_classes": classes, "mean": mean, "std": std}
     missing = [f"teacher.{name}" for name, value in found.items() if value is None]
     if missing:
         known = f" nor known from {' or '.join(one.origin for one in sources)}" if sources else ""
-        raise ValueError(f"{', '.join(missing)}: not given{known}; write what the network was trained with")
+        raise ValueError(
+            f"{', '.join(missing)}: not given{known}; write what the network was trained with"
+        )
     resize, resize_from, interpolation, interpolation_from = _scaling(shape, given, sources)
     names, names_from = _names(classes, given, sources)
     try:
@@ -90,11 +103,19 @@ def _first(name: str, given: Metadata, sources: Sequence[Metadata]) -> tuple[Any
     return next((pair for pair in known if pair[0] is not None), (None, ""))
 
 
-def _scaling(shape: Shape, given: Metadata, sources: Sequence[Metadata]) -> tuple[int | None, str, Interpolation, str]:
+def _scaling(
+    shape: Shape, given: Metadata, sources: Sequence[Metadata]
+) -> tuple[int | None, str, Interpolation, str]:
     """Resize and interpolation with their origins."""
-    source = next((one for one in sources if one.input_shape is not None), Metadata("nothing known of it"))
+    source = next(
+        (one for one in sources if one.input_shape is not None), Metadata("nothing known of it")
+    )
     resize, resize_from = source.resize, source.origin
-    if resize is not None and source.input_shape is not None and source.input_shape[1:] != shape[1:]:
+    if (
+        resize is not None
+        and source.input_shape is not None
+        and source.input_shape[1:] != shape[1:]
+    ):
         resize = round(resize * max(shape[1:]) / max(source.input_shape[1:]))
         resize_from += f", {source.resize} for {max(source.input_shape[1:])}, in proportion"
     if given.resize is not None:
@@ -104,7 +125,9 @@ def _scaling(shape: Shape, given: Metadata, sources: Sequence[Metadata]) -> tupl
     return resize, resize_from, source.interpolation or "bilinear", source.origin
 
 
-def _names(classes: int, given: Metadata, sources: Sequence[Metadata]) -> tuple[tuple[str, ...] | None, str]:
+def _names(
+    classes: int, given: Metadata, sources: Sequence[Metadata]
+) -> tuple[tuple[str, ...] | None, str]:
     """Class names, as many as classes unless they are given; numbers where none are known."""
     if given.class_names is not None:
         return given.class_names, given.origin

@@ -18,8 +18,8 @@ def teacher_facts(
 ) -> TeacherFacts:
     """What a teacher reads and tells apart, of all that params.yaml leaves open.
 
-    The library is asked first about weights it published, and the data set first about any others: those were trained
-    on it, or will be.
+    The library is asked first about weights it published, and the data set first about any others:
+    those were trained on it, or will be.
 
     Args:
         given: what params.yaml says.
@@ -27,7 +27,8 @@ def teacher_facts(
         image_size: side in pixels in place of the one that library or data set know.
 
     Raises:
-        ValueError: a fact is missing or does not fit, or the data set's classes are not the teacher's.
+        ValueError: a fact is missing or does not fit, or the data set's classes are not the
+            teacher's.
     """
     library = zoo.metadata(architecture)
     order = (library, data_set) if published_weights else (data_set, library)

@@ -33,14 +33,18 @@ class Metadata:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Published weights: what to fetch, in words with its address, and the file where their library looks first."""
+    """Published weights: what to fetch, in words with its address, and the file where their library
+    looks first.
+    """
 
     source: str
     place: str
 
 
 def imagenet_names(num_classes: int | None) -> tuple[str, ...] | None:
-    """ImageNet's class names in the order that all libraries share, where there are as many classes."""
+    """ImageNet's class names in the order that all libraries share, where there are as many
+    classes.
+    """
     if num_classes != IMAGENET_CLASSES:
         return None
     from torchvision.models import get_model_weights
@@ -49,7 +53,8 @@ def imagenet_names(num_classes: int | None) -> tuple[str, ...] | None:
 
 
 def resize_for(side: int, crop: float = CROP) -> int:
-    """Length of an image's shorter side, of which the middle ``side`` pixels are the share ``crop``.
+    """Length of an image's shorter side, of which the middle ``side`` pixels are the share
+    ``crop``.
 
     >>> resize_for(224), resize_for(299)
     (256, 342)

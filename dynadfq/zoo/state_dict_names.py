@@ -1,4 +1,6 @@
-"""The same tensors under other names: what wrappers and older versions of a library do to a network's state_dict."""
+"""The same tensors under other names: what wrappers and older versions of a library do to a
+network's state_dict.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ HELPERS = re.compile(r"^(aux1|aux2|AuxLogits)\.")
 def renamed(names: Collection[str], own: Collection[str]) -> dict[str, str]:
     """For each name of a file the network's own name for it, or the file's where there is none.
 
-    Both sides are spelled alike, in the first of several ways that leaves the fewest of the network's names out.
+    Both sides are spelled alike, in the first of several ways that leaves the fewest of the
+    network's names out.
 
     >>> renamed(["module.fc.weight", "module.fc.bias"], ["fc.weight", "fc.bias"])
     {'module.fc.weight': 'fc.weight', 'module.fc.bias': 'fc.bias'}
@@ -46,12 +49,18 @@ def needless(name: str) -> bool:
     return counter(name) or HELPERS.search(name) is not None
 
 
-def _matched(names: Collection[str], own: Collection[str], theirs: Spelling, ours: Spelling) -> dict[str, str]:
-    """Names that are the same when the file's are spelled one way and the network's another; none where unclear."""
+def _matched(
+    names: Collection[str], own: Collection[str], theirs: Spelling, ours: Spelling
+) -> dict[str, str]:
+    """Names that are the same when the file's are spelled one way and the network's another; none
+    where unclear.
+    """
     spelled, place = theirs(names), dict(zip(ours(own), own, strict=True))
     if len(set(spelled)) < len(names) or len(place) < len(own):
         return {}
-    return {name: place[common] for name, common in zip(names, spelled, strict=True) if common in place}
+    return {
+        name: place[common] for name, common in zip(names, spelled, strict=True) if common in place
+    }
 
 
 def _as_they_are(names: Collection[str]) -> list[str]:
@@ -66,12 +75,21 @@ def _without_first_part(names: Collection[str]) -> list[str]:
     """Without what all begin with, such as the ``model.`` of a Lightning module."""
     unwrapped = _unwrapped(names)
     first = {name.partition(".")[0] for name in unwrapped if not needless(name)}
-    return [name.removeprefix(f"{next(iter(first))}.") for name in unwrapped] if len(first) == 1 else unwrapped
+    return (
+        [name.removeprefix(f"{next(iter(first))}.") for name in unwrapped]
+        if len(first) == 1
+        else unwrapped
+    )
 
 
 def _densenet(names: Collection[str]) -> list[str]:
-    """As torchvision's published DenseNets are spelled, which are of a time when ``norm1`` was ``norm.1``."""
-    return [re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name) for name in _unwrapped(names)]
+    """As torchvision's published DenseNets are spelled, which are of a time when ``norm1`` was
+    ``norm.1``.
+    """
+    return [
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+        for name in _unwrapped(names)
+    ]
 
 
 # How the file's names and the network's are spelled before they are compared.

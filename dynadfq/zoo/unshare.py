@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each in memory of its own: tied weights come once under each of their names."""
+    """The tensors on the CPU, each in memory of its own: tied weights come once under each of their
+    names.
+    """
     taken: set[int] = set()
     result = {}
     for name, tensor in tensors.items():

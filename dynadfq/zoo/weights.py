@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from dynadfq.zoo.state_dict_names import counter, needless, renamed
 
-# Keys under which training loops keep a state_dict. Where a file has averaged weights beside the last ones, they are
-# what was measured (huggingface/pytorch-image-models: timm/models/_helpers.py).
-WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "net")
+# Keys under which training loops keep a state_dict. Where a file has averaged weights beside the
+# last ones, they are what was measured (huggingface/pytorch-image-models: timm/models/_helpers.py).
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -29,7 +37,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"teacher.checkpoint: {path} does not exist; put the weights there or correct the path")
+        raise FileNotFoundError(
+            f"teacher.checkpoint: {path} does not exist; put the weights there or correct the path"
+        )
     content = _content(path)
     while wrapper := _wrapper(content):
         content = content[wrapper]
@@ -38,14 +48,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise ValueError(f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()")
+        raise ValueError(
+            f"teacher.checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()"
+        )
     return {str(name): value for name, value in content.items()}
 
 
 def _wrapper(content: Any) -> str | None:
     """The key under which a wrapper keeps a mapping, None where there is none."""
     keys = WRAPPERS if isinstance(content, Mapping) else ()
-    return next((key for key in keys if isinstance(content.get(key), Mapping) and content[key]), None)
+    return next(
+        (key for key in keys if isinstance(content.get(key), Mapping) and content[key]), None
+    )
 
 
 def _content(path: Path) -> Any:
@@ -75,7 +89,8 @@ def _reason(error: UnpicklingError) -> str:
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into a module, whichever way its names are spelled (``dynadfq.zoo.state_dict_names``).
+    """Load a checkpoint into a module, whichever way its names are spelled
+    (``dynadfq.zoo.state_dict_names``).
 
     Raises:
         ValueError: names or shapes do not fit; the message lists the first few of each kind.
@@ -83,7 +98,9 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     found, own = read_weights(path), module.state_dict()
     spelled = renamed(found.keys(), own.keys())
     weights = {spelled[name]: tensor for name, tensor in found.items()}
-    weights = {name: tensor for name, tensor in weights.items() if name in own or not needless(name)}
+    weights = {
+        name: tensor for name, tensor in weights.items() if name in own or not needless(name)
+    }
     problems = [f"missing {name}" for name in own if name not in weights and not counter(name)]
     problems += [f"unexpected {name}" for name in weights if name not in own]
     problems += [
@@ -93,5 +110,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     ]
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise ValueError(f"teacher.checkpoint: {path} does not fit the architecture: {'; '.join(problems[:4])}{more}")
+        raise ValueError(
+            f"teacher.checkpoint: {path} does not fit the architecture: {'; '.join(problems[:4])}{more}"
+        )
     module.load_state_dict(weights, strict=False)

@@ -14,7 +14,8 @@ from benchmarks.report.claims import Answer, answers, paired, plain, shown
 
 
 def test_one_seed_by_hand() -> None:
-    # 100 images: three that only the worse side misses, one that only the better side misses, one that both miss.
+    # 100 images: three that only the worse side misses, one that only the better side misses, one
+    # that both miss.
     difference, error = paired([{1, 9}], [{9, 2, 3, 4}], 100)
     assert difference == pytest.approx(2.0)
     assert error == pytest.approx(100 * sqrt((4 - 2**2 / 100) / 100**2))
@@ -53,15 +54,26 @@ def test_a_claim_holds_where_the_difference_is_beyond_its_error(
 
 def test_claims_are_answered_by_the_seeds_that_both_sides_have(tmp_path: Path) -> None:
     def claim(text: str, *cells: list[str]) -> dict[str, Any]:
-        sides = [{"label": "A", "width": "W4A4", "varied": {"images.share": 0.5}, "cells": cells[0]}]
+        sides = [
+            {"label": "A", "width": "W4A4", "varied": {"images.share": 0.5}, "cells": cells[0]}
+        ]
         sides += [{"label": "B", "width": "W4A{3,4,5}", "varied": {}, "cells": cells[1]}]
-        return {"text": text, "source": "paper", "teacher": "t", "better": sides[0], "worse": sides[1]}
+        return {
+            "text": text,
+            "source": "paper",
+            "teacher": "t",
+            "better": sides[0],
+            "worse": sides[1],
+        }
 
     for key, wrong in {"a-s0": [1], "a-s1": [2], "b-s0": [1, 2, 3, 4, 5, 6, 7, 8]}.items():
         path = tmp_path / evaluation_of(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"wrong": wrong, "test_images": 100}))
-    claims = [claim("A beats B", ["a-s0", "a-s1"], ["b-s0", "b-s1"]), claim("A beats B", ["c-s0"], ["b-s0"])]
+    claims = [
+        claim("A beats B", ["a-s0", "a-s1"], ["b-s0", "b-s1"]),
+        claim("A beats B", ["c-s0"], ["b-s0"]),
+    ]
     first, second = answers({"claims": claims}, tmp_path)
     assert (first.seeds, first.difference, first.holds) == (1, pytest.approx(7.0), "yes")
     assert (second.seeds, second.difference, second.holds) == (0, None, "not measured")

@@ -1,4 +1,5 @@
-"""The compatibility table: a row of a network that works, one of a network that does not, and no row missing."""
+"""The compatibility table: a row of a network that works, one of a network that does not, and no
+row missing."""
 
 from __future__ import annotations
 
@@ -46,10 +47,14 @@ def row_of(build: type[nn.Module] | object, folder: Path) -> Row:
 def test_a_network_that_works(tmp_path: Path) -> None:
     row = row_of(Tiny, tmp_path)
     assert row.reasons == []
-    assert {row.traces, row.quantizes, row.finetuning, row.code_form, row.saves} == {"yes"}
+    assert {row.traces, row.quantizes, row.finetuning, row.integer_form, row.saves} == {"yes"}
     assert row.synthesis in ("falls", "finite")
     first, second, last = 8 * 3 * 9 * 36, 8 * 8 * 9 * 16, 8 * 4
-    assert (row.macs, row.float_macs, row.counted_macs) == (first + second + last, 0, first + second + last)
+    assert (row.macs, row.float_macs, row.counted_macs) == (
+        first + second + last,
+        0,
+        first + second + last,
+    )
     assert (row.sites, row.batch_norms, row.quantized_macs) == (2, 1, second)
 
 
@@ -57,13 +62,15 @@ def test_a_network_without_batch_norm_has_a_reason(tmp_path: Path) -> None:
     row = row_of(lambda: Tiny(nn.Identity), tmp_path)  # type: ignore[arg-type]
     assert row.synthesis == "no" and len(row.reasons) == 1
     assert row.reasons[0].startswith("synthesis: ") and "BatchNorm" in row.reasons[0]
-    assert {row.traces, row.quantizes, row.finetuning, row.code_form, row.saves} == {"yes"}
+    assert {row.traces, row.quantizes, row.finetuning, row.integer_form, row.saves} == {"yes"}
 
 
 def test_a_network_that_does_not_trace_is_not_tried_further(tmp_path: Path) -> None:
     row = row_of(Branching, tmp_path)
     assert (row.traces, row.quantizes, row.finetuning, row.saves) == ("no", "–", "–", "–")
-    assert [reason for reason in row.reasons if reason.startswith("traces: Branching cannot be traced")]
+    assert [
+        reason for reason in row.reasons if reason.startswith("traces: Branching cannot be traced")
+    ]
 
 
 def test_attention_is_counted(tmp_path: Path) -> None:
@@ -78,12 +85,24 @@ def test_attention_is_counted(tmp_path: Path) -> None:
             return mixed
 
     pytest.importorskip("fvcore.nn")
-    assert count(Attention().eval(), torch.randn(1, 6, 4, 4)) == 16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6
+    assert (
+        count(Attention().eval(), torch.randn(1, 6, 4, 4))
+        == 16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6
+    )
 
 
 def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        Row("own/a", "3×8×8", parameters=1, macs=10, float_macs=30, counted_macs=40, quantized_macs=5, saves="yes"),
+        Row(
+            "own/a",
+            "3×8×8",
+            parameters=1,
+            macs=10,
+            float_macs=30,
+            counted_macs=40,
+            quantized_macs=5,
+            saves="yes",
+        ),
         Row("own/b", "3×8×8", reasons=["traces: it branches", "synthesis: no statistics"]),
     ]
     monkeypatch.setattr("benchmarks.compatibility.table.TABLE", tmp_path / "table.csv")
@@ -103,13 +122,19 @@ def test_the_page_shows_every_architecture_of_the_list() -> None:
     rows = read()
     assert [row.architecture for row in rows] == names, "run python -m benchmarks.compatibility"
     assert shown(rows) in DOCUMENT.read_text()
-    assert all(f"{row.architecture}**, {reason}" in DOCUMENT.read_text() for row in rows for reason in row.reasons)
+    assert all(
+        f"{row.architecture}**, {reason}" in DOCUMENT.read_text()
+        for row in rows
+        for reason in row.reasons
+    )
 
 
 CHILD = "import sys, time; name, file = sys.argv[1:]; "
 
 
-def test_a_process_that_fails_or_hangs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_fails_or_hangs_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = next(networks())[0]
 
     def row_from(code: str, seconds: float) -> Row:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from benchmarks.deployment import __main__ as report
 from benchmarks.deployment.agreement import Agreement, agreements
-from benchmarks.deployment.forms import CODE_FORM, IN_ONNXRUNTIME, KERNELS, TRAINING, forms, training_form
+from benchmarks.deployment.forms import (
+    IN_ONNXRUNTIME,
+    INTEGER_FORM,
+    KERNELS,
+    TRAINING,
+    forms,
+    training_form,
+)
 from benchmarks.deployment.markdown import page
 from benchmarks.deployment.sizes import sizes
 from benchmarks.deployment.times import times
@@ -41,7 +48,10 @@ def test_all_forms_are_compared_with_the_first(images: Tensor) -> None:
     def form(name: str, shift: float) -> Callable[[Tensor], tuple[Tensor, ...]]:
         return lambda x: asked.append(name) or (x.flatten(1) + shift, x[:, :1, 0, 0])  # type: ignore[func-returns-value]
 
-    rows = agreements({"one": form("one", 0), "two": form("two", 0.5), "three": form("three", 0)}, images.split(128))
+    rows = agreements(
+        {"one": form("one", 0), "two": form("two", 0.5), "three": form("three", 0)},
+        images.split(128),
+    )
     assert asked == ["one", "two", "three"] * 2
     assert [(row.form, row.images, row.classes, row.logits) for row in rows] == [
         ("two", 256, 256, 0),
@@ -55,9 +65,14 @@ def student(make_student: Callable[..., Student]) -> Student:
     return make_student(3, 4, 5).eval()
 
 
-def test_the_forms_of_a_student(student: Student, make_net: Callable[[], nn.Module], images: Tensor) -> None:
+def test_the_forms_of_a_student(
+    student: Student, make_net: Callable[[], nn.Module], images: Tensor
+) -> None:
     found = forms(student, make_net().eval(), threads=1, compile=False)
-    assert next(iter(found.student)) == CODE_FORM and {TRAINING, IN_ONNXRUNTIME} <= found.student.keys()
+    assert (
+        next(iter(found.student)) == INTEGER_FORM
+        and {TRAINING, IN_ONNXRUNTIME} <= found.student.keys()
+    )
     assert not found.missing or found.fast.reason in found.missing[0]
     rows = {row.form: row for row in agreements(found.student, images.split(64))}
     for exact in {IN_ONNXRUNTIME, KERNELS} & rows.keys():
@@ -68,9 +83,16 @@ def test_the_forms_of_a_student(student: Student, make_net: Callable[[], nn.Modu
         one_width = [name for name in found.timed if name.endswith("bits everywhere")]
         for name, bits in zip(one_width, (3, 5), strict=True):
             assert found.timed[name](images[:2])[1].unique().tolist() == [bits]
-    measured = times({name: found.timed[name] for name in ("float", "student, code form")}, (3, 8, 8), 2, repeats=3)
-    assert [row.name for row in measured] == ["float", "student, code form"]
-    assert measured[0].ratio == 1.0 and all(row.best <= row.median and row.batch == 2 for row in measured)
+    measured = times(
+        {name: found.timed[name] for name in ("float", "student, integer form")},
+        (3, 8, 8),
+        2,
+        repeats=3,
+    )
+    assert [row.name for row in measured] == ["float", "student, integer form"]
+    assert measured[0].ratio == 1.0 and all(
+        row.best <= row.median and row.batch == 2 for row in measured
+    )
 
 
 def test_the_training_form_leaves_the_student_as_it_was(student: Student, images: Tensor) -> None:
@@ -82,30 +104,56 @@ def test_the_training_form_leaves_the_student_as_it_was(student: Student, images
     assert not student.training
 
 
-def test_sizes_are_of_files(student: Student, make_net: Callable[[], nn.Module], images: Tensor) -> None:
+def test_sizes_are_of_files(
+    student: Student, make_net: Callable[[], nn.Module], images: Tensor
+) -> None:
     found, missing = sizes(student, make_net(), images[:2])
     by_name = dict(found)
-    assert not missing and by_name["student, packed codes without the selector"] < by_name["student, packed codes"]
+    assert (
+        not missing
+        and by_name["student, packed codes without the selector"] < by_name["student, packed codes"]
+    )
     assert {"student, onnx-codes", "student, onnx-convinteger", "student, pt2"} <= by_name.keys()
-    floats = sum(tensor.numel() * tensor.element_size() for tensor in make_net().state_dict().values())
+    floats = sum(
+        tensor.numel() * tensor.element_size() for tensor in make_net().state_dict().values()
+    )
     assert floats < by_name["float network, safetensors"] < floats + 4000
 
 
 def test_the_page_says_all_that_was_measured(
-    student: Student, make_net: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    student: Student,
+    make_net: Callable[..., nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Any,
 ) -> None:
     from dynadfq.quant import build
 
     monkeypatch.setattr(report, "build", make_net_of := lambda *_: make_net())
-    monkeypatch.setattr(report, "load_student", lambda folder: build.load_student(folder, make_net_of()))
+    monkeypatch.setattr(
+        report, "load_student", lambda folder: build.load_student(folder, make_net_of())
+    )
     monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(report, "sizes", lambda *_: ([("float", 1000), ("packed", 250)], ["pt2: no room"]))
+    monkeypatch.setattr(
+        report, "sizes", lambda *_: ([("float", 1000), ("packed", 250)], ["pt2: no room"])
+    )
     student.save(tmp_path / "student")
     card = json.loads((tmp_path / "student/student.json").read_text())
     card["teacher"]["architecture"] = "tests/tiny"
     (tmp_path / "student/student.json").write_text(json.dumps(card))
     monkeypatch.setattr(
-        "sys.argv", ["x", str(tmp_path / "student"), "--images", "7", "--batch", "1", "--repeats", "2", "--no-compile"]
+        "sys.argv",
+        [
+            "x",
+            str(tmp_path / "student"),
+            "--images",
+            "7",
+            "--batch",
+            "1",
+            "--repeats",
+            "2",
+            "--no-compile",
+        ],
     )
     report.main()
     text = (tmp_path / "reports/tiny/report.md").read_text()
@@ -117,5 +165,10 @@ def test_the_page_says_all_that_was_measured(
     assert all(f"| {row['name']} | 1 |" in text for row in found["times"])
     assert "| packed | 250 | 0.25 |" in text and "- pt2: no room" in text
     if any(row["name"].endswith("bits everywhere") for row in found["times"]):
-        low, high = (row["median"] for row in found["times"] if row["name"].endswith("bits everywhere"))
-        assert f"over that with the highest: {low / high:.2f} at batch 1. Bit-FLOPs are a model" in text
+        low, high = (
+            row["median"] for row in found["times"] if row["name"].endswith("bits everywhere")
+        )
+        assert (
+            f"over that with the highest: {low / high:.2f} at batch 1. Bit-FLOPs are a model"
+            in text
+        )

@@ -1,4 +1,5 @@
-"""From a description to cells: what is shared, what stays as it is, and what is said of mistakes."""
+"""From a description to cells: what is shared, what stays as it is, and what is said of
+mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def rows(content: Content) -> list[Content]:
 
 def contains(bigger: Content, smaller: Content) -> bool:
     """Whether every cell of one grid is in the other, unchanged."""
-    return all(bigger[kind].get(key) == entry for kind in WORK for key, entry in smaller[kind].items())
+    return all(
+        bigger[kind].get(key) == entry for kind in WORK for key, entry in smaller[kind].items()
+    )
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -60,13 +63,22 @@ def test_every_grid_is_valid_and_its_keys_are_unique(path):
     names = [one.name for one in all_cells(cells)]
     assert len(set(names)) == len(names)
     keys = [key for group in set(GROUPS.values()) for key in cells[group]]
-    assert all(re.fullmatch(r"[a-z0-9_-]+", key, re.IGNORECASE) for key in keys), "DVC reads a dot as a step"
-    used = {key for study in cells["studies"].values() for line in study["lines"] for key in line["cells"]}
+    assert all(re.fullmatch(r"[a-z0-9_-]+", key, re.IGNORECASE) for key in keys), (
+        "DVC reads a dot as a step"
+    )
+    used = {
+        key
+        for study in cells["studies"].values()
+        for line in study["lines"]
+        for key in line["cells"]
+    }
     assert used == set(cells["students"])
 
 
 def test_grids_share_no_key():
-    grids = [{one.name for one in all_cells(loaded(path.stem))} for path in sorted(GRIDS.glob("*.yaml"))]
+    grids = [
+        {one.name for one in all_cells(loaded(path.stem))} for path in sorted(GRIDS.glob("*.yaml"))
+    ]
     assert sum(map(len, grids)) == len(set.union(*grids))
 
 
@@ -82,7 +94,9 @@ def test_adding_a_width_adds_students_only(small: Content):
     after = cells_of(small)
     assert contains(after, before)
     assert after["images"] == before["images"]
-    assert set(after["students"]) - set(before["students"]) == {"digits-resnet20-zeroq-zeroq-w5a5-s0"}
+    assert set(after["students"]) - set(before["students"]) == {
+        "digits-resnet20-zeroq-zeroq-w5a5-s0"
+    }
 
 
 def test_adding_a_method_changes_no_other_cell(small: Content):
@@ -131,11 +145,16 @@ def test_a_cell_holds_what_its_stage_declares(small: Content):
     cells = cells_of(small)
     images = cells["images"]["digits-resnet20-zeroq-class-s0"]["params"]
     assert set(images) == {"seed", "device", "precision", "synthesis", "method"}
-    assert images["method"] == {"name": "zeroq", "zeroq": {"images": images["method"]["zeroq"]["images"]}}
+    assert images["method"] == {
+        "name": "zeroq",
+        "zeroq": {"images": images["method"]["zeroq"]["images"]},
+    }
     assert images["method"]["zeroq"]["images"]["class_weight"] == 1.0
     fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]["quantization"]
     assert (fixed["weight_bits"], fixed["target_bits"]) == (3, 3) and "selector" not in fixed
-    dynamic = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-234-s0"]["params"]["quantization"]
+    dynamic = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-234-s0"]["params"][
+        "quantization"
+    ]
     assert dynamic["activation_bits"] == [2, 3, 4]
 
 
@@ -177,14 +196,21 @@ def test_wrong_values_and_unknown_keys_are_those_of_params_yaml(small: Content):
 def test_a_wrong_width_is_named(small: Content, width: str):
     rows(small)[0]["widths"] = [width]
     _, problems = expanded(small)
-    assert len(problems) == 1 and "studies.methods.rows[0].widths" in problems[0] and width in problems[0]
+    assert (
+        len(problems) == 1
+        and "studies.methods.rows[0].widths" in problems[0]
+        and width in problems[0]
+    )
 
 
 def test_unknown_names_are_reported(small: Content):
     rows(small)[0]["images"] = "nothing"
     small["statistics"] = ["nowhere"]
     _, problems = expanded(small)
-    assert [problem.split(":")[0] for problem in problems] == ["studies.methods.rows[0].images", "statistics"]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "studies.methods.rows[0].images",
+        "statistics",
+    ]
 
 
 def test_an_unknown_grid_is_compared_with_those_there_are():
@@ -193,7 +219,9 @@ def test_an_unknown_grid_is_compared_with_those_there_are():
 
 
 def resolved(text: str, key: str, item: Content) -> str:
-    return re.sub(r"\$\{(?:item\.)?(\w+)\}", lambda m: key if m[1] == "key" else str(item[m[1]]), text)
+    return re.sub(
+        r"\$\{(?:item\.)?(\w+)\}", lambda m: key if m[1] == "key" else str(item[m[1]]), text
+    )
 
 
 def test_dvc_and_the_cells_agree():
@@ -205,10 +233,16 @@ def test_dvc_and_the_cells_agree():
         stage = graph[kind]["do"]
         for key, item in cells[group].items():
             made = cell(cells, kind, key)
-            assert [resolved(path, key, item) for path in stage["deps"]] == [str(path) for path in made.inputs]
-            assert [resolved(path, key, item) for path in stage["outs"]] == [str(path) for path in made.outputs]
+            assert [resolved(path, key, item) for path in stage["deps"]] == [
+                str(path) for path in made.inputs
+            ]
+            assert [resolved(path, key, item) for path in stage["outs"]] == [
+                str(path) for path in made.outputs
+            ]
             [[declared]] = [entry["benchmarks/cells.yaml"] for entry in stage["params"]]
-            assert resolved(declared, key, item) == ("evaluation" if kind == "evaluate" else f"{group}.{key}")
+            assert resolved(declared, key, item) == (
+                "evaluation" if kind == "evaluate" else f"{group}.{key}"
+            )
             assert stage["cmd"] == f"exec python -m benchmarks.cell {kind} ${{key}}"
 
 
@@ -223,7 +257,11 @@ def test_cells_need_what_they_read():
 def test_code_lists_keep_labelled_data_quantizer_and_methods_apart():
     code = dict(code_of_cells())
     assert {f"{side}-{name}" for side in ("images", "student") for name in METHODS} <= set(code)
-    reading = {name for name, paths in code.items() if any(path.startswith("dynadfq/data/") for path in paths)}
+    reading = {
+        name
+        for name, paths in code.items()
+        if any(path.startswith("dynadfq/data/") for path in paths)
+    }
     assert reading == {"teacher", "evaluate", "statistics", "images-real_data", "student-real_data"}
     for name in METHODS:
         others = {f"dynadfq/methods/{other}.py" for other in METHODS if other != name}
@@ -232,4 +270,6 @@ def test_code_lists_keep_labelled_data_quantizer_and_methods_apart():
 
 
 def test_the_active_grid_has_what_the_pipeline_reads():
-    assert set(read_cells()) == set(loaded("digits")), "`python -m benchmarks.grid write NAME` writes it again"
+    assert set(read_cells()) == set(loaded("digits")), (
+        "`python -m benchmarks.grid write NAME` writes it again"
+    )

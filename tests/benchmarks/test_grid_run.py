@@ -20,7 +20,11 @@ GRID: dict[str, Any] = {
         "zeroq": {"method": "zeroq"},
         "real": {"method": "real_data", "set": {"images.data": "digits"}},
     },
-    "students": {"zeroq": {"method": "zeroq"}, "real": {"method": "real_data"}, "dynadfq": {"method": "dynadfq"}},
+    "students": {
+        "zeroq": {"method": "zeroq"},
+        "real": {"method": "real_data"},
+        "dynadfq": {"method": "dynadfq"},
+    },
     "studies": {
         "methods": {
             "title": "Methods",
@@ -45,7 +49,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The grid, run with two processes."""
     project = Project.create(tmp_path_factory.mktemp("grid") / "project")
     ignored = shutil.ignore_patterns("artifacts", "reports", "dvc.lock", "__pycache__")
-    shutil.copytree(ROOT / "benchmarks", project.folder / "benchmarks", ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(
+        ROOT / "benchmarks", project.folder / "benchmarks", ignore=ignored, dirs_exist_ok=True
+    )
     describe(project, GRID)
     output = project("python", "-m", "benchmarks.run", "--jobs", "2")
     assert "12 of 12 cells to compute" in output and "Traceback" not in output
@@ -58,14 +64,22 @@ def stale(project: Project) -> set[str]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_the_report_is_complete(project: Project):
     reports = project.folder / "benchmarks/reports/tiny"
     assert "Not computed" not in (reports / "index.html").read_text()
     rows = (reports / "tables/methods.md").read_text().splitlines()
-    assert [row.split(" | ")[0] for row in rows[4:7]] == ["| zeroq", "| dynadfq", "| Real data (not data-free)"]
+    assert [row.split(" | ")[0] for row in rows[4:7]] == [
+        "| zeroq",
+        "| dynadfq",
+        "| Real data (not data-free)",
+    ]
     assert {path.stem for path in (reports / "figures").iterdir()} == {"pareto", "layers"}
 
 

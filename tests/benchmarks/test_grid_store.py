@@ -1,4 +1,5 @@
-"""Cells that are finished before DVC asks for them, and the order in which several processes compute them."""
+"""Cells that are finished before DVC asks for them, and the order in which several processes
+compute them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def cell(key: str, *inputs: str, entry: int = 0) -> Cell:
     paths = (Path("code.json"), *map(Path, inputs))
-    return Cell("images", key, {"value": entry}, paths, (Path("out") / key, Path("cost") / f"{key}.json"))
+    return Cell(
+        "images", key, {"value": entry}, paths, (Path("out") / key, Path("cost") / f"{key}.json")
+    )
 
 
 def write(outputs: list[Path]) -> None:

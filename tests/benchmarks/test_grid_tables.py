@@ -20,7 +20,13 @@ Content = dict[str, Any]
 
 def line(label: str, *cells: str, data_free: bool = True, **varied: Any) -> Content:
     common = {"teacher": "t", "width": "W4A4", "generator": False}
-    return {"label": label, "varied": varied, "data_free": data_free, "cells": list(cells), **common}
+    return {
+        "label": label,
+        "varied": varied,
+        "data_free": data_free,
+        "cells": list(cells),
+        **common,
+    }
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def grid(tmp_path: Path) -> Content:
         "images": {"im-s0": {}, "im-s1": {}},
         "labelled": {"lab-s0": {}},
         "students": {key: {"images": images} for key, images in students.items()},
-        "statistics": {"im-s0": {"teacher": "t", "label": "made"}},
+        "statistics": {"im-s0": {"teacher": "t", "label": "provenance"}},
         "claims": [],
         "studies": {
             "methods": {
@@ -45,7 +51,8 @@ def grid(tmp_path: Path) -> Content:
                 "title": "Share",
                 "note": "",
                 "lines": [
-                    line("A", key, **{"images.share": v}) for key, v in (("k1", 0.1), ("a-s0", 0.2), ("k3", 0.3))
+                    line("A", key, **{"images.share": v})
+                    for key, v in (("k1", 0.1), ("a-s0", 0.2), ("k3", 0.3))
                 ],
             },
         },
@@ -60,13 +67,29 @@ def grid(tmp_path: Path) -> Content:
             "test_images": 500,
         }
         write(tmp_path / evaluation_of(key), evaluation)
-        cost = {"seconds": 10.0, "peak_memory_mb": 300.0, "interrupted": key == "a-s1", "device": "cpu", "threads": 1}
+        cost = {
+            "seconds": 10.0,
+            "peak_memory_mb": 300.0,
+            "interrupted": key == "a-s1",
+            "device": "cpu",
+            "threads": 1,
+        }
         write(tmp_path / cost_of("students", key), cost)
     for key, seconds in (("im-s0", 20.0), ("im-s1", 30.0), ("lab-s0", 1.0)):
-        cost = {"seconds": seconds, "peak_memory_mb": 400.0, "interrupted": False, "device": "cpu", "threads": 1}
+        cost = {
+            "seconds": seconds,
+            "peak_memory_mb": 400.0,
+            "interrupted": False,
+            "device": "cpu",
+            "threads": 1,
+        }
         write(tmp_path / cost_of("images", key), {**cost, "images": 64})
     write(tmp_path / evaluation_of("left-over"), {"top1": 99.0})
-    statistics = [{"layer": n, "image": i, "offset": 0.1 * i, "spread": 1.0} for n in range(3) for i in range(4)]
+    statistics = [
+        {"layer": n, "image": i, "offset": 0.1 * i, "spread": 1.0}
+        for n in range(3)
+        for i in range(4)
+    ]
     pd.DataFrame(statistics).to_csv(tmp_path / statistics_of("im-s0"), index=False)
     return content
 
@@ -78,7 +101,12 @@ def write(path: Path, content: Content) -> None:
 
 def test_a_line_is_mean_and_spread_over_seeds(grid: Content, tmp_path: Path):
     made, real = study_lines(grid, "methods", tmp_path)
-    assert (made.top1, made.top1_std, made.seeds, made.wanted) == (91.0, pytest.approx(2**0.5), 2, 2)
+    assert (made.top1, made.top1_std, made.seeds, made.wanted) == (
+        91.0,
+        pytest.approx(2**0.5),
+        2,
+        2,
+    )
     assert made.synthesis_seconds == 25.0 and made.images == 64 and made.peak_memory_mb == 400.0
     assert made.finetune_seconds == 10.0, "the one that was interrupted has no time"
     assert (real.top1, real.top1_std, real.synthesis_seconds) == (93.0, None, 1.0)
@@ -97,7 +125,11 @@ def test_the_table_has_the_papers_form(grid: Content, tmp_path: Path):
 def test_varied_keys_are_columns(grid: Content, tmp_path: Path):
     table = plain(study_lines(grid, "share", tmp_path))
     assert table["images.share"].tolist() == [0.1, 0.2, 0.3]
-    assert table["top1"].tolist()[:2] == [80.0, 90.0] and table["top1"].isna().tolist() == [False, False, True]
+    assert table["top1"].tolist()[:2] == [80.0, 90.0] and table["top1"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert shown(study_lines(grid, "share", tmp_path)).headings[2] == "share"
 
 
@@ -123,7 +155,11 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
     tables = {f"tables/{study}.{kind}" for study in ("methods", "share") for kind in ("csv", "md")}
     assert set(contents[0]) == {"index.html", *figures, *tables}
     page = contents[0]["index.html"].decode()
-    assert "A &lt;small&gt; grid" in page and "<code>evaluate@k3</code>" in page and "not data-free" in page
+    assert (
+        "A &lt;small&gt; grid" in page
+        and "<code>evaluate@k3</code>" in page
+        and "not data-free" in page
+    )
     assert 'src="http' not in page and page.count("<img") == 3
 
 
@@ -136,17 +172,26 @@ def test_an_empty_grid_still_has_a_page(grid: Content, tmp_path: Path):
 def lines(*points: tuple[str, float, float]) -> list[Line]:
     empty = dict.fromkeys(Line._fields)
     common = {**empty, "width": "W4A4", "varied": {}, "data_free": True}
-    return [Line(**{**common, "label": name, "bit_flops_percent": cost, "top1": top1}) for name, cost, top1 in points]
+    return [
+        Line(**{**common, "label": name, "bit_flops_percent": cost, "top1": top1})
+        for name, cost, top1 in points
+    ]
 
 
 def test_the_front_holds_what_nothing_cheaper_beats():
-    found = front(lines(("a", 1.0, 80.0), ("b", 2.0, 79.0), ("c", 2.0, 90.0), ("d", 3.0, 90.0), ("e", 0.5, 10.0)))
+    found = front(
+        lines(
+            ("a", 1.0, 80.0), ("b", 2.0, 79.0), ("c", 2.0, 90.0), ("d", 3.0, 90.0), ("e", 0.5, 10.0)
+        )
+    )
     assert [line.label for line in found] == ["e", "a", "c"]
 
 
 def test_two_varied_keys_make_one_panel_with_series():
     base = lines(("a", 1.0, 80.0))[0]
-    study = [base._replace(varied={"images.k": k, "images.r": r}) for k in (2, 3) for r in (0.5, 1.0)]
+    study = [
+        base._replace(varied={"images.k": k, "images.r": r}) for k in (2, 3) for r in (0.5, 1.0)
+    ]
     [panel] = panels(study)
     assert panel.key == "images.r" and list(panel.series) == ["k 2", "k 3"]
     assert [value for value, _ in panel.series["k 2"]] == [0.5, 1.0]
@@ -154,5 +199,7 @@ def test_two_varied_keys_make_one_panel_with_series():
 
 def test_each_key_that_is_varied_alone_has_a_panel():
     base = lines(("a", 1.0, 80.0))[0]
-    study = [base._replace(varied={key: value}) for key in ("images.x", "images.y") for value in (1, 2)]
+    study = [
+        base._replace(varied={key: value}) for key in ("images.x", "images.y") for value in (1, 2)
+    ]
     assert [panel.key for panel in panels(study)] == ["images.x", "images.y"]

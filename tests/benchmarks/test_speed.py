@@ -29,11 +29,15 @@ def test_functions_are_called_in_turn_and_the_first_rounds_do_not_count() -> Non
 
 
 def test_the_table_shows_what_was_not_measured_and_why() -> None:
-    missing = Result(7, "dvc repro", None, None, None, 0, None, unit="s", note="outputs are missing")
+    missing = Result(
+        7, "dvc repro", None, None, None, 0, None, unit="s", note="outputs are missing"
+    )
     found = [summed_up(1, "step / bare", [(0.2, 0.1)] * 3, 1.1), missing]
     text = as_markdown(found, CPU)
     assert "| 1 | step / bare | 2.00 | 2.00 … 2.00 | 3 | 200 / 100 ms | ≤ 1.1 | missed |" in text
-    assert "| 7 | dvc repro | | | | | | not measured |" in text and "7: outputs are missing." in text
+    assert (
+        "| 7 | dvc repro | | | | | | not measured |" in text and "7: outputs are missing." in text
+    )
     assert [one["verdict"] for one in json.loads(json.dumps(as_json(found, CPU)))["results"]] == [
         "missed",
         "not measured",

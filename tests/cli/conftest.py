@@ -31,13 +31,21 @@ class Models(NamedTuple):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """ResNet-20 with random weights: a teacher, a dynamic and a fixed student, synthetic images and image files."""
+    """ResNet-20 with random weights: a teacher, a dynamic and a fixed student, synthetic images and
+    image files."""
     top = tmp_path_factory.mktemp("models")
     folders = Models(*(top / name for name in Models._fields))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         teacher = dynadfq.load_teacher(
-            "pytorchcv/resnet20_cifar10", None, False, len(NAMES), SHAPE, [0.5, 0.4, 0.3], [0.2, 0.3, 0.25], NAMES
+            "pytorchcv/resnet20_cifar10",
+            None,
+            False,
+            len(NAMES),
+            SHAPE,
+            [0.5, 0.4, 0.3],
+            [0.2, 0.3, 0.25],
+            NAMES,
         )
         teacher.save(folders.teacher)
         batch = torch.randn(16, *SHAPE)
@@ -47,7 +55,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
             if student.selector is not None:
                 student.selector.choice.weight.data.normal_()
             student.save(folder)
-        dynadfq.synthesize(teacher, num_images=16, iterations=1, batch_size=8, folder=folders.synthetic)
+        dynadfq.synthesize(
+            teacher, num_images=16, iterations=1, batch_size=8, folder=folders.synthetic
+        )
         folders.images.mkdir()
         for number, size in enumerate([(16, 16), (40, 24), (8, 9)]):
             pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8)

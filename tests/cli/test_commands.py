@@ -17,7 +17,7 @@ from dynadfq.cli.app import app
 from dynadfq.export import onnx_export
 from dynadfq.export import program as deployed_program
 from dynadfq.export.conversion_report import Fact
-from dynadfq.export.integer_form import to_codes
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import Export
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
@@ -25,7 +25,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-COMMANDS = ["inspect", "predict", "dial", "bench", "similarity", "export"]
+COMMANDS = ["inspect", "predict", "budget", "bench", "similarity", "export"]
 Run = Callable[..., Any]
 
 
@@ -48,16 +48,24 @@ def test_the_console_script_is_the_module(models: Any) -> None:
     script = (ROOT / "pyproject.toml").read_text().split("[project.scripts]\n")[1].splitlines()[0]
     assert script == 'dynadfq = "dynadfq.cli.app:main"'
     done = subprocess.run(
-        [sys.executable, "-m", "dynadfq", "inspect", str(models.images)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "dynadfq", "inspect", str(models.images)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1 and "MODEL: " in done.stderr and "teacher.json" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1 and "MODEL: " in done.stderr and "teacher.json" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_without_a_model_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
     more = ["image.png"] if command == "predict" else []
-    for folder, reason in ((tmp_path, "neither student.json nor teacher.json"), (tmp_path / "no", "not a folder")):
+    for folder, reason in (
+        (tmp_path, "neither student.json nor teacher.json"),
+        (tmp_path / "no", "not a folder"),
+    ):
         failed = run(command, folder, *more)
         assert failed.status == 1 and failed.out == ""
         assert failed.err.startswith(f"dynadfq: MODEL: {folder} ") and reason in failed.err
@@ -67,7 +75,7 @@ def test_a_folder_without_a_model_is_one_sentence(run: Run, tmp_path: Path, comm
 def test_wrong_usage_is_status_2(run: Run, models: Any) -> None:
     assert run("predict", models.student).status == 2
     assert run("similarity", models.teacher, "--measure", "angle").status == 2
-    assert run("dial", models.student, "--to", "x").status == 2
+    assert run("budget", models.student, "--to", "x").status == 2
     assert run("frobnicate").status == 2
 
 
@@ -80,7 +88,9 @@ def test_inspect_names_what_is_fixed_dynamic_and_skipped(run: Run, models: Any) 
     assert first["reason"] == "it reads the network's input"
     assert last["status"] == "skipped" and "no activation's output" in last["reason"]
     assert (rest[0]["status"], rest[0]["activation_bits"]) == ("fixed", [5])
-    assert all((one["status"], one["activation_bits"]) == ("dynamic", [3, 4, 5]) for one in rest[1:])
+    assert all(
+        (one["status"], one["activation_bits"]) == ("dynamic", [3, 4, 5]) for one in rest[1:]
+    )
     assert all(low <= 0 < high for one in rest for low, high in one["range"])
     student = dynadfq.load_student(models.student)
     assert sum(one["macs"] for one in found["layers"]) == student.cost.trace.layer_macs
@@ -95,15 +105,22 @@ def test_inspect_a_fixed_student_and_a_teacher(run: Run, models: Any) -> None:
     assert {layer["status"] for layer in fixed["layers"]} == {"fixed", "skipped"}
     assert len(set(fixed["bit_flops_percent"].values())) == 1
     teacher = run("inspect", models.teacher, "--json").json
-    assert {layer["status"] for layer in teacher["layers"]} == {"float"} and teacher["batch_norms"] == 21
+    assert {layer["status"] for layer in teacher["layers"]} == {"float"} and teacher[
+        "batch_norms"
+    ] == 21
 
 
 def test_inspect_shows_the_preprocessing_and_its_origin(run: Run, models: Any) -> None:
     found = run("inspect", models.teacher, "--json").json
     assert (found["mean"], found["interpolation"]) == ([0.5, 0.4, 0.3], "bilinear")
-    assert found["origins"]["mean"] == "as given" and found["origins"]["interpolation"] == "pytorchcv's metadata"
+    assert (
+        found["origins"]["mean"] == "as given"
+        and found["origins"]["interpolation"] == "pytorchcv's metadata"
+    )
     text = run("inspect", models.student).out
-    assert "mean: 0.5, 0.4, 0.3 (as given)" in text and "input shape: 3 × 16 × 16 (as given)" in text
+    assert (
+        "mean: 0.5, 0.4, 0.3 (as given)" in text and "input shape: 3 × 16 × 16 (as given)" in text
+    )
 
 
 def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
@@ -112,7 +129,7 @@ def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
     student = dynadfq.load_student(models.student)
     for one in found:
         pixels = read_image(one["file"], PREPROCESSING)[None]
-        logits, bits = to_codes(student).run(PREPROCESSING.normalise(pixels))
+        logits, bits = to_integer_form(student).run(PREPROCESSING.normalize(pixels))
         assert one["index"] == logits.argmax().item()
         assert one["probability"] == pytest.approx(logits.double().softmax(dim=1).max().item())
         assert one["bits"] == bits[0].tolist()
@@ -120,9 +137,13 @@ def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
         assert [top["index"] for top in one["top"]] == logits[0].topk(2).indices.tolist()
 
 
-def test_images_come_from_folders_patterns_and_stdin(run: Run, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_come_from_folders_patterns_and_stdin(
+    run: Run, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     by_folder = run("predict", models.student, models.images).out
-    assert run("predict", models.student, models.images / "*.png", "--batch-size", 1).out == by_folder
+    assert (
+        run("predict", models.student, models.images / "*.png", "--batch-size", 1).out == by_folder
+    )
     paths = sorted(models.images.glob("*.png"))
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{path}\n" for path in paths)))
     assert run("predict", models.student, "-").out == by_folder
@@ -139,11 +160,23 @@ def test_paths_on_stdin_may_end_as_on_windows_and_must_be_there(
     assert nothing.status == 1 and "no path on standard input" in nothing.err
 
 
-def test_a_file_that_is_no_image_does_not_stop_the_others(run: Run, models: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_does_not_stop_the_others(
+    run: Run, models: Any, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_text("no image")
-    done = run("predict", models.student, models.images / "0.png", tmp_path / "broken.png", tmp_path / "gone.png")
+    done = run(
+        "predict",
+        models.student,
+        models.images / "0.png",
+        tmp_path / "broken.png",
+        tmp_path / "gone.png",
+    )
     assert done.status == 1 and len(done.out.splitlines()) == 2
-    assert done.err.count("\n") == 2 and "broken.png: not an image" in done.err and "gone.png: no such" in done.err
+    assert (
+        done.err.count("\n") == 2
+        and "broken.png: not an image" in done.err
+        and "gone.png: no such" in done.err
+    )
     nothing = run("predict", models.student, tmp_path / "*.jpg")
     assert nothing.status == 1 and "IMAGES: no file matches" in nothing.err and not nothing.out
     (tmp_path / "broken.png").unlink()
@@ -152,27 +185,40 @@ def test_a_file_that_is_no_image_does_not_stop_the_others(run: Run, models: Any,
 
 def test_a_price_makes_predictions_cheaper(run: Run, models: Any) -> None:
     costs = [
-        sum(one["bit_flops_percent"] for one in run("predict", models.student, models.images, "--json", *more).json)
-        for more in ((), ("--price", 1e6), ("--price", -1e6))
+        sum(
+            one["bit_flops_percent"]
+            for one in run("predict", models.student, models.images, "--json", *more).json
+        )
+        for more in ((), ("--multiplier", 1e6), ("--multiplier", -1e6))
     ]
     assert costs[1] < costs[0] < costs[2]
-    assert run("predict", models.fixed, models.images, "--price", 1).status == 1
-    assert run("predict", models.teacher, models.images, "--price", 1).err.startswith("dynadfq: --price: ")
+    assert run("predict", models.fixed, models.images, "--multiplier", 1).status == 1
+    assert run("predict", models.teacher, models.images, "--multiplier", 1).err.startswith(
+        "dynadfq: --multiplier: "
+    )
     assert run("predict", models.teacher, models.images, "--json").json[0]["mean_bits"] == 32
 
 
 def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> None:
-    reach = run("dial", models.student, "--json").json["bit_flops_percent"]
+    reach = run("budget", models.student, "--json").json["bit_flops_percent"]
     budget = (reach["cheapest"] + reach["dearest"]) / 2
     set_to = ("--bit-flops-percent", budget, "--images", models.synthetic)
-    found = run("dial", models.student, *set_to, "--to", tmp_path / "cheap", "--json").json
-    assert found["setting"]["bit_flops_percent"] <= budget + 1e-6 and found["setting"]["images"] == 16
-    assert dynadfq.load_student(tmp_path / "cheap").price == found["price"] == found["setting"]["price"]
-    assert "reached" in run("dial", models.student, *set_to).out
-    too_much = run("dial", models.student, "--bit-flops-percent", 99, "--images", models.synthetic)
+    found = run("budget", models.student, *set_to, "--to", tmp_path / "cheap", "--json").json
+    assert (
+        found["setting"]["bit_flops_percent"] <= budget + 1e-6 and found["setting"]["images"] == 16
+    )
+    assert (
+        dynadfq.load_student(tmp_path / "cheap").multiplier
+        == found["multiplier"]
+        == found["setting"]["multiplier"]
+    )
+    assert "reached" in run("budget", models.student, *set_to).out
+    too_much = run(
+        "budget", models.student, "--bit-flops-percent", 99, "--images", models.synthetic
+    )
     assert too_much.status == 1 and "bit_flops_percent: 99 is outside" in too_much.err
-    assert "one width" in run("dial", models.fixed, *set_to).err
-    assert "holds a teacher" in run("dial", models.teacher).err
+    assert "one width" in run("budget", models.fixed, *set_to).err
+    assert "holds a teacher" in run("budget", models.teacher).err
 
 
 def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
@@ -181,26 +227,41 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     found = run("bench", models.student, *few).json
     assert torch.get_num_threads() == threads
     assert [(row["network"], row["batch"]) for row in found["times"]] == [
-        (name, size) for size in (1, 3) for name in ("float", "student, code form")
+        (name, size) for size in (1, 3) for name in ("float", "student, integer form")
     ]
     for row in found["times"]:
-        assert 0 < row["best"] <= row["lower_quartile"] <= row["ms_per_image"] <= row["upper_quartile"]
+        assert (
+            0 < row["best"] <= row["lower_quartile"] <= row["ms_per_image"] <= row["upper_quartile"]
+        )
     assert found["times"][0]["to_float"] == 1 and found["times"][0]["bit_flops_percent"] == 100
     student = dynadfq.load_student(models.student)  # what its images choose, not its target
     images = torch.randn(3, *PREPROCESSING.input_shape, generator=torch.Generator().manual_seed(0))
-    spent = student.bit_flops_percent(dynadfq.to_codes(student).run(images)[1]).mean().item()
+    spent = student.bit_flops_percent(dynadfq.to_integer_form(student).run(images)[1]).mean().item()
     assert found["times"][3]["bit_flops_percent"] == pytest.approx(spent)
     assert abs(spent - student.cost.at(student.scheme.target_bits).percent) > 0.01
     lines = run("bench", models.teacher, "--batch", 1, "--repeats", 2).out.splitlines()
     assert len(lines) == 2 and "ms an image" in lines[0]
 
 
-def test_bench_leaves_out_an_engine_that_is_not_there(run: Run, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_leaves_out_an_engine_that_is_not_there(
+    run: Run, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dynadfq.export.kernels.platform.machine", lambda: "arm64")
-    shown = run("bench", models.fixed, "--batch", 1, "--repeats", 2, "--engine", "kernels", "--engine", "onnxruntime")
+    shown = run(
+        "bench",
+        models.fixed,
+        "--batch",
+        1,
+        "--repeats",
+        2,
+        "--engine",
+        "kernels",
+        "--engine",
+        "onnxruntime",
+    )
     assert "left out kernels: no 8-bit kernels: torch has" in shown.err and shown.status == 0
     names = [line.split("  ")[0] for line in shown.out.splitlines()[1:]]
-    assert names == ["onnxruntime float32", "onnxruntime, code form"]
+    assert names == ["onnxruntime float32", "onnxruntime, integer form"]
     assert run("bench", models.student, "--engine", "abacus").status == 2
 
 
@@ -213,16 +274,25 @@ def test_similarity_is_the_teachers(run: Run, models: Any) -> None:
         a, b = (teacher.class_names.index(row[key]) for key in ("class", "similar"))
         assert row["similarity"] == pytest.approx(similarity[a, b].item())
     one = run("similarity", models.student, "--class", "dog").out
-    assert [line.split()[:2] for line in one.splitlines()[1:]] == [["dog", str(rank)] for rank in (1, 2, 3)]
+    assert [line.split()[:2] for line in one.splitlines()[1:]] == [
+        ["dog", str(rank)] for rank in (1, 2, 3)
+    ]
     wrong = run("similarity", models.teacher, "--class", "dug")
-    assert wrong.status == 1 and "--class: 'dug' is no class" in wrong.err and "nearest: dog" in wrong.err
+    assert (
+        wrong.status == 1
+        and "--class: 'dug' is no class" in wrong.err
+        and "nearest: dog" in wrong.err
+    )
 
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the exporters were asked for; tests/deploy runs them, which takes long."""
     asked: list[tuple[Any, ...]] = []
-    facts = (Fact("conv", "integer", 12.0), Fact("output", "float64", reason="reads no quantized activation"))
+    facts = (
+        Fact("conv", "integer", 12.0),
+        Fact("output", "float64", reason="reads no quantized activation"),
+    )
 
     def onnx(student: Student, path: Path, images: Tensor, form: str) -> Export:
         asked.append(("onnx", path, images, form))
@@ -243,30 +313,55 @@ def test_export_is_checked_on_synthetic_images_or_files(
     run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
 ) -> None:
     path = tmp_path / "a.onnx"
-    options = ("-o", path, "--check", models.synthetic, "--check-images", 4, "--form", "convinteger", "--json")
+    options = (
+        "-o",
+        path,
+        "--check",
+        models.synthetic,
+        "--check-images",
+        4,
+        "--form",
+        "convinteger",
+        "--json",
+    )
     found = run("export", models.fixed, *options).json
-    assert found["bytes"] == 4 and found["check_images"] == 4 and found["worst_logit_difference"] == 1e-6
+    assert (
+        found["bytes"] == 4
+        and found["check_images"] == 4
+        and found["worst_logit_difference"] == 1e-6
+    )
     assert found["not_integer"] == ["output: float64 (reads no quantized activation)"]
     assert exports[0][::3] == ("onnx", "convinteger")
     assert torch.equal(exports[0][2], SyntheticSet(models.synthetic).take(torch.arange(4)).images)
-    done = run("export", models.fixed, "--to", "pt2", "-o", tmp_path / "a.pt2", "--check", models.images)
+    done = run(
+        "export", models.fixed, "--to", "pt2", "-o", tmp_path / "a.pt2", "--check", models.images
+    )
     assert done.status == 0 and "7 bytes, checked on 3 images" in done.out
-    pixels = torch.stack([read_image(file, PREPROCESSING) for file in sorted(models.images.iterdir())])
-    assert torch.equal(exports[1][2], PREPROCESSING.normalise(pixels))
+    pixels = torch.stack(
+        [read_image(file, PREPROCESSING) for file in sorted(models.images.iterdir())]
+    )
+    assert torch.equal(exports[1][2], PREPROCESSING.normalize(pixels))
     run("export", models.fixed, "--to", "pt2", "--check", models.images)
     assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
 
 
-def test_forms_of_a_file_do_not_overwrite_each_other(run: Run, models: Any, exports: list[tuple[Any, ...]]) -> None:
+def test_forms_of_a_file_do_not_overwrite_each_other(
+    run: Run, models: Any, exports: list[tuple[Any, ...]]
+) -> None:
     for form in ("codes", "convinteger"):
         run("export", models.fixed, "--check", models.synthetic, "--form", form)
     assert [asked[1].name for asked in exports] == ["fixed.onnx", "fixed-convinteger.onnx"]
     assert run("export", models.fixed, "--to", "pt2", "--form", "convinteger").status == 2
 
 
-def test_export_says_what_is_missing(run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]) -> None:
+def test_export_says_what_is_missing(
+    run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
+) -> None:
     folder = run("export", models.fixed, "--check", models.synthetic, "-o", tmp_path)
-    assert folder.status == 1 and folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
+    assert (
+        folder.status == 1
+        and folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
+    )
     (tmp_path / "deep/er").mkdir(parents=True)
     empty = run("export", models.fixed, "--check", f"{tmp_path}/*")
     assert empty.status == 1 and "no file matches" in empty.err

@@ -1,4 +1,5 @@
-"""The README's examples: those of a student run, those that train are checked against the signatures."""
+"""The README's examples: those of a student run, those that train are checked against the
+signatures."""
 
 from __future__ import annotations
 
@@ -49,8 +50,8 @@ def test_the_python_example_runs(place: Path, capsys: pytest.CaptureFixture[str]
     [code] = blocks(USING, "python")
     names = {"images": torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
     exec(code, names)  # the README's own text
-    assert names["student"].price == 0.0 and names["bits"].shape[0] == 3
-    assert dynadfq.load_student("cheaper").price == names["setting"].price != 0.0
+    assert names["student"].multiplier == 0.0 and names["bits"].shape[0] == 3
+    assert dynadfq.load_student("cheaper").multiplier == names["setting"].multiplier != 0.0
     assert "tensor(" in capsys.readouterr().out
 
 
@@ -63,7 +64,13 @@ def test_every_call_of_the_library_fits_its_signature() -> None:
     ]
     assert len(calls) >= 8
     for call in calls:
-        signature = inspect.signature(getattr(dynadfq, ast.unparse(call.func).removeprefix("dynadfq.")))
-        bound = signature.bind(*call.args, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg})
-        unnamed = {kind.name for kind in signature.parameters.values() if kind.kind is kind.VAR_KEYWORD}
+        signature = inspect.signature(
+            getattr(dynadfq, ast.unparse(call.func).removeprefix("dynadfq."))
+        )
+        bound = signature.bind(
+            *call.args, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        )
+        unnamed = {
+            kind.name for kind in signature.parameters.values() if kind.kind is kind.VAR_KEYWORD
+        }
         assert not unnamed & set(bound.arguments), ast.unparse(call)

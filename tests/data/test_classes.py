@@ -32,9 +32,14 @@ def test_wnids_are_taken_to_be_in_order() -> None:
 
 
 def test_what_fits_neither_way_is_an_error_with_counts() -> None:
-    with pytest.raises(ValueError, match=r"data\.root: 2 class folders \(n01440764, n01443537\) for the teacher's 3 "):
+    with pytest.raises(
+        ValueError,
+        match=r"data\.root: 2 class folders \(n01440764, n01443537\) for the teacher's 3 ",
+    ):
         class_order(WNIDS[:2], TENCH)
-    with pytest.raises(ValueError, match=r"1 of 2 class folders have no class of the teacher by that name: trout"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 class folders have no class of the teacher by that name: trout"
+    ):
         class_order(["tench", "trout"], TENCH)
     with pytest.raises(ValueError, match="more than one class named crane"):
         class_order(["crane"], ["crane", "crane", "tench"])
@@ -46,7 +51,10 @@ def test_what_fits_neither_way_is_an_error_with_counts() -> None:
         ("classes.txt", "n01440764\nn01443537\n\nn01484850\n"),
         ("classes.json", json.dumps(WNIDS)),
         ("classes.json", json.dumps({name: i for i, name in enumerate(WNIDS)})),
-        ("class_index.json", json.dumps({str(i): [w, n] for i, (w, n) in enumerate(zip(WNIDS, TENCH, strict=True))})),
+        (
+            "class_index.json",
+            json.dumps({str(i): [w, n] for i, (w, n) in enumerate(zip(WNIDS, TENCH, strict=True))}),
+        ),
     ],
 )
 def test_a_file_says_which_is_which(tmp_path: Path, name: str, content: str) -> None:
@@ -66,7 +74,11 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.classes: .*absent\.txt: no such file"):
         read_classes(tmp_path / "absent.txt")
     path = tmp_path / "classes.json"
-    for content, message in (("[", "is not valid JSON"), ("3", "is neither a name a line"), ("[[1]]", "neither")):
+    for content, message in (
+        ("[", "is not valid JSON"),
+        ("3", "is neither a name a line"),
+        ("[[1]]", "neither"),
+    ):
         path.write_text(content)
         with pytest.raises(ValueError, match=rf"data\.classes: .*{message}"):
             read_classes(path)

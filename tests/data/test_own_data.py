@@ -39,7 +39,8 @@ def repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes of images of different sizes and modes, to train and to evaluate, and what is no image."""
+    """Three classes of images of different sizes and modes, to train and to evaluate, and what is
+    no image."""
     modes = [("RGB", (9, 14, 3)), ("L", (12, 12)), ("RGBA", (16, 11, 4)), ("CMYK", (10, 10, 4))]
     for part, count in (("train", 6), ("val", 4)):
         for number, name in enumerate(NAMES):
@@ -64,18 +65,24 @@ def load(folder: Path, **options: Any) -> data.LabelledSet:
 
 def test_a_mapped_set_is_what_its_files_are_in_memory(folder: Path) -> None:
     found = load(folder)
-    assert torch.equal(found.pixels, torch.stack([read_image(path, PREPROCESSING) for path in files(folder)]))
+    assert torch.equal(
+        found.pixels, torch.stack([read_image(path, PREPROCESSING) for path in files(folder)])
+    )
     assert found.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert len(load(folder, train=True)) == 18
     batches = list(found.batches(5))
     assert [len(labels) for _, labels in batches] == [5, 5, 2]
-    assert torch.equal(torch.cat([images for images, _ in batches]), PREPROCESSING.normalise(found.pixels))
+    assert torch.equal(
+        torch.cat([images for images, _ in batches]), PREPROCESSING.normalize(found.pixels)
+    )
     spread = found.spread(5)
     fewer = load(folder, count=5)
     assert torch.equal(fewer.pixels, spread.pixels) and torch.equal(fewer.labels, spread.labels)
 
 
-def test_only_the_images_that_are_wanted_are_decoded_and_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_images_that_are_wanted_are_decoded_and_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Path] = []
 
     def counting(path: Path, preprocessing: Preprocessing) -> Tensor:
@@ -147,7 +154,9 @@ def test_folders_are_found_where_imagenet_has_them(folder: Path, tmp_path: Path)
 def test_labels_are_the_teachers_classes(folder: Path) -> None:
     found = load(folder, class_names=["Emu", "horse", "DOG", "cat"])
     assert found.labels.tolist() == [3] * 4 + [2] * 4 + [0] * 4
-    assert found.classes is not None and found.classes.words == "by name, 3 of the teacher's 4 classes"
+    assert (
+        found.classes is not None and found.classes.words == "by name, 3 of the teacher's 4 classes"
+    )
 
 
 def test_an_evaluation_that_lacks_a_class_is_numbered_as_the_training(folder: Path) -> None:
@@ -203,11 +212,21 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., data.L
     )
 
 
-def test_every_form_of_an_item_gives_the_same_pixels(own: Callable[..., data.LabelledSet], repository: Path) -> None:
+def test_every_form_of_an_item_gives_the_same_pixels(
+    own: Callable[..., data.LabelledSet], repository: Path
+) -> None:
     expected = torch.stack([torch.from_numpy(noise(i, 3, 8, 8)) for i in range(7)])
     for name in ("arrays", "tensors", "pictures"):
         found = own(name)
-        assert torch.equal(found.pixels, expected) and found.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+        assert torch.equal(found.pixels, expected) and found.labels.tolist() == [
+            0,
+            1,
+            2,
+            0,
+            1,
+            2,
+            0,
+        ]
     assert torch.equal(own("grey").pixels, expected[:, :1].expand(-1, 3, -1, -1))
     assert len(own("arrays", train=True)) == 9
     assert own("arrays", count=3).labels.tolist() == [0, 2, 1]  # items 0, 2 and 4
@@ -219,17 +238,25 @@ def test_every_form_of_an_item_gives_the_same_pixels(own: Callable[..., data.Lab
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("floats", r"the image of item 0 of users_own:floats is float32 of shape \(3, 8, 8\), .*give PIL images"),
+        (
+            "floats",
+            r"the image of item 0 of users_own:floats is float32 of shape \(3, 8, 8\), .*give PIL images",
+        ),
         ("last", r"is uint8 of shape \(8, 8, 3\); give PIL images, or uint8 of shape \(C, H, W\)"),
         ("words", r"the label of item 0 of users_own:words is of type str; give a whole number"),
         ("single", r"item 0 of users_own:single is uint8 of shape \(3, 8, 8\); give a pair"),
         ("many", r"a label of users_own:many is 3, outside the teacher's 3 classes, 0 … 2"),
-        ("nothing", r"users_own:nothing returned list_iterator; return a data set with len\(\) and \[index\]"),
+        (
+            "nothing",
+            r"users_own:nothing returned list_iterator; return a data set with len\(\) and \[index\]",
+        ),
         ("empty", "users_own:empty returned a data set of no image to evaluate on"),
         ("greedy", "'users_own:greedy' needs path, and is called with root and train at most"),
     ],
 )
-def test_what_is_wrong_with_an_item_is_said(own: Callable[..., data.LabelledSet], name: str, message: str) -> None:
+def test_what_is_wrong_with_an_item_is_said(
+    own: Callable[..., data.LabelledSet], name: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=rf"^data\.name: .*{message}"):
         own(name)
 
@@ -239,13 +266,17 @@ def test_an_import_path_that_leads_nowhere_says_so(own: Callable[..., data.Label
         own("absent")
 
 
-def test_torchvisions_sets_are_asked_for_the_part_they_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_torchvisions_sets_are_asked_for_the_part_they_have(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from torchvision import datasets
 
     asked: list[str] = []
 
     class Flowers:
-        def __init__(self, root: str, split: str = "train", transform: object = None, download: bool = False) -> None:
+        def __init__(
+            self, root: str, split: str = "train", transform: object = None, download: bool = False
+        ) -> None:
             asked.append(split)
             if split not in ("train", "val"):
                 raise ValueError(f"Unknown value '{split}' for argument split.")
@@ -261,13 +292,17 @@ def test_torchvisions_sets_are_asked_for_the_part_they_have(monkeypatch: pytest.
     assert data.load("torchvision/Flowers102", tmp_path, **options).labels.tolist() == [0, 1, 2, 3]  # type: ignore[arg-type]
     data.load("torchvision/Flowers102", tmp_path, True, **options)  # type: ignore[arg-type]
     assert asked == ["test", "val", "train"]
-    fake = data.load("torchvision/FakeData", tmp_path, count=2, **options | {"class_names": list("abcdefghij")})  # type: ignore[arg-type]
+    fake = data.load(
+        "torchvision/FakeData", tmp_path, count=2, **options | {"class_names": list("abcdefghij")}
+    )  # type: ignore[arg-type]
     assert fake.pixels.shape == (2, 3, 8, 8)
 
 
 def test_a_known_set_is_fitted_to_any_network(repository: Path) -> None:
     small, colour = data.load("digits"), Preprocessing((3, 12, 12), (0.5,) * 3, (0.5,) * 3)
     fitted = data.load("digits", preprocessing=colour, count=10)
-    assert fitted.pixels.shape == (10, 3, 12, 12) and torch.equal(fitted.labels, small.spread(10).labels)
+    assert fitted.pixels.shape == (10, 3, 12, 12) and torch.equal(
+        fitted.labels, small.spread(10).labels
+    )
     alone = colour.pixels(Image.fromarray(small.spread(10).pixels[4, 0].numpy()))
     assert torch.equal(fitted.pixels[4], alone)

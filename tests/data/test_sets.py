@@ -59,7 +59,7 @@ def test_digits_are_split_by_class_once_and_for_all() -> None:
     assert {tuple(row) for row in everything.tolist()} == {tuple(row) for row in original.tolist()}
 
 
-def test_normalised_digits_have_mean_zero_and_deviation_one() -> None:
+def test_normalized_digits_have_mean_zero_and_deviation_one() -> None:
     data = load("digits", train=True)
     batches = list(data.batches(200))
     assert [len(labels) for _, labels in batches] == [200] * 6 + [57]
@@ -90,7 +90,9 @@ def test_fashion_mnist_from_its_files(tmp_path: Path, train: bool) -> None:
     assert data.labels.dtype == torch.int64
 
 
-def test_fashion_mnist_from_debians_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fashion_mnist_from_debians_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "package"
     package.mkdir()
     for name, content in FASHION_FILES.items():
@@ -101,9 +103,13 @@ def test_fashion_mnist_from_debians_package(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("name", "key"), [("cifar10", b"labels"), ("cifar100", b"fine_labels")])
-def test_cifar_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: bytes) -> None:
+def test_cifar_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: bytes
+) -> None:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    monkeypatch.setattr(datasets.cifar, "check_integrity", lambda path, _md5=None: os.path.exists(path))
+    monkeypatch.setattr(
+        datasets.cifar, "check_integrity", lambda path, _md5=None: os.path.exists(path)
+    )
     folder = tmp_path / kind.base_folder
     folder.mkdir()
     pixels, labels = {}, {}
@@ -117,24 +123,33 @@ def test_cifar_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     for train, files in [(True, kind.train_list), (False, kind.test_list)]:
         data = load(name, tmp_path, train)
         expected = np.concatenate([pixels[file] for file, _ in files]).reshape(-1, 3, 32, 32)
-        assert data.pixels.dtype == torch.uint8 and data.pixels.numpy().tolist() == expected.tolist()
+        assert (
+            data.pixels.dtype == torch.uint8 and data.pixels.numpy().tolist() == expected.tolist()
+        )
         assert data.labels.tolist() == [label for file, _ in files for label in labels[file]]
 
 
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("fashion-mnist", r"put the four IDX files \(train-images-idx3-ubyte, …\) in .*FashionMNIST/raw and run again"),
+        (
+            "fashion-mnist",
+            r"put the four IDX files \(train-images-idx3-ubyte, …\) in .*FashionMNIST/raw and run again",
+        ),
         ("cifar10", r"put the archive cifar-10-python\.tar\.gz in .* and run again"),
         ("cifar100", r"put the archive cifar-100-python\.tar\.gz in .* and run again"),
     ],
 )
 def test_missing_files_are_named(tmp_path: Path, name: str, what: str) -> None:
-    with pytest.raises(FileNotFoundError, match=rf"data\.root: .* could not be downloaded \(.*\); {what}"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"data\.root: .* could not be downloaded \(.*\); {what}"
+    ):
         load(name, tmp_path)
 
 
-def test_a_damaged_package_does_not_pass_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_package_does_not_pass_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "package"
     package.mkdir()
     monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", package)
@@ -147,4 +162,7 @@ def test_cards_are_consistent() -> None:
         assert card.name == name and len(card.mean) == len(card.std) == card.channels
         assert len(set(card.class_names)) == len(card.class_names)
     assert [len(card.class_names) for card in CARDS.values()] == [10, 10, 10, 100]
-    assert (CARDS["cifar100"].class_names[0], CARDS["cifar100"].class_names[-1]) == ("apple", "worm")
+    assert (CARDS["cifar100"].class_names[0], CARDS["cifar100"].class_names[-1]) == (
+        "apple",
+        "worm",
+    )

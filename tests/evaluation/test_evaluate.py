@@ -49,14 +49,24 @@ def test_evaluation_by_hand(student: Student, teacher: Teacher, images: Tensor) 
     logits, bits = student.eval().run(images)
     percent = student.cost.percent(bits)
     table = result.per_image
-    assert table["prediction"].tolist() == logits.argmax(dim=1).tolist() and table["label"].tolist() == LABELS.tolist()
-    assert result.top1 == pytest.approx(100 * (logits.argmax(dim=1) == LABELS).double().mean().item())
+    assert (
+        table["prediction"].tolist() == logits.argmax(dim=1).tolist()
+        and table["label"].tolist() == LABELS.tolist()
+    )
+    assert result.top1 == pytest.approx(
+        100 * (logits.argmax(dim=1) == LABELS).double().mean().item()
+    )
     np.testing.assert_allclose(table["bit_flops_percent"], percent)
     np.testing.assert_allclose(table["mean_bits"], bits.mean(dim=1))
     assert result.bit_flops_percent == pytest.approx(percent.mean().item())
-    assert result.bit_flops_percent_std == pytest.approx(percent.std(correction=0).item()) and percent.std() > 0
+    assert (
+        result.bit_flops_percent_std == pytest.approx(percent.std(correction=0).item())
+        and percent.std() > 0
+    )
     assert result.mean_activation_bits == pytest.approx(bits.mean().item())
-    np.testing.assert_allclose(table["entropy_nats"], prediction_entropy(teacher(images).double()), atol=1e-5)
+    np.testing.assert_allclose(
+        table["entropy_nats"], prediction_entropy(teacher(images).double()), atol=1e-5
+    )
     assert table["teacher_prediction"].tolist() == teacher(images).argmax(dim=1).tolist()
     assert "entropy_nats" not in evaluate(student, batches(images)).per_image
 
@@ -91,16 +101,24 @@ def test_the_control_spends_the_same_on_other_images(student: Student, images: T
     assert student.bit_flops_percent(answers.bits).mean().item() == pytest.approx(
         student.bit_flops_percent(bits).mean().item()
     )
-    expected = [student.run(images[i : i + 1], BitAllocation(answers.bits[i : i + 1]))[0].argmax() for i in range(30)]
+    expected = [
+        student.run(images[i : i + 1], BitAllocation(answers.bits[i : i + 1]))[0].argmax()
+        for i in range(30)
+    ]
     assert answers.predictions[:30].tolist() == [int(p) for p in expected]
-    assert not torch.equal(shuffled_control(student, images.split(100), bits, rng).bits, answers.bits)
+    assert not torch.equal(
+        shuffled_control(student, images.split(100), bits, rng).bits, answers.bits
+    )
 
 
-def test_lowest_surviving_bits_by_definition(student: Student, teacher: Teacher, images: Tensor) -> None:
+def test_lowest_surviving_bits_by_definition(
+    student: Student, teacher: Teacher, images: Tensor
+) -> None:
     widths, expected = (2, 3, 4, 6), teacher(images).argmax(dim=1)
     right = {w: student.run(images, uniform(w, 4))[0].argmax(dim=1) == expected for w in widths}
     by_definition = [
-        min((w for w in widths if all(right[v][i] for v in widths if v >= w)), default=0) for i in range(len(images))
+        min((w for w in widths if all(right[v][i] for v in widths if v >= w)), default=0)
+        for i in range(len(images))
     ]
     measured = lowest_surviving_bits(student, images.split(100), expected, (4, 2, 6, 3))
     assert measured.tolist() == by_definition
@@ -116,8 +134,11 @@ def test_answers_with_given_allocations(student: Student, images: Tensor) -> Non
         assert alone.predictions == answers.predictions[place]
 
 
-def test_batches_are_walked_once_and_may_be_gone_behind_us(student: Student, teacher: Teacher, images: Tensor) -> None:
-    """Nobody keeps the images: when a batch is asked for, the one before the last has been let go."""
+def test_batches_are_walked_once_and_may_be_gone_behind_us(
+    student: Student, teacher: Teacher, images: Tensor
+) -> None:
+    """Nobody keeps the images: when a batch is asked for, the one before the last has been let
+    go."""
     alive: list[weakref.ref[Tensor]] = []
 
     def walk() -> Iterator[tuple[Tensor, Tensor]]:
@@ -132,7 +153,9 @@ def test_batches_are_walked_once_and_may_be_gone_behind_us(student: Student, tea
     assert walked.per_image.equals(evaluate(student, batches(images, 32), teacher).per_image)
 
 
-def test_without_labels_all_but_top1_is_the_same(student: Student, teacher: Teacher, images: Tensor) -> None:
+def test_without_labels_all_but_top1_is_the_same(
+    student: Student, teacher: Teacher, images: Tensor
+) -> None:
     labelled = evaluate(student, batches(images), teacher)
     bare = evaluate(student, ((batch, None) for batch, _ in batches(images)), teacher)
     assert bare.top1 is None and bare.per_image["label"].isna().all()
@@ -144,20 +167,28 @@ def test_without_labels_all_but_top1_is_the_same(student: Student, teacher: Teac
     for group in ("fixed", "student", "quantization"):
         assert without[group].items() <= with_labels[group].items()
     table = per_image(bare, bare, torch.zeros(256, dtype=torch.int64))
-    assert list(table.columns) == list(per_image(labelled, labelled, torch.zeros(256, dtype=torch.int64)).columns)
+    assert list(table.columns) == list(
+        per_image(labelled, labelled, torch.zeros(256, dtype=torch.int64)).columns
+    )
 
 
 def test_small_figures() -> None:
     assert percent_equal(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 0, 4])) == 75
-    assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 20.0, 400.0])) == pytest.approx(1)
-    assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 2.0])) == pytest.approx(-np.sqrt(3) / 2)
+    assert rank_correlation(
+        np.array([1.0, 2.0, 3.0]), np.array([1.0, 20.0, 400.0])
+    ) == pytest.approx(1)
+    assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 2.0])) == pytest.approx(
+        -np.sqrt(3) / 2
+    )
     assert rank_correlation(np.array([1.0, 1.0]), np.array([1.0, 2.0])) is None
     assert rank_correlation(np.array([1.0]), np.array([1.0])) is None
 
 
 def test_confusion_counts_pairs() -> None:
     labels = torch.tensor([0, 0, 1, 2])
-    table = confusion_table(labels, {"teacher": torch.tensor([0, 1, 1, 2]), "student": torch.tensor([0, 0, 0, 0])}, 3)
+    table = confusion_table(
+        labels, {"teacher": torch.tensor([0, 1, 1, 2]), "student": torch.tensor([0, 0, 0, 0])}, 3
+    )
     assert len(table) == 6  # (1, 2), (2, 1) and (0, 2) do not occur in either
     counts = table.set_index(["label", "prediction"])
     assert counts.loc[(0, 1)].tolist() == [1, 0] and counts.loc[(0, 0)].tolist() == [1, 2]
@@ -170,7 +201,9 @@ def test_confusion_of_a_thousand_classes_has_no_more_rows_than_images() -> None:
     assert 500 < len(table) <= 1000 and table[["teacher", "student"]].sum().tolist() == [500, 500]
 
 
-def test_co_occurrence_is_a_mean_of_products(student: Student, teacher: Teacher, images: Tensor) -> None:
+def test_co_occurrence_is_a_mean_of_products(
+    student: Student, teacher: Teacher, images: Tensor
+) -> None:
     matrix = torch.tensor([[9.0, 0.08, 0.3], [0.08, 9.0, 0.07], [0.3, 0.07, 9.0]])
     table = co_occurrence_table(matrix).set_index(["class_a", "class_b"])["value"]
     assert table.to_dict() == pytest.approx({(0, 1): 0.08, (0, 2): 0.3, (1, 2): 0.07})
@@ -181,7 +214,11 @@ def test_co_occurrence_is_a_mean_of_products(student: Student, teacher: Teacher,
 
 
 def test_tables_of_sites_and_synthetic_images(
-    student: Student, make_student: Callable[..., Student], teacher: Teacher, synthetic: SyntheticSet, images: Tensor
+    student: Student,
+    make_student: Callable[..., Student],
+    teacher: Teacher,
+    synthetic: SyntheticSet,
+    images: Tensor,
 ) -> None:
     _, bits = student.run(images)
     sites = site_table(student, make_student(4), bits)

@@ -22,13 +22,20 @@ def test_ranks_measure_what_one_process_does(
     ranks: int, make_student: Callable[..., Student], teacher: Teacher, images: Tensor
 ) -> None:
     student = make_student()
-    batches = list(zip(images.split(100), LABELS.split(100), strict=True))  # three, so that a rank may have none over
+    batches = list(
+        zip(images.split(100), LABELS.split(100), strict=True)
+    )  # three, so that a rank may have none over
     given = torch.tensor([3.0, 5.0, 4.0])[torch.arange(256) % 3, None].expand(-1, 4)
 
     def work() -> tuple[object, ...]:
         found = evaluate(student, iter(batches), teacher)
         assert found.teacher is not None
-        return found.per_image, found.bits, found.teacher.co_occurrence, answer(student, images.split(100), given)
+        return (
+            found.per_image,
+            found.bits,
+            found.teacher.co_occurrence,
+            answer(student, images.split(100), given),
+        )
 
     [(table, bits, together, answers)] = run_ranks(1, work)
     assert together.sum() == pytest.approx(1.0, abs=1e-4)
@@ -39,7 +46,10 @@ def test_ranks_measure_what_one_process_does(
 
 
 def test_each_batch_is_computed_by_one_rank(
-    monkeypatch: pytest.MonkeyPatch, make_student: Callable[..., Student], teacher: Teacher, images: Tensor
+    monkeypatch: pytest.MonkeyPatch,
+    make_student: Callable[..., Student],
+    teacher: Teacher,
+    images: Tensor,
 ) -> None:
     student = make_student()
     seen: list[int] = []
@@ -53,10 +63,14 @@ def test_each_batch_is_computed_by_one_rank(
     assert run_ranks(2, work) == [(0, [60, 60, 16]), (1, [60, 60])]
 
 
-def test_more_ranks_than_batches(make_student: Callable[..., Student], teacher: Teacher, images: Tensor) -> None:
+def test_more_ranks_than_batches(
+    make_student: Callable[..., Student], teacher: Teacher, images: Tensor
+) -> None:
     student = make_student()
     [alone] = run_ranks(1, lambda: evaluate(student, [(images[:9], None)], teacher).per_image)
     assert all(
         table.equals(alone)
-        for table in run_ranks(2, lambda: evaluate(student, [(images[:9], None)], teacher).per_image)
+        for table in run_ranks(
+            2, lambda: evaluate(student, [(images[:9], None)], teacher).per_image
+        )
     )

@@ -1,7 +1,8 @@
-"""Export well-known architectures and print what came out: python tests/deploy/export_networks.py [NAME …]
+"""Export well-known architectures and print what came out: python tests/deploy/export_networks.py
+[NAME …]
 
-Minutes and gigabytes for the large ones, so this is no test. Weights are random, BatchNorm statistics those of noise.
-"""
+Minutes and gigabytes for the large ones, so this is no test. Weights are random, BatchNorm
+statistics those of noise."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def main() -> None:
     """One line an export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(NETWORKS))
-    print("network, widths, form, seconds, bytes, of float weights, worst logit difference, facts that are not exact")
+    print(
+        "network, widths, form, seconds, bytes, of float weights, worst logit difference, facts that are not exact"
+    )
     for name in parser.parse_args().names:
         teacher = teacher_of(name)
         images = torch.randn(IMAGES, *teacher.input_shape)
@@ -61,7 +64,9 @@ def main() -> None:
                 export = export_onnx(student, Path(folder) / "model.onnx", images, form)  # type: ignore[arg-type]
             inexact = sum(fact.form == "float32" for fact in export.facts)
             seconds, share = time.time() - start, export.size / weights
-            print(f"{name}, {widths}, {form}, {seconds:.0f}, {export.size}, {share:.3f}, {export.worst:g}, {inexact}")
+            print(
+                f"{name}, {widths}, {form}, {seconds:.0f}, {export.size}, {share:.3f}, {export.worst:g}, {inexact}"
+            )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dynadfq.api import quantize
-from dynadfq.ops.quantize import encode_weight, grid
+from dynadfq.ops.quantize import choose_qparams, quantize_weight
 from dynadfq.ptq.squant import squant_rounding
 from dynadfq.quant.artifact import quantized_layers
 from dynadfq.quant.build import load_student
@@ -33,7 +33,7 @@ def assert_equal_runs(ours: Student, theirs: Student, images: Tensor) -> None:
 def test_every_width_comes_back_bit_for_bit(
     teacher: Teacher, make_net: Net, images: Tensor, tmp_path: Path, bits: int, grid_of: str
 ) -> None:
-    student = quantize(teacher, weight_bits=bits, activation_bits=4, weight_grid=grid_of)  # type: ignore[arg-type]
+    student = quantize(teacher, weight_bits=bits, activation_bits=4, weight_granularity=grid_of)  # type: ignore[arg-type]
     student.save(tmp_path)
     assert_equal_runs(load_student(tmp_path, make_net()), student, images)
 
@@ -46,7 +46,9 @@ def test_dynamic_students_come_back_bit_for_bit(
     student.save(tmp_path)
     loaded = load_student(tmp_path, make_net())
     assert_equal_runs(loaded, student, images)
-    assert all(layer.fixed_grid is not None for layer in quantized_layers(loaded.network).values())
+    assert all(
+        layer.frozen_qparams is not None for layer in quantized_layers(loaded.network).values()
+    )
     loaded.train()(images).sum().backward()
 
 
@@ -61,28 +63,42 @@ def test_fixed_grids_and_folded_networks_come_back_bit_for_bit(
         assert_equal_runs(load_student(tmp_path / str(number), make_net()), student, images)
 
 
-def test_the_files_say_what_format_md_says(make_student: Build, images: Tensor, tmp_path: Path) -> None:
+def test_the_files_say_what_format_md_says(
+    make_student: Build, images: Tensor, tmp_path: Path
+) -> None:
     student = make_student()
     student.save(tmp_path)
-    card, tensors = json.loads((tmp_path / "student.json").read_text()), load_file(tmp_path / "model.safetensors")
+    card, tensors = (
+        json.loads((tmp_path / "student.json").read_text()),
+        load_file(tmp_path / "model.safetensors"),
+    )
     assert card["format"] == "dynadfq-codes/1"
-    assert card["teacher"]["mean"] == [0.5, 0.4, 0.6] and card["teacher"]["class_names"] == list("012345")
+    assert card["teacher"]["mean"] == [0.5, 0.4, 0.6] and card["teacher"]["class_names"] == list(
+        "012345"
+    )
     layers = quantized_layers(student.network)
-    assert card["layers"].keys() == layers.keys() and {"selector.hidden", "selector.choice"} < layers.keys()
+    assert (
+        card["layers"].keys() == layers.keys()
+        and {"selector.hidden", "selector.choice"} < layers.keys()
+    )
     for name, entry in card["layers"].items():
-        packed, scale, zero_point = (tensors[f"{name}.weight_{part}"] for part in ("codes", "scale", "zero_point"))
+        packed, scale, zero_point = (
+            tensors[f"{name}.weight_{part}"] for part in ("codes", "scale", "zero_point")
+        )
         count = torch.Size(entry["shape"]).numel()
         assert packed.dtype == torch.uint8 and packed.numel() == (count * entry["bits"] + 7) // 8
         q = unpack(packed, entry["bits"], count).view(entry["shape"]).float()
-        codes, step = encode_weight(layers[name].weight, entry["bits"])
+        codes, step = quantize_weight(layers[name].weight, entry["bits"])
         assert torch.equal(q - zero_point, codes) and torch.equal(scale, step)
         assert zero_point.dtype == torch.int8
     for index, site in enumerate(student.sites):
         for column, width in enumerate(card["scheme"]["activation_bits"]):
-            scale, lowest = grid(site.low, site.high, width)
+            scale, quant_min = choose_qparams(site.low, site.high, width)
             assert tensors["sites.scale"][index, column] == scale
-            assert tensors["sites.zero_point"][index, column] == -lowest
-    assert not [name for name in tensors if name.endswith(("num_batches_tracked", ".weight_lowest"))]
+            assert tensors["sites.zero_point"][index, column] == -quant_min
+    assert not [
+        name for name in tensors if name.endswith(("num_batches_tracked", ".weight_quant_min"))
+    ]
 
 
 def test_resnet20_is_at_most_a_fifth_of_its_float_file(tmp_path: Path) -> None:
@@ -90,17 +106,27 @@ def test_resnet20_is_at_most_a_fifth_of_its_float_file(tmp_path: Path) -> None:
     student = quantize(teacher, weight_bits=4, activation_bits=(3, 4, 5))
     teacher.save(tmp_path / "teacher")
     student.save(tmp_path / "student")
-    size = {name: (tmp_path / name / "model.safetensors").stat().st_size for name in ("teacher", "student")}
-    assert size["student"] + (tmp_path / "student" / "student.json").stat().st_size <= size["teacher"] / 5
+    size = {
+        name: (tmp_path / name / "model.safetensors").stat().st_size
+        for name in ("teacher", "student")
+    }
+    assert (
+        size["student"] + (tmp_path / "student" / "student.json").stat().st_size
+        <= size["teacher"] / 5
+    )
     loaded = load_student(tmp_path / "student")
     assert loaded.description["class_names"] == list(map(str, range(10)))
 
 
-def test_other_formats_and_other_networks_are_refused(make_student: Build, make_net: Net, tmp_path: Path) -> None:
+def test_other_formats_and_other_networks_are_refused(
+    make_student: Build, make_net: Net, tmp_path: Path
+) -> None:
     make_student().save(tmp_path)
     wrong = make_net()
     wrong.fc = nn.Linear(48, 7)  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"does not fit the network that student\.json describes: .* fc"):
+    with pytest.raises(
+        ValueError, match=r"does not fit the network that student\.json describes: .* fc"
+    ):
         load_student(tmp_path, wrong)
     path = tmp_path / "model.safetensors"
     whole = load_file(path)
@@ -112,17 +138,23 @@ def test_other_formats_and_other_networks_are_refused(make_student: Build, make_
         load_student(tmp_path, make_net())
     for name in ("dynadfq-codes/2", None):
         card["format"] = name
-        (tmp_path / "student.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
-        with pytest.raises(ValueError, match=rf"format {name or 'of an earlier version'}, not dynadfq-codes/1"):
+        (tmp_path / "student.json").write_text(
+            json.dumps({k: v for k, v in card.items() if v is not None})
+        )
+        with pytest.raises(
+            ValueError, match=rf"format {name or 'of an earlier version'}, not dynadfq-codes/1"
+        ):
             load_student(tmp_path, make_net())
 
 
-def test_weights_that_float32_cannot_tell_apart_are_named(make_student: Build, tmp_path: Path) -> None:
+def test_weights_that_float32_cannot_tell_apart_are_named(
+    make_student: Build, tmp_path: Path
+) -> None:
     student = make_student(4)
-    with (
-        torch.no_grad()
-    ):  # neighbouring float32 numbers: their codes lie beyond 2^24, where float32 has no odd integers
+    with torch.no_grad():  # neighbouring float32 numbers: their codes lie beyond 2^24, where float32 has no odd integers
         student.layers[0].weight[0] = 0.5
         student.layers[0].weight[0, 0, 0, 0] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
-    with pytest.raises(ArithmeticError, match=r"conv1: codes 0 … 16 do not fit 4 bits; .* all but equal"):
+    with pytest.raises(
+        ArithmeticError, match=r"conv1: codes 0 … 16 do not fit 4 bits; .* all but equal"
+    ):
         student.save(tmp_path)

@@ -1,4 +1,5 @@
-"""A student's files, damaged, altered or not of one student: one sentence that names the file and the remedy."""
+"""A student's files, damaged, altered or not of one student: one sentence that names the file and
+the remedy."""
 
 from __future__ import annotations
 
@@ -42,19 +43,24 @@ def test_an_altered_byte_is_noticed(folder: Path, make_net: Net, place: float) -
     data[int(place * len(data))] ^= 1
     (folder / "model.safetensors").write_bytes(data)
     with pytest.raises(
-        ValueError, match=r"model\.safetensors is not the file that student\.json .* differs\)" + REMEDY
+        ValueError,
+        match=r"model\.safetensors is not the file that student\.json .* differs\)" + REMEDY,
     ):
         load_student(folder, make_net())
 
 
 @pytest.mark.parametrize("kept", [0, 7, 5000, -1])
 @pytest.mark.parametrize("of_before", [False, True])
-def test_a_truncated_file_is_one_sentence(folder: Path, make_net: Net, kept: int, of_before: bool) -> None:
+def test_a_truncated_file_is_one_sentence(
+    folder: Path, make_net: Net, kept: int, of_before: bool
+) -> None:
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[:kept])
     if of_before:
         rewrite(folder, lambda facts: facts.pop("sha256"))
-    with pytest.raises(ValueError, match=r"model\.safetensors is (not the file|damaged) .*" + REMEDY):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors is (not the file|damaged) .*" + REMEDY
+    ):
         load_student(folder, make_net())
 
 
@@ -64,7 +70,9 @@ def test_weights_that_are_not_there(folder: Path, make_net: Net) -> None:
         load_student(folder, make_net())
 
 
-def test_a_student_of_before_the_checksum_loads(folder: Path, make_net: Net, images: Tensor) -> None:
+def test_a_student_of_before_the_checksum_loads(
+    folder: Path, make_net: Net, images: Tensor
+) -> None:
     expected = load_student(folder, make_net()).run(images)
     rewrite(folder, lambda facts: facts.pop("sha256"))
     for ours, theirs in zip(load_student(folder, make_net()).run(images), expected, strict=True):
@@ -74,7 +82,9 @@ def test_a_student_of_before_the_checksum_loads(folder: Path, make_net: Net, ima
 @pytest.mark.parametrize("text", [b"", b'{"format": "dynadfq-', b"\xff\xfe\x00", b"[]", b"null"])
 def test_broken_json_is_one_sentence(folder: Path, make_net: Net, text: bytes) -> None:
     (folder / "student.json").write_bytes(text)
-    with pytest.raises(ValueError, match=r"student\.json (is damaged|holds a) .*" + REMEDY) as error:
+    with pytest.raises(
+        ValueError, match=r"student\.json (is damaged|holds a) .*" + REMEDY
+    ) as error:
         load_student(folder, make_net())
     assert not isinstance(error.value, json.JSONDecodeError)
 
@@ -88,12 +98,18 @@ def test_a_missing_key_is_named(folder: Path, make_net: Net, key: str) -> None:
 
 def test_missing_keys_of_a_part_are_named_at_once(folder: Path, make_net: Net) -> None:
     rewrite(folder, lambda facts: [facts["scheme"].pop("selector"), facts["teacher"].pop("mean")])
-    with pytest.raises(ValueError, match=r"student\.json lacks scheme\.selector, teacher\.mean" + REMEDY):
+    with pytest.raises(
+        ValueError, match=r"student\.json lacks scheme\.selector, teacher\.mean" + REMEDY
+    ):
         load_student(folder, make_net())
 
 
-@pytest.mark.parametrize("change", [{"colour": "red"}, {"selector": {"rooms": 3}}, {"activation_bits": None}])
+@pytest.mark.parametrize(
+    "change", [{"colour": "red"}, {"selector": {"rooms": 3}}, {"activation_bits": None}]
+)
 def test_a_scheme_that_is_none(folder: Path, make_net: Net, change: dict[str, Any]) -> None:
     rewrite(folder, lambda facts: facts["scheme"].update(change))
-    with pytest.raises(ValueError, match=r"student\.json: scheme is none that can be read .*" + REMEDY):
+    with pytest.raises(
+        ValueError, match=r"student\.json: scheme is none that can be read .*" + REMEDY
+    ):
         load_student(folder, make_net())

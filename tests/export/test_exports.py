@@ -1,4 +1,5 @@
-"""Files that other engines run: what is in them, that they agree, and that a file which does not is never written."""
+"""Files that other engines run: what is in them, that they agree, and that a file which does not is
+never written."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 from dynadfq.api import quantize
 from dynadfq.export import onnx_export
 from dynadfq.export.conversion_report import unsafe
-from dynadfq.export.int8_form import fast_form
-from dynadfq.export.integer_form import to_codes
+from dynadfq.export.int8_form import to_int8_form
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import check, export_onnx
 from dynadfq.export.program import export_program
 from dynadfq.graph.activations import ACTIVATIONS
@@ -39,19 +40,28 @@ def run(path: Path, images: Tensor, **inputs: object) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("form", ["codes", "convinteger"])
 @pytest.mark.parametrize(("bits", "placement"), [((3, 4, 5), "layer_input"), ((4,), "relu_output")])
 def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
-    make_student: Build, images: Tensor, tmp_path: Path, form: str, bits: tuple[int, ...], placement: str
+    make_student: Build,
+    images: Tensor,
+    tmp_path: Path,
+    form: str,
+    bits: tuple[int, ...],
+    placement: str,
 ) -> None:
     student, path = make_student(*bits, placement=placement), tmp_path / "model.onnx"
     export = export_onnx(student, path, images[:40], form)  # type: ignore[arg-type]
     assert export.path == path and export.size == path.stat().st_size and export.images == 40
     assert export.worst == 0 and not export.kept
-    logits, widths = to_codes(student).run(images)
+    logits, widths = to_integer_form(student).run(images)
     for size in (256, 3, 1):
         parts = [run(path, batch) for batch in images[:12].split(size)]
         assert torch.equal(torch.cat([part for part, _ in parts]), logits[:12])
         assert torch.equal(torch.cat([used for _, used in parts]).float(), widths[:12])
     model = onnx.load(path)
-    weights = {t.name: t.data_type for t in model.graph.initializer if t.name.endswith((".codes", ".weight"))}
+    weights = {
+        t.name: t.data_type
+        for t in model.graph.initializer
+        if t.name.endswith((".codes", ".weight"))
+    }
     assert set(weights.values()) <= KINDS and onnx.TensorProto.UINT4 in weights.values()
     kinds = {node.op_type for node in model.graph.node}
     assert ("ConvInteger" in kinds) == (form == "convinteger") and "BatchNormalization" not in kinds
@@ -59,13 +69,15 @@ def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
         assert "MatMulInteger" in kinds
 
 
-def test_the_dial_is_an_input_that_may_be_left_out(make_student: Build, images: Tensor, tmp_path: Path) -> None:
+def test_the_dial_is_an_input_that_may_be_left_out(
+    make_student: Build, images: Tensor, tmp_path: Path
+) -> None:
     student, path = make_student(), tmp_path / "model.onnx"
-    student.price = 0.7
+    student.multiplier = 0.7
     export_onnx(student, path, images[:8])
-    for price in (None, 0.0, -3.0, 5.0):
-        expected = to_codes(student).run(images, price=price)
-        given = {} if price is None else {"price": np.array(price)}
+    for multiplier in (None, 0.0, -3.0, 5.0):
+        expected = to_integer_form(student).run(images, multiplier=multiplier)
+        given = {} if multiplier is None else {"multiplier": np.array(multiplier)}
         logits, bits = run(path, images, **given)
         assert torch.equal(logits, expected[0]) and torch.equal(bits.float(), expected[1])
     static = tmp_path / "static.onnx"
@@ -81,9 +93,15 @@ def test_a_file_says_what_it_is(make_student: Build, images: Tensor, tmp_path: P
     assert [opset.version for opset in model.opset_import] == [21] and not model.functions
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["dynadfq"])
     assert card["class_names"] == list("012345") and card["mean"] == [0.5, 0.4, 0.6]
-    assert card["activation_bits"] == [3, 4, 5] and card["weight_bits"] == 4 and len(card["sites"]) == 4
+    assert (
+        card["activation_bits"] == [3, 4, 5]
+        and card["weight_bits"] == 4
+        and len(card["sites"]) == 4
+    )
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
-    assert (tmp_path / "a" / "model.onnx").read_bytes() == (tmp_path / "b" / "model.onnx").read_bytes()
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == (
+        tmp_path / "b" / "model.onnx"
+    ).read_bytes()
 
 
 def test_a_file_that_disagrees_is_not_written(
@@ -92,28 +110,36 @@ def test_a_file_that_disagrees_is_not_written(
     path, student, other = tmp_path / "model.onnx", make_student(4), make_student(4)
     with torch.no_grad():
         other.layers[-1].bias.add_(2e-4)  # type: ignore[union-attr]
-    content, _ = onnx_export.onnx_model(to_codes(other), other, "codes")
+    content, _ = onnx_export.onnx_model(to_integer_form(other), other, "codes")
     monkeypatch.setattr(onnx_export, "onnx_model", lambda *_: (content, []))
-    with pytest.raises(ArithmeticError, match=r"logits differ by up to 0\.000\d+, more than 0\.0001; not written"):
+    with pytest.raises(
+        ArithmeticError, match=r"logits differ by up to 0\.000\d+, more than 0\.0001; not written"
+    ):
         export_onnx(student, path, images[:4])
     assert not path.exists()
 
 
 def test_other_bits_are_not_written(make_student: Build, images: Tensor) -> None:
     student = make_student()
-    content, _ = onnx_export.onnx_model(to_codes(student), student, "codes")
-    student.price = 3.0
-    with pytest.raises(ArithmeticError, match=r"onnxruntime chooses other bits for .* of 4 images; not written"):
-        check(content, to_codes(student), images[:4])
+    content, _ = onnx_export.onnx_model(to_integer_form(student), student, "codes")
+    student.multiplier = 3.0
+    with pytest.raises(
+        ArithmeticError, match=r"onnxruntime chooses other bits for .* of 4 images; not written"
+    ):
+        check(content, to_integer_form(student), images[:4])
 
 
-def test_codes_that_fit_no_byte_stay_in_the_other_form(make_student: Build, images: Tensor, tmp_path: Path) -> None:
+def test_codes_that_fit_no_byte_stay_in_the_other_form(
+    make_student: Build, images: Tensor, tmp_path: Path
+) -> None:
     student = make_student(4)
     layer = student.layers[1]
-    scale, _ = layer.current_grid
+    scale, _ = layer.qparams
     lowest = torch.full_like(scale, 120.0)
-    codes = lowest + torch.randint(0, 16, layer.weight.shape, generator=torch.Generator().manual_seed(0))
-    layer.fix_weight(codes, (scale * 1e-2, lowest))
+    codes = lowest + torch.randint(
+        0, 16, layer.weight.shape, generator=torch.Generator().manual_seed(0)
+    )
+    layer.freeze_weight(codes, (scale * 1e-2, lowest))
     export = export_onnx(student, tmp_path / "model.onnx", images[:8], "convinteger")
     assert export.kept == ("conv2",) and export.worst == 0
 
@@ -130,7 +156,9 @@ def test_packages_that_are_missing_are_named(
     make_student: Build, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"ONNX export needs onnxscript: pip install 'dynadfq\[deploy\]'"):
+    with pytest.raises(
+        ImportError, match=r"ONNX export needs onnxscript: pip install 'dynadfq\[deploy\]'"
+    ):
         export_onnx(make_student(4), tmp_path / "model.onnx", images)
 
 
@@ -141,10 +169,10 @@ def test_a_program_computes_the_same_without_this_library(
     student, path = make_student(*bits), tmp_path / "model.pt2"
     codes = export_program(student, path, images[:8])
     program = torch.export.load(path).module()
-    dial = (torch.tensor(1.5, dtype=torch.float64),) if len(bits) > 1 else ()
+    budget = (torch.tensor(1.5, dtype=torch.float64),) if len(bits) > 1 else ()
     for batch in (images, images[:1]):
-        logits, used = program(batch, *dial)
-        expected, widths = codes.run(batch, price=1.5 if dial else None)
+        logits, used = program(batch, *budget)
+        expected, widths = codes.run(batch, multiplier=1.5 if budget else None)
         assert torch.equal(logits, expected) and torch.equal(used.float(), widths)
 
 
@@ -172,12 +200,14 @@ GROUPS = [MODULES[start::6] for start in range(6)]  # an export takes seconds
 def test_every_activation_is_the_same_in_every_engine(
     activations: tuple[nn.Module, ...], images: Tensor, tmp_path: Path
 ) -> None:
-    student = quantize(Teacher(Chain(activations), (3, 8, 8), 5, (0,) * 3, (1,) * 3), activation_bits=(3, 5))
+    student = quantize(
+        Teacher(Chain(activations), (3, 8, 8), 5, (0,) * 3, (1,) * 3), activation_bits=(3, 5)
+    )
     calibrate(student, [images], extremes)
     export = export_onnx(student, tmp_path / "model.onnx", images[:40])
     assert export.worst <= 1e-6 and not unsafe(export.facts)
-    codes = to_codes(student)
-    assert torch.equal(fast_form(codes, compile=False)(images), codes(images))
+    codes = to_integer_form(student)
+    assert torch.equal(to_int8_form(codes, compile=False)(images), codes(images))
     assert (codes(images) - student(images)).abs().median() < 1e-5
 
 

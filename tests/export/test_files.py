@@ -1,4 +1,5 @@
-"""The formats of stage ``export``: what is recorded of each file, and that the file depends on the student alone."""
+"""The formats of stage ``export``: what is recorded of each file, and that the file depends on the
+student alone."""
 
 from __future__ import annotations
 
@@ -22,12 +23,18 @@ def test_the_formats_are_those_of_the_parameter() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_record_describes_its_file(make_student: Build, images: Tensor, tmp_path: Path, name: str) -> None:
+def test_a_record_describes_its_file(
+    make_student: Build, images: Tensor, tmp_path: Path, name: str
+) -> None:
     student = make_student()
     record = write_file(student, name, tmp_path / "a", images[:8])
     content = (tmp_path / "a" / record["file"]).read_bytes()
     assert record["format"] == name and record["bytes"] == len(content)
-    assert record["images_checked"] == 8 and record["bits_equal"] and record["worst_logit_difference"] == 0
+    assert (
+        record["images_checked"] == 8
+        and record["bits_equal"]
+        and record["worst_logit_difference"] == 0
+    )
     assert record["kept_layers"] == [] and "torch" in record["versions"]
     assert any(line.startswith("conv1: float64") for line in record["not_integer"])
     write_file(student, name, tmp_path / "b", images[:8])
@@ -39,5 +46,7 @@ def test_what_is_missing_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     require([])
     require(["pt2"])
-    with pytest.raises(ImportError, match=r"ONNX export needs onnxruntime: pip install 'dynadfq\[deploy\]'"):
+    with pytest.raises(
+        ImportError, match=r"ONNX export needs onnxruntime: pip install 'dynadfq\[deploy\]'"
+    ):
         require(["pt2", "onnx-codes"])

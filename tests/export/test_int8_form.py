@@ -1,4 +1,5 @@
-"""8-bit kernels against code form, bit for bit, and what happens where they are not to be had."""
+"""8-bit kernels against integer form, bit for bit, and what happens where they are not to be
+had."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from dynadfq.api import quantize
 from dynadfq.export import int8_form as module
 from dynadfq.export import kernels
 from dynadfq.export.channels_last import BytePool, FloatConvolution
-from dynadfq.export.int8_form import FastForm, fast_form
-from dynadfq.export.integer_form import CodeForm, to_codes
+from dynadfq.export.int8_form import Int8Form, to_int8_form
+from dynadfq.export.integer_form import IntegerForm, to_integer_form
 from dynadfq.export.kernels import ByteLayer, byte_layer, extreme_codes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry
@@ -28,20 +29,24 @@ NONE = kernels.unavailable()
 needs_kernels = pytest.mark.skipif(bool(NONE), reason=NONE)
 
 
-def same(ours: FastForm, theirs: CodeForm, images: Tensor, **asked: object) -> bool:
+def same(ours: Int8Form, theirs: IntegerForm, images: Tensor, **asked: object) -> bool:
     """Whether logits and bits are equal to the last bit."""
     pairs = zip(ours.run(images, **asked), theirs.run(images, **asked), strict=True)  # type: ignore[arg-type]
     return all(torch.equal(a, b) for a, b in pairs)
 
 
 class Mobile(nn.Module):
-    """A pool of codes, a depthwise layer, one with odd padding, a linear layer that reads codes, signed activations."""
+    """A pool of codes, a depthwise layer, one with odd padding, a linear layer that reads codes,
+    signed activations."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)
         self.pool, self.act = nn.MaxPool2d(3, 2, 1), nn.LeakyReLU(0.3)
-        self.depthwise, self.pointwise = nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 24, 1)
+        self.depthwise, self.pointwise = (
+            nn.Conv2d(16, 16, 3, padding=1, groups=16),
+            nn.Conv2d(16, 24, 1),
+        )
         self.same = nn.Conv2d(24, 24, 2, padding="same", bias=False)
         self.hidden, self.last = nn.Linear(24 * 16, 32), nn.Linear(32, 6)
 
@@ -70,8 +75,8 @@ def mobile(images: Tensor) -> Callable[[str], Student]:
 def test_logits_and_bits_are_those_of_code_form(
     make_student: Build, images: Tensor, placement: str, bits: tuple[int, ...]
 ) -> None:
-    codes = to_codes(make_student(*bits, placement=placement))
-    fast = fast_form(codes, compile=False)
+    codes = to_integer_form(make_student(*bits, placement=placement))
+    fast = to_int8_form(codes, compile=False)
     assert fast.engine == "kernels" and fast.reason == ""
     forms = {fact.name: fact.form for fact in fast.facts}
     assert forms["conv2"] == forms["conv4"] == "bytes"
@@ -93,17 +98,17 @@ def test_logits_and_bits_are_those_of_code_form(
 def test_pools_depthwise_odd_padding_linear_layers_and_signed_codes(
     mobile: Callable[[str], Student], images: Tensor, placement: str, on_kernels: set[str]
 ) -> None:
-    codes = to_codes(mobile(placement))
-    fast = fast_form(codes, compile=False)
+    codes = to_integer_form(mobile(placement))
+    fast = to_int8_form(codes, compile=False)
     assert {fact.name for fact in fast.facts if fact.form == "bytes"} == on_kernels
     kinds = [type(part).__name__ for part in fast.network.modules()]  # type: ignore[attr-defined]
     pools = ("BytePool", "MaxPool2d") if placement == "relu_output" else ("MaxPool2d", "BytePool")
     assert pools[0] in kinds and pools[1] not in kinds
     assert max(layer.zero_point for layer in byte_layers(fast)) > 0
-    assert same(fast, codes, images) and same(fast, codes, images, price=2.0)
+    assert same(fast, codes, images) and same(fast, codes, images, multiplier=2.0)
 
 
-def byte_layers(form: FastForm) -> list[ByteLayer]:
+def byte_layers(form: Int8Form) -> list[ByteLayer]:
     return [part for part in form.network.modules() if isinstance(part, ByteLayer)]  # type: ignore[attr-defined]
 
 
@@ -111,15 +116,20 @@ def byte_layers(form: FastForm) -> list[ByteLayer]:
 def test_compiled_they_still_are(
     mobile: Callable[[str], Student], images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHECK_BATCHES", (3,))  # single images are another program, which takes as long again
+    monkeypatch.setattr(
+        module, "CHECK_BATCHES", (3,)
+    )  # single images are another program, which takes as long again
     student = mobile("relu_output")
-    codes, fast = to_codes(student), fast_form(student)
+    codes, fast = to_integer_form(student), to_int8_form(student)
     assert (fast.engine, fast.reason) == ("compiled kernels", "")
     assert same(fast, codes, images) and same(fast, codes, images[:7])
     assert not hasattr(images, "_dynamo_dynamic_indices")
     programs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert programs > 0
-    for mode in (torch.inference_mode, torch.enable_grad):  # the caller's mode makes no program of its own
+    for mode in (
+        torch.inference_mode,
+        torch.enable_grad,
+    ):  # the caller's mode makes no program of its own
         with mode():
             assert same(fast, codes, images[:7] + 0.0)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == programs
@@ -134,34 +144,42 @@ def test_what_torch_will_not_compile_again_runs_uncompiled(
 
     monkeypatch.setattr(torch, "compile", lambda network, **_: refuses)
     student = mobile("relu_output")
-    codes, fast = to_codes(student), fast_form(student)
+    codes, fast = to_integer_form(student), to_int8_form(student)
     assert fast.engine == "compiled kernels"
-    assert same(fast, codes, images[:3]) and same(fast, codes, images[:3], price=2.0)
+    assert same(fast, codes, images[:3]) and same(fast, codes, images[:3], multiplier=2.0)
 
 
 @needs_kernels
-def test_pieces_of_a_batch_are_the_batch(make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = to_codes(make_student())
-    fast = fast_form(codes, compile=False)
+def test_pieces_of_a_batch_are_the_batch(
+    make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = to_integer_form(make_student())
+    fast = to_int8_form(codes, compile=False)
     monkeypatch.setattr(module, "AT_ONCE", 3 * images[0].numel())
     bits = torch.tensor([3.0, 4.0, 5.0])[torch.arange(8) % 3, None].expand(-1, 4)
     for given in (None, BitAllocation(bits), uniform(3, 4)):
         assert same(fast, codes, images[:8], allocation=given)
-    assert same(fast, codes, images[:8], price=0.5) and same(
+    assert same(fast, codes, images[:8], multiplier=0.5) and same(
         fast, codes, images[:1], allocation=BitAllocation(bits[:1])
     )
 
 
 @needs_kernels
-def test_neither_the_student_nor_its_code_form_is_changed(make_student: Build, images: Tensor) -> None:
+def test_neither_the_student_nor_its_code_form_is_changed(
+    make_student: Build, images: Tensor
+) -> None:
     student = make_student()
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     before, graph, answer = deepcopy(codes.facts), str(codes.network.graph), codes(images)
-    fast_form(codes, compile=False)(images)
-    assert (codes.facts, str(codes.network.graph)) == (before, graph) and torch.equal(codes(images), answer)
+    to_int8_form(codes, compile=False)(images)
+    assert (codes.facts, str(codes.network.graph)) == (before, graph) and torch.equal(
+        codes(images), answer
+    )
 
 
-def layer_of(weight: Tensor, codes: tuple[int, int], wide: bool = False, **geometry: object) -> CodeLayer:
+def layer_of(
+    weight: Tensor, codes: tuple[int, int], wide: bool = False, **geometry: object
+) -> CodeLayer:
     shape = Geometry((1, 1), (1, 1), 1, (1, 1, 1, 1), "constant")._replace(**geometry)
     packed = WeightCodes(weight, weight.amin(dim=(1, 2, 3), keepdim=True), 8)
     return CodeLayer(packed, shape, torch.ones(len(weight)), torch.zeros(len(weight)), codes, wide)
@@ -180,7 +198,10 @@ SMALL = torch.tensor([-8.0, 7.0]).repeat(8, 8, 3, 3)[:, :8, :, :3]
         (layer_of(SMALL, (0, 300)), "codes from 0 to 300 do not fit a byte with a zero point"),
         (layer_of(SMALL + 125, (0, 15)), "weights from 117 to 132 do not fit a signed byte"),
         (layer_of(SMALL, (0, 15), wide=True), "its sums are not exact in float32"),
-        (layer_of(SMALL, (0, 15), padding_mode="reflect"), "the kernel pads with zeros, not by 'reflect'"),
+        (
+            layer_of(SMALL, (0, 15), padding_mode="reflect"),
+            "the kernel pads with zeros, not by 'reflect'",
+        ),
     ],
 )
 def test_what_a_kernel_cannot_do_is_said(layer: CodeLayer, why: str) -> None:
@@ -190,7 +211,10 @@ def test_what_a_kernel_cannot_do_is_said(layer: CodeLayer, why: str) -> None:
 
 def test_without_vnni_pairs_must_fit_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    wide, narrow = layer_of(SMALL + 60, (0, 255)), layer_of(SMALL + 57, (0, 255))  # 255 · 2 · 67 and 255 · 2 · 64
+    wide, narrow = (
+        layer_of(SMALL + 60, (0, 255)),
+        layer_of(SMALL + 57, (0, 255)),
+    )  # 255 · 2 · 67 and 255 · 2 · 64
     assert byte_layer(wide, (1, 8, 9, 9)) == (
         None,
         "this CPU has no VNNI and adds pairs in 16 bits, which 34170 does not fit",
@@ -199,16 +223,25 @@ def test_without_vnni_pairs_must_fit_16_bits(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @needs_kernels
-def test_a_kernel_that_is_wrong_on_extreme_codes_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_is_wrong_on_extreme_codes_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     layer, right = layer_of(SMALL, (0, 15)), ByteLayer.sums
-    monkeypatch.setattr(ByteLayer, "sums", lambda self, codes: right(self, codes) + (codes == 15).all())
-    assert byte_layer(layer, (1, 8, 9, 9))[1] == "the kernel's sums of largest codes are not exact on this CPU"
+    monkeypatch.setattr(
+        ByteLayer, "sums", lambda self, codes: right(self, codes) + (codes == 15).all()
+    )
+    assert (
+        byte_layer(layer, (1, 8, 9, 9))[1]
+        == "the kernel's sums of largest codes are not exact on this CPU"
+    )
     tried = extreme_codes(layer, (1, 8, 9, 9))
     assert tried["largest"].min() == tried["alternating"].max() == tried["random"].max() == 15
 
 
 @needs_kernels
-@pytest.mark.parametrize("error", [TypeError("takes 18 arguments"), RuntimeError("could not create\na primitive")])
+@pytest.mark.parametrize(
+    "error", [TypeError("takes 18 arguments"), RuntimeError("could not create\na primitive")]
+)
 def test_an_operator_of_another_version_leaves_code_form(
     make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -216,34 +249,45 @@ def test_an_operator_of_another_version_leaves_code_form(
         raise error
 
     monkeypatch.setattr(kernels, "ByteLayer", refuse)
-    fast = fast_form(make_student())
+    fast = to_int8_form(make_student())
     first_line = str(error).splitlines()[0]
-    assert {f.reason for f in fast.facts if f.form == "integer"} == {f"the kernel refuses it: {first_line}"}
-    assert (fast.engine, fast.reason) == ("code form", "no layer can use an 8-bit kernel")
-    assert torch.equal(fast(images), to_codes(make_student())(images))
+    assert {f.reason for f in fast.facts if f.form == "integer"} == {
+        f"the kernel refuses it: {first_line}"
+    }
+    assert (fast.engine, fast.reason) == ("integer form", "no layer can use an 8-bit kernel")
+    assert torch.equal(fast(images), to_integer_form(make_student())(images))
 
 
 @needs_kernels
-def test_a_grouped_kernel_that_is_slow_is_not_used(make_student: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grouped_kernel_that_is_slow_is_not_used(
+    make_student: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "_slowdown", lambda *_: 9.0)
-    reasons = {fact.name: fact.reason for fact in fast_form(make_student(4), compile=False).facts}
-    assert reasons["conv3"] == "the kernel for 4 groups takes 9.0 times as long" and not reasons["conv4"]
+    reasons = {
+        fact.name: fact.reason for fact in to_int8_form(make_student(4), compile=False).facts
+    }
+    assert (
+        reasons["conv3"] == "the kernel for 4 groups takes 9.0 times as long"
+        and not reasons["conv4"]
+    )
 
 
 def test_a_machine_without_kernels_has_code_form(
     make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernels.platform, "machine", lambda: "arm64")
-    fast = fast_form(make_student(4))
-    assert fast.engine == "code form" and "x86 CPUs, and this one is arm64" in fast.reason
-    assert torch.equal(fast(images), to_codes(make_student(4))(images))
+    fast = to_int8_form(make_student(4))
+    assert fast.engine == "integer form" and "x86 CPUs, and this one is arm64" in fast.reason
+    assert torch.equal(fast(images), to_integer_form(make_student(4))(images))
 
 
 @needs_kernels
-def test_without_a_compiler_kernels_run_without_one(make_student: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_kernels_run_without_one(
+    make_student: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "")
     monkeypatch.setattr(module.shutil, "which", lambda _: None)
-    fast = fast_form(make_student(4))
+    fast = to_int8_form(make_student(4))
     assert fast.engine == "kernels"
     assert fast.reason == (
         "compiled kernels: torch.compile needs a C++ compiler (g++, clang++, cl, or CXX), and finds none"
@@ -251,24 +295,30 @@ def test_without_a_compiler_kernels_run_without_one(make_student: Build, monkeyp
 
 
 @needs_kernels
-def test_an_engine_that_answers_otherwise_is_not_used(make_student: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_answers_otherwise_is_not_used(
+    make_student: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def other(network: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
         return lambda *inputs: (network(*inputs)[0] + 1e-6, network(*inputs)[1])
 
     monkeypatch.setattr(module, "compiled", other)
-    fast = fast_form(make_student())
+    fast = to_int8_form(make_student())
     assert (fast.engine, fast.reason) == (
         "kernels",
-        "compiled kernels: its answers to noise differ from code form's",
+        "compiled kernels: its answers to noise differ from integer form's",
     )
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d((3, 2), (1, 3), (1, 0))])
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d((3, 2), (1, 3), (1, 0))]
+)
 def test_pools_of_bytes(pool: nn.MaxPool2d) -> None:
     codes = torch.randint(0, 256, (2, 5, 11, 13))
     assert BytePool.fits(pool)
     assert torch.equal(BytePool(pool)(codes.to(torch.uint8)).long(), pool(codes.float()).long())
-    assert not BytePool.fits(nn.MaxPool2d(3, dilation=2)) and not BytePool.fits(nn.MaxPool2d(3, ceil_mode=True))
+    assert not BytePool.fits(nn.MaxPool2d(3, dilation=2)) and not BytePool.fits(
+        nn.MaxPool2d(3, ceil_mode=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,7 +330,9 @@ def test_pools_of_bytes(pool: nn.MaxPool2d) -> None:
         ((3, 3), Geometry((1, 1), (1, 1), 1, (1, 1, 1, 1), "reflect")),
     ],
 )
-def test_convolutions_of_floats_are_the_same_with_channels_last(kernel: tuple[int, int], geometry: Geometry) -> None:
+def test_convolutions_of_floats_are_the_same_with_channels_last(
+    kernel: tuple[int, int], geometry: Geometry
+) -> None:
     weight = torch.randint(-8, 8, (6, 4, *kernel)).float()
     codes = WeightCodes(weight, weight.amin(dim=(1, 2, 3), keepdim=True), 4)
     layer = FloatInputLayer(codes, geometry, torch.rand(6), torch.rand(6))

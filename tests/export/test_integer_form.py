@@ -1,4 +1,4 @@
-"""Code form against the student's own two forms, and against itself in other batches."""
+"""Integer form against the student's own two forms, and against itself in other batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dynadfq.api import quantize
 from dynadfq.export.conversion_report import unsafe
-from dynadfq.export.integer_form import CodeForm, to_codes
+from dynadfq.export.integer_form import IntegerForm, to_integer_form
 from dynadfq.export.modules import ScaleShift
 from dynadfq.export.multiply import CodeLayer
 from dynadfq.ptq.calibration import calibrate, extremes
@@ -38,7 +38,7 @@ def test_it_agrees_with_both_forms_but_for_rounding_flips(
     make_student: Build, images: Tensor, placement: str, bits: tuple[int, ...]
 ) -> None:
     student = make_student(*bits, placement=placement)
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     ours = codes.run(images)
     assert flips(ours, student.run(images)) <= 0.02
     student.train()
@@ -50,8 +50,10 @@ def test_it_agrees_with_both_forms_but_for_rounding_flips(
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_an_images_result_does_not_depend_on_its_batch(make_student: Build, images: Tensor, placement: str) -> None:
-    codes = to_codes(make_student(placement=placement))
+def test_an_images_result_does_not_depend_on_its_batch(
+    make_student: Build, images: Tensor, placement: str
+) -> None:
+    codes = to_integer_form(make_student(placement=placement))
     logits, bits = codes.run(images)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(0))
     for size in (1, 7, 64):
@@ -67,18 +69,24 @@ def test_fixed_grids_one_grid_a_tensor_and_folded_networks(
 ) -> None:
     rounded = make_student(4)
     squant_rounding(rounded, teacher, None, 0)  # type: ignore[arg-type]
-    tensor = make_student(weight_grid="tensor")
+    tensor = make_student(weight_granularity="tensor")
     folded = quantize(fold_batch_norms(teacher), activation_bits=4)
     calibrate(folded, images.split(64), extremes)
     for student in (rounded, tensor, folded):
-        assert flips(to_codes(student).run(images), student.run(images)) <= 0.02
+        assert flips(to_integer_form(student).run(images), student.run(images)) <= 0.02
 
 
-def test_accumulators_are_whole_numbers_within_the_bound_that_is_reported(make_student: Build, images: Tensor) -> None:
-    codes = to_codes(make_student())
+def test_accumulators_are_whole_numbers_within_the_bound_that_is_reported(
+    make_student: Build, images: Tensor
+) -> None:
+    codes = to_integer_form(make_student())
     bounds = {fact.name: fact.largest_sum for fact in codes.facts if fact.exact}
     assert list(bounds) == ["conv2", "conv3", "conv4"]
-    layers = {name: module for name, module in codes.network.named_modules() if isinstance(module, CodeLayer)}
+    layers = {
+        name: module
+        for name, module in codes.network.named_modules()
+        if isinstance(module, CodeLayer)
+    }
     assert layers.keys() == bounds.keys()
     seen: list[str] = []
 
@@ -86,8 +94,19 @@ def test_accumulators_are_whole_numbers_within_the_bound_that_is_reported(make_s
         name = next(name for name, module in layers.items() if module is layer)
         assert torch.equal(inputs[0], inputs[0].round())
         sums, bound = layer.sums(inputs[0]), bounds[name]
-        assert bound is not None and torch.equal(sums, sums.round()) and sums.abs().max() <= bound < 2**24
-        largest = 31 * (layer.weight.codes.double() - layer.weight.zero_point).abs().flatten(1).sum(dim=1).max()
+        assert (
+            bound is not None
+            and torch.equal(sums, sums.round())
+            and sums.abs().max() <= bound < 2**24
+        )
+        largest = (
+            31
+            * (layer.weight.codes.double() - layer.weight.zero_point)
+            .abs()
+            .flatten(1)
+            .sum(dim=1)
+            .max()
+        )
         assert bound == largest
         seen.append(name)
 
@@ -103,23 +122,29 @@ def test_a_layer_whose_sums_float32_cannot_hold_is_named_and_summed_in_float64(
     student = make_student()
     conv, linear = student.layers[1], student.layers[2]
     for layer in (conv, linear):
-        scale, _ = layer.current_grid
+        scale, _ = layer.qparams
         lowest = torch.full_like(scale, 12000.0)
-        codes = lowest + torch.randint(0, 16, layer.weight.shape, generator=torch.Generator().manual_seed(0))
-        layer.fix_weight(codes, (scale * 1e-5, lowest))
-    converted = to_codes(student)
+        codes = lowest + torch.randint(
+            0, 16, layer.weight.shape, generator=torch.Generator().manual_seed(0)
+        )
+        layer.freeze_weight(codes, (scale * 1e-5, lowest))
+    converted = to_integer_form(student)
     facts = {fact.name: fact for fact in converted.facts}
     assert facts["conv2"].form == "wide integer" and "float32" in facts["conv2"].reason
     assert facts["conv2"].largest_sum is not None and facts["conv2"].largest_sum > 2**24
     assert facts["conv4"].form == "integer" and not facts["conv4"].reason
     assert flips(converted.run(images), student.run(images)) <= 0.02
-    assert torch.equal(torch.cat([converted(batch) for batch in images.split(5)]), converted(images))
+    assert torch.equal(
+        torch.cat([converted(batch) for batch in images.split(5)]), converted(images)
+    )
 
 
 def test_a_wider_allocation_needs_wider_sums(make_student: Build, images: Tensor) -> None:
     student = make_student()
-    codes, wider = to_codes(student), to_codes(student, widest=8)
-    with pytest.raises(ValueError, match=r"8 bits: sums are known to be exact up to 5; to_codes\(widest=8\)"):
+    codes, wider = to_integer_form(student), to_integer_form(student, widest=8)
+    with pytest.raises(
+        ValueError, match=r"8 bits: sums are known to be exact up to 5; to_integer_form\(widest=8\)"
+    ):
         codes.run(images, uniform(8, 4))
     assert flips(wider.run(images, uniform(8, 4)), student.run(images, uniform(8, 4))) <= 0.02
     assert torch.equal(wider(images), codes(images))
@@ -128,41 +153,52 @@ def test_a_wider_allocation_needs_wider_sums(make_student: Build, images: Tensor
 
 
 @pytest.mark.parametrize(
-    ("bits", "price", "message"),
+    ("bits", "multiplier", "message"),
     [
         (uniform(1, 4), None, "allocation: 1 bits are fewer than 2"),
         (uniform(4, 5), None, "allocation: 5 widths an image for 4 sites; give one a site"),
         (uniform(9, 4), None, "9 bits: sums are known to be exact up to 5$"),
-        (None, math.nan, "price: nan is not a finite number"),
-        (None, math.inf, "price: inf is not a finite number"),
+        (None, math.nan, "multiplier: nan is not a finite number"),
+        (None, math.inf, "multiplier: inf is not a finite number"),
     ],
 )
 def test_what_it_cannot_compute_is_refused(
-    make_student: Build, images: Tensor, bits: BitAllocation | None, price: float | None, message: str
+    make_student: Build,
+    images: Tensor,
+    bits: BitAllocation | None,
+    multiplier: float | None,
+    message: str,
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        to_codes(make_student()).run(images[:2], bits, price)
+        to_integer_form(make_student()).run(images[:2], bits, multiplier)
 
 
 def test_one_width_has_no_price_and_nine_bits_no_sums(make_student: Build, images: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"price: 0\.5 is of no use: this student has one width, 4 bits"):
-        to_codes(make_student(4)).run(images[:2], price=0.5)
+    with pytest.raises(
+        ValueError, match=r"multiplier: 0\.5 is of no use: this student has one width, 4 bits"
+    ):
+        to_integer_form(make_student(4)).run(images[:2], multiplier=0.5)
     with pytest.raises(ValueError, match="widest: 16 is outside 2 … 8"):
-        to_codes(make_student(), widest=16)
+        to_integer_form(make_student(), widest=16)
 
 
 def test_a_range_without_zero_is_named(make_student: Build) -> None:
     student = make_student()
     with torch.no_grad():
         student.sites[0].low.fill_(0.5)
-    reasons = {fact.name: fact.reason for fact in to_codes(student).facts}
-    assert reasons["conv2"] == "0.0 lies outside its input's range, so that it pads with a value off it"
+    reasons = {fact.name: fact.reason for fact in to_integer_form(student).facts}
+    assert (
+        reasons["conv2"]
+        == "0.0 lies outside its input's range, so that it pads with a value off it"
+    )
     assert not reasons["conv3"]
 
 
-def test_a_given_allocation_takes_the_place_of_the_selectors(make_student: Build, images: Tensor) -> None:
+def test_a_given_allocation_takes_the_place_of_the_selectors(
+    make_student: Build, images: Tensor
+) -> None:
     student = make_student()
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     logits, bits = codes.run(images)
     again, used = codes.run(images, BitAllocation(bits))
     assert torch.equal(again, logits) and torch.equal(used, bits)
@@ -171,14 +207,16 @@ def test_a_given_allocation_takes_the_place_of_the_selectors(make_student: Build
     assert flips((narrow, used), student.run(images, uniform(3, 4))) <= 0.02
 
 
-@pytest.mark.parametrize("price", [-2.0, 0.5, 1e6])
-def test_the_dial(make_student: Build, images: Tensor, price: float) -> None:
+@pytest.mark.parametrize("multiplier", [-2.0, 0.5, 1e6])
+def test_the_dial(make_student: Build, images: Tensor, multiplier: float) -> None:
     student = make_student()
-    at_zero = to_codes(student)
-    student.price = price
-    turned = to_codes(student)
+    at_zero = to_integer_form(student)
+    student.multiplier = multiplier
+    turned = to_integer_form(student)
     assert torch.equal(turned.run(images)[1], student.run(images)[1])
-    for ours, theirs in zip(turned.run(images), at_zero.run(images, price=price), strict=True):
+    for ours, theirs in zip(
+        turned.run(images), at_zero.run(images, multiplier=multiplier), strict=True
+    ):
         assert torch.equal(ours, theirs)
     assert not torch.equal(turned.run(images)[1], at_zero.run(images)[1])
 
@@ -186,12 +224,13 @@ def test_the_dial(make_student: Build, images: Tensor, price: float) -> None:
 def test_the_student_is_not_touched(make_student: Build, images: Tensor) -> None:
     student = make_student()
     before, graph = student(images), str(student.network.graph)
-    to_codes(student)(images)
+    to_integer_form(student)(images)
     assert torch.equal(student(images), before) and str(student.network.graph) == graph
 
 
 class Unusual(nn.Module):
-    """BatchNorm before its layer, a functional one, a layer called twice, pools, an average and an exponential."""
+    """BatchNorm before its layer, a functional one, a layer called twice, pools, an average and an
+    exponential."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,7 +246,13 @@ class Unusual(nn.Module):
         x = F.relu(self.norm(self.first(x)).relu() + 1)
         x = self.max(self.swish(self.twice(self.twice(x))))
         y = self.last(x)
-        y = F.batch_norm(y, self.behind.running_mean, self.behind.running_var, self.behind.weight, self.behind.bias)
+        y = F.batch_norm(
+            y,
+            self.behind.running_mean,
+            self.behind.running_var,
+            self.behind.weight,
+            self.behind.bias,
+        )
         x = self.pool(F.relu(y + x))
         logits: Tensor = self.fc(F.relu(x).mean((2, 3)))
         return logits
@@ -228,17 +273,28 @@ def unusual(images: Tensor) -> Student:
 
 
 def test_networks_as_people_write_them(unusual: Student, images: Tensor) -> None:
-    codes = to_codes(unusual)
+    codes = to_integer_form(unusual)
     assert flips(codes.run(images), unusual.run(images)) <= 0.03
     forms = {fact.name: fact.form for fact in codes.facts}
     assert forms["last"] == "integer" and forms["twice"] == "float64" and not unsafe(codes.facts)
-    assert [fact.form for fact in codes.facts if fact.name.startswith("twice")] == ["integer", "float64"]
-    assert not [module for module in codes.network.modules() if isinstance(module, (ScaleShift, nn.BatchNorm2d))]
+    assert [fact.form for fact in codes.facts if fact.name.startswith("twice")] == [
+        "integer",
+        "float64",
+    ]
+    assert not [
+        module
+        for module in codes.network.modules()
+        if isinstance(module, (ScaleShift, nn.BatchNorm2d))
+    ]
     for size in (1, 3):
-        assert torch.equal(torch.cat([codes(batch) for batch in images[:30].split(size)]), codes(images[:30]))
+        assert torch.equal(
+            torch.cat([codes(batch) for batch in images[:30].split(size)]), codes(images[:30])
+        )
 
 
-def test_a_batch_norm_without_a_layer_before_it_is_one_multiplication_and_one_addition(images: Tensor) -> None:
+def test_a_batch_norm_without_a_layer_before_it_is_one_multiplication_and_one_addition(
+    images: Tensor,
+) -> None:
     class Before(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -250,7 +306,7 @@ def test_a_batch_norm_without_a_layer_before_it_is_one_multiplication_and_one_ad
 
     student = quantize(Teacher(Before(), (3, 8, 8), 6, (0,) * 3, (1,) * 3), activation_bits=4)
     calibrate(student, [images], extremes)
-    codes: CodeForm = to_codes(student)
+    codes: IntegerForm = to_integer_form(student)
     assert [type(module).__name__ for module in codes.network.modules()].count("ScaleShift") == 1
     assert [str(fact) for fact in unsafe(codes.facts)] == ["exp: float32 (exp is left as it is)"]
     assert flips(codes.run(images), student.run(images)) <= 0.02

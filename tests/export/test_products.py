@@ -6,7 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadfq.export.modules import AveragePool
-from dynadfq.export.products import Geometry, averaging_matrix, convolve, convolve_by_matrices, window_matrix
+from dynadfq.export.products import (
+    Geometry,
+    averaging_matrix,
+    convolve,
+    convolve_by_matrices,
+    window_matrix,
+)
 
 LAYERS = {
     "plain": nn.Conv2d(6, 8, 3),
@@ -38,12 +44,18 @@ def test_both_products_are_the_layers_own(name: str, x: Tensor) -> None:
 @pytest.mark.parametrize("output", [1, 2, 3, 7, 8, 11])
 def test_adaptive_pools(output: int, x: Tensor) -> None:
     pool = AveragePool(averaging_matrix(9, output), averaging_matrix(8, output))
-    torch.testing.assert_close(pool.in_float64(x), F.adaptive_avg_pool2d(x, output), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        pool.in_float64(x), F.adaptive_avg_pool2d(x, output), atol=1e-14, rtol=0
+    )
 
 
 @pytest.mark.parametrize("ends", [(False, True), (True, True), (False, False), (True, False)])
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (8, 8, 0)])
-def test_window_pools(kernel: int, stride: int, padding: int, ends: tuple[bool, bool], x: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (8, 8, 0)]
+)
+def test_window_pools(
+    kernel: int, stride: int, padding: int, ends: tuple[bool, bool], x: Tensor
+) -> None:
     pool = AveragePool(*(window_matrix(size, kernel, stride, padding, *ends) for size in (9, 8)))
     expected = F.avg_pool2d(x, kernel, stride, padding, *ends)
     torch.testing.assert_close(pool.in_float64(x), expected, atol=1e-14, rtol=0)

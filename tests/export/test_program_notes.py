@@ -1,4 +1,5 @@
-"""What an exported file says of how images are prepared for it, and that it says nothing of the machine."""
+"""What an exported file says of how images are prepared for it, and that it says nothing of the
+machine."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ WHERE = "/home/somebody/secret/net.pt"
 
 
 def of_onnx(path: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads({entry.key: entry.value for entry in onnx.load(path).metadata_props}["dynadfq"])
+    read: dict[str, Any] = json.loads(
+        {entry.key: entry.value for entry in onnx.load(path).metadata_props}["dynadfq"]
+    )
     return read
 
 
@@ -39,17 +42,28 @@ def of_program(path: Path) -> dict[str, Any]:
 @pytest.fixture
 def student(make_net: Callable[[], nn.Module], images: Tensor) -> Student:
     teacher = Teacher(
-        make_net(), (3, 8, 8), 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25), source=WHERE, resize=10, interpolation="bicubic"
+        make_net(),
+        (3, 8, 8),
+        6,
+        (0.5, 0.4, 0.6),
+        (0.2, 0.3, 0.25),
+        source=WHERE,
+        resize=10,
+        interpolation="bicubic",
     )
     student = quantize(teacher, activation_bits=(3, 4, 5))
     calibrate(student, [images], extremes)
-    student.price = 0.25
+    student.multiplier = 0.25
     return student
 
 
 @pytest.mark.parametrize(("export", "read"), [(export_onnx, of_onnx), (export_program, of_program)])
 def test_a_file_says_how_images_are_prepared(
-    student: Student, images: Tensor, tmp_path: Path, export: Callable[..., object], read: Callable[..., dict[str, Any]]
+    student: Student,
+    images: Tensor,
+    tmp_path: Path,
+    export: Callable[..., object],
+    read: Callable[..., dict[str, Any]],
 ) -> None:
     export(student, tmp_path / "model", images[:4])
     facts = read(tmp_path / "model")
@@ -59,11 +73,13 @@ def test_a_file_says_how_images_are_prepared(
     assert facts["class_names"] == list("012345") and facts["activation_bits"] == [3, 4, 5]
 
 
-def test_a_program_says_where_the_dial_stands(student: Student, images: Tensor, tmp_path: Path) -> None:
+def test_a_program_says_where_the_dial_stands(
+    student: Student, images: Tensor, tmp_path: Path
+) -> None:
     for name in ("a.pt2", "b.pt2"):
         export_program(student, tmp_path / name, images[:4])
     facts = of_program(tmp_path / "a.pt2")
-    assert facts == described(student) | {"price": 0.25}
+    assert facts == described(student) | {"multiplier": 0.25}
     assert (tmp_path / "a.pt2").read_bytes() == (tmp_path / "b.pt2").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.pt2") as archive:  # readers without torch
         assert json.loads(archive.read("archive/extra/dynadfq.json")) == facts
@@ -72,4 +88,6 @@ def test_a_program_says_where_the_dial_stands(student: Student, images: Tensor, 
 def test_a_description_of_before_interpolation_is_bilinear(student: Student) -> None:
     for key in ("resize", "interpolation"):
         del student.description[key]
-    assert described(student)["interpolation"] == "bilinear" and described(student)["resize"] is None
+    assert (
+        described(student)["interpolation"] == "bilinear" and described(student)["resize"] is None
+    )

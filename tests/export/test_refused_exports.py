@@ -27,7 +27,10 @@ EXPORTERS = pytest.mark.parametrize("export", [export_onnx, export_program])
 def test_images_of_another_shape(
     make_student: Build, tmp_path: Path, export: Callable[..., object], shape: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)"),
+    ):
         export(make_student(4), tmp_path / "model", torch.zeros(2, *shape))
     assert not list(tmp_path.iterdir())
 
@@ -36,19 +39,30 @@ def test_images_of_another_shape(
 @pytest.mark.parametrize("bits", [(4,), (3, 4, 5)])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_student_whose_logits_are_no_numbers(
-    make_student: Build, images: Tensor, tmp_path: Path, export: Callable[..., object], bits: tuple[int], value: float
+    make_student: Build,
+    images: Tensor,
+    tmp_path: Path,
+    export: Callable[..., object],
+    bits: tuple[int],
+    value: float,
 ) -> None:
     student = make_student(*bits)
     with torch.no_grad():
         student.layers[-1].bias[1] = value  # type: ignore[index]
-    with pytest.raises(ArithmeticError, match="the student's own logits are NaN or infinite; not written: look for"):
+    with pytest.raises(
+        ArithmeticError, match="the student's own logits are NaN or infinite; not written: look for"
+    ):
         export(student, tmp_path / "model", images[:4])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_a_file_that_answers_nan_to_any_batch(
-    make_student: Build, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+    make_student: Build,
+    images: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: int,
 ) -> None:
     session, batches = onnx_export._session, iter(range(3))
 
@@ -62,6 +76,8 @@ def test_a_file_that_answers_nan_to_any_batch(
         return SimpleNamespace(run=run)
 
     monkeypatch.setattr(onnx_export, "_session", with_nan)
-    with pytest.raises(ArithmeticError, match="onnxruntime's logits are NaN or infinite; not written"):
+    with pytest.raises(
+        ArithmeticError, match="onnxruntime's logits are NaN or infinite; not written"
+    ):
         export_onnx(make_student(4), tmp_path / "model.onnx", images[: onnx_export.CHECK_BATCH + 1])
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Calls that are neither layers nor sites, in code form."""
+"""Calls that are neither layers nor sites, in integer form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dynadfq.api import quantize
 from dynadfq.export.conversion_report import unsafe
 from dynadfq.export.functions import composed
-from dynadfq.export.integer_form import to_codes
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.modules import AveragePool, InFloat64
 from dynadfq.graph.activations import ACTIVATIONS
 from dynadfq.ptq.calibration import calibrate, extremes
@@ -33,7 +33,9 @@ class Around(nn.Module):
 
 def student_with(function: Callable[[Tensor], Tensor]) -> tuple[Student, Tensor]:
     torch.manual_seed(0)
-    student = quantize(Teacher(Around(function), (3, 8, 8), 5, (0,) * 3, (1,) * 3), activation_bits=4)
+    student = quantize(
+        Teacher(Around(function), (3, 8, 8), 5, (0,) * 3, (1,) * 3), activation_bits=4
+    )
     images = torch.randn(4, 3, 8, 8)
     calibrate(student, [images], extremes)
     return student, images
@@ -43,19 +45,23 @@ def student_with(function: Callable[[Tensor], Tensor]) -> tuple[Student, Tensor]
     "gate",
     [torch.sigmoid, lambda x: F.softmax(x, dim=1), lambda x: x.softmax(1), lambda x: x.sigmoid_()],
 )
-def test_gates_called_as_functions_are_computed_in_float64(gate: Callable[[Tensor], Tensor]) -> None:
+def test_gates_called_as_functions_are_computed_in_float64(
+    gate: Callable[[Tensor], Tensor],
+) -> None:
     student, images = student_with(lambda x: x * gate(x.clone()))
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     assert not unsafe(codes.facts)
     assert sum(isinstance(module, InFloat64) for module in codes.network.modules()) == 1
     assert torch.equal(torch.cat([codes(image[None]) for image in images]), codes(images))
     assert (codes(images) - student(images)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("function", [torch.exp, lambda x: x.cumsum(1), lambda x: torch.addcmul(x, x, x), torch.rsqrt])
+@pytest.mark.parametrize(
+    "function", [torch.exp, lambda x: x.cumsum(1), lambda x: torch.addcmul(x, x, x), torch.rsqrt]
+)
 def test_what_engines_may_compute_otherwise_is_named(function: Callable[[Tensor], Tensor]) -> None:
     student, _ = student_with(lambda x: function(x + 1))
-    assert len(unsafe(to_codes(student).facts)) == 1
+    assert len(unsafe(to_integer_form(student).facts)) == 1
 
 
 @pytest.mark.parametrize(
@@ -72,18 +78,21 @@ def test_what_engines_may_compute_otherwise_is_named(function: Callable[[Tensor]
 )
 def test_arithmetic_that_is_defined_to_the_bit_stays(function: Callable[[Tensor], Tensor]) -> None:
     student, images = student_with(function)
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     assert not unsafe(codes.facts)
     assert torch.equal(torch.cat([codes(image[None]) for image in images]), codes(images))
 
 
 @pytest.mark.parametrize(
     "function",
-    [lambda x: F.avg_pool2d(input=x, kernel_size=2), lambda x: F.adaptive_avg_pool2d(input=x, output_size=3)],
+    [
+        lambda x: F.avg_pool2d(input=x, kernel_size=2),
+        lambda x: F.adaptive_avg_pool2d(input=x, output_size=3),
+    ],
 )
 def test_pools_whose_input_has_a_name(function: Callable[[Tensor], Tensor]) -> None:
     student, images = student_with(function)
-    codes = to_codes(student)
+    codes = to_integer_form(student)
     assert [type(module) for module in codes.network.modules()].count(AveragePool) == 1
     assert (codes(images) - student(images)).abs().max() < 1e-5
 
@@ -98,7 +107,9 @@ class WrittenOut(nn.GELU):
 SETTINGS = (nn.GELU("tanh"), nn.ELU(0.3), nn.CELU(0.7), nn.Softplus(3.0, 5.0), nn.LeakyReLU(0.3))
 
 
-@pytest.mark.parametrize("module", [*(kind() for kind in ACTIVATIONS), *SETTINGS, nn.Hardsigmoid(), WrittenOut()])
+@pytest.mark.parametrize(
+    "module", [*(kind() for kind in ACTIVATIONS), *SETTINGS, nn.Hardsigmoid(), WrittenOut()]
+)
 def test_a_composed_function_is_the_function(module: nn.Module) -> None:
     near, far = torch.linspace(-3, 3, 1201), torch.linspace(-60, 60, 1201)
     x, module = torch.cat([near, far, near * 1e-6]).double(), module.double()

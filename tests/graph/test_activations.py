@@ -23,7 +23,11 @@ class Call(nn.Module):
 
 def sites_of(module: nn.Module) -> list[nn.Module]:
     model = normalize(module, torch.randn(2, 3, 5, 5))
-    return [model.get_submodule(str(node.target)) for node in model.graph.nodes if is_activation_call(node, model)]
+    return [
+        model.get_submodule(str(node.target))
+        for node in model.graph.nodes
+        if is_activation_call(node, model)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,11 @@ def sites_of(module: nn.Module) -> list[nn.Module]:
         (torch.relu_, nn.ReLU, {}),
         (lambda x: x.relu_(), nn.ReLU, {}),
         (lambda x: F.relu6(x, True), nn.ReLU6, {}),
-        (lambda x: F.hardtanh(x, -2.0, max_val=0.5), nn.Hardtanh, {"min_val": -2.0, "max_val": 0.5}),
+        (
+            lambda x: F.hardtanh(x, -2.0, max_val=0.5),
+            nn.Hardtanh,
+            {"min_val": -2.0, "max_val": 0.5},
+        ),
         (lambda x: F.leaky_relu(x, 0.2, True), nn.LeakyReLU, {"negative_slope": 0.2}),
         (lambda x: F.elu_(x, 0.5), nn.ELU, {"alpha": 0.5}),
         (F.selu, nn.SELU, {}),

@@ -18,7 +18,11 @@ def trace_of(name: str) -> NetworkTrace:
     family, architecture = name.split("/")
     shape = (3, 32, 32) if "cifar" in name else (3, 224, 224)
     torchvisions = family == "torchvision"
-    module = torchvision.models.get_model(architecture, weights=None) if torchvisions else get_model(architecture)
+    module = (
+        torchvision.models.get_model(architecture, weights=None)
+        if torchvisions
+        else get_model(architecture)
+    )
     return describe(normalize(module, torch.zeros(1, *shape)), shape)
 
 
@@ -30,16 +34,70 @@ def cost_of(name: str, weight_bits: int = 4, placement: Placement = "relu_output
 @pytest.mark.parametrize(
     ("name", "sites", "layers", "macs", "elementwise", "giga", "percent"),
     [
-        ("pytorchcv/resnet20_cifar10", 19, 22, 40_813_184, 393_216, "42.195", ("3.514", "2.619", "1.916")),
-        ("pytorchcv/resnet20_cifar100", 19, 22, 40_818_944, 393_216, "42.201", ("3.516", "2.621", "1.917")),
-        ("torchvision/resnet18", 17, 21, 1_814_073_344, 4_816_896, "1862.544", ("3.559", "2.536", "1.695")),
-        ("pytorchcv/resnet18", 17, 21, 1_814_073_344, 4_816_896, "1862.544", ("3.559", "2.536", "1.695")),
-        ("pytorchcv/mobilenetv2_w1", 36, 54, 313_619_328, 13_649_440, "335.123", ("13.034", "11.080", "9.217")),
-        ("torchvision/mobilenet_v2", 35, 53, 300_774_272, 12_846_624, "321.148", ("13.245", "11.242", "9.326")),
+        (
+            "pytorchcv/resnet20_cifar10",
+            19,
+            22,
+            40_813_184,
+            393_216,
+            "42.195",
+            ("3.514", "2.619", "1.916"),
+        ),
+        (
+            "pytorchcv/resnet20_cifar100",
+            19,
+            22,
+            40_818_944,
+            393_216,
+            "42.201",
+            ("3.516", "2.621", "1.917"),
+        ),
+        (
+            "torchvision/resnet18",
+            17,
+            21,
+            1_814_073_344,
+            4_816_896,
+            "1862.544",
+            ("3.559", "2.536", "1.695"),
+        ),
+        (
+            "pytorchcv/resnet18",
+            17,
+            21,
+            1_814_073_344,
+            4_816_896,
+            "1862.544",
+            ("3.559", "2.536", "1.695"),
+        ),
+        (
+            "pytorchcv/mobilenetv2_w1",
+            36,
+            54,
+            313_619_328,
+            13_649_440,
+            "335.123",
+            ("13.034", "11.080", "9.217"),
+        ),
+        (
+            "torchvision/mobilenet_v2",
+            35,
+            53,
+            300_774_272,
+            12_846_624,
+            "321.148",
+            ("13.245", "11.242", "9.326"),
+        ),
     ],
 )
 def test_anchors(
-    name: str, sites: int, layers: int, macs: int, elementwise: int, giga: str, percent: tuple[str, str, str]
+    name: str,
+    sites: int,
+    layers: int,
+    macs: int,
+    elementwise: int,
+    giga: str,
+    percent: tuple[str, str, str],
 ) -> None:
     trace = trace_of(name)
     assert (len(trace.activations), len(trace.layers)) == (sites, layers)
@@ -64,7 +122,9 @@ def test_cost_is_affine_and_per_image() -> None:
     totals = cost.total(bits)
     assert totals.shape == (7,) and totals.dtype == torch.float64
     assert torch.allclose(totals, torch.stack([cost.total(row) for row in bits]), rtol=1e-14)
-    assert torch.allclose(cost.total(bits[:1] + 1) - cost.total(bits[:1]), cost.per_site.sum(), rtol=1e-9)
+    assert torch.allclose(
+        cost.total(bits[:1] + 1) - cost.total(bits[:1]), cost.per_site.sum(), rtol=1e-9
+    )
     assert cost.total(torch.zeros(len(cost.sites))).item() == cost.constant
 
 
@@ -93,7 +153,9 @@ def test_first_site_at_the_largest_width() -> None:
 def test_share_of_macs_that_reads_floats() -> None:
     cost = cost_of(RESNET20)
     first, classifier = cost.trace.layers[0].macs, cost.trace.layers[-1].macs
-    assert cost.float_input_macs_percent == pytest.approx(100 * (first + classifier) / cost.trace.layer_macs)
+    assert cost.float_input_macs_percent == pytest.approx(
+        100 * (first + classifier) / cost.trace.layer_macs
+    )
     inputs = cost_of(RESNET20, placement="layer_input")
     assert inputs.float_input_macs_percent == pytest.approx(100 * first / cost.trace.layer_macs)
     none = CostModel(cost.trace, (), 4)
@@ -124,7 +186,11 @@ def test_float_calls_cost_1024_per_mac() -> None:
     class Product(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.matrix, self.fc, self.relu = nn.Parameter(torch.ones(12, 5)), nn.Linear(5, 2), nn.ReLU()
+            self.matrix, self.fc, self.relu = (
+                nn.Parameter(torch.ones(12, 5)),
+                nn.Linear(5, 2),
+                nn.ReLU(),
+            )
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.fc(self.relu(images.flatten(1) @ self.matrix))
@@ -134,7 +200,10 @@ def test_float_calls_cost_1024_per_mac() -> None:
 
 def test_wrong_sites_and_bits_are_refused() -> None:
     trace = trace_of(RESNET20)
-    with pytest.raises(ValueError, match=r"sites: 'features.init_block.active' .* nearest: features.init_block.activ"):
+    with pytest.raises(
+        ValueError,
+        match=r"sites: 'features.init_block.active' .* nearest: features.init_block.activ",
+    ):
         CostModel(trace, ("features.init_block.active",), 4)
     with pytest.raises(ValueError, match=r"shape \(2, 18\) must end in the number of sites, 19"):
         cost_of(RESNET20).total(torch.zeros(2, 18))

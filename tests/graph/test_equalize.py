@@ -1,4 +1,4 @@
-"""Pairs, equalisation and absorption: known counts, the same function, equal ranges."""
+"""Pairs, equalization and absorption: known counts, the same function, equal ranges."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dynadfq.graph.equalize import absorb_high_biases, equalise
+from dynadfq.graph.equalize import absorb_high_biases, equalize
 from dynadfq.graph.fold import Folded, fold
 from dynadfq.graph.pairs import find_chains, find_pairs
 from dynadfq.zoo.architectures import build
 
 
-def randomised(module: nn.Module, high: float = 0.0) -> nn.Module:
+def randomized(module: nn.Module, high: float = 0.0) -> nn.Module:
     """BatchNorms that differ from their initial ones, and channels of very different ranges."""
     rng = torch.Generator().manual_seed(0)
     for layer in module.modules():
@@ -34,7 +34,7 @@ def folded(name: str) -> tuple[Folded, Tensor]:
         torch.manual_seed(0)
         module = build(name, num_classes=10)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    return fold(randomised(module), images, relu6_as_relu=True), images
+    return fold(randomized(module), images, relu6_as_relu=True), images
 
 
 def output_ranges(layer: nn.Module) -> Tensor:
@@ -74,18 +74,21 @@ def test_relu6_stands_between_layers_unless_it_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_equalisation_preserves_the_function_and_is_done_when_done(name: str) -> None:
+def test_equalization_preserves_the_function_and_is_done_when_done(name: str) -> None:
     source, images = folded(name)
-    done = equalise(source)
+    done = equalize(source)
     expected = source.network(images).detach()
     assert (done.network(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     for chain in find_chains(done.network):
-        layers = [done.network.get_submodule(n) for n in (chain[0].first, *(pair.second for pair in chain))]
+        layers = [
+            done.network.get_submodule(n)
+            for n in (chain[0].first, *(pair.second for pair in chain))
+        ]
         ranges = [output_ranges(layers[0])]
         ranges += [input_ranges(layer, len(ranges[0])) for layer in layers[1:]]
         for other in ranges[1:]:
             torch.testing.assert_close(other, ranges[0], rtol=1e-3, atol=0)
-    again = equalise(done)
+    again = equalize(done)
     for key, tensor in done.network.state_dict().items():
         torch.testing.assert_close(again.network.state_dict()[key], tensor, rtol=1e-3, atol=1e-6)
 
@@ -97,7 +100,9 @@ def sequence(*layers: nn.Module, size: int = 5) -> tuple[Folded, Tensor]:
     for parameter in module.parameters():
         parameter.data.normal_(generator=rng)
         if parameter.dim() > 1:
-            parameter.data *= 10 ** torch.randn(len(parameter), *[1] * (parameter.dim() - 1), generator=rng)
+            parameter.data *= 10 ** torch.randn(
+                len(parameter), *[1] * (parameter.dim() - 1), generator=rng
+            )
     images = torch.randn(4, 3, size, size, generator=rng)
     return fold(module.eval(), images), images
 
@@ -106,11 +111,28 @@ SEQUENCES = {
     "pair": (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.Flatten()),
     "identity": (nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1), nn.Flatten()),
     "grouped": (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3, groups=2), nn.Flatten()),
-    "depthwise multiplier": (nn.Conv2d(3, 4, 3), nn.PReLU(4), nn.Conv2d(4, 8, 3, groups=4), nn.Flatten()),
-    "flattened": (nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 5)),
+    "depthwise multiplier": (
+        nn.Conv2d(3, 4, 3),
+        nn.PReLU(4),
+        nn.Conv2d(4, 8, 3, groups=4),
+        nn.Flatten(),
+    ),
+    "flattened": (
+        nn.Conv2d(3, 4, 3),
+        nn.LeakyReLU(0.1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    ),
     "several inputs a channel": (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 5)),
     "linear": (nn.Flatten(), nn.Linear(75, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 5)),
-    "triplet": (nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1), nn.Flatten()),
+    "triplet": (
+        nn.Conv2d(3, 4, 1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.Conv2d(4, 2, 1),
+        nn.Flatten(),
+    ),
 }
 
 
@@ -118,13 +140,18 @@ SEQUENCES = {
 def test_one_step_makes_the_ranges_of_a_chain_equal(name: str) -> None:
     source, images = sequence(*SEQUENCES[name])
     (chain,) = find_chains(source.network)
-    done = equalise(source, sweeps=1)
+    done = equalize(source, sweeps=1)
     expected = source.network(images).detach()
-    torch.testing.assert_close(done.network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        done.network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+    )
     names = [chain[0].first, *(pair.second for pair in chain)]
     before, after = (
         [output_ranges(f.network.get_submodule(names[0]))]
-        + [input_ranges(f.network.get_submodule(n), len(f.network.get_submodule(names[0]).weight)) for n in names[1:]]
+        + [
+            input_ranges(f.network.get_submodule(n), len(f.network.get_submodule(names[0]).weight))
+            for n in names[1:]
+        ]
         for f in (source, done)
     )
     common = torch.stack(before).log().mean(dim=0).exp()
@@ -164,16 +191,19 @@ def test_dead_channels_stay_as_they_are() -> None:
     source, images = sequence(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten())
     first, second = (source.network.get_submodule(name) for name in ("0", "2"))
     first.weight.data[0], second.weight.data[:, 1] = 0.0, 0.0
-    done = equalise(source)
+    done = equalize(source)
     assert torch.equal(done.network.get_submodule("0").weight[:2], first.weight[:2])
     assert torch.equal(done.network.get_submodule("2").weight[:, :2], second.weight[:, :2])
     torch.testing.assert_close(done.network(images), source.network(images), rtol=1e-4, atol=1e-4)
 
 
 def normal_pair(*between: nn.Module, last: nn.Module) -> tuple[nn.Sequential, Folded, Tensor]:
-    """Two layers with a BatchNorm of high bias behind the first, and images that it is exact for."""
+    """Two layers with a BatchNorm of high bias behind the first, and images that it is exact
+    for."""
     rng = torch.Generator().manual_seed(3)
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=None), *between, last, nn.Flatten())
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=None), *between, last, nn.Flatten()
+    )
     images = torch.randn(500, 3, 4, 4, generator=rng)
     net[1].weight.data = torch.tensor([0.5, -0.2, 0.1, 1.0])
     net[1].bias.data = torch.tensor([2.0, 1.0, -0.5, 2.0])
@@ -183,10 +213,12 @@ def normal_pair(*between: nn.Module, last: nn.Module) -> tuple[nn.Sequential, Fo
 
 def test_the_distributions_follow_the_scaling() -> None:
     _, source, images = normal_pair(nn.ReLU(), last=nn.Conv2d(4, 6, 1))
-    for changed in (source, equalise(source), absorb_high_biases(equalise(source))):
+    for changed in (source, equalize(source), absorb_high_biases(equalize(source))):
         mean, std = changed.gaussians["0"]
         outputs = changed.network.get_submodule("0")(images)
-        torch.testing.assert_close(outputs.mean((0, 2, 3)), mean, atol=1e-3 * float(std.max()), rtol=1e-3)
+        torch.testing.assert_close(
+            outputs.mean((0, 2, 3)), mean, atol=1e-3 * float(std.max()), rtol=1e-3
+        )
         torch.testing.assert_close(outputs.std((0, 2, 3)), std, atol=0, rtol=1e-2)
 
 
@@ -196,7 +228,10 @@ def test_absorption_is_exact_where_nothing_is_cut_off() -> None:
     absorbed = source.gaussians["0"].mean - done.gaussians["0"].mean
     torch.testing.assert_close(absorbed, torch.tensor([0.5, 0.4, 0.0, 0.0]))
     layer, other = source.network.get_submodule("3"), done.network.get_submodule("3")
-    first, changed = source.network.get_submodule("0")(images).relu(), done.network.get_submodule("0")(images).relu()
+    first, changed = (
+        source.network.get_submodule("0")(images).relu(),
+        done.network.get_submodule("0")(images).relu(),
+    )
     expected, found = layer(first).movedim(1, -1), other(changed).movedim(1, -1)
     kept = (first > absorbed.view(-1, 1, 1)).movedim(1, -1)[..., :2].all(dim=-1)
     torch.testing.assert_close(found[kept], expected[kept], atol=1e-5, rtol=1e-5)

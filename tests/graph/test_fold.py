@@ -12,7 +12,7 @@ from dynadfq.graph.fold import fold
 from dynadfq.zoo.architectures import build
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """BatchNorms with statistics and gains far from their initial ones."""
     rng = torch.Generator().manual_seed(0)
     for layer in module.modules():
@@ -40,13 +40,15 @@ NETWORKS = {  # BatchNorms that stay, since no layer comes right before them
 def test_the_function_is_preserved(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = randomised(build(name, num_classes=10))
+        module = randomized(build(name, num_classes=10))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     folded = fold(module, images)
     expected = module(images)
     assert (folded.network(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     assert norms(folded.network) == NETWORKS[name] == norms(module) - len(folded.gaussians)
-    layers = [layer for layer in folded.network.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    layers = [
+        layer for layer in folded.network.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
     assert all(layer.bias is not None for layer in layers)
 
 
@@ -82,7 +84,10 @@ class Shared(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.read_twice, self.called_twice = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+        self.read_twice, self.called_twice = (
+            nn.Conv2d(3, 3, 1, bias=False),
+            nn.Conv2d(3, 3, 1, bias=False),
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(4))
         self.gate = nn.ReLU6()
 
@@ -94,7 +99,7 @@ class Shared(nn.Module):
 
 
 def test_what_others_read_too_is_left_alone() -> None:
-    module, images = randomised(Shared()), torch.randn(2, 3, 4, 4)
+    module, images = randomized(Shared()), torch.randn(2, 3, 4, 4)
     folded = fold(module, images, relu6_as_relu=True)
     assert not folded.gaussians and norms(folded.network) == 4
     assert torch.equal(folded.network(images), module(images)), "the ReLU6 of a hard gate stays one"

@@ -1,4 +1,5 @@
-"""Moments of clipped normal variables: hand numbers, samples, and quadrature against the closed form."""
+"""Moments of clipped normal variables: hand numbers, samples, and quadrature against the closed
+form."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from dynadfq.graph.gaussian import batch_norm_gaussian, clipped_moments, moments
         (0.7, 0.4, (-math.inf, math.inf), 0.7, 0.7**2 + 0.4**2),
     ],
 )
-def test_by_hand(mean: float, std: float, bounds: tuple[float, float], first: float, second: float) -> None:
+def test_by_hand(
+    mean: float, std: float, bounds: tuple[float, float], first: float, second: float
+) -> None:
     m1, variance = clipped_moments(torch.tensor(mean), torch.tensor(std**2), *bounds)
     assert m1.item() == pytest.approx(first, abs=1e-4)
     assert (variance + m1**2).item() == pytest.approx(second, rel=1e-3)
@@ -55,7 +58,9 @@ class Rectifier(nn.Module):
 def test_other_activations_by_quadrature() -> None:
     mean = torch.linspace(-2, 2, 9)[None, :, None, None].expand(1, 9, 2, 2)
     closed = moments_after(nn.ReLU(), mean, torch.ones_like(mean))
-    for ours, theirs in zip(moments_after(Rectifier(), mean, torch.ones_like(mean)), closed, strict=True):
+    for ours, theirs in zip(
+        moments_after(Rectifier(), mean, torch.ones_like(mean)), closed, strict=True
+    ):
         torch.testing.assert_close(ours, theirs, atol=4e-4, rtol=0)
     x = mean + torch.randn(400_000, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     for kind in (nn.SiLU(), nn.GELU(), nn.LeakyReLU(0.1), nn.PReLU(9)):

@@ -17,7 +17,8 @@ from dynadfq.graph.symbolic import UntraceableModel
 INCEPTIONS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
 SITES = {
-    "resnet18": ["relu"] + [f"layer{s}.{b}.relu{call}" for s in (1, 2, 3, 4) for b in (0, 1) for call in ("", "_1")],
+    "resnet18": ["relu"]
+    + [f"layer{s}.{b}.relu{call}" for s in (1, 2, 3, 4) for b in (0, 1) for call in ("", "_1")],
     "googlenet": [f"conv{i}.relu" for i in (1, 2, 3)]
     + [f"inception{i}.{b}.relu" for i in INCEPTIONS for b in BRANCHES],
     "mobilenet_v2": None,  # None: every activation module once, in the order of definition
@@ -48,7 +49,9 @@ def test_real_networks_have_each_activation_call_exactly_once(name: str) -> None
     example = torch.randn(2, 3, size, size)
     model = normalize(original, example)
 
-    expected = SITES[name] or [path for path, module in original.named_modules() if is_activation(module)]
+    expected = SITES[name] or [
+        path for path, module in original.named_modules() if is_activation(module)
+    ]
     expected = [*expected, "relu"] if name == "densenet121" else expected  # F.relu before the pool
     assert site_names(model) == expected
     assert torch.equal(model(example), original.eval()(example))
@@ -63,7 +66,7 @@ def test_real_networks_have_each_activation_call_exactly_once(name: str) -> None
     assert calls == Counter(expected)
 
 
-def test_normalising_twice_changes_nothing() -> None:
+def test_normalizing_twice_changes_nothing() -> None:
     example = torch.randn(1, 3, 32, 32)
     once = normalize(build("resnet18"), example)
     twice = normalize(once, example)
@@ -72,7 +75,8 @@ def test_normalising_twice_changes_nothing() -> None:
 
 
 class Small(nn.Module):
-    """Calls one in-place module twice, a function once and a layer twice; has parts that eval mode ignores."""
+    """Calls one in-place module twice, a function once and a layer twice; has parts that eval mode
+    ignores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +133,13 @@ class Call(nn.Module):
 
 def test_functions_are_named_after_their_block_and_never_twice() -> None:
     model = normalize(Named(), torch.randn(1, 3, 4, 4))
-    assert site_names(model) == ["block.relu", "block.tanh", "block.relu_1", "block.tanh_1", "relu_1"]
+    assert site_names(model) == [
+        "block.relu",
+        "block.tanh",
+        "block.relu_1",
+        "block.tanh_1",
+        "relu_1",
+    ]
 
 
 class InPlace(nn.Module):
@@ -154,7 +164,9 @@ class Method(nn.Module):
 
 @pytest.mark.parametrize("write", [nn.ReLU(inplace=True), Method(), nn.LeakyReLU(inplace=True)])
 @pytest.mark.parametrize("alias", [nn.Identity(), nn.Sequential(nn.Dropout(), nn.Identity())])
-def test_in_place_activations_keep_their_effect_on_later_readers(write: nn.Module, alias: nn.Module) -> None:
+def test_in_place_activations_keep_their_effect_on_later_readers(
+    write: nn.Module, alias: nn.Module
+) -> None:
     original, example = InPlace(alias, write), torch.randn(2, 3, 4, 4)
     model = normalize(original, example)
     assert torch.equal(model(example), original.eval()(example))
@@ -223,15 +235,22 @@ def test_a_prelu_called_twice_is_refused() -> None:
     prelu = nn.PReLU()
     with pytest.raises(UntraceableModel, match="make one module per call"):
         normalize(nn.Sequential(prelu, nn.Conv2d(3, 3, 1), prelu), torch.randn(1, 3, 4, 4))
-    assert site_names(normalize(nn.Sequential(nn.PReLU(), nn.PReLU()), torch.randn(1, 3, 4, 4))) == ["0", "1"]
+    assert site_names(
+        normalize(nn.Sequential(nn.PReLU(), nn.PReLU()), torch.randn(1, 3, 4, 4))
+    ) == ["0", "1"]
 
 
 class Conditional(nn.Module):
-    """Conditions on the size of maps, on the number of images and on values; an argument that nobody gives."""
+    """Conditions on the size of maps, on the number of images and on values; an argument that
+    nobody gives."""
 
     def __init__(self, asks: str = "size") -> None:
         super().__init__()
-        self.conv, self.relu, self.wide = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 5)
+        self.conv, self.relu, self.wide = (
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(4, 4, 5),
+        )
         self.asks = asks
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -240,7 +259,9 @@ class Conditional(nn.Module):
             x = x * mask
         if x.shape[-1] < 5 or x.size(2) // 2 < 4:
             x = F.adaptive_avg_pool2d(x, 5)
-        if (self.asks == "count" and len(x.shape) and x.shape[0] > 64) or (self.asks == "values" and x.sum() > 0):
+        if (self.asks == "count" and len(x.shape) and x.shape[0] > 64) or (
+            self.asks == "values" and x.sum() > 0
+        ):
             x = -x
         return self.wide(x).amax((2, 3))
 

@@ -37,7 +37,10 @@ class Conv2dSame(nn.Conv2d):
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b = Conv2dSame(3, 8, 3, stride=2, bias=False), Conv2dSame(8, 8, (5, 2), stride=2, groups=8)
+        self.a, self.b = (
+            Conv2dSame(3, 8, 3, stride=2, bias=False),
+            Conv2dSame(8, 8, (5, 2), stride=2, groups=8),
+        )
         self.c, self.fc = Conv2dSame(8, 8, 3, dilation=2), nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,19 +49,28 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 14)])
-def test_the_traced_network_computes_the_same_and_all_layers_are_quantized(size: tuple[int, int]) -> None:
+def test_the_traced_network_computes_the_same_and_all_layers_are_quantized(
+    size: tuple[int, int],
+) -> None:
     net, images = Net().eval(), torch.randn(2, 3, *size)
     assert torch.equal(normalize(net, images)(images), net(images))
-    assert type(net.a) is Conv2dSame and net.state_dict().keys() == normalize(net, images).state_dict().keys()
+    assert (
+        type(net.a) is Conv2dSame
+        and net.state_dict().keys() == normalize(net, images).state_dict().keys()
+    )
     student = quantize(Teacher(net, (3, *size), 4, (0,) * 3, (1,) * 3), activation_bits=4)
-    assert [name for name, m in student.network.named_modules() if isinstance(m, QuantConv2d)] == ["a", "b", "c"]
+    assert [name for name, m in student.network.named_modules() if isinstance(m, QuantConv2d)] == [
+        "a",
+        "b",
+        "c",
+    ]
     assert not student.cost.trace.float_calls
     with student.unquantized(), torch.no_grad():
         assert torch.equal(student(images), net(images))
 
 
-class Standardised(nn.Conv2d):
-    """Weight standardisation, as in timm's ``StdConv2d`` and ``ScaledStdConv2d``."""
+class Standardized(nn.Conv2d):
+    """Weight standardization, as in timm's ``StdConv2d`` and ``ScaledStdConv2d``."""
 
     def __init__(self, *args: int, **settings: int) -> None:
         super().__init__(*args, **settings)
@@ -67,7 +79,13 @@ class Standardised(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.gain * (self.weight - self.weight.mean((1, 2, 3), keepdim=True))
         return F.conv2d(
-            F.pad(x, (1, 0, 1, 0)), weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            F.pad(x, (1, 0, 1, 0)),
+            weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
         )
 
 
@@ -84,8 +102,10 @@ def made_on_every_call() -> nn.Module:
     """Layers whose weights are not the parameters that a checkpoint holds."""
     normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 6, 1))
     hooked = nn.utils.spectral_norm(nn.Conv2d(6, 6, 1))
-    layers = [Standardised(3, 6, 3, stride=2, padding=1), normed, hooked]
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())), nn.Flatten(), Masked(6 * 25, 4))
+    layers = [Standardized(3, 6, 3, stride=2, padding=1), normed, hooked]
+    return nn.Sequential(
+        *(part for layer in layers for part in (layer, nn.ReLU())), nn.Flatten(), Masked(6 * 25, 4)
+    )
 
 
 def test_weights_made_on_every_call_are_quantized_as_they_are_multiplied(tmp_path: Path) -> None:
@@ -124,7 +144,10 @@ class Reflected(nn.Conv2d):
 
 @pytest.mark.parametrize("kind", [Routed, Doubled, Shortcut, Reflected])
 def test_a_layer_that_does_something_else_stays_as_it_is(kind: type[nn.Conv2d]) -> None:
-    net, images = nn.Sequential(kind(3, 3, 1), nn.ReLU(), nn.Flatten()).eval(), torch.randn(1, 3, 4, 4)
+    net, images = (
+        nn.Sequential(kind(3, 3, 1), nn.ReLU(), nn.Flatten()).eval(),
+        torch.randn(1, 3, 4, 4),
+    )
     trace = describe(normalize(net, images), (3, 4, 4))
     assert not trace.layers and len(trace.float_calls) == 1
 
@@ -142,4 +165,7 @@ def test_one_padded_layer_for_maps_of_two_sizes_stays_in_float_and_computes_the_
     network = normalize(twice, images)
     assert torch.equal(network(images), twice(images))
     trace = describe(network, (3, 9, 9))
-    assert not trace.layers and [call.operation for call in trace.float_calls] == ["conv2d", "conv2d"]
+    assert not trace.layers and [call.operation for call in trace.float_calls] == [
+        "conv2d",
+        "conv2d",
+    ]

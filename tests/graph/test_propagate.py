@@ -1,4 +1,5 @@
-"""Statistics along the graph: those of samples, where the assumptions hold, and NaN where nothing is known."""
+"""Statistics along the graph: those of samples, where the assumptions hold, and NaN where nothing
+is known."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.left, self.right = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-        self.relu, self.relu6, self.silu, self.sigmoid = nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.Sigmoid()
+        self.relu, self.relu6, self.silu, self.sigmoid = (
+            nn.ReLU(),
+            nn.ReLU6(),
+            nn.SiLU(),
+            nn.Sigmoid(),
+        )
         self.conv = nn.Conv2d(4, 6, 3, padding=1)
         self.linear = nn.Linear(24, 3)
 
@@ -63,19 +69,28 @@ def blocks() -> tuple[dict[str, Statistics], dict[str, Tensor]]:
     return propagate(network, (8, 4, 4)), values
 
 
-@pytest.mark.parametrize("name", ["relu6", "add", "silu", "sigmoid", "mul", "cat", "getitem_2", "conv", "relu_2"])
-def test_moments_are_those_of_samples(blocks: tuple[dict[str, Statistics], dict[str, Tensor]], name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["relu6", "add", "silu", "sigmoid", "mul", "cat", "getitem_2", "conv", "relu_2"]
+)
+def test_moments_are_those_of_samples(
+    blocks: tuple[dict[str, Statistics], dict[str, Tensor]], name: str
+) -> None:
     found, samples = blocks[0][name], blocks[1][name]
     assert found.mean.shape == samples[:1].shape
     scale = samples.std()
-    # Products of channel 0 of both sides are independent; the convolution's outputs are normal by its many inputs.
+    # Products of channel 0 of both sides are independent; the convolution's outputs are normal by
+    # its many inputs.
     tolerance = 0.15 if name == "relu_2" else 0.05
     assert (found.mean[0] - samples.mean(dim=0)).abs().max() < tolerance * scale
     assert (found.variance[0].sqrt() - samples.std(dim=0)).abs().max() < tolerance * scale
 
 
-@pytest.mark.parametrize("name", ["relu6", "relu", "silu", "sigmoid", "cat", "add", "adaptive_avg_pool2d", "flatten"])
-def test_intervals_hold_nearly_all_samples(blocks: tuple[dict[str, Statistics], dict[str, Tensor]], name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["relu6", "relu", "silu", "sigmoid", "cat", "add", "adaptive_avg_pool2d", "flatten"]
+)
+def test_intervals_hold_nearly_all_samples(
+    blocks: tuple[dict[str, Statistics], dict[str, Tensor]], name: str
+) -> None:
     found, samples = blocks[0][name], blocks[1][name]
     inside = (samples >= found.low - 1e-3) & (samples <= found.high + 1e-3)
     assert inside.float().mean() > 0.999
@@ -93,7 +108,9 @@ def test_folding_changes_nothing_that_is_known(make_net: Callable[[], nn.Module]
     folded = fold(net, example)
     after = propagate(folded.network, (3, 8, 8), folded.gaussians)
     assert after["images"].mean.isnan().all()
-    shared = [name for name in after if name in plain and not name.startswith("conv") and name != "images"]
+    shared = [
+        name for name in after if name in plain and not name.startswith("conv") and name != "images"
+    ]
     assert len(shared) >= 7
     for name in shared:
         for ours, theirs in zip(after[name].parts, plain[name].parts, strict=True):
@@ -103,7 +120,8 @@ def test_folding_changes_nothing_that_is_known(make_net: Callable[[], nn.Module]
 
 
 @pytest.mark.parametrize(
-    "name", ["torchvision/densenet121", "torchvision/shufflenet_v2_x0_5", "torchvision/mobilenet_v3_small"]
+    "name",
+    ["torchvision/densenet121", "torchvision/shufflenet_v2_x0_5", "torchvision/mobilenet_v3_small"],
 )
 def test_every_tensor_behind_the_first_layer_of_real_networks(name: str) -> None:
     with torch.random.fork_rng():
@@ -111,7 +129,9 @@ def test_every_tensor_behind_the_first_layer_of_real_networks(name: str) -> None
         network = normalize(build(name, num_classes=10), torch.zeros(1, 3, 32, 32))
     found = propagate(network, (3, 32, 32))
     unknown = [
-        node for node, statistics in found.items() if not all(part.isfinite().all() for part in statistics.parts)
+        node
+        for node, statistics in found.items()
+        if not all(part.isfinite().all() for part in statistics.parts)
     ]
     placeholder, first = list(found)[:2]
     assert unknown == [placeholder, first]
@@ -124,7 +144,9 @@ class Odd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        return (x.softmax(dim=1) + x.view(x.size(0), 3, -1).mean(2)[:, :, None, None]).mean((2, 3)) + 1.0
+        return (x.softmax(dim=1) + x.view(x.size(0), 3, -1).mean(2)[:, :, None, None]).mean(
+            (2, 3)
+        ) + 1.0
 
 
 def test_what_is_not_followed_is_unknown_and_stays_so() -> None:

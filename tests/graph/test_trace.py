@@ -35,7 +35,9 @@ def test_macs_are_half_of_what_torch_counts_as_flops(name: str) -> None:
 def test_each_layers_macs_agree_with_fvcore() -> None:
     fvcore = pytest.importorskip("fvcore.nn")
     model = normalize(torchvision.models.resnet18(), torch.randn(1, 3, 64, 64))
-    expected = fvcore.FlopCountAnalysis(model, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(False)
+    expected = fvcore.FlopCountAnalysis(model, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(
+        False
+    )
     per_module = expected.uncalled_modules_warnings(False).by_module()
     for layer in describe(model, (3, 64, 64)).layers:
         assert layer.macs == per_module[layer.name]
@@ -50,13 +52,18 @@ def test_resnet18_site_by_site() -> None:
     assert layers["conv1"].weight_shape == (64, 3, 7, 7)
     assert layers["layer1.0.conv1"].fed_by == {"relu": 1.0}  # through the max-pool
     assert layers["layer2.0.downsample.0"].fed_by == {"layer1.1.relu_1": 1.0}
-    assert layers["layer2.0.conv1"].input_site == layers["layer2.0.downsample.0"].input_site == "layer2.0.conv1.input"
+    assert (
+        layers["layer2.0.conv1"].input_site
+        == layers["layer2.0.downsample.0"].input_site
+        == "layer2.0.conv1.input"
+    )
     assert layers["fc"].fed_by == {} and layers["fc"].kind == "linear"  # behind the average pool
     first = trace.activations[0]
     assert (first.name, first.channels, first.elements) == ("relu", 64, 64 * 32 * 32)
     assert trace.average_pool_elements == 512 * 2 * 2
     assert trace.batch_norm_elements == sum(
-        layer.macs // (layer.weight_shape[1] * layer.weight_shape[2] ** 2) for layer in trace.layers[:-1]
+        layer.macs // (layer.weight_shape[1] * layer.weight_shape[2] ** 2)
+        for layer in trace.layers[:-1]
     )
 
 
@@ -71,17 +78,24 @@ def test_layer_inputs_are_the_tensors_before_layers_but_the_first() -> None:
 def test_googlenet_concatenates_four_activations() -> None:
     layers = layers_of(torchvision.models.googlenet(init_weights=False), 64)
     branches = {"branch1": 64, "branch2.1": 128, "branch3.1": 32, "branch4.1": 32}
-    expected = {f"inception3a.{branch}.relu": channels / 256 for branch, channels in branches.items()}
+    expected = {
+        f"inception3a.{branch}.relu": channels / 256 for branch, channels in branches.items()
+    }
     assert layers["inception3b.branch1.conv"].fed_by == expected
     assert layers["inception3b.branch4.1.conv"].fed_by == expected  # through a padded max-pool
-    assert layers["inception3b.branch4.1.conv"].input_site != layers["inception3b.branch1.conv"].input_site
+    assert (
+        layers["inception3b.branch4.1.conv"].input_site
+        != layers["inception3b.branch1.conv"].input_site
+    )
 
 
 def test_shufflenet_interleaves_and_splits_channels() -> None:
     layers = layers_of(torchvision.models.shufflenet_v2_x0_5())
     half = {"stage2.0.branch1.4": 0.5, "stage2.0.branch2.7": 0.5}
     assert layers["stage2.1.branch2.0"].fed_by == half
-    assert layers["stage2.2.branch2.0"].fed_by == {"stage2.1.branch2.7": 0.5} | {name: 0.25 for name in half}
+    assert layers["stage2.2.branch2.0"].fed_by == {"stage2.1.branch2.7": 0.5} | {
+        name: 0.25 for name in half
+    }
 
 
 def test_efficientnet_reads_floats_behind_gates_and_bottlenecks() -> None:
@@ -102,7 +116,8 @@ def test_a_convolution_can_be_the_classifier() -> None:
 
 
 class Sliced(nn.Module):
-    """Three quarters of the second layer's input come from activations, one quarter is float; padding is neither."""
+    """Three quarters of the second layer's input come from activations, one quarter is float;
+    padding is neither."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,8 +144,16 @@ class Enlarged(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.relu, self.near = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Upsample(scale_factor=2)
-        self.repeated, self.smooth, self.spread = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+        self.first, self.relu, self.near = (
+            nn.Conv2d(3, 4, 1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+        )
+        self.repeated, self.smooth, self.spread = (
+            nn.Conv2d(4, 2, 1),
+            nn.Conv2d(4, 2, 1),
+            nn.Conv2d(4, 2, 1),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.relu(self.first(images))
@@ -163,7 +186,9 @@ def test_zero_channels_are_on_every_grid() -> None:
 
 
 def test_the_network_input_is_no_layer_input_site() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(3 * 16, 8), nn.ReLU(), nn.Linear(8, 2))
+    module = nn.Sequential(
+        nn.Flatten(), nn.Dropout(), nn.Linear(3 * 16, 8), nn.ReLU(), nn.Linear(8, 2)
+    )
     trace = trace_of(module, 4)
     assert [site.name for site in trace.layer_inputs] == ["4.input"]
     assert [layer.fed_by for layer in trace.layers] == [{}, {"3": 1.0}]
@@ -197,7 +222,10 @@ class Functional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = Routed(3, 4, 1)
-        self.kernel, self.matrix = nn.Parameter(torch.ones(6, 4, 1, 1)), nn.Parameter(torch.ones(6, 5))
+        self.kernel, self.matrix = (
+            nn.Parameter(torch.ones(6, 4, 1, 1)),
+            nn.Parameter(torch.ones(6, 5)),
+        )
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -211,7 +239,9 @@ def test_calls_that_cannot_be_quantized_are_named_with_their_macs() -> None:
     trace = trace_of(Functional(), 4)
     assert trace.layers == ()
     found = {call.name: (call.operation, call.macs) for call in trace.float_calls}
-    attention = 16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6  # projections in, scores and values, projection out
+    attention = (
+        16 * 6 * 18 + 2 * 16 * 16 * 6 + 16 * 6 * 6
+    )  # projections in, scores and values, projection out
     assert found == {
         "stem.conv2d": ("conv2d", 3 * 4 * 16),
         "conv2d_1": ("conv2d", 4 * 6 * 16),
@@ -238,7 +268,7 @@ def test_describing_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
-def test_a_graph_that_is_not_normalised_is_refused(name: str) -> None:
+def test_a_graph_that_is_not_normalized_is_refused(name: str) -> None:
     settings = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **settings).eval()
     with pytest.raises(ValueError, match="normalize"):

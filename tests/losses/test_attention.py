@@ -23,7 +23,8 @@ def test_equal_features_have_distance_zero_and_a_channel_more_counts() -> None:
     assert attention_distance([(f, f), (g, g)]) == 0
     assert attention_distance([(f, g)]) > 0
     torch.testing.assert_close(
-        attention_distance([(f, g), (g, f)]), attention_distance([(f, g)]) + attention_distance([(g, f)])
+        attention_distance([(f, g), (g, f)]),
+        attention_distance([(f, g)]) + attention_distance([(g, f)]),
     )
 
 
@@ -49,11 +50,17 @@ def scores_of(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def test_activation_map_by_hand() -> None:
-    features = torch.tensor([[[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]], requires_grad=True)
+    features = torch.tensor(
+        [[[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]], requires_grad=True
+    )
     scores = scores_of(features, torch.tensor([1.0, -2.0]))
-    # slopes are 1/4 and -2/4 at every pixel: evidence (1, 0, 1, -2) / 4, of which the positive part, from 0 to 1
+    # slopes are 1/4 and -2/4 at every pixel: evidence (1, 0, 1, -2) / 4, of which the positive
+    # part, from 0 to 1
     torch.testing.assert_close(
-        class_activation_map(scores, features), torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), rtol=0, atol=1e-6
+        class_activation_map(scores, features),
+        torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -67,12 +74,16 @@ def test_activation_maps_span_zero_to_one_in_each_image() -> None:
 
 def test_a_map_without_differences_is_zero() -> None:
     features = torch.ones(2, 3, 4, 4, requires_grad=True)
-    assert torch.equal(class_activation_map(scores_of(features, torch.ones(3)), features), torch.zeros(2, 4, 4))
+    assert torch.equal(
+        class_activation_map(scores_of(features, torch.ones(3)), features), torch.zeros(2, 4, 4)
+    )
 
 
 def test_the_weights_of_channels_count_as_constants() -> None:
     features = maps().requires_grad_()
-    found = class_activation_map(features.square().sum(dim=(1, 2, 3)), features)  # the slopes depend on the features
+    found = class_activation_map(
+        features.square().sum(dim=(1, 2, 3)), features
+    )  # the slopes depend on the features
     (slope,) = torch.autograd.grad(found.sum(), features)
     weights = (2 * features).mean(dim=(2, 3), keepdim=True).detach()
     evidence = (weights * features).sum(dim=1).relu()

@@ -17,7 +17,10 @@ from dynadfq.teacher.teacher import Recording, Teacher
 
 def layer_with(mean: list[float], variance: list[float]) -> nn.BatchNorm2d:
     layer = nn.BatchNorm2d(len(mean)).double()
-    layer.running_mean, layer.running_var = torch.tensor(mean).double(), torch.tensor(variance).double()
+    layer.running_mean, layer.running_var = (
+        torch.tensor(mean).double(),
+        torch.tensor(variance).double(),
+    )
     return layer
 
 
@@ -34,11 +37,14 @@ def test_gaps_by_hand() -> None:
 
 
 def test_the_norm_loss_by_hand() -> None:
-    """Means 4, 1; biased variances 5, 3: the gaps are (1, 1) and (1, 2), and their norms are not squared."""
+    """Means 4, 1; biased variances 5, 3: the gaps are (1, 1) and (1, 2), and their norms are not
+    squared."""
     pair = (layer_with([3.0, 0.0], [4.0, 1.0]), X)
     one = math.sqrt(2) + math.sqrt(5)
     assert bn_statistics_norm(Recording([pair])).item() == pytest.approx(one)
-    assert bn_statistics_norm(Recording([pair, pair])).item() == pytest.approx(2 * one)  # a sum over layers
+    assert bn_statistics_norm(Recording([pair, pair])).item() == pytest.approx(
+        2 * one
+    )  # a sum over layers
     assert bn_statistics_norm(Recording([pair, pair, pair]), 10.0).item() == pytest.approx(12 * one)
 
 
@@ -52,7 +58,9 @@ def test_statistics_that_agree_cost_nothing_and_pull_nowhere() -> None:
 def test_the_per_image_loss_is_made_of_gaps(teacher: Teacher, images: Tensor) -> None:
     with teacher.recording() as recording:
         teacher(images[:8])
-        squares = [(mean.square() + std.square()).sum() / 8 for mean, std in gaps_per_image(recording)]
+        squares = [
+            (mean.square() + std.square()).sum() / 8 for mean, std in gaps_per_image(recording)
+        ]
         whole = bn_statistics_per_image(recording, images[:8])
     torch.testing.assert_close(whole, sum(squares, image_statistics(images[:8])))
 

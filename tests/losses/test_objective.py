@@ -14,7 +14,7 @@ from dynadfq.losses.objective import (
     StudentStep,
     SynthesisStep,
     Term,
-    bit_regularisation,
+    bit_regularization,
     distillation,
     distillation_term,
     image_class_term,
@@ -35,7 +35,9 @@ LABELS = torch.rand(16, 7, generator=RNG, dtype=torch.float64).softmax(dim=1)
 def test_distillation_is_torchs_kl_divergence(temperature: float) -> None:
     student, teacher = (OTHERS / temperature).log_softmax(1), (LOGITS / temperature).softmax(1)
     expected = kl_div(student, teacher, reduction="batchmean") * temperature**2
-    torch.testing.assert_close(distillation(LOGITS, OTHERS, temperature), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        distillation(LOGITS, OTHERS, temperature), expected, atol=1e-12, rtol=0
+    )
     assert distillation(LOGITS, OTHERS, temperature) != distillation(OTHERS, LOGITS, temperature)
     assert distillation(LOGITS, LOGITS + 3, temperature).abs() < 1e-12
 
@@ -58,15 +60,17 @@ def test_entropies() -> None:
     assert label_entropy(torch.full((1, 4), 0.25)).item() == pytest.approx(math.log(4))
 
 
-def test_bit_regularisation_by_hand() -> None:
+def test_bit_regularization_by_hand() -> None:
     ratio = torch.tensor([0.5, 1.0, 1.25, 2.0], requires_grad=True)
-    value = bit_regularisation(ratio)
+    value = bit_regularization(ratio)
     assert value.item() == pytest.approx(torch.tensor([1.0, 1.0, 1.25, 2.0]).mean().item() - 1)
     value.backward()
     assert ratio.grad is not None and ratio.grad.tolist() == [0.0, 0.0, 0.25, 0.25]
 
 
-@pytest.mark.parametrize(("dims", "correction"), [((2, 3), 1), ((2, 3), 0), ((0, 2, 3), 0), ((1,), 1)])
+@pytest.mark.parametrize(
+    ("dims", "correction"), [((2, 3), 1), ((2, 3), 0), ((0, 2, 3), 0), ((1,), 1)]
+)
 def test_moments_are_torchs_with_their_gradients(dims: tuple[int, ...], correction: int) -> None:
     x = (2 + torch.randn(4, 3, 5, 6, generator=RNG, dtype=torch.float64)).requires_grad_()
     variance, mean = torch.var_mean(x, dims, correction=correction)
@@ -86,7 +90,9 @@ def test_moments_are_torchs_with_their_gradients(dims: tuple[int, ...], correcti
 def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims: tuple[int, ...]) -> None:
     x = 1000 + torch.randn(8, 3, 6, 6, generator=RNG)
     expected = x.double().var(dims, correction=0)
-    torch.testing.assert_close(moments(x, dims, correction=0)[1].double(), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        moments(x, dims, correction=0)[1].double(), expected, rtol=1e-4, atol=0
+    )
 
 
 def recording_of(x: Tensor, mean: list[float], variance: list[float]) -> Recording:
@@ -96,15 +102,23 @@ def recording_of(x: Tensor, mean: list[float], variance: list[float]) -> Recordi
 
 
 def test_per_image_bn_loss_by_hand() -> None:
-    images = torch.tensor([[[[0.0, 2.0]]], [[[1.0, 1.0]]]], dtype=torch.float64)  # means 1, 1; variances 2, 0
-    x = torch.tensor([[[[1.0, 3.0]], [[0.0, 0.0]]]] * 2, dtype=torch.float64)  # means 2, 0; variances 2, 0
+    images = torch.tensor(
+        [[[[0.0, 2.0]]], [[[1.0, 1.0]]]], dtype=torch.float64
+    )  # means 1, 1; variances 2, 0
+    x = torch.tensor(
+        [[[[1.0, 3.0]], [[0.0, 0.0]]]] * 2, dtype=torch.float64
+    )  # means 2, 0; variances 2, 0
     recording = recording_of(x, [1.5, 0.5], [4.0, 1.0])
     root = math.sqrt(2)
     input_term = (1 + (root - 1) ** 2 + 1 + (0 - 1) ** 2) / 2
     layer_term = 0.5**2 + (root - 2) ** 2 + 0.5**2 + (0 - 1) ** 2
     loss = bn_statistics_per_image(recording, images)
-    assert loss.item() == pytest.approx(input_term + layer_term, abs=3e-3)  # the 1e-6 under the roots
-    assert loss.item() == pytest.approx(BN_STATISTICS["per_image_std"](step(images, recording)).item())
+    assert loss.item() == pytest.approx(
+        input_term + layer_term, abs=3e-3
+    )  # the 1e-6 under the roots
+    assert loss.item() == pytest.approx(
+        BN_STATISTICS["per_image_std"](step(images, recording)).item()
+    )
 
 
 def test_a_map_of_one_pixel_has_a_mean_alone() -> None:
@@ -112,18 +126,24 @@ def test_a_map_of_one_pixel_has_a_mean_alone() -> None:
     images[:, 0, 0] = torch.tensor([-1.0, 1.0]) / math.sqrt(2)  # mean 0, deviation 1: no loss
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     flat = bn_statistics_per_image(recording_of(x, [1.0, 1.0], [7.0, 7.0]), images)
-    pixel = bn_statistics_per_image(recording_of(x[:, :, None, None], [1.0, 1.0], [7.0, 7.0]), images)
+    pixel = bn_statistics_per_image(
+        recording_of(x[:, :, None, None], [1.0, 1.0], [7.0, 7.0]), images
+    )
     assert flat.item() == pytest.approx((0 + 1 + 4 + 9) / 2, abs=1e-5)
     assert pixel.item() == flat.item()
 
 
 def test_batch_bn_loss_by_hand() -> None:
-    x = torch.tensor([[[[1.0, 3.0]], [[0.0, 0.0]]], [[[5.0, 7.0]], [[0.0, 4.0]]]], dtype=torch.float64)
+    x = torch.tensor(
+        [[[[1.0, 3.0]], [[0.0, 0.0]]], [[[5.0, 7.0]], [[0.0, 4.0]]]], dtype=torch.float64
+    )
     recording = recording_of(x, [3.0, 0.0], [4.0, 1.0])  # means 4, 1; biased variances 5, 3
     loss = bn_statistics_of_batch(recording)
     assert loss.item() == pytest.approx((1 + 1) / 2 + (1 + 4) / 2)
     recording.batch_norms.extend(recording.batch_norms[:])
-    assert bn_statistics_of_batch(recording).item() == pytest.approx(loss.item())  # a mean over layers
+    assert bn_statistics_of_batch(recording).item() == pytest.approx(
+        loss.item()
+    )  # a mean over layers
     assert BN_STATISTICS["batch_var"](step(x, recording)).item() == pytest.approx(loss.item())
 
 
@@ -137,7 +157,9 @@ def bn_loss(teacher: Teacher, images: Tensor, name: str) -> Tensor:
         return BN_STATISTICS[name](step(images, recording))
 
 
-def test_per_image_loss_of_a_batch_is_the_mean_of_its_parts(teacher: Teacher, images: Tensor) -> None:
+def test_per_image_loss_of_a_batch_is_the_mean_of_its_parts(
+    teacher: Teacher, images: Tensor
+) -> None:
     parts = images[:16].split([3, 8, 5])
     for name, holds in [("per_image_std", True), ("batch_var", False)]:
         whole = bn_loss(teacher, images[:16], name)
@@ -153,7 +175,8 @@ def test_bn_losses_agree_with_torch_var_mean(teacher: Teacher, images: Tensor, n
         assert len(recording.batch_norms) == 4
         if name == "per_image_std":
             for x, mean, std in [(images[:16], torch.tensor(0.0), torch.tensor(1.0))] + [
-                (x, layer.running_mean, layer.running_var.sqrt()) for layer, x in recording.batch_norms
+                (x, layer.running_mean, layer.running_var.sqrt())
+                for layer, x in recording.batch_norms
             ]:
                 s, m = torch.std_mean(x, (2, 3))
                 expected = expected + ((m - mean).square() + (s - std).square()).sum(1).mean()
@@ -162,7 +185,9 @@ def test_bn_losses_agree_with_torch_var_mean(teacher: Teacher, images: Tensor, n
                 v, m = torch.var_mean(x, (0, 2, 3), correction=0)
                 distance = (m - layer.running_mean).square() + (v - layer.running_var).square()
                 expected = expected + distance.mean() / 4
-        torch.testing.assert_close(BN_STATISTICS[name](step(images[:16], recording)), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            BN_STATISTICS[name](step(images[:16], recording)), expected, rtol=1e-3, atol=1e-4
+        )
 
 
 def test_an_objective_adds_weighted_terms_and_skips_those_without_weight() -> None:

@@ -21,7 +21,9 @@ def distances(teacher: Teacher, images: Tensor, slack: list[Slack]) -> Tensor:
 
 
 def test_without_slack_and_enhancement_it_is_zeroqs_loss(teacher: Teacher, images: Tensor) -> None:
-    ours = layerwise_enhanced(distances(teacher, images[:8], none_of(teacher)), 0.0) + image_statistics(images[:8])
+    ours = layerwise_enhanced(
+        distances(teacher, images[:8], none_of(teacher)), 0.0
+    ) + image_statistics(images[:8])
     with teacher.recording() as recording:
         teacher(images[:8])
         torch.testing.assert_close(ours, bn_statistics_per_image(recording, images[:8]))
@@ -54,7 +56,9 @@ def test_distances_by_hand() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
-def test_the_quantile_is_the_share_of_gaps_inside(teacher: Teacher, images: Tensor, quantile: float) -> None:
+def test_the_quantile_is_the_share_of_gaps_inside(
+    teacher: Teacher, images: Tensor, quantile: float
+) -> None:
     layers = measure_slack(teacher, images, quantile, "layer")
     channels = measure_slack(teacher, images, quantile, "channel")
     with teacher.recording() as recording:
@@ -65,7 +69,9 @@ def test_the_quantile_is_the_share_of_gaps_inside(teacher: Teacher, images: Tens
                 inside = (gap.abs() <= slack + 1e-6).double().mean().item()
                 assert inside == pytest.approx(quantile, abs=2 / gap.numel())
                 inside = (gap.abs() <= slacks + 1e-6).double().mean(dim=0)
-                torch.testing.assert_close(inside, torch.full_like(inside, quantile), atol=2 / len(gap), rtol=0)
+                torch.testing.assert_close(
+                    inside, torch.full_like(inside, quantile), atol=2 / len(gap), rtol=0
+                )
 
 
 def test_layerwise_enhancement_by_its_formula() -> None:

@@ -1,4 +1,5 @@
-"""What holds for every method: one walk over all of them, and over every hyperparameter they have."""
+"""What holds for every method: one walk over all of them, and over every hyperparameter they
+have."""
 
 from __future__ import annotations
 
@@ -17,23 +18,27 @@ from torch import Tensor
 
 from dynadfq.losses.budget import Budget
 from dynadfq.methods import METHODS
-from dynadfq.methods.base import Known
-from dynadfq.ops.precision import multiplying
+from dynadfq.methods.base import MethodContext
+from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.quant.model import Student
+from dynadfq.runtime.config import Config, choices, leaves
 from dynadfq.runtime.resume import Scratch
-from dynadfq.runtime.settings import Section, choices, leaves
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
+from dynadfq.training.prepare import Calibration, PreparationConfig, new_student, prepare_student
 from dynadfq.training.schedule import Schedule
 
-NAMES = [name for name in METHODS if name != "real_data"]  # it needs a labelled data set: test_real_data.py
-FINE = Schedule(epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3)
+NAMES = [
+    name for name in METHODS if name != "real_data"
+]  # it needs a labelled data set: test_real_data.py
+FINE = Schedule(
+    epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3
+)
 SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
 DYNAMIC = Scheme(4, (3, 4, 5), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
@@ -51,7 +56,7 @@ OTHER: dict[str, Any] = {
     "adaround.student.num_images": 8,
     "adaround.student.batch_size": 4,
     "adaround.student.learning_rate": 0.01,
-    "adaround.student.regularisation": 10.0,
+    "adaround.student.regularization": 10.0,
     "adaround.student.warm_start": 0.9,
     "dfq.student.correction_images": 8,
     "dynadfq.student.mixup_start": 0.0,
@@ -59,11 +64,13 @@ OTHER: dict[str, Any] = {
     "intraq.images.margin_low": 0.6,  # the tiny network's distances are within the default margins
     "intraq.images.margin_high": 0.1,
 }
-# What the tiny network has nothing for: no ReLU6, no bias high enough to absorb. The method's own tests have networks
-# that do.
+# What the tiny network has nothing for: no ReLU6, no bias high enough to absorb. The method's own
+# tests have networks that do.
 ELSEWHERE = ("dfq.student.relu6_as_relu", "dfq.student.absorb")
 # Students that take long by default: long enough here for roundings to change.
-QUICK: dict[str, dict[str, Any]] = {"adaround": {"iterations": 40, "learning_rate": 0.05, "regularisation": 0.1}}
+QUICK: dict[str, dict[str, Any]] = {
+    "adaround": {"iterations": 40, "learning_rate": 0.05, "regularization": 0.1}
+}
 
 
 def name_of(value: object) -> str:
@@ -75,9 +82,13 @@ def settings_of(name: str, side: str, **changes: Any) -> Any:
     return METHODS[name].model_fields[side].default.__class__(**{**quick, **changes})
 
 
-def make_images(name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any) -> SyntheticSet:
-    recipe = settings_of(name, "images", **changes).recipe(Known(teacher, class_similarity(teacher), 0))
-    source = recipe.source(teacher, PixelOptimiser(iterations, learning_rate=0.1))
+def make_images(
+    name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any
+) -> SyntheticSet:
+    recipe = settings_of(name, "images", **changes).recipe(
+        MethodContext(teacher, class_similarity(teacher), 0)
+    )
+    source = recipe.source(teacher, PixelOptimizer(iterations, learning_rate=0.1))
     return synthesize_set(source, 16, 8, 0, folder, Scratch(None))
 
 
@@ -91,13 +102,17 @@ def teach(
 ) -> tuple[Student, Any]:
     recipe = settings_of(name, "student", **changes).recipe()
     student = new_student(teacher, recipe, scheme, 0)
-    prepare_student(student, teacher, images, recipe, Readiness(Calibration(images=16)), 0)
-    history = finetune_student(student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None))
+    prepare_student(student, teacher, images, recipe, PreparationConfig(Calibration(images=16)), 0)
+    history = finetune_student(
+        student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None)
+    )
     return student, history
 
 
 @pytest.fixture(scope="session")
-def sets(make_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SyntheticSet]]:
+def sets(
+    make_net: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, SyntheticSet]]:
     """Each method's own images of the tiny network, made when first asked for."""
 
     class Sets(dict[str, SyntheticSet]):
@@ -119,7 +134,10 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def content(images: SyntheticSet) -> dict[str, Tensor]:
     """All tensors of a set."""
-    tensors = [(file.name, safetensors.torch.load_file(file)) for file in sorted(images.folder.glob("*.safetensors"))]
+    tensors = [
+        (file.name, safetensors.torch.load_file(file))
+        for file in sorted(images.folder.glob("*.safetensors"))
+    ]
     return {f"{name}/{key}": tensor for name, found in tensors for key, tensor in found.items()}
 
 
@@ -142,8 +160,12 @@ def another_value(key: str, field: FieldInfo, default: Any) -> Any:
 def hyperparameters(side: str) -> list[tuple[str, str, FieldInfo]]:
     found = []
     for name in NAMES:
-        section = typing.cast(type[Section], METHODS[name].model_fields[side].annotation)
-        found += [(name, key, field) for key, field in leaves(section) if f"{name}.{side}.{key}" not in ELSEWHERE]
+        section = typing.cast(type[Config], METHODS[name].model_fields[side].annotation)
+        found += [
+            (name, key, field)
+            for key, field in leaves(section)
+            if f"{name}.{side}.{key}" not in ELSEWHERE
+        ]
     return found
 
 
@@ -157,12 +179,14 @@ def test_a_method_says_where_it_comes_from(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> None:
-    before, after = (make_images(name, teacher, tmp_path / str(n), n).manifest["shards"] for n in (0, 3))
+    before, after = (
+        make_images(name, teacher, tmp_path / str(n), n).manifest["shards"] for n in (0, 3)
+    )
     losses = [[shard["losses"]["total"] for shard in shards] for shards in (before, after)]
     assert torch.isfinite(torch.tensor(losses)).all()
-    known = Known(teacher, class_similarity(teacher), 0)
-    recipe = settings_of(name, "images").recipe(known)
-    if getattr(recipe, "optimised", True):
+    context = MethodContext(teacher, class_similarity(teacher), 0)
+    recipe = settings_of(name, "images").recipe(context)
+    if getattr(recipe, "optimized", True):
         assert sum(losses[1]) < sum(losses[0])
     else:
         assert losses[1] == losses[0]
@@ -170,9 +194,16 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", NAMES)
-def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]) -> None:
+def test_its_student_learns(
+    name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]
+) -> None:
     plain = Schedule(
-        epochs=6, steps_per_epoch=4, batch_size=16, learning_rate=3e-4, crop_scale=1.0, horizontal_flip=False
+        epochs=6,
+        steps_per_epoch=4,
+        batch_size=16,
+        learning_rate=3e-4,
+        crop_scale=1.0,
+        horizontal_flip=False,
     )
     student, history = teach(name, teacher, sets[name], DYNAMIC if dynamic else SCHEME, plain)
     assert not student.training
@@ -186,14 +217,20 @@ def test_its_student_learns(name: str, dynamic: bool, teacher: Teacher, sets: di
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_works_in_bfloat16(name: str, teacher: Teacher, tmp_path: Path) -> None:
-    with multiplying("bfloat16", teacher.device):
+    with compute_precision("bfloat16", teacher.device):
         images = make_images(name, teacher, tmp_path)
         student, history = teach(name, teacher, images, DYNAMIC)
     assert all(tensor.dtype == torch.float32 for tensor in content(images).values())
-    state = [tensor for tensor in student.network.state_dict().values() if tensor.is_floating_point()]
-    assert all(tensor.dtype != torch.bfloat16 and bool(torch.isfinite(tensor).all()) for tensor in state)
+    state = [
+        tensor for tensor in student.network.state_dict().values() if tensor.is_floating_point()
+    ]
+    assert all(
+        tensor.dtype != torch.bfloat16 and bool(torch.isfinite(tensor).all()) for tensor in state
+    )
     exact, _ = teach(name, teacher, images, DYNAMIC)
-    if len(history):  # losses are float32: a divergence of two answers that differ little is small, and positive
+    if len(
+        history
+    ):  # losses are float32: a divergence of two answers that differ little is small, and positive
         assert not history.filter(like="distillation").lt(0).any(axis=None)
         assert not same(weights(student), weights(exact))
 
@@ -218,7 +255,10 @@ def test_no_image_hyperparameter_is_dead(
     path = f"{name}.images.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}
-    one, other = (content(make_images(name, teacher, tmp_path / str(i), **c)) for i, c in enumerate((needed, changed)))
+    one, other = (
+        content(make_images(name, teacher, tmp_path / str(i), **c))
+        for i, c in enumerate((needed, changed))
+    )
     assert not same(one, other)
 
 
@@ -229,5 +269,7 @@ def test_no_student_hyperparameter_is_dead(
     path = f"{name}.student.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}
-    one, other = (weights(teach(name, teacher, sets[name], **changes)[0]) for changes in (needed, changed))
+    one, other = (
+        weights(teach(name, teacher, sets[name], **changes)[0]) for changes in (needed, changed)
+    )
     assert not same(one, other)

@@ -9,23 +9,23 @@ from torch import Tensor
 from dynadfq.losses.bn_statistics import bn_statistics_norm
 from dynadfq.losses.image_priors import image_norm, total_variation_l1, total_variation_l2
 from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.deepinversion import DeepInversion, Images
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 
 
-def known(teacher: Teacher) -> Known:
-    return Known(teacher, class_similarity(teacher), 0)
+def context(teacher: Teacher) -> MethodContext:
+    return MethodContext(teacher, class_similarity(teacher), 0)
 
 
 def make(teacher: Teacher, folder: Path, **settings: object) -> SyntheticSet:
-    recipe = Images(**settings).recipe(known(teacher))  # type: ignore[arg-type]
-    source = recipe.source(teacher, PixelOptimiser(20, learning_rate=0.1))
+    recipe = Images(**settings).recipe(context(teacher))  # type: ignore[arg-type]
+    source = recipe.source(teacher, PixelOptimizer(20, learning_rate=0.1))
     return synthesize_set(source, 8, 8, 0, folder, Scratch(None))
 
 
@@ -34,7 +34,9 @@ def test_the_objective_is_its_weighted_parts(teacher: Teacher, images: Tensor) -
     settings = Images(bn_weight=0.05, first_layer=10.0, total_variation_l1=0.3, norm_weight=1e-2)
     with teacher.recording() as recording:
         logits = teacher(images)
-        total, _ = settings.recipe(known(teacher)).objective(SynthesisStep(images, labels, logits, recording))
+        total, _ = settings.recipe(context(teacher)).objective(
+            SynthesisStep(images, labels, logits, recording)
+        )
         expected = (
             soft_cross_entropy(logits, labels).mean()
             + 0.05 * bn_statistics_norm(recording, 10.0)
@@ -46,7 +48,9 @@ def test_the_objective_is_its_weighted_parts(teacher: Teacher, images: Tensor) -
 
 
 @pytest.mark.parametrize("clip", [False, True])
-def test_clipped_images_stay_pictures_after_every_step(teacher: Teacher, tmp_path: Path, clip: bool) -> None:
+def test_clipped_images_stay_pictures_after_every_step(
+    teacher: Teacher, tmp_path: Path, clip: bool
+) -> None:
     images = make(teacher, tmp_path, clip=clip).take(torch.arange(8)).images
     mean, std = torch.tensor(teacher.mean).view(3, 1, 1), torch.tensor(teacher.std).view(3, 1, 1)
     pixels = images * std + mean

@@ -1,4 +1,5 @@
-"""DFQ on a network with what it is for: ReLU6, uneven channels, high biases, one weight grid a layer."""
+"""DFQ on a network with what it is for: ReLU6, uneven channels, high biases, one weight grid a
+layer."""
 
 from __future__ import annotations
 
@@ -9,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dfq import Images, Student
 from dynadfq.quant.build import load_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student as QuantizedStudent
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.prepare import Calibration, Readiness, new_student, prepare_student
+from dynadfq.training.prepare import Calibration, PreparationConfig, new_student, prepare_student
 
 SHAPE = (3, 8, 8)
 
@@ -32,7 +33,10 @@ class Mobile(nn.Module):
         super().__init__()
         self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
         self.expand, self.expand_norm = nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24)
-        self.depth, self.depth_norm = nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24)
+        self.depth, self.depth_norm = (
+            nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False),
+            nn.BatchNorm2d(24),
+        )
         self.project, self.project_norm = nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8)
         self.last, self.last_norm = nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16)
         self.act, self.fc = nn.ReLU6(), nn.Linear(16, 6)
@@ -63,8 +67,10 @@ def teacher() -> Teacher:
 
 
 def images_of(teacher: Teacher, folder: Path, **settings: Any) -> SyntheticSet:
-    recipe = Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))
-    return synthesize_set(recipe.source(teacher, PixelOptimiser(5, 0.1)), 128, 64, 0, folder, Scratch(None))
+    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
+    return synthesize_set(
+        recipe.source(teacher, PixelOptimizer(5, 0.1)), 128, 64, 0, folder, Scratch(None)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +83,9 @@ def student_of(
 ) -> QuantizedStudent:
     recipe = Student(**settings).recipe()
     assert not recipe.terms
-    scheme = Scheme(weight_bits, (bits,), bits, weight_grid="tensor")
+    scheme = Scheme(weight_bits, (bits,), bits, weight_granularity="tensor")
     student = new_student(teacher, recipe, scheme, 0)
-    prepare_student(student, teacher, images, recipe, Readiness(Calibration(images=128)), 0)
+    prepare_student(student, teacher, images, recipe, PreparationConfig(Calibration(images=128)), 0)
     return student
 
 
@@ -88,14 +94,18 @@ def error(student: QuantizedStudent, teacher: Teacher) -> float:
     images = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         logits = teacher(images)
-        return float((student(images) - logits).square().sum() / (logits - logits.mean(dim=0)).square().sum())
+        return float(
+            (student(images) - logits).square().sum() / (logits - logits.mean(dim=0)).square().sum()
+        )
 
 
-@pytest.mark.parametrize("key", ["relu6_as_relu", "equalise", "absorb", "bias_correction", "ranges"])
+@pytest.mark.parametrize(
+    "key", ["relu6_as_relu", "equalize", "absorb", "bias_correction", "ranges"]
+)
 def test_every_step_changes_the_student(teacher: Teacher, noise: SyntheticSet, key: str) -> None:
     others: dict[str, list[Any]] = {
         "relu6_as_relu": [True, False],
-        "equalise": [True, False],
+        "equalize": [True, False],
         "absorb": ["off", "unpadded", "all"],
         "bias_correction": ["off", "analytic", "empirical"],
         "ranges": ["bn_sigma", "images"],
@@ -103,18 +113,22 @@ def test_every_step_changes_the_student(teacher: Teacher, noise: SyntheticSet, k
     images = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(5))
     answers = [student_of(teacher, noise, **{key: value})(images) for value in others[key]]
     for i, answer in enumerate(answers):
-        assert torch.isfinite(answer).all() and not any(torch.equal(answer, other) for other in answers[:i])
+        assert torch.isfinite(answer).all() and not any(
+            torch.equal(answer, other) for other in answers[:i]
+        )
 
 
-def test_equalisation_and_correction_pay_with_one_grid_a_layer(teacher: Teacher, noise: SyntheticSet) -> None:
-    plain = {"equalise": False, "absorb": "off", "bias_correction": "off", "ranges": "images"}
+def test_equalization_and_correction_pay_with_one_grid_a_layer(
+    teacher: Teacher, noise: SyntheticSet
+) -> None:
+    plain = {"equalize": False, "absorb": "off", "bias_correction": "off", "ranges": "images"}
     found = [
         error(student_of(teacher, noise, 6, 8, **{**plain, **on}), teacher)
         for on in (
             {},
-            {"equalise": True},
-            {"equalise": True, "bias_correction": "analytic"},
-            {"equalise": True, "bias_correction": "empirical"},
+            {"equalize": True},
+            {"equalize": True, "bias_correction": "analytic"},
+            {"equalize": True, "bias_correction": "empirical"},
         )
     ]
     assert found[1] < 0.1 * found[0]
@@ -133,7 +147,9 @@ def test_it_comes_back_from_a_file(teacher: Teacher, noise: SyntheticSet, tmp_pa
     assert student.description == teacher.describe()
 
 
-def test_images_are_noise_unless_they_are_asked_to_be_more(teacher: Teacher, tmp_path: Path) -> None:
+def test_images_are_noise_unless_they_are_asked_to_be_more(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     pixels = images_of(teacher, tmp_path / "noise").take(torch.arange(128)).images
     assert abs(float(pixels.mean())) < 0.02 and abs(float(pixels.std()) - 1) < 0.02
     better = images_of(teacher, tmp_path / "better", kind="bn_statistics").manifest["shards"]

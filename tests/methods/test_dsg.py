@@ -9,31 +9,35 @@ from torch import Tensor
 from dynadfq.losses.bn_statistics import bn_statistics_per_image
 from dynadfq.losses.objective import SynthesisStep
 from dynadfq.losses.slack import distances_beyond, measure_slack
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dsg import DSG, Images
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 
 
-def known(teacher: Teacher, seed: int = 0) -> Known:
-    return Known(teacher, class_similarity(teacher), seed)
+def context(teacher: Teacher, seed: int = 0) -> MethodContext:
+    return MethodContext(teacher, class_similarity(teacher), seed)
 
 
 def losses(teacher: Teacher, images: Tensor, settings: Images, seed: int = 0) -> dict[str, Tensor]:
-    objective = settings.recipe(known(teacher, seed)).objective
+    objective = settings.recipe(context(teacher, seed)).objective
     with torch.no_grad(), teacher.recording() as recording:
         logits = teacher(images)
-        _, values = objective(SynthesisStep(images, torch.eye(6)[torch.arange(len(images)) % 6], logits, recording))
+        _, values = objective(
+            SynthesisStep(images, torch.eye(6)[torch.arange(len(images)) % 6], logits, recording)
+        )
     return values
 
 
 def test_the_noise_that_sets_the_slack_is_inside_it_but_for_its_tail(teacher: Teacher) -> None:
     noise = torch.randn(64, 3, 8, 8, generator=generator(0, "dsg", "slack"))
-    inside, tail = (losses(teacher, noise, Images(slack_quantile=q))["bn_statistics"] for q in (1.0, 0.9))
+    inside, tail = (
+        losses(teacher, noise, Images(slack_quantile=q))["bn_statistics"] for q in (1.0, 0.9)
+    )
     with torch.no_grad(), teacher.recording() as recording:
         teacher(noise)
         whole = bn_statistics_per_image(recording, noise)
@@ -47,8 +51,11 @@ def test_slack_follows_the_seed(teacher: Teacher, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("enhancement", [0.0, 1.0, 3.0])
-def test_each_image_counts_its_own_layer_more(teacher: Teacher, images: Tensor, enhancement: float) -> None:
-    """Four layers; 3 is the released code's, whose residual is doubled before it is squared: four times in all."""
+def test_each_image_counts_its_own_layer_more(
+    teacher: Teacher, images: Tensor, enhancement: float
+) -> None:
+    """Four layers; 3 is the released code's, whose residual is doubled before it is squared: four
+    times in all."""
     noise = torch.randn(64, 3, 8, 8, generator=generator(0, "dsg", "slack"))
     slack = measure_slack(teacher, noise, 0.9, "layer")
     with torch.no_grad(), teacher.recording() as recording:
@@ -62,7 +69,9 @@ def test_each_image_counts_its_own_layer_more(teacher: Teacher, images: Tensor, 
 
 def test_an_images_own_statistics_have_no_slack(teacher: Teacher) -> None:
     values = losses(teacher, torch.zeros(4, 3, 8, 8), Images())
-    assert values["image_statistics"].item() == pytest.approx(3, rel=1e-2)  # mean 0, deviation 0 instead of 1
+    assert values["image_statistics"].item() == pytest.approx(
+        3, rel=1e-2
+    )  # mean 0, deviation 0 instead of 1
 
 
 def test_labels_are_dsg_ils_alone(teacher: Teacher, images: Tensor) -> None:
@@ -76,8 +85,12 @@ def test_images_of_dsg_are_less_alike_than_zeroqs(teacher: Teacher, tmp_path: Pa
     from dynadfq.methods.zeroq import Images as ZeroQImages
 
     def spread(settings: Images | ZeroQImages, name: str) -> float:
-        source = settings.recipe(known(teacher)).source(teacher, PixelOptimiser(150, learning_rate=0.1))
-        made = synthesize_set(source, 16, 16, 0, tmp_path / name, Scratch(None)).take(torch.arange(16))
+        source = settings.recipe(context(teacher)).source(
+            teacher, PixelOptimizer(150, learning_rate=0.1)
+        )
+        made = synthesize_set(source, 16, 16, 0, tmp_path / name, Scratch(None)).take(
+            torch.arange(16)
+        )
         with torch.no_grad(), teacher.recording() as recording:
             teacher(made.images)
             return sum(float(x.mean((2, 3)).std(dim=0).mean()) for _, x in recording.batch_norms)

@@ -16,7 +16,7 @@ from dynadfq.losses.adaptability import (
     disagreement_term,
     margin,
     margin_term,
-    normalised_entropy,
+    normalized_entropy,
 )
 from dynadfq.losses.objective import StudentStep, SynthesisStep, distillation
 from dynadfq.methods import gdfq, qimera
@@ -25,7 +25,7 @@ from dynadfq.methods.qimera import Superpositions
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.generator import CARD, GeneratorTraining
 from dynadfq.synthesis.latent import SuperposedEmbeddings
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Recording, Teacher
 
@@ -34,9 +34,13 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def synthesis_step(teacher_logits: Tensor, student_logits: Tensor | None, labels: Tensor) -> SynthesisStep:
+def synthesis_step(
+    teacher_logits: Tensor, student_logits: Tensor | None, labels: Tensor
+) -> SynthesisStep:
     soft = torch.nn.functional.one_hot(labels, teacher_logits.shape[1]).float()
-    return SynthesisStep(torch.zeros(len(labels), 1, 2, 2), soft, teacher_logits, Recording(), student_logits)
+    return SynthesisStep(
+        torch.zeros(len(labels), 1, 2, 2), soft, teacher_logits, Recording(), student_logits
+    )
 
 
 def student_step(teacher_logits: Tensor, logits: Tensor) -> StudentStep:
@@ -45,14 +49,18 @@ def student_step(teacher_logits: Tensor, logits: Tensor) -> StudentStep:
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
-def test_three_losses_are_half_the_class_variance_and_released_kd_is_a_classth_of_it(classes: int) -> None:
+def test_three_losses_are_half_the_class_variance_and_released_kd_is_a_classth_of_it(
+    classes: int,
+) -> None:
     teacher = torch.randn(64, classes, generator=rng(), dtype=torch.float64)
     logits = teacher + 0.3 * torch.randn(64, classes, generator=rng(1), dtype=torch.float64)
     half_variance = 0.5 * (teacher - logits).var(dim=1, correction=0).mean()
     for loss in (distillation(teacher, logits, 200.0), zero_sum(teacher, logits, 200.0)):
         assert float(loss) == pytest.approx(float(half_variance), rel=0.01)
     element_mean = distillation(teacher, logits, 20.0, "elementmean")
-    assert float(distillation(teacher, logits, 20.0)) == pytest.approx(classes * float(element_mean))
+    assert float(distillation(teacher, logits, 20.0)) == pytest.approx(
+        classes * float(element_mean)
+    )
 
 
 def test_the_published_kd_is_an_option_of_both_methods() -> None:
@@ -71,30 +79,34 @@ def test_adadfqs_students_loss_is_the_published_one_plus_a_constant() -> None:
     [term] = Student(temperature=5.0).recipe().terms
     p = ((teacher - logits) / 5).softmax(dim=1)
     published = -25 * -(p * p.log()).sum(dim=1).mean()
-    assert float(term.value(student_step(teacher, logits))) == pytest.approx(float(published) + 25 * math.log(6))
-    assert float(zero_sum(teacher, teacher + 3.0, 5.0)) == pytest.approx(0, abs=1e-12)  # all classes moved alike
+    assert float(term.value(student_step(teacher, logits))) == pytest.approx(
+        float(published) + 25 * math.log(6)
+    )
+    assert float(zero_sum(teacher, teacher + 3.0, 5.0)) == pytest.approx(
+        0, abs=1e-12
+    )  # all classes moved alike
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
 @pytest.mark.parametrize("spread", [0.0, 1e-4, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("min_detach", [True, False])
-def test_normalised_entropy_lies_in_0_to_1_and_its_gradient_is_finite(
+def test_normalized_entropy_lies_in_0_to_1_and_its_gradient_is_finite(
     batch: int, spread: float, min_detach: bool
 ) -> None:
     difference = (spread * torch.randn(batch, 10, generator=rng())).requires_grad_()
-    entropy = normalised_entropy(difference, min_detach)
+    entropy = normalized_entropy(difference, min_detach)
     assert entropy.shape == (batch,) and (entropy >= 0).all() and (entropy <= 1).all()
     (slope,) = torch.autograd.grad(margin(entropy, 0.1, 0.8), difference)
     assert torch.isfinite(slope).all()
 
 
-def test_normalised_entropy_by_hand() -> None:
+def test_normalized_entropy_by_hand() -> None:
     even, certain = [0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]
     between = [math.log(3.0), math.log(3.0), 0.0, 0.0]  # 3/8, 3/8, 1/8, 1/8
     expected = -(0.75 * math.log(3 / 8) + 0.25 * math.log(1 / 8)) / math.log(4)
-    found = normalised_entropy(torch.tensor([even, certain, between]))
+    found = normalized_entropy(torch.tensor([even, certain, between]))
     assert found.tolist() == pytest.approx([1.0, 0.0, expected], abs=1e-4)
-    agreed = normalised_entropy(torch.tensor([even, even]))
+    agreed = normalized_entropy(torch.tensor([even, even]))
     assert agreed.tolist() == pytest.approx([1.0, 1.0], abs=0.01)  # too easy, not too hard
 
 
@@ -106,20 +118,29 @@ def test_the_margin_is_0_exactly_inside() -> None:
 
 
 def test_the_smallest_entropy_may_move_or_stand_still() -> None:
-    step = synthesis_step(torch.randn(6, 10, generator=rng()), torch.randn(6, 10, generator=rng(1)), torch.arange(6))
+    step = synthesis_step(
+        torch.randn(6, 10, generator=rng()), torch.randn(6, 10, generator=rng(1)), torch.arange(6)
+    )
     logits = step.logits.requires_grad_()
     slopes = {}
     for detach in (True, False):
         (slopes[detach],) = torch.autograd.grad(margin_term(0.1, 0.8, detach).value(step), logits)
-    hardest = int(normalised_entropy(logits - step.student_logits).argmin())  # type: ignore[operator]
+    hardest = int(normalized_entropy(logits - step.student_logits).argmin())  # type: ignore[operator]
     assert not torch.allclose(slopes[True], slopes[False])
-    assert slopes[True][hardest].abs().sum() > 0  # only if its entropy is a constant does the hardest image get easier
+    assert (
+        slopes[True][hardest].abs().sum() > 0
+    )  # only if its entropy is a constant does the hardest image get easier
 
 
 def test_agreement_and_disagreement_by_hand() -> None:
-    teacher, student = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    teacher, student = (
+        torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
+        torch.tensor([[1.0, 0.0], [0.0, 3.0]]),
+    )
     step = synthesis_step(teacher, student, torch.tensor([0, 1]))
-    disagree = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(2.0))) / 2  # differences 1 and -2 for the label
+    disagree = (
+        math.log1p(math.exp(-1.0)) + math.log1p(math.exp(2.0))
+    ) / 2  # differences 1 and -2 for the label
     agree = (math.log1p(math.exp(-3.0)) + math.log1p(math.exp(-4.0))) / 2
     assert float(disagreement_term(1.0).value(step)) == pytest.approx(disagree)
     assert float(agreement_term(1.0).value(step)) == pytest.approx(agree)
@@ -169,33 +190,50 @@ def test_qimeras_embeddings_start_where_they_are_told(teacher: Teacher) -> None:
 
     rows = teacher.class_weights
     assert torch.equal(latent(embedding="classifier").embedding.weight, rows)
-    assert latent().embedding.weight.shape == rows.shape and not torch.isclose(latent().embedding.weight, rows).any()
+    assert (
+        latent().embedding.weight.shape == rows.shape
+        and not torch.isclose(latent().embedding.weight, rows).any()
+    )
     assert latent().features == 100 and latent(disentangled=False).features == rows.shape[1]
     assert latent(noise_scale=0.3).noise_scale == 0.3
 
 
 def test_adadfqs_generator_is_gdfqs(teacher: Teacher) -> None:
     ours, theirs = (
-        GeneratorTraining(teacher, images.generator(teacher)).network for images in (Images(), gdfq.Images())
+        GeneratorTraining(teacher, images.generator(teacher)).network
+        for images in (Images(), gdfq.Images())
     )
     assert str(ours) == str(theirs)
 
 
-@pytest.mark.parametrize("images", [Images(), gdfq.Images(), qimera.Images()], ids=["adadfq", "gdfq", "qimera"])
+@pytest.mark.parametrize(
+    "images", [Images(), gdfq.Images(), qimera.Images()], ids=["adadfq", "gdfq", "qimera"]
+)
 def test_large_images_have_class_conditional_batch_norm(images: Images, make_net: object) -> None:
     net = make_net()  # type: ignore[operator]
     for side, expected in ((64, False), (65, True)):
         large = Teacher(net, (3, side, side), 6, (0.0,) * 3, (1.0,) * 3)
         assert images.generator(large).conditional == expected
-        assert images.model_copy(update={"class_conditional": "always"}).generator(large).conditional
-        assert not images.model_copy(update={"class_conditional": "never"}).generator(large).conditional
+        assert (
+            images.model_copy(update={"class_conditional": "always"}).generator(large).conditional
+        )
+        assert (
+            not images.model_copy(update={"class_conditional": "never"})
+            .generator(large)
+            .conditional
+        )
 
 
 def test_adadfqs_images_are_of_a_class_too(teacher: Teacher, tmp_path: Path) -> None:
-    source = Images(generator_batch_size=8).generator(teacher).source(teacher, PixelOptimiser(2))
-    assert synthesize_set(source, 8, 8, 0, tmp_path, Scratch(None)).one_hot_recognised is not None
+    source = Images(generator_batch_size=8).generator(teacher).source(teacher, PixelOptimizer(2))
+    assert synthesize_set(source, 8, 8, 0, tmp_path, Scratch(None)).one_hot_recognized is not None
 
 
 def test_the_generators_batch_is_a_hyperparameter_in_python_too(teacher: Teacher) -> None:
-    images = synthesize(teacher, "gdfq", num_images=6, iterations=1, batch_size=3, generator_batch_size=4)
-    assert len(images) == 6 and json.loads((images.folder / CARD).read_text())["images"]["generator_batch_size"] == 4
+    images = synthesize(
+        teacher, "gdfq", num_images=6, iterations=1, batch_size=3, generator_batch_size=4
+    )
+    assert (
+        len(images) == 6
+        and json.loads((images.folder / CARD).read_text())["images"]["generator_batch_size"] == 4
+    )

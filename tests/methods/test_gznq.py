@@ -9,13 +9,19 @@ from torch import Tensor
 
 from dynadfq.losses.bn_statistics import batch_statistics
 from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
-from dynadfq.methods.base import Known
-from dynadfq.methods.gznq import Images, bn_divergence, ensemble_loss, gaussian_divergence, resampled
+from dynadfq.methods.base import MethodContext
+from dynadfq.methods.gznq import (
+    Images,
+    bn_divergence,
+    ensemble_loss,
+    gaussian_divergence,
+    resampled,
+)
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -27,7 +33,7 @@ def weight() -> Tensor:
 
 
 def composed(teacher: Teacher, **settings: float) -> ImageRecipe:
-    return Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))
+    return Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
 
 def test_divergence_is_zero_at_equality_alone() -> None:
@@ -46,7 +52,8 @@ def test_divergence_agrees_with_torch() -> None:
     mean, target = torch.randn(2, 50), torch.randn(2, 50).exp()
     ours, theirs = (torch.distributions.Normal(mean[i], target[i].sqrt()) for i in (0, 1))
     torch.testing.assert_close(
-        gaussian_divergence(mean[0], target[0], mean[1], target[1]), torch.distributions.kl_divergence(ours, theirs)
+        gaussian_divergence(mean[0], target[0], mean[1], target[1]),
+        torch.distributions.kl_divergence(ours, theirs),
     )
 
 
@@ -56,7 +63,9 @@ def test_drawn_statistics_scatter_like_those_of_samples() -> None:
     assert float(drawn_mean.mean()) == pytest.approx(3, abs=0.02)
     assert float(drawn_mean.var()) == pytest.approx(4 / 9, rel=0.03)
     assert float(drawn_variance.mean()) == pytest.approx(4, rel=0.02)
-    assert float(drawn_variance.var()) == pytest.approx(2 * 4**2 / 8, rel=0.05)  # of χ² over its degrees of freedom
+    assert float(drawn_variance.var()) == pytest.approx(
+        2 * 4**2 / 8, rel=0.05
+    )  # of χ² over its degrees of freedom
 
 
 def test_many_samples_have_the_statistics_themselves() -> None:
@@ -66,14 +75,22 @@ def test_many_samples_have_the_statistics_themselves() -> None:
     torch.testing.assert_close(drawn[1], variance, rtol=1e-3, atol=0)
 
 
-def test_bn_divergence_draws_targets_from_the_shards_stream(teacher: Teacher, images: Tensor) -> None:
+def test_bn_divergence_draws_targets_from_the_shards_stream(
+    teacher: Teacher, images: Tensor
+) -> None:
     with teacher.recording() as recording:
-        step = SynthesisStep(images, torch.ones(256, 6) / 6, teacher(images), recording, rng=generator(0, "shard"))
+        step = SynthesisStep(
+            images, torch.ones(256, 6) / 6, teacher(images), recording, rng=generator(0, "shard")
+        )
         one, other = bn_divergence(step, 16), bn_divergence(step, 16)
         again = bn_divergence(step._replace(rng=generator(0, "shard")), 16)
         expected = [
-            gaussian_divergence(m, v + layer.eps, layer.running_mean, layer.running_var + layer.eps).mean()
-            for (layer, _), (m, v) in zip(recording.batch_norms, batch_statistics(recording), strict=True)
+            gaussian_divergence(
+                m, v + layer.eps, layer.running_mean, layer.running_var + layer.eps
+            ).mean()
+            for (layer, _), (m, v) in zip(
+                recording.batch_norms, batch_statistics(recording), strict=True
+            )
         ]
         exact = bn_divergence(step, 10**9)
     assert one == again != other
@@ -112,9 +129,13 @@ def test_low_rank_weights_have_the_rank_and_are_the_nearest(weight: Tensor) -> N
 def test_a_compressed_copy_leaves_the_teacher_as_it_is(teacher: Teacher, images: Tensor) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
     copy = compressed(teacher.module, lambda weight: pruned(weight, 1.0))
-    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.module.state_dict().items())
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in teacher.module.state_dict().items()
+    )
     assert not copy.training and not any(parameter.requires_grad for parameter in copy.parameters())
-    torch.testing.assert_close(copy(images[:3]), teacher.module.fc.bias.expand(3, 6))  # nothing but biases is left
+    torch.testing.assert_close(
+        copy(images[:3]), teacher.module.fc.bias.expand(3, 6)
+    )  # nothing but biases is left
     assert torch.equal(compressed(teacher.module, lambda weight: weight)(images), teacher(images))
 
 
@@ -134,7 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
-        source = composed(teacher).source(teacher, PixelOptimiser(4))
+        source = composed(teacher).source(teacher, PixelOptimizer(4))
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 

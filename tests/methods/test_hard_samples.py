@@ -16,14 +16,14 @@ from dynadfq.losses.budget import Budget
 from dynadfq.losses.hard_samples import hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
-from dynadfq.methods.base import Known, StudentRecipe
+from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.quant.model import Student
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
 from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser, PixelSource
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Recording, Teacher
@@ -31,7 +31,12 @@ from dynadfq.training.finetune import finetune_student
 from dynadfq.training.schedule import Schedule
 
 SCHEDULE = Schedule(
-    epochs=3, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, crop_scale=1.0, horizontal_flip=False
+    epochs=3,
+    steps_per_epoch=2,
+    batch_size=8,
+    learning_rate=1e-3,
+    crop_scale=1.0,
+    horizontal_flip=False,
 )
 RECIPES = {"hast": hast.Student().recipe(), "synq": synq.Student().recipe()}
 LABELS = torch.eye(3)[[0, 1]]
@@ -39,7 +44,7 @@ LOGITS = torch.tensor([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]]).log()  # p of the la
 
 
 def composed(images: hast.Images | synq.Images, teacher: Teacher) -> ImageRecipe:
-    return images.recipe(Known(teacher, class_similarity(teacher), 0))
+    return images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
 
 def test_hard_sample_loss_by_hand() -> None:
@@ -48,7 +53,9 @@ def test_hard_sample_loss_by_hand() -> None:
 
 
 def test_power_zero_is_cross_entropy() -> None:
-    torch.testing.assert_close(hard_sample_loss(LOGITS, LABELS, 0.0), soft_cross_entropy(LOGITS, LABELS).mean())
+    torch.testing.assert_close(
+        hard_sample_loss(LOGITS, LABELS, 0.0), soft_cross_entropy(LOGITS, LABELS).mean()
+    )
 
 
 def test_the_difficulty_is_not_a_constant() -> None:
@@ -65,12 +72,16 @@ def test_certain_images_have_a_finite_slope() -> None:
     assert torch.isfinite(slope).all()
 
 
-def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(teacher: Teacher, images: Tensor) -> None:
+def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(
+    teacher: Teacher, images: Tensor
+) -> None:
     labels = torch.eye(6)[torch.arange(16) % 6]
     with teacher.recording() as recording:
         logits = teacher(images[:16])
         step = SynthesisStep(images[:16], labels, logits, recording)
-        total, _ = composed(hast.Images(class_weight=3.0, difficulty_power=1.0), teacher).objective(step)
+        total, _ = composed(hast.Images(class_weight=3.0, difficulty_power=1.0), teacher).objective(
+            step
+        )
         expected = bn_statistics_of_batch(recording) + 3 * hard_sample_loss(logits, labels, 1.0)
     torch.testing.assert_close(total, expected)
 
@@ -85,16 +96,23 @@ def test_crops_are_off_until_asked_for(images: hast.Images | synq.Images, teache
 def test_easy_label_loss_by_hand() -> None:
     ours = torch.zeros(2, 3)  # cross entropy log 3 each
     step = StudentStep(LABELS, ours, LOGITS, torch.ones(2))
-    values = [float(synq.easy_label_term(1.0, hardest).value(step)) for hardest in (0.1, 0.5, 0.75, 1.0)]
+    values = [
+        float(synq.easy_label_term(1.0, hardest).value(step)) for hardest in (0.1, 0.5, 0.75, 1.0)
+    ]
     assert values == pytest.approx([0.0, math.log(3) / 2, math.log(3), math.log(3)])
 
 
 @pytest.fixture
 def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Callable[..., object]:
     def run(
-        student: Student, recipe: StudentRecipe, schedule: Schedule = SCHEDULE, scratch: Path | None = None
+        student: Student,
+        recipe: StudentRecipe,
+        schedule: Schedule = SCHEDULE,
+        scratch: Path | None = None,
     ) -> object:
-        return finetune_student(student, teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(scratch))
+        return finetune_student(
+            student, teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(scratch)
+        )
 
     return run
 
@@ -102,7 +120,9 @@ def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Callable[..., object]
 def untouched(student: Student, teacher: Teacher) -> bool:
     modules = [*student.modules(), *teacher.module.modules()]
     frozen = not any(p.requires_grad or p.grad is not None for p in teacher.module.parameters())
-    return frozen and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+    return frozen and not any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -111,7 +131,9 @@ def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
 ) -> None:
     student, seen = make_student(4), list[Tensor]()
     recipe = replace(RECIPES[name], perturbation=0.02)
-    with student.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone())):
+    with student.network.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach().clone())
+    ):
         finetune(student, recipe)
     assert len(seen) == 12
     for images, harder in zip(seen[::2], seen[1::2], strict=True):
@@ -120,13 +142,18 @@ def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
         assert not ((moved > 1e-5) & (moved < 0.0199)).any()
 
 
-def test_harder_images_raise_the_loss(make_student: Callable[..., Student], finetune: Callable[..., object]) -> None:
+def test_harder_images_raise_the_loss(
+    make_student: Callable[..., Student], finetune: Callable[..., object]
+) -> None:
     schedule = replace(SCHEDULE, epochs=1, learning_rate=1e-9, range_learning_rate=1e-9)
     student = make_student(8)
     history = finetune(student, replace(RECIPES["hast"], perturbation=0.005), schedule)
     term, weights = RECIPES["hast"].terms, ("distillation", "attention")
     clean, harder = (
-        sum(t.weight * history[f"{name}{suffix}"].iloc[0] for t, name in zip(term, weights, strict=True))  # type: ignore[index]
+        sum(
+            t.weight * history[f"{name}{suffix}"].iloc[0]
+            for t, name in zip(term, weights, strict=True)
+        )  # type: ignore[index]
         for suffix in ("", "_perturbed")
     )
     assert harder > clean
@@ -157,17 +184,24 @@ def test_synq_filters_what_student_and_teacher_see(
     for settings in ({"cutoff": 1e9}, {"cutoff": 1.0, "scale_cutoff": False}):
         student = make_student(4)
         seen.append([])
-        with student.network.register_forward_pre_hook(lambda _, inputs: seen[-1].append(inputs[0].detach())):
+        with student.network.register_forward_pre_hook(
+            lambda _, inputs: seen[-1].append(inputs[0].detach())
+        ):
             finetune(student, synq.Student(perturbation=0.0, **settings).recipe())
     for raw, filtered in zip(*seen, strict=True):
         assert filtered.std() < 0.7 * raw.std()
-        torch.testing.assert_close(filtered.mean(dim=(2, 3)), raw.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            filtered.mean(dim=(2, 3)), raw.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("widths", [(4,), (3, 4, 5)])
 def test_a_student_like_its_teacher_has_nothing_to_align(
-    name: str, widths: tuple[int, ...], make_student: Callable[..., Student], finetune: Callable[..., object]
+    name: str,
+    widths: tuple[int, ...],
+    make_student: Callable[..., Student],
+    finetune: Callable[..., object],
 ) -> None:
     student = make_student(*widths)
     schedule = replace(SCHEDULE, epochs=1, steps_per_epoch=1)
@@ -179,7 +213,10 @@ def test_a_student_like_its_teacher_has_nothing_to_align(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_an_exception_leaves_nothing_behind(
-    name: str, make_student: Callable[..., Student], finetune: Callable[..., object], teacher: Teacher
+    name: str,
+    make_student: Callable[..., Student],
+    finetune: Callable[..., object],
+    teacher: Teacher,
 ) -> None:
     def poison(step: StudentStep) -> Tensor:
         return step.logits.mean() * torch.nan
@@ -194,7 +231,9 @@ def test_an_exception_leaves_nothing_behind(
     with pytest.raises(RuntimeError, match="failed"):
         finetune(student, replace(recipe, terms=[*recipe.terms, Term("failure", 1.0, fail)]))
     assert untouched(student, teacher)
-    assert all(torch.equal(before[key], tensor) for key, tensor in student.network.state_dict().items())
+    assert all(
+        torch.equal(before[key], tensor) for key, tensor in student.network.state_dict().items()
+    )
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
@@ -234,9 +273,16 @@ def recorded(teacher: Teacher, images: Tensor) -> Recording:
         return Recording(list(recording.batch_norms), recording.features)
 
 
-def test_pooled_statistics_are_those_of_all_images_together(teacher: Teacher, images: Tensor) -> None:
-    parts = [(len(part), batch_statistics(recorded(teacher, part))) for part in images[:40].split((25, 15))]
-    for found, expected in zip(pooled(parts), batch_statistics(recorded(teacher, images[:40])), strict=True):
+def test_pooled_statistics_are_those_of_all_images_together(
+    teacher: Teacher, images: Tensor
+) -> None:
+    parts = [
+        (len(part), batch_statistics(recorded(teacher, part)))
+        for part in images[:40].split((25, 15))
+    ]
+    for found, expected in zip(
+        pooled(parts), batch_statistics(recorded(teacher, images[:40])), strict=True
+    ):
         torch.testing.assert_close(found, expected)
 
 
@@ -247,7 +293,10 @@ def test_distance_to_the_centres_counts_the_deeper_layers(teacher: Teacher, imag
     centres = Centres(1.0, 0.1, statistics)
     assert centres.distance(step) == 0
     moved = [(mean + 1, variance) for mean, variance in statistics]
-    centres.statistics = [moved[0], *statistics[1:]]  # of four layers, the deeper part begins at the second
+    centres.statistics = [
+        moved[0],
+        *statistics[1:],
+    ]  # of four layers, the deeper part begins at the second
     assert centres.distance(step) == 0
     centres.statistics = [*statistics[:2], *moved[2:]]
     torch.testing.assert_close(centres.distance(step), torch.tensor(2 / 4))
@@ -258,20 +307,29 @@ def test_the_objective_of_centres_by_hand(teacher: Teacher, images: Tensor) -> N
     step = SynthesisStep(images[:6], torch.eye(6), teacher(images[:6]), recording)
     layers = [
         (mean - layer.running_mean).square().mean() + (variance - layer.running_var).square().mean()
-        for (layer, _), (mean, variance) in zip(recording.batch_norms, batch_statistics(recording), strict=True)
+        for (layer, _), (mean, variance) in zip(
+            recording.batch_norms, batch_statistics(recording), strict=True
+        )
     ]
-    expected = (0.2 * layers[0] + 1.1 * sum(layers[1:])) / 4 + 5 * soft_cross_entropy(step.logits, torch.eye(6)).mean()
+    expected = (0.2 * layers[0] + 1.1 * sum(layers[1:])) / 4 + 5 * soft_cross_entropy(
+        step.logits, torch.eye(6)
+    ).mean()
     torch.testing.assert_close(centre_objective()(step)[0], expected)
 
 
 def test_released_synq_makes_no_centres(teacher: Teacher) -> None:
-    optimiser = PixelOptimiser(4)
-    assert type(composed(synq.Images(layered_weight=0.0), teacher).source(teacher, optimiser)) is PixelSource
-    source = composed(synq.Images(), teacher).source(teacher, optimiser)
+    optimizer = PixelOptimizer(4)
+    assert (
+        type(composed(synq.Images(layered_weight=0.0), teacher).source(teacher, optimizer))
+        is PixelSource
+    )
+    source = composed(synq.Images(), teacher).source(teacher, optimizer)
     assert isinstance(source, CentredSource) and source.preparation_steps == 6
 
 
-@pytest.mark.parametrize("after", [3, 8, 12, 14, 19])  # steps: twice 6 for centres, then three shards of 4
+@pytest.mark.parametrize(
+    "after", [3, 8, 12, 14, 19]
+)  # steps: twice 6 for centres, then three shards of 4
 def test_a_killed_synq_goes_on_to_the_same_bytes(
     after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -279,7 +337,7 @@ def test_a_killed_synq_goes_on_to_the_same_bytes(
     steps: list[int] = []
 
     def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
-        source = composed(synq.Images(), teacher).source(teacher, PixelOptimiser(4))
+        source = composed(synq.Images(), teacher).source(teacher, PixelOptimizer(4))
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 
@@ -289,7 +347,9 @@ def test_a_killed_synq_goes_on_to_the_same_bytes(
         run("killed", tmp_path / "scratch")
     original = Progress.step
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1])
+        patch.setattr(
+            Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
+        )
         assert run("resumed", tmp_path / "scratch") == whole
     batches = min(after // 6, 2)
     assert len(steps) == 24 - 6 * batches - 4 * ((after - 12) // 4 if after > 12 else 0)

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import StudentStep
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.intraq import Images, IntraQ, soft_inception
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -30,8 +30,8 @@ def make(
     iterations: int = 3,
     **settings: float,
 ) -> SyntheticSet:
-    recipe = Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
-    source = recipe.source(teacher, PixelOptimiser(iterations, learning_rate=0.1))
+    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
+    source = recipe.source(teacher, PixelOptimizer(iterations, learning_rate=0.1))
     return synthesize_set(source, images, 4, 0, folder, Scratch(scratch))
 
 
@@ -66,7 +66,9 @@ def test_the_student_learns_the_class_for_certain() -> None:
     assert (label.weight, distillation.weight) == (1.0, 20.0)
 
 
-def test_the_paper_lowers_every_target_and_the_code_half_of_them(teacher: Teacher, tmp_path: Path) -> None:
+def test_the_paper_lowers_every_target_and_the_code_half_of_them(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     def certain(share: float) -> int:
         images = make(teacher, tmp_path / str(share), 60, iterations=0, soft_share=share)
         labels = images.take(torch.arange(60)).soft_labels
@@ -87,9 +89,13 @@ def test_a_shard_keeps_its_distance_to_those_before_it(teacher: Teacher, tmp_pat
 
 
 def test_without_margins_shards_are_independent(teacher: Teacher, tmp_path: Path) -> None:
-    recipe = Images(margin_low=0.0, margin_high=2.0).recipe(Known(teacher, class_similarity(teacher), 0))
-    assert recipe.remember is None and not recipe.source(teacher, PixelOptimiser(3)).sequential
-    losses = make(teacher, tmp_path / "free", margin_low=0.0, margin_high=2.0).manifest["shards"][1]["losses"]
+    recipe = Images(margin_low=0.0, margin_high=2.0).recipe(
+        MethodContext(teacher, class_similarity(teacher), 0)
+    )
+    assert recipe.remember is None and not recipe.source(teacher, PixelOptimizer(3)).sequential
+    losses = make(teacher, tmp_path / "free", margin_low=0.0, margin_high=2.0).manifest["shards"][
+        1
+    ]["losses"]
     assert set(losses) == {"bn_statistics", "class", "total"}
 
 
@@ -98,7 +104,10 @@ def test_without_margins_shards_are_independent(teacher: Teacher, tmp_path: Path
 def test_an_interrupted_run_ends_with_the_same_bytes(
     teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, scratch: bool
 ) -> None:
-    expected, waiting = files(make(teacher, tmp_path / "whole", **NARROW).folder), tmp_path / "scratch"
+    expected, waiting = (
+        files(make(teacher, tmp_path / "whole", **NARROW).folder),
+        tmp_path / "scratch",
+    )
     steps = iter(range(1000))
 
     def interrupt(self: Progress, **losses: float) -> None:
@@ -113,7 +122,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 
 
 def test_local_objects_are_seen_now_and_then(teacher: Teacher) -> None:
-    augment = IntraQ().images.recipe(Known(teacher, class_similarity(teacher), 0)).augment
+    augment = IntraQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0)).augment
     assert augment is not None
     images: Tensor = torch.randn(4, 3, 8, 8, generator=RNG)
     whole = sum(torch.equal(augment(images, RNG), images) for _ in range(200))

@@ -10,12 +10,12 @@ from torch import nn
 
 from dynadfq import data
 from dynadfq.methods import METHODS
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import Images, drawn
 from dynadfq.params.loading import check
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 from stages.imports import ROOT, closure
@@ -30,16 +30,27 @@ def digits_teacher() -> Teacher:
     return Teacher(module, (1, 8, 8), 10, card.mean, card.std)
 
 
-def take(teacher: Teacher, folder: Path, count: int, seed: int = 0, **settings: object) -> SyntheticSet:
-    recipe = Images(data="digits", **settings).recipe(Known(teacher, torch.zeros(10, 10), seed))
+def take(
+    teacher: Teacher, folder: Path, count: int, seed: int = 0, **settings: object
+) -> SyntheticSet:
+    recipe = Images(data="digits", **settings).recipe(
+        MethodContext(teacher, torch.zeros(10, 10), seed)
+    )
     return synthesize_set(
-        recipe.source(teacher, PixelOptimiser()), count, 40, seed, folder, Scratch(folder / "scratch")
+        recipe.source(teacher, PixelOptimizer()),
+        count,
+        40,
+        seed,
+        folder,
+        Scratch(folder / "scratch"),
     )
 
 
 def test_no_other_method_reaches_labelled_data():
     reaching = {
-        name for name in METHODS if any(path.startswith("dynadfq/data/") for path in closure(FILES / f"{name}.py"))
+        name
+        for name in METHODS
+        if any(path.startswith("dynadfq/data/") for path in closure(FILES / f"{name}.py"))
     }
     assert reaching == {"real_data"}
 
@@ -47,13 +58,13 @@ def test_no_other_method_reaches_labelled_data():
 def test_images_are_training_images_none_twice(digits_teacher: Teacher, tmp_path: Path):
     images = take(digits_teacher, tmp_path, 100).take(torch.arange(100))
     training = data.load("digits", train=True)
-    known = {
+    context = {
         tuple(pixels.flatten().tolist()): int(label)
-        for pixels, label in zip(training.normalise(training.pixels), training.labels, strict=True)
+        for pixels, label in zip(training.normalize(training.pixels), training.labels, strict=True)
     }
     found = [tuple(pixels.flatten().tolist()) for pixels in images.images]
     assert len(set(found)) == 100
-    assert [known[pixels] for pixels in found] == images.soft_labels.argmax(dim=1).tolist()
+    assert [context[pixels] for pixels in found] == images.soft_labels.argmax(dim=1).tolist()
     assert images.soft_labels.amax(dim=1).eq(1).all()
 
 
@@ -65,7 +76,9 @@ def test_the_seed_decides_and_a_longer_set_begins_the_same(digits_teacher: Teach
 
 
 def test_balanced_classes_come_in_turn(digits_teacher: Teacher, tmp_path: Path):
-    labels = take(digits_teacher, tmp_path, 50, class_balanced=True).take(torch.arange(50)).soft_labels
+    labels = (
+        take(digits_teacher, tmp_path, 50, class_balanced=True).take(torch.arange(50)).soft_labels
+    )
     assert labels.sum(dim=0).eq(5).all()
 
 
@@ -74,10 +87,16 @@ def test_drawing_is_a_permutation_either_way():
     for balanced in (False, True):
         order = drawn(labels, balanced, torch.Generator().manual_seed(0))
         assert sorted(order.tolist()) == list(range(6))
-    assert sorted(labels[drawn(labels, True, torch.Generator().manual_seed(0))[:3]].tolist()) == [0, 1, 2]
+    assert sorted(labels[drawn(labels, True, torch.Generator().manual_seed(0))[:3]].tolist()) == [
+        0,
+        1,
+        2,
+    ]
 
 
-def test_more_images_than_there_are_is_an_error_that_names_the_key(digits_teacher: Teacher, tmp_path: Path):
+def test_more_images_than_there_are_is_an_error_that_names_the_key(
+    digits_teacher: Teacher, tmp_path: Path
+):
     with pytest.raises(ValueError, match=r"synthesis\.num_images.*1257"):
         take(digits_teacher, tmp_path, 1300)
 
@@ -85,9 +104,14 @@ def test_more_images_than_there_are_is_an_error_that_names_the_key(digits_teache
 def test_labelled_data_is_read_only_where_it_is_named():
     _, problems = check({"data": {"name": "digits"}, "method": {"name": "real_data"}})
     assert any("method.real_data.images.data" in problem for problem in problems)
-    _, problems = check({"data": {"name": "digits"}, "method": {"real_data": {"images": {"data": "cifar10"}}}})
+    _, problems = check(
+        {"data": {"name": "digits"}, "method": {"real_data": {"images": {"data": "cifar10"}}}}
+    )
     assert any(problem.startswith("method.real_data.images.data") for problem in problems)
     _, problems = check(
-        {"data": {"name": "digits"}, "method": {"name": "real_data", "real_data": {"images": {"data": "digits"}}}}
+        {
+            "data": {"name": "digits"},
+            "method": {"name": "real_data", "real_data": {"images": {"data": "digits"}}},
+        }
     )
     assert problems == []

@@ -1,4 +1,5 @@
-"""SQuant and AdaRound as methods: what their images are, and that nothing is learned but roundings."""
+"""SQuant and AdaRound as methods: what their images are, and that nothing is learned but
+roundings."""
 
 from __future__ import annotations
 
@@ -7,24 +8,28 @@ from pathlib import Path
 import torch
 
 from dynadfq.methods import adaround, squant
-from dynadfq.methods.base import Known
-from dynadfq.ops.quantize import encode_weight
+from dynadfq.methods.base import MethodContext
+from dynadfq.ops.quantize import quantize_weight
 from dynadfq.quant.insert import Scheme
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.prepare import Readiness, new_student, prepare_student
+from dynadfq.training.prepare import PreparationConfig, new_student, prepare_student
 
 
 def noise(teacher: Teacher, folder: Path, kind: str) -> SyntheticSet:
-    recipe = squant.Images(noise=kind).recipe(Known(teacher, class_similarity(teacher), 0))
-    return synthesize_set(recipe.source(teacher, PixelOptimiser(3)), 24, 8, 0, folder, Scratch(None))
+    recipe = squant.Images(noise=kind).recipe(MethodContext(teacher, class_similarity(teacher), 0))
+    return synthesize_set(
+        recipe.source(teacher, PixelOptimizer(3)), 24, 8, 0, folder, Scratch(None)
+    )
 
 
-def test_squants_images_are_pixels_between_black_and_white(teacher: Teacher, tmp_path: Path) -> None:
+def test_squants_images_are_pixels_between_black_and_white(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     images = noise(teacher, tmp_path, "uniform").take(torch.arange(24)).images
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
     pixels = images * std + mean
@@ -38,12 +43,14 @@ def test_squants_images_may_be_normal(teacher: Teacher, tmp_path: Path) -> None:
     assert abs(images.mean().item()) < 0.05 and abs(images.std().item() - 1) < 0.05
 
 
-def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(teacher: Teacher, tmp_path: Path) -> None:
+def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     recipe, states = squant.Student(range_rule="bn_sigma").recipe(), []
     for kind in ("uniform", "gaussian"):
         images = noise(teacher, tmp_path / kind, kind)
         student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
-        prepare_student(student, teacher, images, recipe, Readiness(), 0)
+        prepare_student(student, teacher, images, recipe, PreparationConfig(), 0)
         states.append(student.network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -54,10 +61,12 @@ def test_students_are_rounded_and_not_fine_tuned(teacher: Teacher, synthetic: Sy
     found = []
     for recipe in recipes:
         student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
-        plain = [encode_weight(layer.weight, 4)[0] for layer in student.layers]
-        prepare_student(student, teacher, synthetic, recipe, Readiness(), 0)
-        codes = [encode_weight(layer.weight, 4, layer.fixed_grid)[0] for layer in student.layers]
-        assert all(layer.fixed_grid is not None for layer in student.layers)
+        plain = [quantize_weight(layer.weight, 4)[0] for layer in student.layers]
+        prepare_student(student, teacher, synthetic, recipe, PreparationConfig(), 0)
+        codes = [
+            quantize_weight(layer.weight, 4, layer.frozen_qparams)[0] for layer in student.layers
+        ]
+        assert all(layer.frozen_qparams is not None for layer in student.layers)
         assert any(not torch.equal(one, other) for one, other in zip(codes, plain, strict=True))
         found.append(student.network.state_dict())
     assert not torch.equal(found[0]["conv2.weight"], found[1]["conv2.weight"])

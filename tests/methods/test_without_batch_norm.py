@@ -1,4 +1,5 @@
-"""A teacher without BatchNorm statistics: every method works with it, or says that it needs them and which do not."""
+"""A teacher without BatchNorm statistics: every method works with it, or says that it needs them
+and which do not."""
 
 from __future__ import annotations
 
@@ -12,21 +13,24 @@ from torch import Tensor, nn
 
 from dynadfq.graph.fold import fold
 from dynadfq.methods import METHODS, without_batch_norm
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import RealData
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 
 SHAPE = (3, 8, 8)
 SETTINGS: dict[str, dict[str, str]] = {
-    name: method.without_batch_norm for name, method in METHODS.items() if hasattr(method, "without_batch_norm")
+    name: method.without_batch_norm
+    for name, method in METHODS.items()
+    if hasattr(method, "without_batch_norm")
 }
 
 
 class Plain(nn.Module):
-    """Three convolutions around a shortcut, each with a norm that may keep no statistics, and a linear classifier."""
+    """Three convolutions around a shortcut, each with a norm that may keep no statistics, and a
+    linear classifier."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
@@ -69,7 +73,9 @@ def settings_of_student(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(name: str, kind: str, tmp_path: Path) -> None:
+def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(
+    name: str, kind: str, tmp_path: Path
+) -> None:
     teacher = bare(kind)
     if name in SETTINGS:
         images = make_images(name, teacher, tmp_path)
@@ -78,7 +84,9 @@ def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(name: str, 
         return
     with pytest.raises(ValueError) as error:
         make_images(name, teacher, tmp_path)
-    assert str(error.value).startswith(f"the teacher has no BatchNorm statistics: {REASONS[kind]}. ")
+    assert str(error.value).startswith(
+        f"the teacher has no BatchNorm statistics: {REASONS[kind]}. "
+    )
     assert str(error.value).endswith(f"methods that need none: {without_batch_norm()}")
 
 
@@ -96,10 +104,14 @@ def test_real_data_needs_no_statistics(tmp_path: Path) -> None:
     from dynadfq.runtime.resume import Scratch
     from dynadfq.synthesis.synthesize import synthesize_set
 
-    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)
+    )
     teacher = Teacher(module, (1, 8, 8), 10, (0.3,), (0.4,))
     settings = RealData().images.model_copy(update={"data": "digits"})
-    source = settings.recipe(Known(teacher, class_similarity(teacher), 0)).source(teacher, PixelOptimiser(1))
+    source = settings.recipe(MethodContext(teacher, class_similarity(teacher), 0)).source(
+        teacher, PixelOptimizer(1)
+    )
     images: SyntheticSet = synthesize_set(source, 16, 8, 0, tmp_path, Scratch(None))
     student, history = teach("real_data", teacher, images)
     assert len(history) == 2 and student(images.take(torch.arange(4)).images).shape == (4, 10)
@@ -110,5 +122,7 @@ def test_ranges_from_statistics_name_the_rule_that_takes_images(
     name: str, rule: dict[str, str], tmp_path: Path
 ) -> None:
     teacher = bare("none")
-    with pytest.raises(ValueError, match=r"no BatchNorm statistics reach this site.*range_rule: noise_sigma"):
+    with pytest.raises(
+        ValueError, match=r"no BatchNorm statistics reach this site.*range_rule: noise_sigma"
+    ):
         teach(name, teacher, make_images("squant", teacher, tmp_path), **rule)

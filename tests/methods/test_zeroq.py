@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dynadfq.losses.objective import StudentStep
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -19,8 +19,10 @@ STEP = StudentStep(torch.eye(4), torch.randn(4, 4), torch.randn(4, 4), torch.one
 
 
 def make(teacher: Teacher, folder: Path, iterations: int, **settings: object) -> SyntheticSet:
-    recipe = Images(**settings).recipe(Known(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
-    return synthesize_set(recipe.source(teacher, PixelOptimiser(iterations)), 8, 8, 0, folder, Scratch(None))
+    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
+    return synthesize_set(
+        recipe.source(teacher, PixelOptimizer(iterations)), 8, 8, 0, folder, Scratch(None)
+    )
 
 
 def test_the_released_start_is_faint_and_even() -> None:
@@ -32,18 +34,23 @@ def test_the_released_start_is_faint_and_even() -> None:
 
 
 def test_the_start_is_where_images_start(teacher: Teacher, tmp_path: Path) -> None:
-    untouched = make(teacher, tmp_path / "uniform", 0, initial="uniform").take(torch.arange(8)).images
+    untouched = (
+        make(teacher, tmp_path / "uniform", 0, initial="uniform").take(torch.arange(8)).images
+    )
     assert 0.02 < untouched.abs().max() < 0.024
     noise = make(teacher, tmp_path / "gaussian", 0).take(torch.arange(8)).images
     assert 0.9 < noise.std() < 1.1
 
 
 def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_path: Path) -> None:
-    plain, labelled = make(teacher, tmp_path / "plain", 3), make(teacher, tmp_path / "il", 3, class_weight=1.0)
+    plain, labelled = (
+        make(teacher, tmp_path / "plain", 3),
+        make(teacher, tmp_path / "il", 3, class_weight=1.0),
+    )
     losses = [images.manifest["shards"][0]["losses"] for images in (plain, labelled)]
     assert set(losses[0]) == {"bn_statistics", "total"}
     assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + losses[1]["class"])
-    assert plain.one_hot_recognised is None and labelled.one_hot_recognised is not None
+    assert plain.one_hot_recognized is None and labelled.one_hot_recognized is not None
     terms = {term.name: term.weight for term in Student(label_weight=1.0).recipe().terms}
     assert terms == {"label": 1.0, "distillation": 20.0}
     assert {term.name for term in ZeroQ().student.recipe().terms if term.weight} == {"distillation"}
@@ -51,7 +58,11 @@ def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_p
 
 def test_a_prior_smoothes(teacher: Teacher, tmp_path: Path) -> None:
     def roughness(weight: float) -> float:
-        images = make(teacher, tmp_path / str(weight), 40, prior_weight=weight).take(torch.arange(8)).images
+        images = (
+            make(teacher, tmp_path / str(weight), 40, prior_weight=weight)
+            .take(torch.arange(8))
+            .images
+        )
         return images.diff(dim=3).square().mean().item()
 
     assert roughness(1.0) < 0.5 * roughness(0.0)

@@ -26,7 +26,9 @@ def batch() -> Tensor:
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_generator_decides_and_images_are_drawn_for_one_by_one(batch: Tensor, name: str) -> None:
+def test_the_generator_decides_and_images_are_drawn_for_one_by_one(
+    batch: Tensor, name: str
+) -> None:
     augment = AUGMENTATIONS[name]
     before = batch.clone()
     out = augment(batch, rng(1))
@@ -43,7 +45,10 @@ def test_the_generator_decides_and_images_are_drawn_for_one_by_one(batch: Tensor
 def test_off_is_the_identity(batch: Tensor) -> None:
     assert torch.equal(random_shift(batch, 0, rng()), batch)
     torch.testing.assert_close(
-        random_resized_crop(batch, 1.0, rng())[:, :, 2:-2, 2:-2].mean(), batch.mean(), atol=0.2, rtol=0
+        random_resized_crop(batch, 1.0, rng())[:, :, 2:-2, 2:-2].mean(),
+        batch.mean(),
+        atol=0.2,
+        rtol=0,
     )
 
 
@@ -100,4 +105,6 @@ def test_a_crop_passes_the_gradient_on(batch: Tensor) -> None:
     images = batch.clone().requires_grad_()
     cropped = OccasionalCrops(0.5, 1.0)(images, rng())
     (gradient,) = torch.autograd.grad(cropped.sum(), images)
-    torch.testing.assert_close(gradient.sum(), torch.tensor(float(batch.numel())), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        gradient.sum(), torch.tensor(float(batch.numel())), rtol=1e-4, atol=0
+    )

@@ -11,10 +11,14 @@ from dynadfq.teacher.teacher import BatchNorm
 def layer_of(dtype: torch.dtype, affine: bool = True) -> nn.BatchNorm2d:
     rng = torch.Generator().manual_seed(0)
     layer = nn.BatchNorm2d(5, affine=affine)
-    layer.running_mean, layer.running_var = torch.randn(5, generator=rng), torch.rand(5, generator=rng) + 0.1
+    layer.running_mean, layer.running_var = (
+        torch.randn(5, generator=rng),
+        torch.rand(5, generator=rng) + 0.1,
+    )
     if affine:
         layer.load_state_dict(
-            {"weight": torch.randn(5, generator=rng), "bias": torch.randn(5, generator=rng)}, strict=False
+            {"weight": torch.randn(5, generator=rng), "bias": torch.randn(5, generator=rng)},
+            strict=False,
         )
     return layer.to(dtype).eval().requires_grad_(False)
 
@@ -35,8 +39,12 @@ def test_values_and_gradients_are_torchs(affine: bool) -> None:
         found = layer(x)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     upstream = images().flip(0)
-    (reference,) = torch.autograd.grad((expected * upstream).sum() + (x.square() * upstream).sum(), x)
-    (gradient,) = torch.autograd.grad((found * upstream).sum() + (seen[0].square() * upstream).sum(), x)
+    (reference,) = torch.autograd.grad(
+        (expected * upstream).sum() + (x.square() * upstream).sum(), x
+    )
+    (gradient,) = torch.autograd.grad(
+        (found * upstream).sum() + (seen[0].square() * upstream).sum(), x
+    )
     torch.testing.assert_close(gradient, reference, atol=1e-12, rtol=0)
 
 
@@ -68,7 +76,9 @@ def test_subclasses_and_layers_that_train_compute_as_they_always_do() -> None:
     layers = [NormAndActivation(5).eval(), layer_of(torch.float32).train()]
     with frozen(layers, lambda layer, recorded: seen.append((layer, recorded))):
         found = [layer(x) for layer in layers]
-    assert [layer for layer, _ in seen] == layers and all(torch.equal(recorded, x) for _, recorded in seen)
+    assert [layer for layer, _ in seen] == layers and all(
+        torch.equal(recorded, x) for _, recorded in seen
+    )
     assert found[0].min() == 0 and found[1].mean().abs() > 0
     assert layers[1].num_batches_tracked == 1
 

@@ -11,7 +11,7 @@ from dynadfq.data.labelled import LabelledSet
 from dynadfq.ops.memory_format import layout_of
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.training import TeacherRecipe, train_teacher
 from dynadfq.training.schedule import Schedule
@@ -42,7 +42,9 @@ def test_the_fastest_layout_that_a_network_can_read() -> None:
     network = Flattening().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert layout_of(network, SHAPE) == torch.contiguous_format
-    assert network.training and all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.training and all(
+        torch.equal(value, before[name]) for name, value in network.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -50,12 +52,16 @@ def test_it_goes_all_the_way(last: bool) -> None:
     module = Flattening()
     if last:
         module.to(memory_format=torch.channels_last)
-    pixels = torch.randint(0, 256, (32, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    labelled = LabelledSet(Preprocessing(SHAPE, (0.5,) * 3, (0.25,) * 3), pixels, torch.arange(32) % 4)
+    pixels = torch.randint(
+        0, 256, (32, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    labelled = LabelledSet(
+        Preprocessing(SHAPE, (0.5,) * 3, (0.25,) * 3), pixels, torch.arange(32) % 4
+    )
     recipe = TeacherRecipe(1, 16, 0.01, 0.9, 1e-4, crop_padding=1, horizontal_flip=False)
     train_teacher(module, labelled, recipe, 0, torch.device("cpu"), Scratch(None))
     teacher = teacher_of(module).to("cpu")
-    images = api.synthesize(teacher, num_images=8, batch_size=8, optimiser=PixelOptimiser(1))
+    images = api.synthesize(teacher, num_images=8, batch_size=8, optimizer=PixelOptimizer(1))
     student = api.quantize(teacher, activation_bits=(3, 4, 5))
     step = Schedule(epochs=1, steps_per_epoch=1, batch_size=8, decay_every=1)
     history = api.finetune(student, teacher, images, schedule=step, mixup_start=0.0)
@@ -76,7 +82,8 @@ class Patches(Flattening):
 def test_patches_in_place_of_images_have_no_width_of_an_images_own() -> None:
     teacher = teacher_of(Patches().eval())
     with pytest.raises(
-        ValueError, match=r"quantization\.activation_bits: relu.* has 2 rows for an image .*give one width"
+        ValueError,
+        match=r"quantization\.activation_bits: relu.* has 2 rows for an image .*give one width",
     ):
         api.quantize(teacher, activation_bits=(3, 4, 5))
     student = api.quantize(teacher, activation_bits=4)

@@ -10,16 +10,29 @@ from torch import Tensor, nn
 
 from dynadfq import api
 from dynadfq.losses.objective import Objective, Term
-from dynadfq.ops.precision import _switches, in_float32, multiplying, require_precision, widened
+from dynadfq.ops.precision import (
+    _switches,
+    compute_precision,
+    in_float32,
+    require_precision,
+    to_float32,
+)
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.compare import watching
 from dynadfq.training.schedule import Schedule
 
 CPU = torch.device("cpu")
-STEP = Schedule(epochs=1, steps_per_epoch=1, batch_size=8, learning_rate=1e-2, crop_scale=1.0, horizontal_flip=False)
+STEP = Schedule(
+    epochs=1,
+    steps_per_epoch=1,
+    batch_size=8,
+    learning_rate=1e-2,
+    crop_scale=1.0,
+    horizontal_flip=False,
+)
 
 
 def flags() -> tuple[object, ...]:
@@ -46,13 +59,16 @@ def users_own(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_nothing_is_left_behind(precision: str) -> None:
     before = flags()
-    with pytest.raises(KeyError), multiplying(precision, CPU):  # type: ignore[arg-type]
+    with pytest.raises(KeyError), compute_precision(precision, CPU):  # type: ignore[arg-type]
         raise KeyError
     assert flags() == before
 
 
 def test_what_a_device_cannot_do_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"precision: tf32 is a GPU's, and the device is cpu; set precision: float32"):
+    with pytest.raises(
+        ValueError,
+        match=r"precision: tf32 is a GPU's, and the device is cpu; set precision: float32",
+    ):
         require_precision("tf32", CPU)
     with pytest.raises(ValueError, match="precision: 'half' is none of float32, tf32, bfloat16"):
         require_precision("half", CPU)
@@ -60,19 +76,26 @@ def test_what_a_device_cannot_do_is_refused() -> None:
 
 
 def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: torch.inference_mode(False))  # none is at hand here
+    monkeypatch.setattr(
+        torch, "autocast", lambda *_, **__: torch.inference_mode(False)
+    )  # none is at hand here
     switches, (no, yes) = _switches()
     for precision, expected in (("tf32", yes), ("float32", no)):
-        with multiplying(precision, torch.device("cuda")):  # type: ignore[arg-type]
+        with compute_precision(precision, torch.device("cuda")):  # type: ignore[arg-type]
             assert {getattr(switch, name) for switch, name in switches} == {expected}
 
 
-def test_products_are_of_bfloat16_and_what_is_done_with_them_is_not(teacher: Teacher, images: Tensor) -> None:
+def test_products_are_of_bfloat16_and_what_is_done_with_them_is_not(
+    teacher: Teacher, images: Tensor
+) -> None:
     exact = teacher(images)
-    with multiplying("bfloat16", CPU), teacher.recording() as recording:
+    with compute_precision("bfloat16", CPU), teacher.recording() as recording:
         rough = teacher(images)
         assert all(x.dtype == torch.bfloat16 for _, x in recording.batch_norms[1:])
-        assert recording.features is not None and recording.features.dtype == rough.dtype == torch.float32
+        assert (
+            recording.features is not None
+            and recording.features.dtype == rough.dtype == torch.float32
+        )
         term = Term("product", 1.0, lambda step: (step.logits @ step.logits.T).mean())
         total, _ = Objective([term])(_Step(rough))
     assert total == (rough @ rough.T).mean() and total.dtype == torch.float32
@@ -87,32 +110,36 @@ class _Step:
 
 def test_float32_stays_to_the_bit(teacher: Teacher, images: Tensor) -> None:
     exact = teacher(images)
-    with multiplying("float32", CPU):
+    with compute_precision("float32", CPU):
         assert torch.equal(teacher(images), exact)
-    with multiplying("bfloat16", CPU), in_float32(CPU):
+    with compute_precision("bfloat16", CPU), in_float32(CPU):
         assert torch.equal(teacher(images), exact)
 
 
 def test_widened() -> None:
     x = torch.tensor([1.5, -2.0])
-    assert widened(x.bfloat16()).dtype == torch.float32 and torch.equal(widened(x.bfloat16()), x)
+    assert to_float32(x.bfloat16()).dtype == torch.float32 and torch.equal(
+        to_float32(x.bfloat16()), x
+    )
     for same in (x, x.double(), x.long()):
-        assert widened(same) is same
+        assert to_float32(same) is same
 
 
-def test_the_selector_chooses_in_float32(make_student: Callable[..., Student], images: Tensor) -> None:
+def test_the_selector_chooses_in_float32(
+    make_student: Callable[..., Student], images: Tensor
+) -> None:
     selector = make_student().train().selector
     assert selector is not None
     channels = selector.hidden.in_features // selector.pool.output_size**2  # type: ignore[operator]
     x = torch.randn(5, channels, 4, 4).bfloat16()
     selector.dropout.p = 0.0
     expected = selector.probabilities(x.float())
-    with multiplying("bfloat16", CPU):
+    with compute_precision("bfloat16", CPU):
         assert torch.equal(selector.probabilities(x), expected)
 
 
 def test_kept_features_are_float32_and_on_the_way(teacher: Teacher, images: Tensor) -> None:
-    with multiplying("bfloat16", CPU), watching(teacher.module, ["conv3"]) as kept:
+    with compute_precision("bfloat16", CPU), watching(teacher.module, ["conv3"]) as kept:
         logits = teacher(images.clone().requires_grad_())
     assert kept["conv3"].dtype == torch.float32
     assert torch.autograd.grad(logits.sum(), kept["conv3"])[0].abs().sum() > 0
@@ -121,12 +148,12 @@ def test_kept_features_are_float32_and_on_the_way(teacher: Teacher, images: Tens
 def test_weights_that_moved_are_the_ones_that_multiply(images: Tensor) -> None:
     layer = nn.Linear(4, 4, bias=False)
     x = images[:, 0, 0, :4]
-    with multiplying("bfloat16", CPU):
+    with compute_precision("bfloat16", CPU):
         layer(x)
         with torch.no_grad():
             layer.weight.mul_(2)
         again = layer(x)
-    with multiplying("bfloat16", CPU):
+    with compute_precision("bfloat16", CPU):
         assert torch.equal(again, layer(x))
 
 
@@ -138,11 +165,13 @@ def test_images_and_students_of_bfloat16(
             teacher,
             num_images=8,
             batch_size=4,
-            optimiser=PixelOptimiser(5),
+            optimizer=PixelOptimizer(5),
             precision=precision,  # type: ignore[arg-type]
         )
 
-    exact, rough = (shards(precision).take(torch.arange(8)).images for precision in ("float32", "bfloat16"))
+    exact, rough = (
+        shards(precision).take(torch.arange(8)).images for precision in ("float32", "bfloat16")
+    )
     assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
     states = []
     for precision in ("float32", "bfloat16"):

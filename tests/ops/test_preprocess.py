@@ -23,7 +23,9 @@ def colour(side: int, width: int | None = None) -> Preprocessing:
 
 
 def save(path: Path, pixels: Tensor) -> Path:
-    Image.fromarray(pixels.squeeze(0).numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()).save(path)
+    Image.fromarray(
+        pixels.squeeze(0).numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
+    ).save(path)
     return path
 
 
@@ -42,24 +44,28 @@ def test_a_test_image_that_went_through_a_file_is_the_same(tmp_path: Path) -> No
         path = save(tmp_path / f"{i}.png", small.pixels[i])
         pixels = read_image(path, preprocessing)
         assert torch.equal(pixels, large.pixels[i])
-        expected = large.normalise(large.pixels[i : i + 1])[0]
-        assert torch.equal(preprocessing.normalise(pixels), expected)
+        expected = large.normalize(large.pixels[i : i + 1])[0]
+        assert torch.equal(preprocessing.normalize(pixels), expected)
 
 
 SIZES = [(500, 375), (375, 501), (259, 259), (1000, 257), (224, 224), (100, 57)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("resize", "interpolation"), [(256, "bilinear"), (232, "bicubic"), (224, "nearest")])
+@pytest.mark.parametrize(
+    ("resize", "interpolation"), [(256, "bilinear"), (232, "bicubic"), (224, "nearest")]
+)
 def test_imagenet_images_are_those_of_torchvision(
     size: tuple[int, int], resize: int, interpolation: Interpolation
 ) -> None:
     image, ours = photograph(*size), Preprocessing((3, 224, 224), *IMAGENET, resize, interpolation)
     mode = InterpolationMode(interpolation)
     pixels = ours.pixels(image)
-    assert torch.equal(pixels, Compose([Resize(resize, mode), CenterCrop(224), PILToTensor()])(image))
+    assert torch.equal(
+        pixels, Compose([Resize(resize, mode), CenterCrop(224), PILToTensor()])(image)
+    )
     theirs = ImageClassification(crop_size=224, resize_size=resize, interpolation=mode)(image)
-    torch.testing.assert_close(ours.normalise(pixels), theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.normalize(pixels), theirs, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -69,12 +75,19 @@ def test_sixteen_bits_are_read_as_eight(tmp_path: Path, suffix: str) -> None:
     Image.fromarray((ramp / 257).round().astype(np.uint8)).save(tmp_path / f"short.{suffix}")
     reading = Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3)
     long, short = (read_image(tmp_path / f"{name}.{suffix}", reading) for name in ("long", "short"))
-    assert (long.int() - short.int()).abs().max() <= 1 and short.float().mean() == pytest.approx(127.5, abs=0.5)
+    assert (long.int() - short.int()).abs().max() <= 1 and short.float().mean() == pytest.approx(
+        127.5, abs=0.5
+    )
 
 
 def test_numbers_of_an_unknown_range_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).random((8, 8), dtype=np.float32)).save(tmp_path / "floats.tif")
-    with pytest.raises(ValueError, match=r"floats\.tif: pixels are 32-bit numbers \(mode F\), whose range is unknown"):
+    Image.fromarray(np.random.default_rng(0).random((8, 8), dtype=np.float32)).save(
+        tmp_path / "floats.tif"
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"floats\.tif: pixels are 32-bit numbers \(mode F\), whose range is unknown",
+    ):
         read_image(tmp_path / "floats.tif", Preprocessing((1, 8, 8), (0.5,), (0.5,)))
 
 
@@ -83,21 +96,27 @@ def test_a_broken_png_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise SyntaxError("broken PNG file (chunk b'IDAT')")  # what Pillow raises
 
     monkeypatch.setattr(Image, "open", broken)
-    with pytest.raises(ValueError, match=r"broken\.png: not an image that can be read \(broken PNG file"):
+    with pytest.raises(
+        ValueError, match=r"broken\.png: not an image that can be read \(broken PNG file"
+    ):
         read_image(tmp_path / "broken.png", Preprocessing((1, 8, 8), (0.5,), (0.5,)))
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18.a1_in1k", "tf_efficientnet_lite2"])
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "resnet18.a1_in1k", "tf_efficientnet_lite2"]
+)
 def test_imagenet_images_are_those_of_timm(size: tuple[int, int], name: str) -> None:
     timm = pytest.importorskip("timm")
     config = timm.data.resolve_data_config(timm.get_pretrained_cfg(name).to_dict())
     side = config["input_size"][1]
     resize = int(side / config["crop_pct"])
-    ours = Preprocessing(config["input_size"], config["mean"], config["std"], resize, config["interpolation"])
+    ours = Preprocessing(
+        config["input_size"], config["mean"], config["std"], resize, config["interpolation"]
+    )
     image = photograph(*size)
     theirs = timm.data.create_transform(**config, is_training=False)(image)
-    torch.testing.assert_close(ours.normalise(ours.pixels(image)), theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.normalize(ours.pixels(image)), theirs, atol=1e-6, rtol=0)
 
 
 def test_the_middle_is_kept_and_the_aspect_ratio(tmp_path: Path) -> None:
@@ -144,7 +163,10 @@ def test_an_image_stands_as_its_exif_entry_says(tmp_path: Path) -> None:
         ({"mean": (0.5,)}, "mean: [0.5] has 1 values for 3 channels"),
         ({"std": (1.0,) * 4}, "std: [1.0, 1.0, 1.0, 1.0] has 4 values for 3 channels"),
         ({"resize": 15}, "resize: 15 pixels are fewer than input_shape, 16"),
-        ({"interpolation": "lanczos"}, "interpolation: 'lanczos' is none of nearest, bilinear, bicubic"),
+        (
+            {"interpolation": "lanczos"},
+            "interpolation: 'lanczos' is none of nearest, bilinear, bicubic",
+        ),
     ],
 )
 def test_values_that_do_not_fit(change: dict[str, object], message: str) -> None:
@@ -158,7 +180,12 @@ def test_a_teacher_and_its_student_have_the_same(teacher: Teacher, make_student:
     teacher.resize, teacher.interpolation = 10, "bicubic"
     student: Student = make_student()  # type: ignore[operator]
     expected = Preprocessing((3, 8, 8), teacher.mean, teacher.std, 10, "bicubic")
-    assert teacher.preprocessing == student.preprocessing == Preprocessing.of(teacher.describe()) == expected
+    assert (
+        teacher.preprocessing
+        == student.preprocessing
+        == Preprocessing.of(teacher.describe())
+        == expected
+    )
     for key in ("resize", "interpolation"):  # as files were before these keys
         del student.description[key]
     assert student.preprocessing == Preprocessing((3, 8, 8), teacher.mean, teacher.std)

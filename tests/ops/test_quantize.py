@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from dynadfq.ops.quantize import (
-    encode,
-    encode_weight,
+    choose_qparams,
     fake_quantize_reference,
     fake_quantize_weight,
-    grid,
     levels,
-    weight_grid,
+    quantize,
+    quantize_weight,
+    weight_qparams,
 )
 from dynadfq.quant.bits import allocate, uniform
 from dynadfq.quant.fake_quantize import FakeQuantize
@@ -24,9 +24,9 @@ def scalar(value: float, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.tensor(value, dtype=dtype)
 
 
-def quantize(x: Tensor, low: float, high: float, bits: int) -> Tensor:
-    scale, lowest = grid(scalar(low, x.dtype), scalar(high, x.dtype), bits)
-    return encode(x, scale, lowest, levels(bits).to(x)) * scale
+def quantized(x: Tensor, low: float, high: float, bits: int) -> Tensor:
+    scale, quant_min = choose_qparams(scalar(low, x.dtype), scalar(high, x.dtype), bits)
+    return quantize(x, scale, quant_min, levels(bits).to(x)) * scale
 
 
 @pytest.fixture
@@ -37,19 +37,21 @@ def x() -> Tensor:
 def test_worked_example() -> None:
     values = torch.tensor([-0.5, -0.1, 0.0, 0.3, 1.0, 1.4])
     expected = torch.tensor([-0.428571, 0.0, 0.0, 0.214286, 1.071429, 1.071429])
-    torch.testing.assert_close(quantize(values, -0.5, 1.0, 3), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(quantized(values, -0.5, 1.0, 3), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize(("low", "high"), RANGES)
-def test_a_grid_has_its_levels_holds_zero_and_maps_onto_itself(x: Tensor, low: float, high: float, bits: int) -> None:
-    once = quantize(x, low, high, bits)
-    assert torch.equal(quantize(once, low, high, bits), once)
-    scale, lowest = grid(scalar(low), scalar(high), bits)
-    codes = encode(x, scale, lowest, levels(bits))
-    assert codes.min() == lowest and codes.max() == lowest + 2**bits - 1
-    assert lowest <= 0 <= lowest + levels(bits)
-    assert torch.equal(quantize(torch.zeros(3), low, high, bits), torch.zeros(3))
+def test_a_grid_has_its_levels_holds_zero_and_maps_onto_itself(
+    x: Tensor, low: float, high: float, bits: int
+) -> None:
+    once = quantized(x, low, high, bits)
+    assert torch.equal(quantized(once, low, high, bits), once)
+    scale, quant_min = choose_qparams(scalar(low), scalar(high), bits)
+    codes = quantize(x, scale, quant_min, levels(bits))
+    assert codes.min() == quant_min and codes.max() == quant_min + 2**bits - 1
+    assert quant_min <= 0 <= quant_min + levels(bits)
+    assert torch.equal(quantized(torch.zeros(3), low, high, bits), torch.zeros(3))
     inside = (x > low) & (x < high)
     error = ((once - x)[inside].abs() / scale).max()
     assert 0.4 < error <= (0.5 if low == 0 else 1.0) + 1e-5
@@ -60,21 +62,33 @@ def test_with_low_zero_it_is_equation_2(x: Tensor, bits: int) -> None:
     upper = 1.7
     step = upper / (2**bits - 1)
     paper = torch.round(x.double().clamp(0, upper) / step) * step
-    torch.testing.assert_close(quantize(x.double(), 0.0, upper, bits), paper, atol=1e-12, rtol=0)
+    torch.testing.assert_close(quantized(x.double(), 0.0, upper, bits), paper, atol=1e-12, rtol=0)
 
 
 def probabilities(images: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(images, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1).to(dtype)
+    return (
+        torch.randn(images, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        .softmax(1)
+        .to(dtype)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("low", "high"), RANGES)
-def test_forward_is_the_chosen_candidate_bit_for_bit(x: Tensor, low: float, high: float, dtype: torch.dtype) -> None:
-    x, p, widths = x.to(dtype), probabilities(6, dtype), torch.tensor([[3.0, 4.0, 5.0]], dtype=dtype)
+def test_forward_is_the_chosen_candidate_bit_for_bit(
+    x: Tensor, low: float, high: float, dtype: torch.dtype
+) -> None:
+    x, p, widths = (
+        x.to(dtype),
+        probabilities(6, dtype),
+        torch.tensor([[3.0, 4.0, 5.0]], dtype=dtype),
+    )
     out = FakeQuantize.apply(x, scalar(low, dtype), scalar(high, dtype), p, widths)
     chosen = (p.argmax(dim=1) + 3).tolist()
     assert len(set(chosen)) == 3
-    expected = torch.cat([quantize(image[None], low, high, bits) for image, bits in zip(x, chosen, strict=True)])
+    expected = torch.cat(
+        [quantized(image[None], low, high, bits) for image, bits in zip(x, chosen, strict=True)]
+    )
     assert torch.equal(out, expected)
 
 
@@ -90,7 +104,9 @@ def blend(x: Tensor, low: Tensor, high: Tensor, p: Tensor, bits: list[int]) -> T
 
 @pytest.mark.parametrize("shared", [False, True], ids=["a row an image", "one row for all"])
 @pytest.mark.parametrize(("low", "high"), [*RANGES, (0.0, 1e-12)])
-def test_gradients_are_those_of_the_readable_form(x: Tensor, low: float, high: float, shared: bool) -> None:
+def test_gradients_are_those_of_the_readable_form(
+    x: Tensor, low: float, high: float, shared: bool
+) -> None:
     x = x.double()
     x[:2] = x[:2].relu()  # zeros, on the bound of a range that starts there
     upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -98,8 +114,14 @@ def test_gradients_are_those_of_the_readable_form(x: Tensor, low: float, high: f
     widths = torch.tensor([[2.0, 4.0, 7.0]], dtype=torch.float64)
 
     def gradients(form: object) -> tuple[Tensor, ...]:
-        inputs = [v.clone().requires_grad_() for v in (x, scalar(low, x.dtype), scalar(high, x.dtype), p)]
-        out = FakeQuantize.apply(*inputs, widths) if form is FakeQuantize else blend(*inputs, [2, 4, 7])
+        inputs = [
+            v.clone().requires_grad_() for v in (x, scalar(low, x.dtype), scalar(high, x.dtype), p)
+        ]
+        out = (
+            FakeQuantize.apply(*inputs, widths)
+            if form is FakeQuantize
+            else blend(*inputs, [2, 4, 7])
+        )
         return (out, *torch.autograd.grad((out * upstream).sum(), inputs))
 
     fused, readable = gradients(FakeQuantize), gradients(blend)
@@ -114,9 +136,11 @@ def test_gradients_are_those_of_the_readable_form(x: Tensor, low: float, high: f
 
 def test_derivatives_by_probability_are_the_candidates(x: Tensor) -> None:
     x, p = x.double(), probabilities(6, torch.float64).requires_grad_()
-    out = FakeQuantize.apply(x, scalar(-0.5, x.dtype), scalar(1.0, x.dtype), p, torch.tensor([[3.0, 4.0, 5.0]]))
+    out = FakeQuantize.apply(
+        x, scalar(-0.5, x.dtype), scalar(1.0, x.dtype), p, torch.tensor([[3.0, 4.0, 5.0]])
+    )
     (gradient,) = torch.autograd.grad(out.sum(), p)
-    expected = torch.stack([quantize(x, -0.5, 1.0, b).flatten(1).sum(1) for b in (3, 4, 5)], dim=1)
+    expected = torch.stack([quantized(x, -0.5, 1.0, b).flatten(1).sum(1) for b in (3, 4, 5)], dim=1)
     torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=0)
 
 
@@ -144,19 +168,31 @@ def test_a_uniform_allocation_has_nothing_to_learn() -> None:
 
 def test_8_bit_weights_are_torchs_where_the_grids_coincide() -> None:
     rng = torch.Generator().manual_seed(3)
-    steps, offsets = 2.0 ** torch.arange(-9, -1), torch.arange(16, 240, 28)  # division by a power of two is exact
-    codes = torch.cat([torch.zeros(8, 1), torch.full((8, 1), 255.0), torch.rand(8, 70, generator=rng) * 255], dim=1)
+    steps, offsets = (
+        2.0 ** torch.arange(-9, -1),
+        torch.arange(16, 240, 28),
+    )  # division by a power of two is exact
+    codes = torch.cat(
+        [torch.zeros(8, 1), torch.full((8, 1), 255.0), torch.rand(8, 70, generator=rng) * 255],
+        dim=1,
+    )
     weight = ((codes - offsets[:, None]) * steps[:, None]).view(8, 8, 3, 3)
-    scale, lowest = weight_grid(weight, 8)
-    assert torch.equal(scale.flatten(), steps) and torch.equal(-lowest.flatten(), offsets.float())
-    torchs = torch.fake_quantize_per_channel_affine(weight, scale.flatten(), -lowest.flatten().int(), 0, 0, 255)
+    scale, quant_min = weight_qparams(weight, 8)
+    assert torch.equal(scale.flatten(), steps) and torch.equal(
+        -quant_min.flatten(), offsets.float()
+    )
+    torchs = torch.fake_quantize_per_channel_affine(
+        weight, scale.flatten(), -quant_min.flatten().int(), 0, 0, 255
+    )
     assert torch.equal(fake_quantize_weight(weight, 8), torchs)
 
 
 def test_8_bit_weights_of_any_range_are_torchs_but_for_ties() -> None:
     weight = torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(4))
-    scale, lowest = weight_grid(weight, 8)
-    torchs = torch.fake_quantize_per_channel_affine(weight, scale.flatten(), -lowest.flatten().int(), 0, 0, 255)
+    scale, quant_min = weight_qparams(weight, 8)
+    torchs = torch.fake_quantize_per_channel_affine(
+        weight, scale.flatten(), -quant_min.flatten().int(), 0, 0, 255
+    )
     flips = ~torch.isclose(fake_quantize_weight(weight, 8), torchs, rtol=1e-5, atol=1e-7)
     assert flips.float().mean() < 1e-3
 
@@ -164,30 +200,34 @@ def test_8_bit_weights_of_any_range_are_torchs_but_for_ties() -> None:
 @pytest.mark.parametrize("shape", [(5, 4, 3, 3), (5, 7)])
 def test_each_output_channel_has_its_own_grid(shape: tuple[int, ...]) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(5))
-    codes, scale = encode_weight(weight, 3)
+    codes, scale = quantize_weight(weight, 3)
     assert torch.equal(codes, codes.round()) and codes.abs().max() <= 7
     assert scale.shape == (5, *[1] * (len(shape) - 1))
     for channel in range(5):
-        alone, step = encode_weight(weight[channel : channel + 1], 3)
-        assert torch.equal(alone, codes[channel : channel + 1]) and torch.equal(step[0], scale[channel])
+        alone, step = quantize_weight(weight[channel : channel + 1], 3)
+        assert torch.equal(alone, codes[channel : channel + 1]) and torch.equal(
+            step[0], scale[channel]
+        )
         flat = weight[channel]
         torch.testing.assert_close(step.flatten()[0], (flat.max() - flat.min()) / 7)
 
 
 def test_a_grid_for_the_whole_tensor_is_that_of_its_extremes() -> None:
     weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(5))
-    scale, lowest = weight_grid(weight, 3, "tensor")
-    assert scale.shape == lowest.shape == (1, 1, 1, 1)
+    scale, quant_min = weight_qparams(weight, 3, "tensor")
+    assert scale.shape == quant_min.shape == (1, 1, 1, 1)
     torch.testing.assert_close(scale.flatten()[0], (weight.max() - weight.min()) / 7)
-    codes, step = encode_weight(weight, 3, (scale, lowest))
+    codes, step = quantize_weight(weight, 3, (scale, quant_min))
     row = weight.reshape(1, -1)
-    assert torch.equal(codes.reshape(1, -1), encode_weight(row, 3)[0]) and torch.equal(step, scale)
+    assert torch.equal(codes.reshape(1, -1), quantize_weight(row, 3)[0]) and torch.equal(
+        step, scale
+    )
 
 
 def test_every_weight_passes_its_gradient_on() -> None:
     weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(6), requires_grad=True)
     out = fake_quantize_weight(weight, 2)
-    codes, scale = encode_weight(weight, 2)
+    codes, scale = quantize_weight(weight, 2)
     assert torch.equal(out, codes * scale)
     (gradient,) = torch.autograd.grad(out.sum(), weight)
     assert torch.equal(gradient, torch.ones_like(weight))
@@ -210,14 +250,19 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, upstream = torch.randn(2, 5, 3, 4, 4, generator=rng)
     p = probabilities(5, x.dtype)
     whole = quantized_with_gradients(x, upstream, p)
-    monkeypatch.setattr("dynadfq.ops.chunks.PIECE", 2 * x[0].numel())
+    monkeypatch.setattr("dynadfq.ops.chunks.CHUNK", 2 * x[0].numel())
     for in_pieces, at_once in zip(quantized_with_gradients(x, upstream, p), whole, strict=True):
         assert torch.equal(in_pieces, at_once)
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["x in channels last", "gradient in channels last"])
+@pytest.mark.parametrize(
+    "first", [True, False], ids=["x in channels last", "gradient in channels last"]
+)
 def test_memory_layout_changes_nothing_but_the_order_of_sums(x: Tensor, first: bool) -> None:
-    upstream, p = torch.randn(x.shape, generator=torch.Generator().manual_seed(8)), probabilities(6, x.dtype)
+    upstream, p = (
+        torch.randn(x.shape, generator=torch.Generator().manual_seed(8)),
+        probabilities(6, x.dtype),
+    )
     plain = quantized_with_gradients(x, upstream, p)
     turned = [
         v.contiguous(memory_format=torch.channels_last) if turn else v
@@ -231,7 +276,10 @@ def test_values_of_bfloat16_are_quantized_in_float32(x: Tensor) -> None:
     short, upstream, p = x.bfloat16(), torch.ones_like(x), probabilities(6, x.dtype)
     out, to_x, to_low, to_high, to_p = quantized_with_gradients(short, upstream.bfloat16(), p)
     expected = quantized_with_gradients(short.float(), upstream, p)
-    assert out.dtype == to_x.dtype == torch.bfloat16 and to_low.dtype == to_high.dtype == to_p.dtype == torch.float32
+    assert (
+        out.dtype == to_x.dtype == torch.bfloat16
+        and to_low.dtype == to_high.dtype == to_p.dtype == torch.float32
+    )
     assert torch.equal(out, expected[0].bfloat16())
     for ours, reference in zip((to_low, to_high, to_p), expected[2:], strict=True):
         torch.testing.assert_close(ours, reference)

@@ -8,7 +8,7 @@ from dynadfq.methods import METHODS, Methods
 from dynadfq.params import Params
 from dynadfq.params.docs import render
 from dynadfq.params.rules import RULES, broken_rules
-from dynadfq.runtime.settings import allowed, choices, leaves, note
+from dynadfq.runtime.config import allowed, choices, leaves, note
 
 ROOT = Path(__file__).parents[2]
 LEAVES = dict(leaves(Params))
@@ -28,7 +28,7 @@ def test_every_key_says_what_it_means_and_where_its_default_comes_from(key):
 
 def test_what_the_paper_does_not_have_is_said_to_be_the_librarys():
     selector = "quantization.selector."
-    assert note(LEAVES[selector + "warm_start_images"], "source") == "dynadfq"
+    assert note(LEAVES[selector + "warm_up_images"], "source") == "dynadfq"
     assert "constraint: dynadfq" in note(LEAVES[selector + "budget"], "source")
     meaning = LEAVES[selector + "bit_weight"].description
     assert "γ, weight of the penalty" in meaning and "curvature of its quadratic part" in meaning

@@ -8,7 +8,7 @@ from dynadfq.params import ParameterError, Params, read
 from dynadfq.params.data_names import ALLOWED
 from dynadfq.params.errors import shown
 from dynadfq.params.teacher_keys import ARCHITECTURES, CHANNELS, DEVIATIONS, SHAPES
-from dynadfq.runtime.settings import leaves
+from dynadfq.runtime.config import leaves
 
 
 def problems(path) -> list[str]:
@@ -62,7 +62,7 @@ optimizer: adam
         ),
         (
             "method: {name: gdfq}\nlaunch: {processes: 2}",
-            "method.gdfq.student.live_images: true lets a generator learn on beside the student, in one process only, "
+            "method.gdfq.student.online_generator: true lets a generator learn on beside the student, in one process only, "
             "and launch.processes is 2",
         ),
         ("seed: 1.5", "seed: 1.5 is not a whole number in 0 … ∞"),
@@ -129,12 +129,12 @@ optimizer: adam
             ],
         ),
         (
-            "quantization: {selector: {warm_start_images: -1}}",
-            "quantization.selector.warm_start_images: -1 is outside 0 … ∞",
+            "quantization: {selector: {warm_up_images: -1}}",
+            "quantization.selector.warm_up_images: -1 is outside 0 … ∞",
         ),
         (
-            "quantization: {selector: {budget: price}}",
-            'quantization.selector.budget: "price" is not one of penalty, constraint',
+            "quantization: {selector: {budget: multiplier}}",
+            'quantization.selector.budget: "multiplier" is not one of penalty, constraint',
         ),
         (
             "quantization: {activation_bits: [4]}",
@@ -195,7 +195,16 @@ def test_a_problem_says_where_what_and_the_way_out(written, text, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "image-folder", "torchvision/SVHN", "torchvision/Flowers102", "my_pkg.data:build", "a:b.c", None]
+    "name",
+    [
+        "digits",
+        "image-folder",
+        "torchvision/SVHN",
+        "torchvision/Flowers102",
+        "my_pkg.data:build",
+        "a:b.c",
+        None,
+    ],
 )
 def test_data_sets_have_names_of_four_forms(written, name):
     assert read(written(yaml.safe_dump({"data": {"name": name}}))).data.name == name
@@ -203,7 +212,10 @@ def test_data_sets_have_names_of_four_forms(written, name):
 
 def test_classes_limit_similar_classes_only_where_they_are_known(written):
     for name, count in (("image-folder", 500), (None, 500), ("cifar100", 100)):
-        tree = {"data": {"name": name}, "method": {"dynadfq": {"images": {"similar_classes": count}}}}
+        tree = {
+            "data": {"name": name},
+            "method": {"dynadfq": {"images": {"similar_classes": count}}},
+        }
         assert read(written(yaml.safe_dump(tree))).data.name == name
 
 
@@ -230,7 +242,8 @@ def test_every_key_refuses_a_mapping_by_name(written, key):
     for name in reversed(key.split(".")):
         tree = {name: tree}
     assert any(
-        line.startswith(f"{key}: {shown({'no': 'value'})} is not ") for line in problems(written(yaml.safe_dump(tree)))
+        line.startswith(f"{key}: {shown({'no': 'value'})} is not ")
+        for line in problems(written(yaml.safe_dump(tree)))
     )
 
 
@@ -240,4 +253,7 @@ def test_every_key_is_found_again_with_a_typing_error(written, key):
     tree: object = {name[:-1] + name[-1] * 2: 1}
     for part in reversed(group.split(".") if group else []):
         tree = {part: tree}
-    assert any(line.endswith(f"unknown key; did you mean {key}?") for line in problems(written(yaml.safe_dump(tree))))
+    assert any(
+        line.endswith(f"unknown key; did you mean {key}?")
+        for line in problems(written(yaml.safe_dump(tree)))
+    )

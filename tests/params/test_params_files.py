@@ -53,7 +53,9 @@ def test_a_file_names_its_own_data_set():
     named = {"imagenet": "image-folder", "efficientnet": None}
     for path in FILES[1:]:
         first = path.stem.split("-")[0]
-        assert read(path).data.name == named.get(first, path.stem if path.stem in CLASSES else first)
+        assert read(path).data.name == named.get(
+            first, path.stem if path.stem in CLASSES else first
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -63,7 +65,10 @@ def test_a_file_names_a_network_that_there_is(path):
         pytest.importorskip("timm")
     known = metadata(p.teacher.architecture)
     if p.data.name not in CLASSES:  # the network alone says what an image is
-        assert p.teacher.pretrained and (known.input_shape, known.num_classes) == ((3, 224, 224), 1000)
+        assert p.teacher.pretrained and (known.input_shape, known.num_classes) == (
+            (3, 224, 224),
+            1000,
+        )
         assert known.mean and known.std and known.resize == 256 and known.interpolation
     elif p.teacher.pretrained:
         assert known.num_classes == CLASSES[p.data.name]
@@ -77,7 +82,12 @@ def test_the_imagenet_experiments_are_the_papers(network):
     changed = {"epochs": 150, "batch_size": 16, "learning_rate": 1e-6, "decay_every": 30}
     assert p.finetune == cifar.finetune.model_copy(update=changed)
     q = p.quantization
-    assert (q.weight_bits, q.target_bits, q.activation_bits, q.selector.learning_rate) == (4, 4, (3, 4, 5), 1e-4)
+    assert (q.weight_bits, q.target_bits, q.activation_bits, q.selector.learning_rate) == (
+        4,
+        4,
+        (3, 4, 5),
+        1e-4,
+    )
 
 
 def test_the_number_of_classes_is_the_data_sets():
@@ -112,7 +122,9 @@ def test_an_override_of_dvc_exp_run_is_read(folder, override, key, value):
 
 def test_a_missing_key_has_its_default(written):
     assert read(written("")) == Params()
-    assert read(written("finetune: {epochs: 3}")).finetune == Params().finetune.model_copy(update={"epochs": 3})
+    assert read(written("finetune: {epochs: 3}")).finetune == Params().finetune.model_copy(
+        update={"epochs": 3}
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +142,10 @@ def test_scalars_are_those_of_yaml_1_2(written, text, value):
 
 
 def test_merge_keys_work(written):
-    assert read_yaml(written("a: &a {x: 1}\nb: {<<: *a, y: 2}"), "") == ({"a": {"x": 1}, "b": {"x": 1, "y": 2}}, [])
+    assert read_yaml(written("a: &a {x: 1}\nb: {<<: *a, y: 2}"), "") == (
+        {"a": {"x": 1}, "b": {"x": 1, "y": 2}},
+        [],
+    )
 
 
 def test_params_are_read_only():
@@ -146,14 +161,23 @@ def test_taking_a_ready_experiment_copies_it(folder, monkeypatch):
     assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
     assert (folder / "params.yaml").read_bytes() == source.read_bytes()
     assert main(["check"]) == "params.yaml is valid"
-    with pytest.raises(ValueError, match=r"cifar_100\.yaml: not one of cifar100; did you mean cifar100\?"):
+    with pytest.raises(
+        ValueError, match=r"cifar_100\.yaml: not one of cifar100; did you mean cifar100\?"
+    ):
         main(["use", "cifar_100"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_gets_back_the_keys_it_lost_and_nothing_else_changes(path, tmp_path):
-    lost = [r"  zeroq:\n(    .*\n)+", r"  ranges:\n(    .*\n)+", r"  patience: .*\n", r"  title: .*\n"]
-    before = re.sub("|".join(f"^{group}" for group in lost), "", path.read_text(), flags=re.MULTILINE)
+    lost = [
+        r"  zeroq:\n(    .*\n)+",
+        r"  ranges:\n(    .*\n)+",
+        r"  patience: .*\n",
+        r"  title: .*\n",
+    ]
+    before = re.sub(
+        "|".join(f"^{group}" for group in lost), "", path.read_text(), flags=re.MULTILINE
+    )
     shortened = tmp_path / path.name
     shortened.write_text(before)
     main(["complete", str(shortened)])

@@ -38,7 +38,10 @@ def test_reading_an_undeclared_key_fails_by_name(folder):
     assert str(caught.value) == "stage `similarity` does not declare `synthesis` in dvc.yaml"
     with pytest.raises(AttributeError) as caught:
         _ = load("finetune_fixed", folder / "params.yaml").quantization.selector
-    assert str(caught.value) == "stage `finetune_fixed` does not declare `quantization.selector` in dvc.yaml"
+    assert (
+        str(caught.value)
+        == "stage `finetune_fixed` does not declare `quantization.selector` in dvc.yaml"
+    )
 
 
 def test_a_partly_declared_group_shows_its_part(folder):
@@ -50,7 +53,9 @@ def test_a_partly_declared_group_shows_its_part(folder):
 
 
 def test_a_name_that_is_no_parameter_says_so(folder):
-    with pytest.raises(AttributeError, match=r"^`finetune\.lr` is not a parameter; docs/params\.md lists them$"):
+    with pytest.raises(
+        AttributeError, match=r"^`finetune\.lr` is not a parameter; docs/params\.md lists them$"
+    ):
         _ = load("finetune_fixed", folder / "params.yaml").finetune.lr
 
 
@@ -64,7 +69,8 @@ def test_the_method_in_use_stands_for_itself(folder, name, method):
     assert images.images == written.images and type(images.images) is type(method().images)
     assert student.student == written.student and type(student.student) is type(method().student)
     with pytest.raises(
-        AttributeError, match=rf"^stage `synthesize` does not declare `method\.{name}\.student` in dvc\.yaml$"
+        AttributeError,
+        match=rf"^stage `synthesize` does not declare `method\.{name}\.student` in dvc\.yaml$",
     ):
         _ = images.student
 
@@ -91,7 +97,10 @@ def test_the_dict_is_the_declared_part_sorted(folder):
     assert list(part["quantization"]["ranges"]) == sorted(written["quantization"]["ranges"])
     view = load("synthesize", folder / "params.yaml").as_dict()
     assert list(view) == ["method", "seed", "synthesis"] == sorted(view)
-    assert view["method"] == {"dynadfq": {"images": written["method"]["dynadfq"]["images"]}, "name": "dynadfq"}
+    assert view["method"] == {
+        "dynadfq": {"images": written["method"]["dynadfq"]["images"]},
+        "name": "dynadfq",
+    }
     assert list(view["synthesis"]) == sorted(view["synthesis"])
 
 
@@ -120,14 +129,18 @@ def test_the_dict_is_what_dvc_itself_follows(folder):
     with Repo.init(folder, no_scm=True) as repo:
         assert sorted(stage.name for stage in repo.index.stages) == sorted(names)
         for stage in repo.index.stages:
-            followed = {key: value for dep in stage.params for key, value in dep.read_params().items()}
+            followed = {
+                key: value for dep in stage.params for key, value in dep.read_params().items()
+            }
             assert _flat(followed) == _flat(load(stage.name, folder / "params.yaml").as_dict())
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}").items()}
+    return {
+        k: v for name, value in tree.items() for k, v in _flat(value, f"{prefix}.{name}").items()
+    }
 
 
 @pytest.mark.parametrize("name", ["dynadfq", "zeroq"])
@@ -161,13 +174,15 @@ def test_the_whole_file_is_checked_whatever_the_stage_declares(folder):
 
 def test_an_unknown_stage_suggests_the_nearest(folder):
     with pytest.raises(ParameterError) as caught:
-        load("synthesise", folder / "params.yaml")
-    assert caught.value.problems == ("stages.synthesise: no such stage; did you mean synthesize?",)
+        load("synthesize", folder / "params.yaml")
+    assert caught.value.problems == ("stages.synthesize: no such stage; did you mean synthesize?",)
 
 
 def test_a_stage_that_declares_what_is_not_there_is_refused(folder):
     graph = folder / "dvc.yaml"
-    graph.write_text("stages: {plot: {params: [report, finetune.lr, 'method.${method.nam}.images', seed.x]}}")
+    graph.write_text(
+        "stages: {plot: {params: [report, finetune.lr, 'method.${method.nam}.images', seed.x]}}"
+    )
     with pytest.raises(ParameterError) as caught:
         load("plot", folder / "params.yaml")
     assert caught.value.problems == (
@@ -181,4 +196,6 @@ def test_a_missing_graph_is_reported(folder):
     (folder / "dvc.yaml").unlink()
     with pytest.raises(ParameterError) as caught:
         load("plot", folder / "params.yaml")
-    assert caught.value.problems == ("the file does not exist; it declares what each stage may read",)
+    assert caught.value.problems == (
+        "the file does not exist; it declares what each stage may read",
+    )

@@ -1,4 +1,5 @@
-"""One finished run of a tiny experiment, shared by all tests and processes; whoever changes something takes a copy."""
+"""One finished run of a tiny experiment, shared by all tests and processes; whoever changes
+something takes a copy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The code that each stage of ``dvc.yaml`` depends on: its import closure, found without running anything.
+"""The code that each stage of ``dvc.yaml`` depends on: its import closure, found without running
+anything.
 
-DVC does not follow imports. ``make deps`` writes the closures into ``dvc.yaml``; a test holds them there.
-"""
+DVC does not follow imports. ``make deps`` writes the closures into ``dvc.yaml``; a test holds them
+there."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ DATA_FILES = {"plot": [f"dynadfq/report/{name}" for name in PAGE]}
 
 def code_dependencies(stage: str) -> list[str]:
     """Paths relative to the repository, sorted, as they belong under the stage's ``deps``."""
-    leave_out = None if stage.startswith("finetune") else "Student"  # a method's, which only fine-tuning asks
+    leave_out = (
+        None if stage.startswith("finetune") else "Student"
+    )  # a method's, which only fine-tuning asks
     found = closure(ROOT / "stages" / f"{MODULES.get(stage, stage)}.py", leave_out)
     if stage in USES_METHOD:
         for method in methods():
@@ -30,9 +33,14 @@ def code_dependencies(stage: str) -> list[str]:
 
 
 def methods() -> list[Path]:
-    """The methods' files; real_data's own imports, a labelled data set among them, do not become the others'."""
+    """The methods' files; real_data's own imports, a labelled data set among them, do not become
+    the others'."""
     folder = ROOT / "dynadfq" / "methods"
-    return [path for path in sorted(folder.glob("*.py")) if path.name not in ("__init__.py", "base.py", "real_data.py")]
+    return [
+        path
+        for path in sorted(folder.glob("*.py"))
+        if path.name not in ("__init__.py", "base.py", "real_data.py")
+    ]
 
 
 def rewritten(text: str) -> str:

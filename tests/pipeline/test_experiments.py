@@ -16,7 +16,8 @@ CHANGES = ("--set-param", "method.name=zeroq", "--set-param", "finetune.learning
 
 @pytest.fixture(scope="module")
 def another(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A project whose latest experiment used another method and rate, and what running it printed."""
+    """A project whose latest experiment used another method and rate, and what running it
+    printed."""
     project = finished.copy(tmp_path_factory.mktemp("experiments") / "project")
     return project, project("dvc", "exp", "run", "--name", "another", *CHANGES)
 
@@ -29,7 +30,9 @@ def measured(project: Project) -> dict[str, Any]:
 def test_another_method_is_one_command(another: tuple[Project, str], finished: Project):
     project, output = another
     assert "learning_rate: 1e-06" in (project.folder / "params.yaml").read_text()
-    assert stages_run(output) == [stage for stage in STAGES if stage not in ("teacher", "similarity")]
+    assert stages_run(output) == [
+        stage for stage in STAGES if stage not in ("teacher", "similarity")
+    ]
     assert project.artifacts("teacher", "similarity") == finished.artifacts("teacher", "similarity")
     assert measured(project) != measured(finished)
     manifest = json.loads(project.artifacts("synthetic")["synthetic/manifest.json"])
@@ -45,10 +48,12 @@ def test_experiments_are_compared(another: tuple[Project, str], finished: Projec
     }
     was, now = measured(finished), measured(project)
     changed = json.loads(project("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
-    assert "synthetic.one_hot_recognised" in changed
+    assert "synthetic.one_hot_recognized" in changed
     for name, row in changed.items():
         group, _, key = name.partition(".")
-        assert (row["old"], row["new"]) == ((was[group][key], now[group][key]) if key else (was[group], now[group]))
+        assert (row["old"], row["new"]) == (
+            (was[group][key], now[group][key]) if key else (was[group], now[group])
+        )
     plots = json.loads(project("dvc", "plots", "diff", "--json"))
     assert "errors" not in plots and len(plots["data"]) >= 8
 
@@ -59,6 +64,12 @@ def test_the_table_of_experiments(another: tuple[Project, str]):
     rows = {row["Experiment"] or row["rev"]: row for row in table}
     assert rows["another"]["method.name"] == "zeroq" and rows["main"]["method.name"] == "dynadfq"
     for row in rows.values():
-        assert all(0 <= float(row[f"{name}.top1"]) <= 100 for name in ("teacher", "control", "fixed", "student"))
-        assert 0 < float(row["student.bit_flops_percent"]) < 100 and 0 < float(row["fixed.bit_flops_percent"]) < 100
+        assert all(
+            0 <= float(row[f"{name}.top1"]) <= 100
+            for name in ("teacher", "control", "fixed", "student")
+        )
+        assert (
+            0 < float(row["student.bit_flops_percent"]) < 100
+            and 0 < float(row["fixed.bit_flops_percent"]) < 100
+        )
         assert 3 <= float(row["student.mean_activation_bits"]) <= 5

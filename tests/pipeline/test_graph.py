@@ -18,14 +18,21 @@ LABELLED = {"teacher", "evaluate"}
 
 def paths(entries: list[Any]) -> dict[str, dict[str, Any]]:
     """Entries of a list in dvc.yaml, with and without options."""
-    return {k: v for entry in entries for k, v in (entry if isinstance(entry, dict) else {entry: {}}).items()}
+    return {
+        k: v
+        for entry in entries
+        for k, v in (entry if isinstance(entry, dict) else {entry: {}}).items()
+    }
 
 
 @pytest.fixture
 def everything_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as plumbing is followed too; the package's own file imports lazily."""
-    # real_data is the one method that may read labelled data; tests/methods/test_real_data.py holds the others to it.
-    monkeypatch.setattr(imports, "PLUMBING", ("dynadfq/__init__.py", "dynadfq/methods/real_data.py"))
+    # real_data is the one method that may read labelled data; tests/methods/test_real_data.py holds
+    # the others to it.
+    monkeypatch.setattr(
+        imports, "PLUMBING", ("dynadfq/__init__.py", "dynadfq/methods/real_data.py")
+    )
 
 
 def test_the_stages_are_those_of_the_design():
@@ -50,19 +57,29 @@ def test_make_deps_has_nothing_to_write():
 
 @pytest.mark.usefixtures("everything_imported")
 def test_labelled_data_enters_in_two_stages_only():
-    reading = {stage for stage in STAGES if any(path.startswith("dynadfq/data/") for path in code_dependencies(stage))}
+    reading = {
+        stage
+        for stage in STAGES
+        if any(path.startswith("dynadfq/data/") for path in code_dependencies(stage))
+    }
     assert reading == LABELLED
     assert {stage for stage, content in GRAPH.items() if "data" in content["params"]} == LABELLED
     for stage, content in GRAPH.items():
         assert not [key for key in content["params"] if key.startswith("data.")], stage
-        assert not [path for path in content["deps"] if path == "data" or path.startswith("data/")], stage
+        assert not [
+            path for path in content["deps"] if path == "data" or path.startswith("data/")
+        ], stage
 
 
 @pytest.mark.usefixtures("everything_imported")
 def test_an_edited_quantizer_leaves_the_images():
     for stage in ("teacher", "similarity", "synthesize"):
         found = code_dependencies(stage)
-        assert not [path for path in found if path.startswith(("dynadfq/quant/", "dynadfq/training/student"))], stage
+        assert not [
+            path
+            for path in found
+            if path.startswith(("dynadfq/quant/", "dynadfq/training/student"))
+        ], stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -82,7 +99,9 @@ def test_plot_alone_writes_reports_for_git():
     plot = GRAPH["plot"]
     assert set(plot) == {"desc", "cmd", "params", "deps", "metrics", "plots", "outs"}
     outs = paths(plot["metrics"]) | paths(plot["plots"]) | paths(plot["outs"])
-    assert all(out.startswith("reports/") and options == {"cache": False} for out, options in outs.items())
+    assert all(
+        out.startswith("reports/") and options == {"cache": False} for out, options in outs.items()
+    )
     assert list(paths(plot["metrics"])) == ["reports/metrics.json"]
     assert list(paths(plot["outs"])) == ["reports/index.html"]
 
@@ -90,7 +109,11 @@ def test_plot_alone_writes_reports_for_git():
 def test_a_stage_that_reads_an_artifact_depends_on_it():
     made = {out: stage for stage in STAGES[:-1] for out in paths(GRAPH[stage]["outs"])}
     above = {
-        stage: {made["/".join(path.split("/")[:2])] for path in content["deps"] if path.startswith("artifacts/")}
+        stage: {
+            made["/".join(path.split("/")[:2])]
+            for path in content["deps"]
+            if path.startswith("artifacts/")
+        }
         for stage, content in GRAPH.items()
     }
     assert above == {

@@ -13,7 +13,9 @@ import psutil
 import pytest
 from project import Project, stages_run
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the system cannot end a process with its parent")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the system cannot end a process with its parent"
+)
 PATIENCE = 60.0  # seconds
 
 
@@ -37,13 +39,19 @@ class Run:
     def __init__(self, project: Project, stage: str) -> None:
         project.forget(stage)
         self.dvc = project.start("dvc", "repro", "--force", "--single-item", stage)
-        assert wait_for(self.stages), "dvc itself has no stage running: a shell stands between, or it failed"
+        assert wait_for(self.stages), (
+            "dvc itself has no stage running: a shell stands between, or it failed"
+        )
         [self.stage] = self.stages()
 
     def stages(self) -> list[psutil.Process]:
         """Python processes that dvc started itself."""
         children = psutil.Process(self.dvc.pid).children()
-        return [child for child in children if [Path(word).name for word in child.cmdline()[:2]] == ["python", "-m"]]
+        return [
+            child
+            for child in children
+            if [Path(word).name for word in child.cmdline()[:2]] == ["python", "-m"]
+        ]
 
     def loads_torch(self) -> bool:
         """Whether the stage has begun to import torch."""
@@ -82,7 +90,9 @@ def test_synthesis_goes_on_with_the_missing_shards(project: Project, finished: P
 
 
 @linux
-def test_fine_tuning_ends_with_dvc_and_goes_on_with_the_next_epoch(project: Project, finished: Project):
+def test_fine_tuning_ends_with_dvc_and_goes_on_with_the_next_epoch(
+    project: Project, finished: Project
+):
     run = Run(project, "finetune")
     assert wait_for(lambda: unfinished(project, "finetune-*/state.pt"))
     run.kill(together=False)

@@ -76,14 +76,18 @@ def test_a_rank_that_dies_ends_the_run_and_the_next_goes_on(project: Project, fi
     assert project.scratch() == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system cannot end a process with its parent")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the system cannot end a process with its parent"
+)
 def test_ranks_end_with_dvc_from_their_first_moment(project: Project):
     project.set(TWO)
     project.forget("finetune")
     run = project.start("dvc", "repro", "--force", "--single-item", "finetune")
     assert wait_for(lambda: len(ranks_of(run.pid)) == 2)
     ranks = ranks_of(run.pid)
-    assert wait_for(lambda: all("libtorch" in Path(f"/proc/{r.pid}/maps").read_text() for r in ranks.values()))
+    assert wait_for(
+        lambda: all("libtorch" in Path(f"/proc/{r.pid}/maps").read_text() for r in ranks.values())
+    )
     run.kill()
     run.communicate()
     assert wait_for(lambda: all(map(gone, ranks.values())), 10), "a rank lives on"

@@ -15,7 +15,15 @@ from project import ROOT, Project
 from safetensors.numpy import load_file
 
 PIPELINE: dict[str, Any] = load_yaml(ROOT / "dvc.yaml")
-PER_IMAGE = ["index", "label", "prediction", "teacher_prediction", "entropy_nats", "bit_flops_percent", "mean_bits"]
+PER_IMAGE = [
+    "index",
+    "label",
+    "prediction",
+    "teacher_prediction",
+    "entropy_nats",
+    "bit_flops_percent",
+    "mean_bits",
+]
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +50,11 @@ def test_metrics_have_their_public_names(metrics: dict[str, Any]):
     assert metrics["data"] == {"name": "digits", "test_images": 540}
     assert metrics["synthetic"]["num_images"] == 32
     assert metrics["control"]["repeats"] == 1
-    assert metrics["dial"]["budgets"] == 3
-    assert metrics["dial"]["lowest_bit_flops_percent"] < metrics["dial"]["highest_bit_flops_percent"]
+    assert metrics["budget"]["budgets"] == 3
+    assert (
+        metrics["budget"]["lowest_bit_flops_percent"]
+        < metrics["budget"]["highest_bit_flops_percent"]
+    )
 
 
 def test_per_image_agrees_with_the_metrics(finished: Project, metrics: dict[str, Any]):
@@ -56,15 +67,24 @@ def test_per_image_agrees_with_the_metrics(finished: Project, metrics: dict[str,
     }
     expected = [metrics[name]["top1"] for name in ("student", "teacher", "fixed")]
     assert list(percent.values()) == pytest.approx(expected)
-    for column, name in (("bit_flops_percent", "bit_flops_percent"), ("mean_bits", "mean_activation_bits")):
-        assert sum(float(row[column]) for row in table) / 540 == pytest.approx(metrics["student"][name], rel=1e-6)
-    assert all(float(row["entropy_nats"]) >= 0 and 3 <= float(row["mean_bits"]) <= 5 for row in table)
+    for column, name in (
+        ("bit_flops_percent", "bit_flops_percent"),
+        ("mean_bits", "mean_activation_bits"),
+    ):
+        assert sum(float(row[column]) for row in table) / 540 == pytest.approx(
+            metrics["student"][name], rel=1e-6
+        )
+    assert all(
+        float(row["entropy_nats"]) >= 0 and 3 <= float(row["mean_bits"]) <= 5 for row in table
+    )
 
 
 def test_the_manifest_describes_every_shard(finished: Project):
     folder = finished.folder / "artifacts/synthetic"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert [shard["file"] for shard in manifest["shards"]] == [f"shard-{n:05d}.safetensors" for n in range(4)]
+    assert [shard["file"] for shard in manifest["shards"]] == [
+        f"shard-{n:05d}.safetensors" for n in range(4)
+    ]
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.json",
         *(shard["file"] for shard in manifest["shards"]),
@@ -85,7 +105,11 @@ def test_teacher_similarity_and_students_have_their_files(finished: Project):
     files = finished.artifacts()
     teacher = json.loads(files["teacher/teacher.json"])
     assert teacher["sha256"] == hashlib.sha256(files["teacher/model.safetensors"]).hexdigest()
-    assert teacher["architecture"] == "pytorchcv/resnet20_cifar10" and teacher["input_shape"] == [1, 8, 8]
+    assert teacher["architecture"] == "pytorchcv/resnet20_cifar10" and teacher["input_shape"] == [
+        1,
+        8,
+        8,
+    ]
     assert set(teacher) >= {"class_names", "num_classes", "mean", "std", "source", "float_top1"}
     similarity = load_file(finished.folder / "artifacts/similarity/similarity.safetensors")
     assert {name: tensor.shape for name, tensor in similarity.items()} == {"similarity": (10, 10)}
@@ -137,7 +161,15 @@ params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1))
 Path("artifacts/synthetic").rename("artifacts/synthetic of seed 0")
 import_module("stages.synthesize").run()
 """
-COMPUTING = ["teacher", "similarity", "synthesize", "finetune", "finetune --fixed", "evaluate", "export"]
+COMPUTING = [
+    "teacher",
+    "similarity",
+    "synthesize",
+    "finetune",
+    "finetune --fixed",
+    "evaluate",
+    "export",
+]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +183,9 @@ def again(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 def test_from_scratch_the_same_seed_gives_the_same_bytes(again: Project, finished: Project):
     same = {
-        path.replace(" of seed 0", ""): data for path, data in again.artifacts().items() if "synthetic/" not in path
+        path.replace(" of seed 0", ""): data
+        for path, data in again.artifacts().items()
+        if "synthetic/" not in path
     }
     expected = finished.artifacts()
     assert list(same) == list(expected)
@@ -162,13 +196,22 @@ def test_precision_reaches_images_and_students(finished: Project, tmp_path: Path
     project = finished.copy(tmp_path / "project")
     project.set({"precision": "bfloat16"})
     assert {"synthesize", "finetune", "finetune_fixed"} <= project.stale()
-    for stage, folder in (("finetune", "student"), ("finetune_fixed", "fixed"), ("synthesize", "synthetic")):
-        project("dvc", "repro", "--single-item", stage)  # students first: of the same images as before
+    for stage, folder in (
+        ("finetune", "student"),
+        ("finetune_fixed", "fixed"),
+        ("synthesize", "synthetic"),
+    ):
+        project(
+            "dvc", "repro", "--single-item", stage
+        )  # students first: of the same images as before
         assert project.artifacts(folder) != finished.artifacts(folder)
 
 
 def test_another_seed_gives_other_images(again: Project, finished: Project):
     for number in range(4):
         path = f"artifacts/synthetic/shard-{number:05d}.safetensors"
-        new, old = load_file(again.folder / path)["images"], load_file(finished.folder / path)["images"]
+        new, old = (
+            load_file(again.folder / path)["images"],
+            load_file(finished.folder / path)["images"],
+        )
         assert new.shape == old.shape and (abs(new - old) > 1e-3).mean() > 0.9

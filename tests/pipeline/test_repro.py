@@ -69,7 +69,9 @@ def test_a_second_run_does_nothing(finished: Project):
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
 )
-def test_a_changed_parameter_reruns_what_depends_on_it(edited: Project, changes: dict[str, Any], expected: set[str]):
+def test_a_changed_parameter_reruns_what_depends_on_it(
+    edited: Project, changes: dict[str, Any], expected: set[str]
+):
     edited.set(changes)
     assert edited.stale() == expected
 

@@ -28,8 +28,12 @@ print(plain, faults())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or "glibc" not in __import__("platform").libc_ver(), reason="glibc's")
+@pytest.mark.skipif(
+    sys.platform != "linux" or "glibc" not in __import__("platform").libc_ver(), reason="glibc's"
+)
 def test_memory_that_was_freed_is_used_again() -> None:
-    said = subprocess.run([sys.executable, "-c", PAGES], cwd=ROOT, check=True, text=True, capture_output=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", PAGES], cwd=ROOT, check=True, text=True, capture_output=True
+    ).stdout
     plain, kept = map(int, said.split())
     assert kept < 50 < plain  # 100,000 pages of 4 KiB, or 200 of 2 MiB

@@ -5,7 +5,9 @@ from __future__ import annotations
 from project import Project, stages_run
 
 
-def test_wrong_parameters_are_all_named_before_anything_is_computed(project: Project, finished: Project):
+def test_wrong_parameters_are_all_named_before_anything_is_computed(
+    project: Project, finished: Project
+):
     before = project.artifacts()
     correct = (project.folder / "params.yaml").read_text()
     project.set(
@@ -18,7 +20,12 @@ def test_wrong_parameters_are_all_named_before_anything_is_computed(project: Pro
         }
     )
     output = project("dvc", "repro", fails=True)
-    for key in ("finetune.lr", "finetune.epochs", "quantization.target_bits", "evaluation.batch_size"):
+    for key in (
+        "finetune.lr",
+        "finetune.epochs",
+        "quantization.target_bits",
+        "evaluation.batch_size",
+    ):
         assert f"{key}" in output
     assert "synthesis.num_image" in output and "num_images" in output
     assert "Traceback" not in output
@@ -26,7 +33,9 @@ def test_wrong_parameters_are_all_named_before_anything_is_computed(project: Pro
     assert stopped == "synthesize"
     assert project.scratch() == []
     left = project.artifacts()
-    assert left == {name: data for name, data in before.items() if not name.startswith("synthetic/")}
+    assert left == {
+        name: data for name, data in before.items() if not name.startswith("synthetic/")
+    }
 
     (project.folder / "params.yaml").write_text(correct)
     assert stages_run(project("dvc", "repro")) == []
@@ -40,7 +49,10 @@ def test_an_altered_shard_is_named_and_can_be_restored(project: Project, finishe
     path.unlink()
     path.write_bytes(content)
     output = project("python", "-m", "stages.finetune", fails=True)
-    assert "shard-00000.safetensors has been altered or truncated" in output and "dvc checkout" in output
+    assert (
+        "shard-00000.safetensors has been altered or truncated" in output
+        and "dvc checkout" in output
+    )
     assert "Traceback" not in output
     project("dvc", "checkout", "--force")
     assert project.artifacts() == finished.artifacts()

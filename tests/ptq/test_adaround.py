@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import encode, encode_weight, levels, weight_grid
+from dynadfq.ops.quantize import levels, quantize, quantize_weight, weight_qparams
 from dynadfq.ptq.adaround import AdaRound, adaround, learn_rounding, reconstruction_error
-from dynadfq.ptq.layerwise import Walk
+from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import (
     SoftRounding,
     inverse_rectified_sigmoid,
-    least_error_grid,
+    least_error_qparams,
     rectified_sigmoid,
-    rounding_regulariser,
+    rounding_regularizer,
 )
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
@@ -39,18 +39,22 @@ def rng() -> torch.Generator:
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 @pytest.mark.parametrize("bits", [2, 4])
-def test_it_starts_at_the_float_weights_and_ends_beside_their_floor(bits: int, granularity: str) -> None:
+def test_it_starts_at_the_float_weights_and_ends_beside_their_floor(
+    bits: int, granularity: str
+) -> None:
     weight = weights(6, 4, 3, 3)
-    scale, lowest = least_error_grid(weight, bits, granularity)  # type: ignore[arg-type]
-    soft = SoftRounding(weight, bits, (scale, lowest))
-    low, high = scale * lowest, scale * (lowest + 2**bits - 1)
-    torch.testing.assert_close(soft.weight(), torch.minimum(torch.maximum(weight, low), high), atol=1e-5, rtol=1e-5)
-    assert torch.equal(soft.codes(), encode(weight, scale, lowest, levels(bits)))
+    scale, quant_min = least_error_qparams(weight, bits, granularity)  # type: ignore[arg-type]
+    soft = SoftRounding(weight, bits, (scale, quant_min))
+    low, high = scale * quant_min, scale * (quant_min + 2**bits - 1)
+    torch.testing.assert_close(
+        soft.weight(), torch.minimum(torch.maximum(weight, low), high), atol=1e-5, rtol=1e-5
+    )
+    assert torch.equal(soft.codes(), quantize(weight, scale, quant_min, levels(bits)))
     with torch.no_grad():
         soft.v.copy_(10 * torch.randn(soft.v.shape, generator=rng()).sign())
-    inside = (soft.floor >= lowest) & (soft.floor < lowest + 2**bits - 1)
+    inside = (soft.floor >= quant_min) & (soft.floor < quant_min + 2**bits - 1)
     assert set((soft.codes() - soft.floor)[inside].unique().tolist()) == {0.0, 1.0}
-    assert (soft.codes() >= lowest).all() and (soft.codes() <= lowest + 2**bits - 1).all()
+    assert (soft.codes() >= quant_min).all() and (soft.codes() <= quant_min + 2**bits - 1).all()
     torch.testing.assert_close(soft.weight().detach(), soft.codes() * scale)
 
 
@@ -61,11 +65,11 @@ def test_the_rectified_sigmoid_and_its_inverse() -> None:
 
 
 @pytest.mark.parametrize("beta", [2.0, 20.0])
-def test_the_regulariser_pushes_to_the_nearer_end(beta: float) -> None:
+def test_the_regularizer_pushes_to_the_nearer_end(beta: float) -> None:
     share = torch.tensor([0.1, 0.4, 0.6, 0.9], requires_grad=True)
-    (gradient,) = torch.autograd.grad(rounding_regulariser(share, beta), share)
+    (gradient,) = torch.autograd.grad(rounding_regularizer(share, beta), share)
     assert (gradient[:2] > 0).all() and (gradient[2:] < 0).all()
-    assert rounding_regulariser(torch.tensor([0.25]), 2.0).item() == pytest.approx(0.75)
+    assert rounding_regularizer(torch.tensor([0.25]), 2.0).item() == pytest.approx(0.75)
 
 
 def test_beta() -> None:
@@ -83,27 +87,32 @@ def test_beta() -> None:
 def test_the_scale_search_is_a_search_in_each_channel(bits: int) -> None:
     weight = weights(5, 40) * torch.tensor([[1.0], [0.1], [3.0], [1.0], [1e-3]])
     weight[3, 0] = 9.0  # an outlier, which a shrunk range leaves out
-    scale, lowest = least_error_grid(weight, bits)
+    scale, quant_min = least_error_qparams(weight, bits)
 
-    def error(row: Tensor, scale: Tensor, lowest: Tensor) -> Tensor:
-        return (encode(row, scale, lowest, levels(bits)) * scale - row).abs().pow(2.4).mean()
+    def error(row: Tensor, scale: Tensor, quant_min: Tensor) -> Tensor:
+        return (quantize(row, scale, quant_min, levels(bits)) * scale - row).abs().pow(2.4).mean()
 
     for channel, row in enumerate(weight):
-        tried = [weight_grid((row * (1 - i / 100))[None], bits) for i in range(80)]
+        tried = [weight_qparams((row * (1 - i / 100))[None], bits) for i in range(80)]
         errors = torch.stack([error(row, s[0], low[0]) for s, low in tried])
-        found = error(row, scale[channel], lowest[channel])
+        found = error(row, scale[channel], quant_min[channel])
         assert found.item() == pytest.approx(errors.min().item(), rel=1e-4)
-    wide, _ = weight_grid(weight, bits)
+    wide, _ = weight_qparams(weight, bits)
     assert (scale <= wide).all() and (scale < wide).any()
-    doubled, same = least_error_grid(2 * weight, bits)
-    assert torch.equal(doubled, 2 * scale) and torch.equal(same, lowest)
+    doubled, same = least_error_qparams(2 * weight, bits)
+    assert torch.equal(doubled, 2 * scale) and torch.equal(same, quant_min)
 
 
 def test_layers_in_forward_order_with_what_follows_them(make_student: Build) -> None:
     found = {call.name: call.followers for call in layer_calls(make_student(4))}
     assert list(found) == ["conv1", "conv2", "conv3", "conv4", "fc"]
     assert found["conv4"] == ("bn4",) and found["fc"] == ()
-    assert [followers[0] for followers in found.values() if followers] == ["bn1", "bn2", "bn3", "bn4"]
+    assert [followers[0] for followers in found.values() if followers] == [
+        "bn1",
+        "bn2",
+        "bn3",
+        "bn4",
+    ]
     assert [len(followers) for followers in found.values()] == [2, 2, 2, 1, 0]
 
 
@@ -118,37 +127,50 @@ def test_inputs_are_the_students_and_targets_the_teachers(
     before = student(images)
     kept: dict[str, Tensor] = {}
     for name, last in (("conv4", "bn4"), ("fc", "fc")):
-        net.get_submodule(last).register_forward_hook(lambda _m, _i, y, name=name: kept.update({name: y.detach()}))
+        net.get_submodule(last).register_forward_hook(
+            lambda _m, _i, y, name=name: kept.update({name: y.detach()})
+        )
     net(images[:48])
-    walks = [Walk(one, images[:48].split(20), 48) for one in (student, floating)]
+    walks = [LayerwiseForward(one, images[:48].split(20), 48) for one in (student, floating)]
     found = {call.name: layer_data(*walks, call) for call in layer_calls(student)}
     assert torch.equal(found["conv1"].inputs, images[:48]) and (found["conv1"].targets >= 0).all()
     site = student.sites[0]
-    codes = found["conv2"].inputs / (site.high / 15)  # the target width, whatever a selector would choose
+    codes = found["conv2"].inputs / (
+        site.high / 15
+    )  # the target width, whatever a selector would choose
     torch.testing.assert_close(codes, codes.round(), atol=1e-3, rtol=0)
     for name, expected in kept.items():
         torch.testing.assert_close(found[name].targets, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(student(images), before)
-    assert not any(module._forward_pre_hooks for module in (*student.modules(), *floating.modules()))
+    assert not any(
+        module._forward_pre_hooks for module in (*student.modules(), *floating.modules())
+    )
 
 
 def data_of(student: Student, name: str, images: Tensor) -> tuple[LayerCall, LayerData]:
     call = next(call for call in layer_calls(student) if call.name == name)
     student.eval()
-    walks = (Walk(one, images.split(64), len(images)) for one in (student, deepcopy(student)))
+    walks = (
+        LayerwiseForward(one, images.split(64), len(images)) for one in (student, deepcopy(student))
+    )
     return call, layer_data(*walks, call)
 
 
 @pytest.mark.parametrize("name", ["conv2", "conv3", "fc"])
-def test_learned_roundings_reconstruct_better_than_nearest_ones(make_student: Build, images: Tensor, name: str) -> None:
+def test_learned_roundings_reconstruct_better_than_nearest_ones(
+    make_student: Build, images: Tensor, name: str
+) -> None:
     student = make_student(4)
     call, data = data_of(student, name, images)
-    layer, settings = call.layer(student), AdaRound(600, batch_size=64, learning_rate=0.02, regularisation=0.1)
+    layer, settings = (
+        call.layer(student),
+        AdaRound(600, batch_size=64, learning_rate=0.02, regularization=0.1),
+    )
     before = layer.weight.detach().clone()
     with Progress("test", 600) as progress:
         soft = learn_rounding(student, call, data, settings, rng(), progress)
-    assert torch.equal(layer.weight, before) and layer.fixed_grid is None
-    nearest = encode(before, soft.scale, soft.lowest, levels(4))
+    assert torch.equal(layer.weight, before) and layer.frozen_qparams is None
+    nearest = quantize(before, soft.scale, soft.quant_min, levels(4))
 
     def error(codes: Tensor) -> float:
         with torch.no_grad():
@@ -158,7 +180,9 @@ def test_learned_roundings_reconstruct_better_than_nearest_ones(make_student: Bu
     assert error(soft.codes()) < 0.9 * error(nearest)
     share = soft.share.detach()
     assert (torch.minimum(share, 1 - share) < 0.01).float().mean() > 0.99
-    assert error(soft.codes()) == pytest.approx(error(soft.weight().detach() / soft.scale), rel=0.05)
+    assert error(soft.codes()) == pytest.approx(
+        error(soft.weight().detach() / soft.scale), rel=0.05
+    )
 
 
 def test_the_error_is_summed_over_channels_and_averaged_over_the_rest() -> None:
@@ -182,7 +206,7 @@ def test_a_student_is_rounded(
     assert not torch.equal(rounded, nearest) and torch.equal(teacher(images), expected)
     assert all(p.grad is None for p in student.parameters())
     for layer in student.layers:
-        codes, scale = encode_weight(layer.weight, 4, layer.fixed_grid)
+        codes, scale = quantize_weight(layer.weight, 4, layer.frozen_qparams)
         assert torch.equal(codes * scale, layer.weight)
     student.save(tmp_path)
     assert torch.equal(load_student(tmp_path, make_net())(images), rounded)
@@ -199,13 +223,15 @@ def test_a_student_is_rounded(
         {"num_images": 8},
         {"batch_size": 4},
         {"learning_rate": 0.03},
-        {"regularisation": 1.0},
+        {"regularization": 1.0},
         {"warm_start": 0.9},
         {"annealing": "linear"},
     ],
     ids=str,
 )
-def test_every_setting_changes_something(make_student: Build, images: Tensor, change: dict[str, object]) -> None:
+def test_every_setting_changes_something(
+    make_student: Build, images: Tensor, change: dict[str, object]
+) -> None:
     student = make_student(4)
     call, data = data_of(student, "conv2", images[:64])
 
@@ -215,15 +241,20 @@ def test_every_setting_changes_something(make_student: Build, images: Tensor, ch
             return learn_rounding(student, call, few, settings, rng(), progress).v.detach()
 
     settings = {"iterations": 60, "batch_size": 8, "learning_rate": 0.02}
-    assert not torch.equal(learned(AdaRound(**settings)), learned(AdaRound(**{**settings, **change})))  # type: ignore[arg-type]
+    assert not torch.equal(
+        learned(AdaRound(**settings)), learned(AdaRound(**{**settings, **change}))
+    )  # type: ignore[arg-type]
 
 
-def test_rounded_weights_are_refused(make_student: Build, teacher: Teacher, synthetic: SyntheticSet) -> None:
+def test_rounded_weights_are_refused(
+    make_student: Build, teacher: Teacher, synthetic: SyntheticSet
+) -> None:
     student = make_student(4)
     layer = student.layers[1]
-    layer.fix_weight(encode_weight(layer.weight, 4)[0], layer.current_grid)
+    layer.freeze_weight(quantize_weight(layer.weight, 4)[0], layer.qparams)
     with pytest.raises(
-        ValueError, match=r"weights of conv2 are rounded already.*set quantization\.rounding to nearest"
+        ValueError,
+        match=r"weights of conv2 are rounded already.*set quantization\.rounding to nearest",
     ):
         adaround(FAST)(student, teacher, synthetic, 0)
 
@@ -232,5 +263,8 @@ def test_what_is_not_finite_stops(make_student: Build, images: Tensor) -> None:
     student = make_student(4)
     call, data = data_of(student, "conv2", images[:16])
     data.targets[:] = torch.nan
-    with pytest.raises(NonFiniteLoss, match=r"step 0: reconstruction = nan"), Progress("test", 5) as progress:
+    with (
+        pytest.raises(NonFiniteLoss, match=r"step 0: reconstruction = nan"),
+        Progress("test", 5) as progress,
+    ):
         learn_rounding(student, call, data, FAST, rng(), progress)

@@ -16,7 +16,7 @@ from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.teacher.transforms import equalise_layers, fold_batch_norms
+from dynadfq.teacher.transforms import equalize_layers, fold_batch_norms
 
 SHAPE = (3, 8, 8)
 
@@ -33,7 +33,8 @@ class GivenImages:
 
 
 def normal_teacher(padding: int = 1) -> tuple[Teacher, Tensor]:
-    """A network for noise whose first BatchNorm's output is normal, with its statistics on that noise."""
+    """A network for noise whose first BatchNorm's output is normal, with its statistics on that
+    noise."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
@@ -95,17 +96,26 @@ def test_analytic_and_empirical_correction_agree_on_normal_data() -> None:
     AnalyticCorrection()(by_statistics, folded)
     EmpiricalCorrection(2000)(by_images, folded, GivenImages(images))  # type: ignore[arg-type]
     changes = [
-        torch.cat([s.network.get_submodule(name).bias - plain.network.get_submodule(name).bias for name in ("3", "8")])
+        torch.cat(
+            [
+                s.network.get_submodule(name).bias - plain.network.get_submodule(name).bias
+                for name in ("3", "8")
+            ]
+        )
         for s in (by_statistics, by_images)
     ]
     assert torch.corrcoef(torch.stack(changes))[0, 1] > 0.95
     assert (changes[0] - changes[1]).abs().mean() < 0.35 * changes[1].abs().mean()
     stem = by_statistics.network.get_submodule("0")
-    assert torch.equal(stem.bias, plain.network.get_submodule("0").bias), "the images' mean is not known"
+    assert torch.equal(stem.bias, plain.network.get_submodule("0").bias), (
+        "the images' mean is not known"
+    )
 
 
-def test_empirical_correction_leaves_no_shift_on_its_own_images(teacher: Teacher, images: Tensor) -> None:
-    folded = equalise_layers(fold_batch_norms(teacher))
+def test_empirical_correction_leaves_no_shift_on_its_own_images(
+    teacher: Teacher, images: Tensor
+) -> None:
+    folded = equalize_layers(fold_batch_norms(teacher))
     student = built(folded, weight_bits=3, bits=4)
     plain = built(folded, weight_bits=3, bits=4)
     EmpiricalCorrection(256)(student, folded, GivenImages(images))  # type: ignore[arg-type]
@@ -133,8 +143,13 @@ def test_with_batch_norms_in_place_the_shift_goes_into_the_running_mean(
         else:
             EmpiricalCorrection()(student, network, GivenImages(images))  # type: ignore[arg-type]
     for number in (2, 4):
-        layers = [s.network.get_submodule(n) for s, n in zip(students, (f"conv{number}", f"bn{number}"), strict=True)]
-        ours, theirs = (channel_means(s, layer, images) for s, layer in zip(students, layers, strict=True))
+        layers = [
+            s.network.get_submodule(n)
+            for s, n in zip(students, (f"conv{number}", f"bn{number}"), strict=True)
+        ]
+        ours, theirs = (
+            channel_means(s, layer, images) for s, layer in zip(students, layers, strict=True)
+        )
         torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
     assert students[1].network.get_submodule("conv2").bias is None
     students[1].save(tmp_path)
@@ -144,7 +159,11 @@ def test_with_batch_norms_in_place_the_shift_goes_into_the_running_mean(
 class NoBias(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1, bias=False)
+        self.conv, self.norm, self.head = (
+            nn.Conv2d(3, 4, 1),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 6, 1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.conv(x)).relu()).mean((2, 3))
@@ -177,8 +196,14 @@ def test_a_layer_that_is_called_twice_stays_as_it_is(kind: str) -> None:
     student = built(teacher)
     before = {name: tensor.clone() for name, tensor in student.network.state_dict().items()}
     images = GivenImages(torch.randn(16, *SHAPE))
-    (AnalyticCorrection() if kind == "analytic" else EmpiricalCorrection())(student, teacher, images)  # type: ignore
-    changed = {name for name, tensor in student.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    (AnalyticCorrection() if kind == "analytic" else EmpiricalCorrection())(
+        student, teacher, images
+    )  # type: ignore
+    changed = {
+        name
+        for name, tensor in student.network.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
     assert changed == {"head.bias"} | ({"conv.bias"} if kind == "empirical" else set())
 
 
@@ -187,4 +212,4 @@ def test_a_quantized_weight_is_on_its_grid(teacher: Teacher) -> None:
     for layer in student.layers:
         weight = quantized_weight(layer)
         assert all(len(row.unique()) <= 8 for row in weight.detach())
-        assert 0 < (weight - layer.weight).abs().max() < layer.current_grid[0].max()
+        assert 0 < (weight - layer.weight).abs().max() < layer.qparams[0].max()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import encode, grid, levels
+from dynadfq.ops.quantize import choose_qparams, levels, quantize
 from dynadfq.ptq.calibration import (
     Observer,
     calibrate,
@@ -28,7 +28,10 @@ X = torch.tensor([[-1.0, 0.0, 2.0, 5.0], [-3.0, 1.0, 1.0, 4.0], [-2.0, 0.5, 3.0,
 def test_ranges_of_a_batch_by_hand() -> None:
     assert [v.item() for v in extremes(X)] == [-3.0, 100.0]
     assert [v.item() for v in median_of_extremes(X)] == [-2.0, 5.0]
-    assert [v.item() for v in quantiles(X, 0.75)] == [-1.0, 4.0]  # three of twelve values on each side
+    assert [v.item() for v in quantiles(X, 0.75)] == [
+        -1.0,
+        4.0,
+    ]  # three of twelve values on each side
     assert [v.item() for v in quantiles(X, 1.0)] == [-3.0, 100.0]
     assert quantiles(X.relu(), 0.5)[0] == 0.0
     assert quantiles(X + 4, 0.75)[0] == 0.0  # zero stays in the range
@@ -39,13 +42,16 @@ def test_least_squared_error_beats_the_full_range(bits: int) -> None:
     x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).relu()
 
     def error(low: Tensor, high: Tensor) -> float:
-        scale, lowest = grid(low, high, bits)
-        return float((encode(x, scale, lowest, levels(bits)) * scale - x).square().mean())
+        scale, quant_min = choose_qparams(low, high, bits)
+        return float((quantize(x, scale, quant_min, levels(bits)) * scale - x).square().mean())
 
     low, high = least_squared_error(x, bits)
     assert low == 0 and 0 < high < x.max()
     assert error(low, high) < 0.9 * error(*extremes(x))
-    assert error(low, high) <= min(error(x.min(), x.max() * (1 - step / 45)) for step in range(40)) * 1.0001
+    assert (
+        error(low, high)
+        <= min(error(x.min(), x.max() * (1 - step / 45)) for step in range(40)) * 1.0001
+    )
 
 
 @pytest.mark.parametrize("name", ["max", "median_max", "quantile", "mse"])
@@ -79,12 +85,16 @@ def test_an_observer_averages_without_bias() -> None:
     assert [v.item() for v in both.range()] == [-0.5, 2.5]
 
 
-def test_sites_are_calibrated_on_float_activations(make_student: Callable[..., Student], images: Tensor) -> None:
+def test_sites_are_calibrated_on_float_activations(
+    make_student: Callable[..., Student], images: Tensor
+) -> None:
     student = make_student(placement="layer_input")
     seen: dict[int, list[Tensor]] = {}
     with student.unquantized():
         handles = [
-            site.register_forward_pre_hook(lambda site, inputs: seen.setdefault(site.site, []).append(inputs[0]))
+            site.register_forward_pre_hook(
+                lambda site, inputs: seen.setdefault(site.site, []).append(inputs[0])
+            )
             for site in student.sites
         ]
         for batch in images.split(100):

@@ -1,4 +1,5 @@
-"""A pass that stops before each layer, and activations that lie in files: the same numbers as one pass in memory."""
+"""A pass that stops before each layer, and activations that lie in files: the same numbers as one
+pass in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.ptq.adaround import AdaRound, adaround
-from dynadfq.ptq.layerwise import Walk
+from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import layer_calls
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
@@ -41,7 +42,9 @@ def inputs_of_a_whole_pass(student: Student, batch: Tensor) -> dict[str, Tensor]
     seen: dict[str, Tensor] = {}
     calls = layer_calls(student)
     handles = [
-        call.layer(student).register_forward_pre_hook(lambda _, inputs, name=call.name: seen.update({name: inputs[0]}))
+        call.layer(student).register_forward_pre_hook(
+            lambda _, inputs, name=call.name: seen.update({name: inputs[0]})
+        )
         for call in calls
     ]
     with torch.no_grad():
@@ -54,22 +57,34 @@ def inputs_of_a_whole_pass(student: Student, batch: Tensor) -> dict[str, Tensor]
 @pytest.mark.parametrize("scheme", [(4,), (3, 4, 5)])
 @pytest.mark.parametrize("placement", ["relu_output", "layer_input"])
 def test_it_stops_where_a_whole_pass_comes_by(
-    make_student: Build, images: Tensor, tmp_path: Path, place: str, scheme: tuple[int, ...], placement: str
+    make_student: Build,
+    images: Tensor,
+    tmp_path: Path,
+    place: str,
+    scheme: tuple[int, ...],
+    placement: str,
 ) -> None:
     student, batches = make_student(*scheme, placement=placement), images[:50].split(20)
-    walk, expected = Walk(student, batches, 50), [inputs_of_a_whole_pass(student, batch) for batch in batches]
+    walk, expected = (
+        LayerwiseForward(student, batches, 50),
+        [inputs_of_a_whole_pass(student, batch) for batch in batches],
+    )
     for call in layer_calls(student):
         found = walk.before(call.name)
-        assert all(torch.equal(one, whole[call.name]) for one, whole in zip(found, expected, strict=True))
+        assert all(
+            torch.equal(one, whole[call.name]) for one, whole in zip(found, expected, strict=True)
+        )
         assert [one.stride() for one in found] == [whole[call.name].stride() for whole in expected]
         again = walk.before(call.name)  # it stands there still
         assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     assert not list(tmp_path.glob("dynadfq-*"))
 
 
-def test_every_layer_runs_once_and_those_ahead_may_change(make_student: Build, images: Tensor, place: str) -> None:
+def test_every_layer_runs_once_and_those_ahead_may_change(
+    make_student: Build, images: Tensor, place: str
+) -> None:
     student, counts = make_student(4), dict[str, int]()
-    walk, calls = Walk(student, images[:48].split(16), 48), layer_calls(student)
+    walk, calls = LayerwiseForward(student, images[:48].split(16), 48), layer_calls(student)
     for call in calls:
         call.layer(student).register_forward_hook(
             lambda _m, _i, _o, name=call.name: counts.update({name: counts.get(name, 0) + 1})
@@ -84,9 +99,11 @@ def test_every_layer_runs_once_and_those_ahead_may_change(make_student: Build, i
 
 
 def test_a_layer_that_lies_behind(make_student: Build, images: Tensor) -> None:
-    walk = Walk(make_student(4), images[:8].split(8), 8)
+    walk = LayerwiseForward(make_student(4), images[:8].split(8), 8)
     walk.before("conv3")
-    with pytest.raises(ValueError, match="beyond conv2; take the layers in the order of their calls"):
+    with pytest.raises(
+        ValueError, match="beyond conv2; take the layers in the order of their calls"
+    ):
         walk.before("conv2")
 
 
@@ -102,7 +119,16 @@ def test_a_layer_that_lies_behind(make_student: Build, images: Tensor) -> None:
         torch.randn(10, 3, 4, 2)[::2],
         torch.randn(5, 3).half(),
     ],
-    ids=["contiguous", "channels last", "one pixel", "features", "transposed", "expanded", "strided", "half"],
+    ids=[
+        "contiguous",
+        "channels last",
+        "one pixel",
+        "features",
+        "transposed",
+        "expanded",
+        "strided",
+        "half",
+    ],
 )
 def test_what_is_held_in_files_is_the_same(monkeypatch: pytest.MonkeyPatch, like: Tensor) -> None:
     parts = [like, like[:2], like[1:4]]
@@ -110,9 +136,16 @@ def test_what_is_held_in_files_is_the_same(monkeypatch: pytest.MonkeyPatch, like
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     one, whole = held(like, 3), joined(iter(parts), len(expected))
     assert torch.equal(one, like) and one.stride() == like.stride() and one.dtype == like.dtype
-    assert torch.equal(whole, expected) and whole.stride() == expected.stride() and whole.dtype == like.dtype
+    assert (
+        torch.equal(whole, expected)
+        and whole.stride() == expected.stride()
+        and whole.dtype == like.dtype
+    )
     chosen = torch.tensor([3, 0, 9, 3])
-    assert torch.equal(whole[chosen], expected[chosen]) and whole[chosen].stride() == expected[chosen].stride()
+    assert (
+        torch.equal(whole[chosen], expected[chosen])
+        and whole[chosen].stride() == expected[chosen].stride()
+    )
 
 
 def test_what_is_small_is_held_as_it_is() -> None:
@@ -121,7 +154,9 @@ def test_what_is_small_is_held_as_it_is() -> None:
     assert held(batch, module.IN_MEMORY // batch.nbytes + 1) is not batch
 
 
-def test_a_full_disk_is_an_error_that_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -134,9 +169,16 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_adaround_does_not_depend_on_where_activations_lie(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet, images: Tensor, monkeypatch: pytest.MonkeyPatch
+    make_student: Build,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
+    images: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    students, settings = (make_student(4), make_student(4)), AdaRound(20, batch_size=8, learning_rate=0.02)
+    students, settings = (
+        (make_student(4), make_student(4)),
+        AdaRound(20, batch_size=8, learning_rate=0.02),
+    )
     adaround(settings)(students[0], teacher, synthetic, 0)
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     adaround(settings)(students[1], teacher, synthetic, 0)
@@ -145,7 +187,11 @@ def test_adaround_does_not_depend_on_where_activations_lie(
 
 
 def test_nothing_is_left_after_an_exception(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_student: Build,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -157,6 +203,8 @@ def test_nothing_is_left_after_an_exception(
     monkeypatch.setattr(Progress, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         adaround(AdaRound(5))(student, teacher, synthetic, 0)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in student.network.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in student.network.state_dict().items()
+    )
     assert not list(tmp_path.glob("dynadfq-*")) and not any(site.observer for site in student.sites)
     assert all(layer.quantizing for layer in student.layers)

@@ -33,7 +33,9 @@ def test_what_is_never_negative_has_a_range_from_its_positive_values() -> None:
     assert noise_range(x, 6) == (0.0, pytest.approx(14 * positive.std().item(), rel=1e-3))
     assert noise_range(x, 4) == (0.0, x.max().item())
     spread = torch.cat([x, torch.full((1,), 1000.0)])
-    assert noise_range(spread, 4)[1].item() == pytest.approx(12 * spread[spread > 0].std().item(), rel=1e-3)
+    assert noise_range(spread, 4)[1].item() == pytest.approx(
+        12 * spread[spread > 0].std().item(), rel=1e-3
+    )
 
 
 def test_what_has_negative_values_has_a_symmetric_range_from_all() -> None:
@@ -69,7 +71,11 @@ def test_a_range_is_measured_behind_quantized_sites(
     noise_sigma_ranges(student, teacher, synthetic, 1)
     assert ranges(student) == found  # as they depend on neither chance nor what they were before
     floating = make_student(3)
-    with floating.unquantized(), setting_at_sight(floating, lambda x: noise_range(x, 3)), torch.no_grad():
+    with (
+        floating.unquantized(),
+        setting_at_sight(floating, lambda x: noise_range(x, 3)),
+        torch.no_grad(),
+    ):
         floating(batch)
     assert ranges(floating)[0] != found[0] and ranges(floating)[1:] != found[1:]
 

@@ -9,14 +9,16 @@ from torch import Tensor
 from dynadfq.params.quantization import Quantization
 from dynadfq.ptq.rounding import ROUNDINGS, rounding_of
 from dynadfq.quant.model import Student
-from dynadfq.runtime.settings import choices
+from dynadfq.runtime.config import choices
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 
 def test_the_names_are_those_of_the_parameter() -> None:
     assert choices(Quantization.model_fields["rounding"]) == tuple(ROUNDINGS)
-    with pytest.raises(ValueError, match=r"quantization\.rounding: 'up' is none of nearest, squant, adaround"):
+    with pytest.raises(
+        ValueError, match=r"quantization\.rounding: 'up' is none of nearest, squant, adaround"
+    ):
         rounding_of("up")
 
 
@@ -30,4 +32,7 @@ def test_a_dynamic_student_is_rounded_once_for_all_widths(
     rounded, used = student.run(images)
     assert not torch.equal(rounded, logits) and len(used.unique(dim=0)) > 5
     student.train()(images).square().mean().backward()
-    assert all(layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0 for layer in student.layers)
+    assert all(
+        layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
+        for layer in student.layers
+    )

@@ -1,4 +1,5 @@
-"""SQuant against a slow sequential version of it, and what it promises of the sums of rounding errors."""
+"""SQuant against a slow sequential version of it, and what it promises of the sums of rounding
+errors."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import encode_weight, weight_grid
+from dynadfq.ops.quantize import quantize_weight, weight_qparams
 from dynadfq.ptq.squant import flip_rows, squant_codes, squant_layer, squant_rounding
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d
@@ -18,17 +19,24 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 Build = Callable[..., Student]
-SHAPES = {"3x3": (24, 16, 9), "7x7": (12, 3, 49), "1x1": (16, 40, 1), "linear": (6, 48, 1), "depthwise": (32, 1, 9)}
+SHAPES = {
+    "3x3": (24, 16, 9),
+    "7x7": (12, 3, 49),
+    "1x1": (16, 40, 1),
+    "linear": (6, 48, 1),
+    "depthwise": (32, 1, 9),
+}
 
 
 def positions(shape: tuple[int, int, int], bits: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Normal weights in units of their step, (out, in, K) float64, and the lowest codes of their grids, (out, 1, 1)."""
+    """Normal weights in units of their step, (out, in, K) float64, and the quant_min of their
+    grids, (out, 1, 1)."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    scale, lowest = weight_grid(weight, bits)
-    return weight.double() / scale.double(), lowest.double()
+    scale, quant_min = weight_qparams(weight, bits)
+    return weight.double() / scale.double(), quant_min.double()
 
 
-def one_channel(kernels: list[list[float]], lowest: float, highest: float) -> list[list[int]]:
+def one_channel(kernels: list[list[float]], quant_min: float, highest: float) -> list[list[int]]:
     """SQuant of one output channel, an element at a time."""
     codes = [[round(x) for x in kernel] for kernel in kernels]
     offers = []  # (kernel, element, direction, priority)
@@ -39,12 +47,16 @@ def one_channel(kernels: list[list[float]], lowest: float, highest: float) -> li
         willing = [
             j
             for j, x in enumerate(kernel)
-            if (error[j] < 0 and x < highest if direction == 1 else error[j] > 0 and x > lowest)
+            if (error[j] < 0 and x < highest if direction == 1 else error[j] > 0 and x > quant_min)
         ]
         willing.sort(key=lambda j: -abs(error[j]))
         if len(kernel) == 1:
             for sign in (1, -1):
-                if (error[0] < 0 and kernel[0] < highest) if sign == 1 else (error[0] > 0 and kernel[0] > lowest):
+                if (
+                    (error[0] < 0 and kernel[0] < highest)
+                    if sign == 1
+                    else (error[0] > 0 and kernel[0] > quant_min)
+                ):
                     offers.append((i, 0, sign, abs(error[0])))
             continue
         flips = round(abs(total))
@@ -56,23 +68,29 @@ def one_channel(kernels: list[list[float]], lowest: float, highest: float) -> li
         elif len(willing) > flips:
             j = willing[flips]
             offers.append((i, j, direction, abs(codes[i][j] - kernel[j])))
-    total = sum(q - x for row, kernel in zip(codes, kernels, strict=True) for q, x in zip(row, kernel, strict=True))
+    total = sum(
+        q - x
+        for row, kernel in zip(codes, kernels, strict=True)
+        for q, x in zip(row, kernel, strict=True)
+    )
     direction = 1 if total < 0 else -1
-    fitting = sorted((offer for offer in offers if offer[2] == direction), key=lambda offer: -offer[3])
+    fitting = sorted(
+        (offer for offer in offers if offer[2] == direction), key=lambda offer: -offer[3]
+    )
     for i, j, _, _ in fitting[: round(abs(total))]:
         codes[i][j] += direction
-    return [[int(min(max(q, lowest), highest)) for q in row] for row in codes]
+    return [[int(min(max(q, quant_min), highest)) for q in row] for row in codes]
 
 
 @pytest.mark.parametrize("bits", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_it_is_the_sequential_version(shape: tuple[int, int, int], bits: int) -> None:
     for seed in range(3):
-        x, lowest = positions(shape, bits, seed)
-        codes = squant_codes(x, lowest, 2**bits - 1)
+        x, quant_min = positions(shape, bits, seed)
+        codes = squant_codes(x, quant_min, 2**bits - 1)
         expected = [
             one_channel(channel.tolist(), low.item(), low.item() + 2**bits - 1)
-            for channel, low in zip(x, lowest, strict=True)
+            for channel, low in zip(x, quant_min, strict=True)
         ]
         assert torch.equal(codes, torch.tensor(expected, dtype=torch.float64))
 
@@ -80,10 +98,10 @@ def test_it_is_the_sequential_version(shape: tuple[int, int, int], bits: int) ->
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_errors_cancel(shape: tuple[int, int, int], bits: int) -> None:
-    x, lowest = positions(shape, bits, 7)
-    codes = squant_codes(x, lowest, 2**bits - 1)
+    x, quant_min = positions(shape, bits, 7)
+    codes = squant_codes(x, quant_min, 2**bits - 1)
     error = codes - x
-    assert (codes >= lowest).all() and (codes <= lowest + 2**bits - 1).all()
+    assert (codes >= quant_min).all() and (codes <= quant_min + 2**bits - 1).all()
     assert error.abs().max() < 1
     assert error.sum(dim=2).abs().max() < 1
     assert error.sum(dim=(1, 2)).abs().max() <= 0.5 + 1e-9
@@ -94,8 +112,8 @@ def test_errors_cancel(shape: tuple[int, int, int], bits: int) -> None:
 
 
 def test_nearest_rounding_lets_errors_add_up() -> None:
-    x, lowest = positions((64, 64, 9), 4)
-    nearest, codes = torch.round(x) - x, squant_codes(x, lowest, 15) - x
+    x, quant_min = positions((64, 64, 9), 4)
+    nearest, codes = torch.round(x) - x, squant_codes(x, quant_min, 15) - x
     assert nearest.sum(dim=2).abs().max() > 2 > 2 * codes.sum(dim=2).abs().max()
     assert nearest.sum(dim=(1, 2)).abs().max() > 10
     assert 0.02 < (nearest != codes).double().mean() < 0.1
@@ -103,7 +121,10 @@ def test_nearest_rounding_lets_errors_add_up() -> None:
 
 def test_a_kernel_that_cancels_by_itself_is_left_alone() -> None:
     x = torch.tensor([[[0.25, 0.75, 1.0]]], dtype=torch.float64)
-    assert torch.equal(squant_codes(x, torch.zeros(1, 1, 1), 7), torch.tensor([[[0.0, 1.0, 1.0]]], dtype=torch.float64))
+    assert torch.equal(
+        squant_codes(x, torch.zeros(1, 1, 1), 7),
+        torch.tensor([[[0.0, 1.0, 1.0]]], dtype=torch.float64),
+    )
 
 
 def test_the_outermost_codes_are_not_left() -> None:
@@ -117,7 +138,9 @@ def test_the_largest_errors_are_flipped_first() -> None:
     flips = flip_rows(error, (-error).clamp(min=0), error.clamp(min=0))
     assert flips.change.tolist() == [[0.0, 1.0, 0.0, 0.0, 0.0]]
     assert flips.rank.tolist() == [[3, 0, 2, 1, 4]]
-    assert (flip_rows(-error, error.clamp(min=0), (-error).clamp(min=0)).change == -flips.change).all()
+    assert (
+        flip_rows(-error, error.clamp(min=0), (-error).clamp(min=0)).change == -flips.change
+    ).all()
 
 
 def test_a_constant_image_comes_through() -> None:
@@ -127,7 +150,7 @@ def test_a_constant_image_comes_through() -> None:
     layer = QuantConv2d.from_float(nn.Conv2d(32, 16, 3, bias=False), 4)
     layer.load_state_dict(conv.state_dict())
     image = torch.ones(1, 32, 3, 3)
-    step = weight_grid(conv.weight, 4)[0].flatten()
+    step = weight_qparams(conv.weight, 4)[0].flatten()
     nearest = ((layer(image) - conv(image)).abs().flatten() / step).max()
     squant_layer(layer)
     assert ((layer(image) - conv(image)).abs().flatten() / step).max() < 0.5 + 1e-3 < nearest
@@ -147,7 +170,7 @@ def test_a_student_is_rounded(
     rounded = student(images)
     assert not torch.equal(rounded, nearest) and torch.equal(teacher(images), before)
     for layer, weight in zip(student.layers, weights, strict=True):
-        codes, scale = encode_weight(layer.weight, 4, layer.fixed_grid)
+        codes, scale = quantize_weight(layer.weight, 4, layer.frozen_qparams)
         assert torch.equal(codes * scale, layer.weight)
         sums = (codes - weight / scale).flatten(1).sum(dim=1)
         assert sums.abs().max() <= 0.5 + 1e-4

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.quant.bit_budget import Dial, before_selector
+from dynadfq.quant.bit_budget import CostCurve, before_selector
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
 from dynadfq.synthesis.dataset import Batch
 
-PRICES = [-1e4, -300.0, -30.0, -3.0, -0.3, 0.0, 0.2, 1.0, 5.0, 40.0, 400.0, 1e4]
+MULTIPLIERS = [-1e4, -300.0, -30.0, -3.0, -0.3, 0.0, 0.2, 1.0, 5.0, 40.0, 400.0, 1e4]
 
 
 class Images:
@@ -35,32 +35,41 @@ def student(make_student: Callable[..., Student]) -> Student:
 
 
 @pytest.fixture
-def dial(student: Student, images: Tensor) -> Dial:
-    return Dial.of(student, Images(images))
+def curve(student: Student, images: Tensor) -> CostCurve:
+    return CostCurve.of(student, Images(images))
 
 
-def bits_at(student: Student, price: float, images: Tensor) -> Tensor:
-    student.price = price
+def bits_at(student: Student, multiplier: float, images: Tensor) -> Tensor:
+    student.multiplier = multiplier
     return student.run(images)[1]
 
 
-def test_price_zero_is_the_student_as_trained_bit_for_bit(student: Student, images: Tensor) -> None:
+def test_multiplier_zero_is_the_student_as_trained_bit_for_bit(
+    student: Student, images: Tensor
+) -> None:
     logits, bits = student.run(images)
     most_probable = []
     assert student.selector is not None
-    with student.selector.register_forward_pre_hook(lambda _, inputs: most_probable.append(inputs[0])):
+    with student.selector.register_forward_pre_hook(
+        lambda _, inputs: most_probable.append(inputs[0])
+    ):
         student.run(images)
     p = student.selector.probabilities(most_probable[0])
-    student.price = 2.5
+    student.multiplier = 2.5
     assert not torch.equal(student.run(images)[1], bits)
-    student.price = 0.0
+    student.multiplier = 0.0
     again, same = student.run(images)
     assert torch.equal(again, logits) and torch.equal(same, bits)
     assert torch.equal(bits, student.selector.widths[p.argmax(dim=2)])
 
 
-def test_each_image_costs_no_more_at_a_higher_price(student: Student, images: Tensor) -> None:
-    costs = torch.stack([student.bit_flops_percent(bits_at(student, price, images)) for price in PRICES])
+def test_each_image_costs_no_more_at_a_higher_multiplier(student: Student, images: Tensor) -> None:
+    costs = torch.stack(
+        [
+            student.bit_flops_percent(bits_at(student, multiplier, images))
+            for multiplier in MULTIPLIERS
+        ]
+    )
     assert (costs.diff(dim=0) <= 0).all()
     assert len(costs.mean(dim=1).unique()) >= 6
 
@@ -74,11 +83,16 @@ def test_the_ends_are_the_cheapest_and_the_dearest_width(student: Student, image
     assert torch.equal(bits_at(student, 1e4, images)[:, 1:][:, ~costs], trained[:, 1:][:, ~costs])
 
 
-def test_a_choice_is_argmax_of_log_p_less_price_times_cost(student: Student, images: Tensor) -> None:
+def test_a_choice_is_argmax_of_log_p_less_multiplier_times_cost(
+    student: Student, images: Tensor
+) -> None:
     selector = student.selector
     assert selector is not None
     percent = [
-        [student.cost.percent(torch.tensor([0.0] * s + [float(w)] + [0.0] * (3 - s))) for w in (3, 4, 5)]
+        [
+            student.cost.percent(torch.tensor([0.0] * s + [float(w)] + [0.0] * (3 - s)))
+            for w in (3, 4, 5)
+        ]
         for s in (1, 2, 3)
     ]
     free = float(student.cost.percent(torch.zeros(4)))
@@ -87,23 +101,27 @@ def test_a_choice_is_argmax_of_log_p_less_price_times_cost(student: Student, ima
     x = torch.rand(9, 12, 4, 4, generator=torch.Generator().manual_seed(3))
     log_p = selector.answer(x).log_softmax(dim=2)
     by_hand = selector.widths[(log_p.double() - 7.0 * costs).argmax(dim=2)]
-    student.price = 7.0
+    student.multiplier = 7.0
     assert torch.equal(selector(x).bits[:, 1:], by_hand)
 
 
 def test_an_images_bits_do_not_depend_on_its_batch(student: Student, images: Tensor) -> None:
-    student.price = 1.7
+    student.multiplier = 1.7
     whole = student.run(images)
     parts = [student.run(part) for part in images.split(7)]
     assert torch.equal(whole[0], torch.cat([logits for logits, _ in parts]))
     assert torch.equal(whole[1], torch.cat([bits for _, bits in parts]))
 
 
-def test_the_dial_foretells_what_images_cost(student: Student, dial: Dial, images: Tensor) -> None:
-    for price in (-3.0, 0.0, 0.7, 40.0):
-        assert torch.equal(dial.cost(price), student.bit_flops_percent(bits_at(student, price, images)))
+def test_the_cost_curve_predicts_what_images_cost(
+    student: Student, curve: CostCurve, images: Tensor
+) -> None:
+    for multiplier in (-3.0, 0.0, 0.7, 40.0):
+        assert torch.equal(
+            curve.cost(multiplier), student.bit_flops_percent(bits_at(student, multiplier, images))
+        )
     lowest, highest = (student.cost.at([5, b, b, b]).percent for b in (3, 5))
-    assert dial.lowest == pytest.approx(lowest) and dial.highest == pytest.approx(highest)
+    assert curve.lowest == pytest.approx(lowest) and curve.highest == pytest.approx(highest)
 
 
 def test_it_runs_as_far_as_the_selector(student: Student, images: Tensor) -> None:
@@ -114,60 +132,86 @@ def test_it_runs_as_far_as_the_selector(student: Student, images: Tensor) -> Non
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.8, 1.0])
-def test_a_budget_is_reached_from_below(student: Student, dial: Dial, images: Tensor, share: float) -> None:
-    budget = dial.lowest + share * (dial.highest - dial.lowest)
+def test_a_budget_is_reached_from_below(
+    student: Student, curve: CostCurve, images: Tensor, share: float
+) -> None:
+    budget = curve.lowest + share * (curve.highest - curve.lowest)
     setting = student.set_budget(budget, Images(images), batch_size=50)
-    assert student.price == setting.price and setting.asked == budget and setting.images == 256
+    assert (
+        student.multiplier == setting.multiplier
+        and setting.asked == budget
+        and setting.images == 256
+    )
     measured = float(student.bit_flops_percent(student.run(images)[1]).mean())
     assert measured == pytest.approx(setting.bit_flops_percent, abs=1e-9)
-    step = (dial.highest - dial.lowest) / 256  # one image from one end to the other
+    step = (curve.highest - curve.lowest) / 256  # one image from one end to the other
     assert budget - step <= measured <= budget + 1e-8
 
 
-def test_the_trained_cost_is_price_zero(student: Student, images: Tensor) -> None:
-    student.price = -2.0
-    assert student.set_budget(Dial.of(student, Images(images)).mean_cost(0.0), Images(images)).price == 0.0
+def test_the_trained_cost_is_multiplier_zero(student: Student, images: Tensor) -> None:
+    student.multiplier = -2.0
+    assert (
+        student.set_budget(
+            CostCurve.of(student, Images(images)).mean_cost(0.0), Images(images)
+        ).multiplier
+        == 0.0
+    )
 
 
-def test_a_budget_out_of_reach_names_what_is_in_reach(student: Student, dial: Dial, images: Tensor) -> None:
-    for budget in (dial.lowest - 0.01, dial.highest + 0.01, float("nan")):
-        with pytest.raises(ValueError, match=r"bit_flops_percent: .* is outside .* … .* percent") as error:
+def test_a_budget_out_of_reach_names_what_is_in_reach(
+    student: Student, curve: CostCurve, images: Tensor
+) -> None:
+    for budget in (curve.lowest - 0.01, curve.highest + 0.01, float("nan")):
+        with pytest.raises(
+            ValueError, match=r"bit_flops_percent: .* is outside .* … .* percent"
+        ) as error:
             student.set_budget(budget, Images(images))
-        named = [float(word) for word in str(error.value).split() if word.replace(".", "").isdigit()]
+        named = [
+            float(word) for word in str(error.value).split() if word.replace(".", "").isdigit()
+        ]
         for bound in named[-2:]:
             student.set_budget(bound, Images(images))
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 4), (1, 8, 8), (8, 8)])
-def test_images_of_another_shape_are_refused(student: Student, dial: Dial, shape: tuple[int, ...]) -> None:
-    student.train().price = 0.5
-    with pytest.raises(ValueError, match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)")):
-        student.set_budget((dial.lowest + dial.highest) / 2, Images(torch.zeros(4, *shape)))
-    assert student.training and student.price == 0.5
+def test_images_of_another_shape_are_refused(
+    student: Student, curve: CostCurve, shape: tuple[int, ...]
+) -> None:
+    student.train().multiplier = 0.5
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)"),
+    ):
+        student.set_budget((curve.lowest + curve.highest) / 2, Images(torch.zeros(4, *shape)))
+    assert student.training and student.multiplier == 0.5
 
 
-def test_a_student_of_one_width_has_no_dial(make_student: Callable[..., Student], images: Tensor) -> None:
+def test_a_student_of_one_width_has_no_dial(
+    make_student: Callable[..., Student], images: Tensor
+) -> None:
     fixed = make_student(4)
-    assert fixed.price == 0.0
-    with pytest.raises(ValueError, match=r"price: this student has one width, 4 bits"):
-        fixed.price = 1.0
+    assert fixed.multiplier == 0.0
+    with pytest.raises(ValueError, match=r"multiplier: this student has one width, 4 bits"):
+        fixed.multiplier = 1.0
     with pytest.raises(ValueError, match=r"bit_flops_percent: this student has one width, 4 bits"):
         fixed.set_budget(2.0, Images(images))
 
 
-@pytest.mark.parametrize("price", [float("nan"), float("inf")])
-def test_a_price_is_a_finite_number(student: Student, price: float) -> None:
-    with pytest.raises(ValueError, match=r"price: .* is not a finite number"):
-        student.price = price
+@pytest.mark.parametrize("multiplier", [float("nan"), float("inf")])
+def test_a_price_is_a_finite_number(student: Student, multiplier: float) -> None:
+    with pytest.raises(ValueError, match=r"multiplier: .* is not a finite number"):
+        student.multiplier = multiplier
 
 
-def test_setting_a_budget_changes_nothing_else(student: Student, dial: Dial, images: Tensor) -> None:
+def test_setting_a_budget_changes_nothing_else(
+    student: Student, curve: CostCurve, images: Tensor
+) -> None:
     student.train()
     state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    student.set_budget((dial.lowest + dial.highest) / 2, Images(images))
+    student.set_budget((curve.lowest + curve.highest) / 2, Images(images))
     assert student.training and student.selector is not None and student.selector.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
-    assert "price=" in repr(student.selector)
+    assert "multiplier=" in repr(student.selector)
 
 
 def test_the_price_also_holds_in_training(student: Student, images: Tensor) -> None:
@@ -181,15 +225,19 @@ def test_the_price_is_saved_with_the_student(
     student: Student, make_net: Callable[[], nn.Module], images: Tensor, tmp_path: Path
 ) -> None:
     student.save(tmp_path / "trained")
-    assert json.loads((tmp_path / "trained/student.json").read_text())["price"] == 0.0
-    price = student.set_budget(Dial.of(student, Images(images)).lowest + 0.1, Images(images)).price
+    assert json.loads((tmp_path / "trained/student.json").read_text())["multiplier"] == 0.0
+    multiplier = student.set_budget(
+        CostCurve.of(student, Images(images)).lowest + 0.1, Images(images)
+    ).multiplier
     student.save(tmp_path / "cheap")
     again = load_student(tmp_path / "cheap", module=make_net())
-    assert again.price == price != 0.0
+    assert again.multiplier == multiplier != 0.0
     assert torch.equal(again.run(images)[1], student.run(images)[1])
     card = json.loads((tmp_path / "cheap/student.json").read_text())
-    del card["price"]  # as before there was a dial
+    del card["multiplier"]  # as before there was a budget
     (tmp_path / "cheap/student.json").write_text(json.dumps(card))
-    assert load_student(tmp_path / "cheap", module=make_net()).price == 0.0
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("trained", "cheap")]
+    assert load_student(tmp_path / "cheap", module=make_net()).multiplier == 0.0
+    weights = [
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("trained", "cheap")
+    ]
     assert weights[0] == weights[1]

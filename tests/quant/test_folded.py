@@ -13,12 +13,14 @@ from dynadfq.ptq.bn_ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.teacher.transforms import absorb_biases, equalise_layers, fold_batch_norms
+from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
 from dynadfq.zoo.architectures import build
 
 
 def prepared(teacher: Teacher) -> Teacher:
-    return absorb_biases(equalise_layers(fold_batch_norms(teacher, relu6_as_relu=True)), padded=True)
+    return absorb_biases(
+        equalize_layers(fold_batch_norms(teacher, relu6_as_relu=True)), padded=True
+    )
 
 
 def test_without_quantization_it_is_the_folded_network(teacher: Teacher, images: Tensor) -> None:
@@ -35,7 +37,7 @@ def test_it_is_loaded_with_the_structure_it_had(
     teacher: Teacher, make_net: Callable[[], nn.Module], images: Tensor, tmp_path: Path
 ) -> None:
     changed = prepared(teacher)
-    student = build_student(changed, Scheme(8, (4, 6, 8), 6, weight_grid="tensor"))
+    student = build_student(changed, Scheme(8, (4, 6, 8), 6, weight_granularity="tensor"))
     BNRanges()(student, changed)
     student.save(tmp_path)
     loaded = load_student(tmp_path, make_net())
@@ -48,7 +50,9 @@ def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = build("pytorchcv/mobilenetv2_w1", num_classes=10)
-    teacher = Teacher(module, (3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, architecture="pytorchcv/mobilenetv2_w1")
+    teacher = Teacher(
+        module, (3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3, architecture="pytorchcv/mobilenetv2_w1"
+    )
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     changed = prepared(teacher)
     student = build_student(changed, Scheme(8, (8,), 8, "layer_input"))
@@ -59,7 +63,7 @@ def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:
 
 
 def test_steps_say_what_must_come_first(teacher: Teacher, tmp_path: Path) -> None:
-    for step in (equalise_layers, absorb_biases):
+    for step in (equalize_layers, absorb_biases):
         with pytest.raises(TypeError, match="apply fold_batch_norms first"):
             step(teacher)
     with pytest.raises(ValueError, match="save the teacher it was made of"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import encode_weight, levels, weight_grid
+from dynadfq.ops.quantize import levels, quantize_weight, weight_qparams
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
@@ -19,13 +19,14 @@ Build = Callable[..., Student]
 
 
 def fix_all(student: Student, shrink: float = 0.7) -> dict[int, Tensor]:
-    """Fix every layer on a grid of ``shrink`` times its range at codes of our own choice; the codes, by layer."""
+    """Fix every layer on a grid of ``shrink`` times its range at codes of our own choice; the
+    codes, by layer."""
     fixed, rng = {}, torch.Generator().manual_seed(3)
     for number, layer in enumerate(student.layers):
-        scale, lowest = weight_grid(layer.weight * shrink, layer.weight_bits)
+        scale, lowest = weight_qparams(layer.weight * shrink, layer.weight_bits)
         n = levels(layer.weight_bits).item()
         fixed[number] = lowest + torch.randint(0, int(n) + 1, layer.weight.shape, generator=rng)
-        layer.fix_weight(fixed[number], (scale, lowest))
+        layer.freeze_weight(fixed[number], (scale, lowest))
     return fixed
 
 
@@ -37,13 +38,13 @@ def test_fixed_weights_encode_to_their_codes_again(bits: int, size: float) -> No
         kind = QuantConv2d if isinstance(float_layer, nn.Conv2d) else QuantLinear
         layer = kind.from_float(float_layer, bits)
         layer.weight.data = size * torch.randn(layer.weight.shape, generator=rng)
-        scale, lowest = weight_grid(layer.weight, bits)
+        scale, lowest = weight_qparams(layer.weight, bits)
         codes = lowest + torch.randint(0, 2**bits, layer.weight.shape, generator=rng)
-        layer.fix_weight(codes, (scale, lowest))
-        assert layer.fixed_grid is not None and layer.fixed_grid[0].shape == shape
-        again, step = encode_weight(layer.weight, bits, layer.fixed_grid)
+        layer.freeze_weight(codes, (scale, lowest))
+        assert layer.frozen_qparams is not None and layer.frozen_qparams[0].shape == shape
+        again, step = quantize_weight(layer.weight, bits, layer.frozen_qparams)
         assert torch.equal(again, codes) and torch.equal(step, scale)
-        layer.fix_weight(again, layer.fixed_grid)
+        layer.freeze_weight(again, layer.frozen_qparams)
         assert torch.equal(layer.weight, codes * scale)
 
 
@@ -56,7 +57,7 @@ def test_both_forms_use_the_grid(make_student: Build, images: Tensor) -> None:
     assert ((exact - fake).abs().amax(dim=1) < 1e-4).float().mean() > 0.95
     layer = student.layers[1]
     x, scale = torch.randint(0, 16, (4, 8, 8, 8)) * 0.25, torch.tensor([0.25])
-    grid = layer.fixed_grid
+    grid = layer.frozen_qparams
     assert grid is not None
     expected = nn.functional.conv2d(x, codes[1] * grid[0], None, layer.stride, layer.padding)
     for training in (True, False):
@@ -67,16 +68,16 @@ def test_a_fixed_grid_does_not_follow_the_weights(make_student: Build, images: T
     student = make_student(4)
     fix_all(student)
     layer = student.layers[0]
-    grid = layer.fixed_grid
+    grid = layer.frozen_qparams
     assert grid is not None
     scale, lowest = (part.clone() for part in grid)
     student.train()(images).square().mean().backward()
     assert layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
     with torch.no_grad():
         layer.weight.mul_(3)
-    codes, _ = encode_weight(layer.weight, 4, layer.fixed_grid)
+    codes, _ = quantize_weight(layer.weight, 4, layer.frozen_qparams)
     assert (codes >= lowest).all() and (codes <= lowest + 15).all()
-    assert torch.equal(layer.fixed_grid[0], scale)  # type: ignore[index]
+    assert torch.equal(layer.frozen_qparams[0], scale)  # type: ignore[index]
 
 
 def test_saved_and_loaded(
@@ -88,14 +89,16 @@ def test_saved_and_loaded(
     assert set(student.network.state_dict()) - plain == {
         f"{layer}.{name}"
         for layer in ("conv1", "conv2", "conv3", "conv4", "fc")
-        for name in ("weight_scale", "weight_lowest")
+        for name in ("weight_scale", "weight_quant_min")
     }
     student.save(tmp_path)
     loaded = load_student(tmp_path, make_net())
     loaded.save(tmp_path / "again")
     assert torch.equal(loaded(images), student(images))
     assert torch.equal(loaded.train()(images), student.train()(images))
-    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
+    assert (tmp_path / "model.safetensors").read_bytes() == (
+        tmp_path / "again" / "model.safetensors"
+    ).read_bytes()
     copy = deepcopy(student.eval())
     assert torch.equal(copy(images), student(images))
 
@@ -105,13 +108,13 @@ def test_a_state_without_a_grid_frees_the_layer(make_student: Build, images: Ten
     state, before = deepcopy(student.network.state_dict()), student(images)
     fix_all(student)
     student.network.load_state_dict(state)
-    assert all(layer.fixed_grid is None for layer in student.layers)
+    assert all(layer.frozen_qparams is None for layer in student.layers)
     assert torch.equal(student(images), before)
 
 
 def test_the_float_layer_is_left_alone() -> None:
     layer = nn.Linear(4, 3)
     quantized = QuantLinear.from_float(layer, 4)
-    grid = weight_grid(layer.weight, 4)
-    quantized.fix_weight(encode_weight(layer.weight, 4)[0], grid)
+    grid = weight_qparams(layer.weight, 4)
+    quantized.freeze_weight(quantize_weight(layer.weight, 4)[0], grid)
     assert isinstance(quantized, QuantizedLayer) and not list(layer.buffers())

@@ -9,7 +9,7 @@ from torch import nn
 
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.quant.model_card import MOST_NAMES, made, model_card
+from dynadfq.quant.model_card import MOST_NAMES, model_card, provenance
 
 Build = Callable[..., Student]
 METRICS = {
@@ -25,10 +25,10 @@ def test_the_card_is_saved_with_the_student_and_again_the_same(
     make_student: Build, make_net: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
     student = make_student()
-    student.made = made("dynadfq", 5120, 80000, "nearest")
+    student.provenance = provenance("dynadfq", 5120, 80000, "nearest")
     student.save(tmp_path / "a")
     loaded = load_student(tmp_path / "a", module=make_net())
-    assert loaded.made == student.made
+    assert loaded.made == student.provenance
     loaded.save(tmp_path / "b")
     for name in ("card.md", "student.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -36,7 +36,7 @@ def test_the_card_is_saved_with_the_student_and_again_the_same(
     size = (tmp_path / "a/model.safetensors").stat().st_size
     for said in (
         "W4, A{3,4,5}", "chosen for each image", "Data-free: yes", "Method: dynadfq", "Images: 5,120", "80,000 steps",
-        f"{size:,} bytes", "chosen at 3 of 4 sites", "price 0, as trained", "pixels in 0 … 1 less 0.5, 0.4, 0.6",
+        f"{size:,} bytes", "chosen at 3 of 4 sites", "multiplier 0, as trained", "pixels in 0 … 1 less 0.5, 0.4, 0.6",
         student.description["sha256"], "Stage `evaluate` measures it",
     ):  # fmt: skip
         assert said in card, said
@@ -54,24 +54,31 @@ def test_the_card_says_how_images_are_read_and_who_says_so(make_student: Build) 
         "origins": {"std": "params.yaml", "resize": "timm's metadata", "mean": "timm's metadata"},
     }
     card = model_card(student, 7)
-    assert "scaled (bicubic) so that they have 10 pixels on the shorter side, then the middle" in card
+    assert (
+        "scaled (bicubic) so that they have 10 pixels on the shorter side, then the middle" in card
+    )
     assert "Taken from: mean, resize: timm's metadata; std: params.yaml" in card
 
 
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (made("real_data", 10, 20, "nearest"), "Data-free: no: it was fine-tuned on labelled images"),
-        (made("squant", 10, 0, "squant"), "Fine-tuning: none"),
-        (made("zeroq", 10, 20, "nearest") | {"data_free": None}, "Data-free: not recorded"),
+        (
+            provenance("real_data", 10, 20, "nearest"),
+            "Data-free: no: it was fine-tuned on labelled images",
+        ),
+        (provenance("squant", 10, 0, "squant"), "Fine-tuning: none"),
+        (provenance("zeroq", 10, 20, "nearest") | {"data_free": None}, "Data-free: not recorded"),
         ({}, "Not fine-tuned, or not recorded"),
     ],
 )
-def test_the_card_says_how_and_whether_data_free(make_student: Build, how: dict[str, object], said: str) -> None:
+def test_the_card_says_how_and_whether_data_free(
+    make_student: Build, how: dict[str, object], said: str
+) -> None:
     student = make_student(4)
-    student.made = how
+    student.provenance = how
     card = model_card(student, 7)
-    assert said in card and "the same for all images" in card and "Dial" not in card
+    assert said in card and "the same for all images" in card and "CostCurve" not in card
 
 
 def test_measured_results_are_a_table(make_student: Build) -> None:
@@ -98,6 +105,6 @@ def test_a_student_saved_before_there_were_cards_is_read(
 ) -> None:
     make_student().save(tmp_path)
     card = json.loads((tmp_path / "student.json").read_text())
-    del card["made"]
+    del card["provenance"]
     (tmp_path / "student.json").write_text(json.dumps(card))
     assert load_student(tmp_path, module=make_net()).made == {}

@@ -1,4 +1,5 @@
-"""Networks as people bring them: every activation is quantized exactly once, and nothing else changes."""
+"""Networks as people bring them: every activation is quantized exactly once, and nothing else
+changes."""
 
 from __future__ import annotations
 
@@ -49,13 +50,23 @@ def test_every_site_exactly_once(name: str, placement: str) -> None:
 
     sites = trace.sites(placement)
     assert len(student.sites) == len(sites) == NETWORKS[name][placement == "layer_input"]
-    assert student.site_names == tuple(site.name for site in sites) and len(set(student.site_names)) == len(sites)
-    quantized = {name for name, layer in student.network.named_modules() if isinstance(layer, QuantizedLayer)}
-    assert quantized == {layer.name for layer in trace.layers} | {"selector.hidden", "selector.choice"}
+    assert student.site_names == tuple(site.name for site in sites) and len(
+        set(student.site_names)
+    ) == len(sites)
+    quantized = {
+        name for name, layer in student.network.named_modules() if isinstance(layer, QuantizedLayer)
+    }
+    assert quantized == {layer.name for layer in trace.layers} | {
+        "selector.hidden",
+        "selector.choice",
+    }
     assert len(student.layers) == len(trace.layers)
 
     calls: list[int] = []
-    handles = [site.register_forward_hook(lambda site, *_: calls.append(site.site)) for site in student.sites]
+    handles = [
+        site.register_forward_hook(lambda site, *_: calls.append(site.site))
+        for site in student.sites
+    ]
     with torch.no_grad():
         with student.unquantized():
             logits = student(images)

@@ -36,7 +36,9 @@ def test_the_target_is_most_probable_at_the_start(x: Tensor, target: int) -> Non
     assert (p[:, 1:, target - 3] - expected).abs().max() < 0.1
 
 
-def test_answers_are_candidates_and_not_learned_from_when_evaluating(x: Tensor, selector: BitSelector) -> None:
+def test_answers_are_candidates_and_not_learned_from_when_evaluating(
+    x: Tensor, selector: BitSelector
+) -> None:
     for parameter in selector.parameters():
         parameter.data.normal_(generator=torch.Generator().manual_seed(1))
     exact = selector(x)

@@ -22,12 +22,17 @@ class Table:
         self.student, self.images, self.expected = student, images[:20], teacher(images[:20])
         self.progress = Progress("sensitivity", 2 * passes(student))
         with self.progress:
-            self.values = site_sensitivity(student, teacher, self.images.split([12, 8]), self.progress)
+            self.values = site_sensitivity(
+                student, teacher, self.images.split([12, 8]), self.progress
+            )
 
 
 @pytest.fixture(params=["relu_output", "layer_input"])
 def table(
-    make_student: Callable[..., Student], teacher: Teacher, images: Tensor, request: pytest.FixtureRequest
+    make_student: Callable[..., Student],
+    teacher: Teacher,
+    images: Tensor,
+    request: pytest.FixtureRequest,
 ) -> Table:
     return Table(make_student(*WIDTHS, placement=request.param), teacher, images)
 
@@ -35,7 +40,9 @@ def table(
 def test_divergence_is_torchs() -> None:
     p, q = 4 * torch.randn(2, 30, 6, generator=torch.Generator().manual_seed(0))
     log_p, log_q = p.double().log_softmax(dim=1), q.double().log_softmax(dim=1)
-    expected = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    expected = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(
+        dim=1
+    )
     torch.testing.assert_close(divergence(p, q), expected)
     assert (divergence(p, q) > 0).all()
     assert (divergence(p, p) == 0).all() and (divergence(p, p + 3) < 1e-12).all()
@@ -43,7 +50,10 @@ def test_divergence_is_torchs() -> None:
 
 
 def test_divergence_by_hand() -> None:
-    teacher, student = torch.tensor([[0.8, 0.2], [0.5, 0.5]]).log(), torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()
+    teacher, student = (
+        torch.tensor([[0.8, 0.2], [0.5, 0.5]]).log(),
+        torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log(),
+    )
     expected = 0.8 * torch.tensor(1.6).log() + 0.2 * torch.tensor(0.4).log()
     assert divergence(teacher, student).tolist() == pytest.approx([expected.item(), 0], abs=1e-7)
 
@@ -62,8 +72,12 @@ def test_a_column_is_the_forward_pass_with_that_site_changed(table: Table) -> No
     for site in range(sites):
         for column, width in enumerate(WIDTHS):
             bits = torch.tensor([[4.0] * site + [float(width)] + [4.0] * (sites - 1 - site)])
-            expected = divergence(table.expected, table.student.run(table.images, BitAllocation(bits))[0])
-            torch.testing.assert_close(table.values[:, site, column], expected, atol=1e-6, rtol=1e-4)
+            expected = divergence(
+                table.expected, table.student.run(table.images, BitAllocation(bits))[0]
+            )
+            torch.testing.assert_close(
+                table.values[:, site, column], expected, atol=1e-6, rtol=1e-4
+            )
     target = table.values[:, :, 1:2]
     changed = (table.values[:, :, [0, 2]] - target).abs().mean(dim=0) > 1e-4
     assert changed.any(dim=1).sum() >= 3  # widths do matter here
@@ -74,7 +88,9 @@ def test_divergences_are_never_negative_and_every_pass_is_counted(table: Table) 
     assert table.progress.done == table.progress.total == 2 * (1 + 2 * len(table.student.sites))
 
 
-def test_measuring_changes_nothing(make_student: Callable[..., Student], teacher: Teacher, images: Tensor) -> None:
+def test_measuring_changes_nothing(
+    make_student: Callable[..., Student], teacher: Teacher, images: Tensor
+) -> None:
     student = make_student()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     answer = student.run(images[:20])

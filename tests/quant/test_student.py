@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.losses.objective import bit_regularisation
-from dynadfq.ops.quantize import encode_weight
+from dynadfq.losses.objective import bit_regularization
+from dynadfq.ops.quantize import quantize_weight
 from dynadfq.ptq.calibration import extremes, observing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import build_student, load_student
@@ -27,7 +27,11 @@ def always(student: Student, bits: int, last_linear: Callable[[Student], nn.Line
     layer, candidates = last_linear(student), student.scheme.activation_bits
     with torch.no_grad():
         layer.weight.zero_()
-        layer.bias.copy_(torch.tensor([40.0 * (width == bits) for width in candidates]).repeat(len(layer.bias) // 3))
+        layer.bias.copy_(
+            torch.tensor([40.0 * (width == bits) for width in candidates]).repeat(
+                len(layer.bias) // 3
+            )
+        )
     return student
 
 
@@ -63,25 +67,39 @@ def test_a_forced_width_is_the_fixed_student(
     logits, used = dynamic.run(images, uniform(bits, len(dynamic.sites)))
     expected, fixed_bits = fixed.run(images)
     assert torch.equal(logits, expected)
-    assert torch.equal(used, fixed_bits) and used.shape == (256, len(dynamic.sites)) and (used == bits).all()
+    assert (
+        torch.equal(used, fixed_bits)
+        and used.shape == (256, len(dynamic.sites))
+        and (used == bits).all()
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bits", [3, 4, 5])
 def test_a_selector_that_always_answers_one_width(
-    make_student: Build, last_linear_of_selector: Callable, images: Tensor, training: bool, bits: int
+    make_student: Build,
+    last_linear_of_selector: Callable,
+    images: Tensor,
+    training: bool,
+    bits: int,
 ) -> None:
     dynamic = in_form(always(make_student(3, 4, 5), bits, last_linear_of_selector), training)
     logits, used = dynamic.run(images)
-    expected_bits = torch.tensor([5.0, bits, bits, bits])  # the first site comes before the selector
+    expected_bits = torch.tensor(
+        [5.0, bits, bits, bits]
+    )  # the first site comes before the selector
     assert torch.equal(used, expected_bits.expand(256, -1))
-    assert torch.equal(logits, make_student(5).train(training).run(images, BitAllocation(expected_bits[None]))[0])
+    assert torch.equal(
+        logits, make_student(5).train(training).run(images, BitAllocation(expected_bits[None]))[0]
+    )
     if bits == 5:
         assert torch.equal(logits, make_student(5).train(training)(images))
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_an_image_is_answered_alike_in_any_batch(make_student: Build, images: Tensor, placement: str) -> None:
+def test_an_image_is_answered_alike_in_any_batch(
+    make_student: Build, images: Tensor, placement: str
+) -> None:
     student = make_student(placement=placement)
     logits, bits = student.run(images)
     assert len(bits.unique(dim=0)) > 5
@@ -95,7 +113,9 @@ def test_an_image_is_answered_alike_in_any_batch(make_student: Build, images: Te
     torch.testing.assert_close(shuffled, logits[order], atol=1e-5, rtol=0)
 
 
-def test_train_and_exact_form_agree_but_for_rounding_flips(make_student: Build, images: Tensor) -> None:
+def test_train_and_exact_form_agree_but_for_rounding_flips(
+    make_student: Build, images: Tensor
+) -> None:
     student = make_student()
     exact, bits = student.run(images)
     fake, fake_bits = in_form(student, True).run(images)
@@ -117,10 +137,17 @@ def test_each_image_is_at_its_own_width(make_student: Build, images: Tensor) -> 
 
 @pytest.mark.parametrize(
     ("placement", "on_codes"),
-    [("relu_output", ["conv2", "conv3", "conv4"]), ("layer_input", ["conv2", "conv3", "conv4", "fc"])],
+    [
+        ("relu_output", ["conv2", "conv3", "conv4"]),
+        ("layer_input", ["conv2", "conv3", "conv4", "fc"]),
+    ],
 )
 def test_layers_behind_a_site_multiply_codes(
-    make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch, placement: str, on_codes: list[str]
+    make_student: Build,
+    images: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    placement: str,
+    on_codes: list[str],
 ) -> None:
     student, used = make_student(placement=placement), []
     names = {id(module): name for name, module in student.network.named_modules()}
@@ -142,7 +169,9 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_blocks_that_fail_leave_nothing_behind(make_student: Build, images: Tensor, training: bool) -> None:
+def test_blocks_that_fail_leave_nothing_behind(
+    make_student: Build, images: Tensor, training: bool
+) -> None:
     student = in_form(make_student(), training)
     before, hooks = student(images), [len(module._forward_hooks) for module in student.modules()]
     modes = [module.training for module in student.modules()]
@@ -157,7 +186,9 @@ def test_blocks_that_fail_leave_nothing_behind(make_student: Build, images: Tens
     assert torch.equal(student(images), before)
 
 
-def test_an_inner_block_does_not_end_the_outer_one(make_student: Build, teacher: Teacher, images: Tensor) -> None:
+def test_an_inner_block_does_not_end_the_outer_one(
+    make_student: Build, teacher: Teacher, images: Tensor
+) -> None:
     student = make_student()
     quantized, exact = student(images), teacher(images)
     with student.unquantized():
@@ -175,7 +206,12 @@ def test_an_inner_block_does_not_end_the_outer_one(make_student: Build, teacher:
 
 @pytest.mark.parametrize(
     ("low", "high", "kept"),
-    [(0.2, 1.0, (0.0, 1.0)), (-1.0, -0.3, (-1.0, 0.0)), (-0.5, 0.5, (-0.5, 0.5)), (0.0, 0.0, (0.0, 0.0))],
+    [
+        (0.2, 1.0, (0.0, 1.0)),
+        (-1.0, -0.3, (-1.0, 0.0)),
+        (-0.5, 0.5, (-0.5, 0.5)),
+        (0.0, 0.0, (0.0, 0.0)),
+    ],
 )
 def test_ranges_are_brought_back_to_hold_zero(
     make_student: Build, images: Tensor, low: float, high: float, kept: tuple[float, float]
@@ -207,15 +243,25 @@ def test_batch_norm_keeps_its_statistics(make_student: Build, images: Tensor) ->
     assert not any(module.training for module in student.eval().modules())
 
 
-def test_every_parameter_learns_and_frozen_ranges_do_not(make_student: Build, images: Tensor) -> None:
+def test_every_parameter_learns_and_frozen_ranges_do_not(
+    make_student: Build, images: Tensor
+) -> None:
     for learned in (True, False):
         student = make_student(learned_ranges=learned).train()
         logits, bits = student.run(images)
         (logits.square().mean() + student.bit_flops_ratio(bits).mean()).backward()
-        still = {name for name, p in student.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-        ranges = {name for name, _ in student.named_parameters() if name.endswith((".low", ".high"))}
+        still = {
+            name
+            for name, p in student.named_parameters()
+            if p.grad is None or not p.grad.abs().sum() > 0
+        }
+        ranges = {
+            name for name, _ in student.named_parameters() if name.endswith((".low", ".high"))
+        }
         assert len(ranges) == 2 * len(student.sites)
-        assert {name for name in still if not name.endswith(".low")} == (set() if learned else ranges - lows(ranges))
+        assert {name for name in still if not name.endswith(".low")} == (
+            set() if learned else ranges - lows(ranges)
+        )
 
 
 def lows(names: set[str]) -> set[str]:
@@ -229,7 +275,7 @@ def test_the_budget_pulls_only_images_above_it(make_student: Build, images: Tens
     at_target = student.bit_flops_ratio(torch.full((1, len(student.sites)), 4.0))
     assert at_target.item() == 1.0
     assert (ratio < 1).any() and (ratio > 1).any()
-    (gradient,) = torch.autograd.grad(bit_regularisation(ratio), bits)
+    (gradient,) = torch.autograd.grad(bit_regularization(ratio), bits)
     per_site = student.cost.per_site.float() / student.cost.total(torch.full((4,), 4.0)).float()
     expected = torch.where((ratio > 1)[:, None], per_site / 256, torch.zeros(4))
     torch.testing.assert_close(gradient, expected, atol=1e-9, rtol=1e-5)
@@ -251,7 +297,9 @@ def test_saving_and_loading_keep_every_bit(
 
 
 def test_loading_says_what_is_missing(make_student: Build, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"student\.json does not exist; make a student first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"student\.json does not exist; make a student first"
+    ):
         load_student(tmp_path)
     make_student().save(tmp_path)
     with pytest.raises(ValueError, match="in no zoo and has no import path; pass its float"):
@@ -287,7 +335,7 @@ def test_sums_beyond_float32_are_exact_too() -> None:
     layer.weight.data[:, 0] = 0.0
     quantized = QuantLinear.from_float(layer, 8).eval()
     codes = torch.randint(200, 256, (5, 16384), generator=rng)
-    weight_codes, step = encode_weight(layer.weight, 8)
+    weight_codes, step = quantize_weight(layer.weight, 8)
     sums = codes @ weight_codes.long().T
     assert sums.max() > EXACT_IN_FLOAT32
     assert not torch.equal(codes.float() @ weight_codes.T, sums.float()), "float32 would have done"
@@ -310,22 +358,32 @@ def test_the_exact_form_of_layers_is_their_product(bias: bool) -> None:
         scale = 0.1 + torch.rand(4, generator=rng)
         x = torch.randint(-4, 12, shape, generator=rng) * scale.view(-1, *[1] * (len(shape) - 1))
         for given in (scale, None):
-            torch.testing.assert_close(quantized.eval()(x, given), quantized.train()(x), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                quantized.eval()(x, given), quantized.train()(x), atol=1e-5, rtol=1e-5
+            )
 
 
 def test_too_short_for_a_selector(teacher: Teacher) -> None:
     short = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 6))
-    with pytest.raises(ValueError, match="activation_bits: the network has 1 activation sites, a selector needs 2"):
+    with pytest.raises(
+        ValueError, match="activation_bits: the network has 1 activation sites, a selector needs 2"
+    ):
         build_student(Teacher(short, (3, 8, 8), 6, (0,) * 3, (1,) * 3), Scheme())
-    assert build_student(Teacher(short, (3, 8, 8), 6, (0,) * 3, (1,) * 3), Scheme(activation_bits=(4,))).sites
+    assert build_student(
+        Teacher(short, (3, 8, 8), 6, (0,) * 3, (1,) * 3), Scheme(activation_bits=(4,))
+    ).sites
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_one_weight_grid_a_layer(
-    make_student: Build, make_net: Callable[[], nn.Module], images: Tensor, placement: str, tmp_path: Path
+    make_student: Build,
+    make_net: Callable[[], nn.Module],
+    images: Tensor,
+    placement: str,
+    tmp_path: Path,
 ) -> None:
-    student = make_student(8, placement=placement, weight_grid="tensor")
-    assert all(layer.current_grid[0].numel() == 1 for layer in student.layers)
+    student = make_student(8, placement=placement, weight_granularity="tensor")
+    assert all(layer.qparams[0].numel() == 1 for layer in student.layers)
     exact, fake = student(images), in_form(student, True)(images)
     assert ((exact - fake).abs().amax(dim=1) < 1e-4).float().mean() > 0.95
     assert not torch.equal(exact, make_student(8, placement=placement)(images))

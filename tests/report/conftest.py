@@ -1,4 +1,5 @@
-"""A small, consistent set of artifacts as a pipeline leaves them: random, but plausible and always the same."""
+"""A small, consistent set of artifacts as a pipeline leaves them: random, but plausible and always
+the same."""
 
 import json
 import math
@@ -29,7 +30,9 @@ def similar_classes(n: int, rng: np.random.Generator) -> np.ndarray:
     return (rows @ rows.T / 24).astype(np.float32)
 
 
-def predictions(similarity: np.ndarray, labels: np.ndarray, ease: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def predictions(
+    similarity: np.ndarray, labels: np.ndarray, ease: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Softmax outputs whose doubts go to similar classes."""
     n = len(similarity)
     logits = 1.6 * similarity[labels] + rng.normal(0, 0.9, (len(labels), n))
@@ -59,7 +62,8 @@ def site_table(n: int, rng: np.random.Generator) -> pd.DataFrame:
     share = rng.dirichlet([1.5, 3, 1.5], n) * 100
     share[0] = [0, 0, 100]
     names = [
-        f"features.stage{1 + i // 6}.unit{1 + i // 2 % 3}.{'activ' if i % 2 else 'body.conv1.activ'}" for i in range(n)
+        f"features.stage{1 + i // 6}.unit{1 + i // 2 % 3}.{'activ' if i % 2 else 'body.conv1.activ'}"
+        for i in range(n)
     ]
     macs = [[2359296, 2359296, 1179648][i % 3] if i < n - 1 else 0 for i in range(n)]
     ranges = {"fixed_low": 0.0, "fixed_high": 4.0, "low": 0.0, "high": 4.1}
@@ -68,13 +72,13 @@ def site_table(n: int, rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
-def dial_table(budgets: int, top1: float) -> pd.DataFrame:
+def budget_table(budgets: int, top1: float) -> pd.DataFrame:
     """A curve that rises with the budget; at its ends all images have the same bits."""
     share = np.linspace(0, 1, budgets)
     ends = (share == 0) | (share == 1)
     cost, right = 2.0 + 1.2 * share, top1 - 2 * (1 - share) ** 2
     columns = {
-        "budget": cost, "price": 300 - 600 * share, "synthetic_bit_flops_percent": cost,
+        "budget": cost, "multiplier": 300 - 600 * share, "synthetic_bit_flops_percent": cost,
         "bit_flops_percent": cost + 0.02, "mean_bits": 3 + 2 * share, "top1": right,
         "control_top1": right - np.where(ends, 0, 0.4), "gained": np.where(ends, 0, 9), "lost": np.where(ends, 0, 3),
         "allocations": np.where(ends, 1, 80),
@@ -88,42 +92,69 @@ def history(dynamic: bool, epochs: int, rng: np.random.Generator) -> pd.DataFram
     if dynamic:
         terms["budget"] = 1 + 0.12 * np.exp(-t / 10)
     terms = {name: curve * rng.normal(1, 0.012, epochs) for name, curve in terms.items()}
-    table = pd.DataFrame({"epoch": t, "step": t * 200, "learning_rate": 0.001, "loss": sum(terms.values()), **terms})
+    table = pd.DataFrame(
+        {"epoch": t, "step": t * 200, "learning_rate": 0.001, "loss": sum(terms.values()), **terms}
+    )
     for name, curve in terms.items():
-        table[f"{name}_unmixed"] = np.where(t > epochs // 2, curve * (0.99 if name == "budget" else 1.15), np.nan)
+        table[f"{name}_unmixed"] = np.where(
+            t > epochs // 2, curve * (0.99 if name == "budget" else 1.15), np.nan
+        )
     table["bit_flops_percent"] = 2.62 + (0.3 * np.exp(-t / 5) - 0.06) * dynamic
     table["bit_flops_percent_std"] = 0.12 * dynamic
-    table["mean_bits"], table["price"] = 4.0, np.nan
+    table["mean_bits"], table["multiplier"] = 4.0, np.nan
     return table
 
 
-def write_synthetic(folder: Path, labels: np.ndarray, soft: np.ndarray, shards: int, size: int) -> dict[str, Any]:
+def write_synthetic(
+    folder: Path, labels: np.ndarray, soft: np.ndarray, shards: int, size: int
+) -> dict[str, Any]:
     rng = np.random.default_rng(5)
     entries = []
     for i, part in enumerate(np.array_split(np.arange(len(labels)), shards)):
         y, x = np.mgrid[0:size, 0:size] / size
         phase = labels[part][:, None, None, None] + np.arange(3)[None, :, None, None]
         images = (
-            np.sin(4 * x + phase) + np.cos(5 * y * (1 + phase % 3)) + rng.normal(0, 0.25, (len(part), 3, size, size))
+            np.sin(4 * x + phase)
+            + np.cos(5 * y * (1 + phase % 3))
+            + rng.normal(0, 0.25, (len(part), 3, size, size))
         )
         name = f"shard-{i:05d}.safetensors"
-        save_file({"images": images.astype(np.float32), "soft_labels": soft[part].astype(np.float32)}, folder / name)
+        save_file(
+            {"images": images.astype(np.float32), "soft_labels": soft[part].astype(np.float32)},
+            folder / name,
+        )
         entries.append(
-            {"file": name, "seed": i, "sha256": "", "num_images": len(part), "losses": {}, "one_hot_recognised": 98.0}
+            {
+                "file": name,
+                "seed": i,
+                "sha256": "",
+                "num_images": len(part),
+                "losses": {},
+                "one_hot_recognized": 98.0,
+            }
         )
     return {"shards": entries, "num_images": len(labels)}
 
 
 def build(
     root: Path, names: list[str] | None = None, tests: int = 1500, synthetic: int = 240, noise: float = 1.2,
-    sites: int = 19, dial: int = 9, changes: dict[str, dict[str, Any]] | None = None,
+    sites: int = 19, budget: int = 9, changes: dict[str, dict[str, Any]] | None = None,
     exports: list[dict[str, Any]] | None = None,
 ) -> Path:  # fmt: skip
-    """Write the artifacts; `noise` disturbs the fixed student, `changes` overrides sections of metrics.json."""
+    """Write the artifacts; `noise` disturbs the fixed student, `changes` overrides sections of
+    metrics.json."""
     rng = np.random.default_rng(0)
     names = names or CIFAR
     n = len(names)
-    for folder in ("teacher", "similarity", "synthetic", "student", "fixed", "evaluation", "export"):
+    for folder in (
+        "teacher",
+        "similarity",
+        "synthetic",
+        "student",
+        "fixed",
+        "evaluation",
+        "export",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     similarity = similar_classes(n, rng)
     save_file({"similarity": similarity}, root / "similarity/similarity.safetensors")
@@ -168,16 +199,22 @@ def build(
     (root / "synthetic/manifest.json").write_text(json.dumps(manifest))
 
     site_table(sites, rng).to_csv(root / "evaluation/sites.csv", index=False)
-    dial_table(dial, top1(student)).to_csv(root / "evaluation/dial.csv", index=False)
+    budget_table(budget, top1(student)).to_csv(root / "evaluation/budget.csv", index=False)
     a, b = np.meshgrid(range(n), range(n), indexing="ij")
     counts = {
         who: np.histogram2d(labels, guess, bins=(range(n + 1), range(n + 1)))[0].astype(int).ravel()
         for who, guess in (("teacher", answers), ("fixed", fixed), ("student", student))
     }
     confusion = pd.DataFrame({"label": a.ravel(), "prediction": b.ravel(), **counts})
-    confusion[confusion[list(counts)].any(axis=1)].to_csv(root / "evaluation/confusion.csv", index=False)
-    together = pd.DataFrame({"class_a": a.ravel(), "class_b": b.ravel(), "value": (p.T @ p / tests).ravel()})
-    together[together["class_a"] < together["class_b"]].to_csv(root / "evaluation/co_occurrence.csv", index=False)
+    confusion[confusion[list(counts)].any(axis=1)].to_csv(
+        root / "evaluation/confusion.csv", index=False
+    )
+    together = pd.DataFrame(
+        {"class_a": a.ravel(), "class_b": b.ravel(), "value": (p.T @ p / tests).ravel()}
+    )
+    together[together["class_a"] < together["class_b"]].to_csv(
+        root / "evaluation/co_occurrence.csv", index=False
+    )
     for folder, dynamic in (("student", True), ("fixed", False)):
         history(dynamic, 40, rng).to_csv(root / folder / "history.csv", index=False)
 
@@ -194,7 +231,7 @@ def build(
         },
         "control": {"top1": top1(student) - 0.9, "top1_std": 0.12, "repeats": 5},
         "synthetic": {
-            "num_images": synthetic, "one_hot_recognised": 98.3, "gate": 90.0, "one_hot_images": synthetic // 2,
+            "num_images": synthetic, "one_hot_recognized": 98.3, "gate": 90.0, "one_hot_images": synthetic // 2,
             "entropy_bits_spearman": 0.71,
         },
         "quantization": {"weight_bits": 4, "target_bits": 4, "activation_bits": BITS, "float_input_macs_percent": 1.1},
@@ -210,7 +247,8 @@ def build(
 
 
 def without_labels(root: Path) -> Path:
-    """Turn artifacts into those of a run that had no labelled data: the synthetic images are what is measured."""
+    """Turn artifacts into those of a run that had no labelled data: the synthetic images are what
+    is measured."""
     folder = root / "evaluation"
     for name in ("confusion.csv", "co_occurrence.csv"):
         (folder / name).unlink()
@@ -226,14 +264,18 @@ def without_labels(root: Path) -> Path:
         },
     ).drop(columns=["soft", "label_entropy_nats"])  # fmt: skip
     per_image.to_csv(folder / "per_image.csv", index=False)
-    dial = pd.read_csv(folder / "dial.csv")
-    dial.rename(columns={"top1": "agreement", "control_top1": "control_agreement"}).to_csv(
-        folder / "dial.csv", index=False
+    budget = pd.read_csv(folder / "budget.csv")
+    budget.rename(columns={"top1": "agreement", "control_top1": "control_agreement"}).to_csv(
+        folder / "budget.csv", index=False
     )
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("teacher", "fixed", "student", "control"):
         metrics[name].pop("top1")
-    metrics["control"] = {"agreement": metrics["student"]["agreement"] - 1, "agreement_std": 0.2, "repeats": 5}
+    metrics["control"] = {
+        "agreement": metrics["student"]["agreement"] - 1,
+        "agreement_std": 0.2,
+        "repeats": 5,
+    }
     del metrics["entropy_bits_spearman"]
     (folder / "metrics.json").write_text(json.dumps(metrics | {"data": {"name": None}}))
     return root

@@ -1,4 +1,5 @@
-"""The table of files: sizes beside the float network's, what was checked, and what to do where nothing was exported."""
+"""The table of files: sizes beside the float network's, what was checked, and what to do where
+nothing was exported."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ PROGRAM: dict[str, Any] = ONNX | {
 
 
 def section(make_artifacts: Callable[..., Path], folder: Path, *exports: dict[str, Any]) -> str:
-    page = render_page(load_evidence(make_artifacts(folder, tests=300, synthetic=40, exports=exports)), None, [])
+    page = render_page(
+        load_evidence(make_artifacts(folder, tests=300, synthetic=40, exports=exports)), None, []
+    )
     found = page.split('id="files"')[1].split("</section>")[0]
     return html.unescape(re.sub(r"<[^>]+>", "|", found)).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -34,18 +37,28 @@ def test_every_format_has_a_name() -> None:
     assert set(NAMES) == set(FORMATS)
 
 
-def test_a_row_for_each_file_with_its_check(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_row_for_each_file_with_its_check(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
     text = section(make_artifacts, tmp_path, ONNX, PROGRAM)
     assert "|Float network||1,000,000||100.0||—||—|" in text
     assert "|Dynamic student, packed codes||180,000||18.0||—||—|" in text
     checked = "1,024 images: same bits, logits within 3e-06; opset 21, onnx 1.23.2, torch 2.15.0"
     assert f"|ONNX, integer operators||250,345||25.0||{checked}||output, conv2|" in text
-    assert "|torch.export program||900,000||90.0||1,024 images: same bits, equal logits; torch 2.15.0||—|" in text
+    assert (
+        "|torch.export program||900,000||90.0||1,024 images: same bits, equal logits; torch 2.15.0||—|"
+        in text
+    )
     assert "A file is only written if" in text
 
 
-def test_without_a_file_the_page_says_how_to_get_one(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_without_a_file_the_page_says_how_to_get_one(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
     text = section(make_artifacts, tmp_path)
     assert "Dynamic student" in text and not any(name in text for name in NAMES.values())
     assert "No file for other engines was asked for." in text
-    assert "dvc exp run -S 'export.formats=[onnx-codes]'" in text and "export.formats in params.yaml" in text
+    assert (
+        "dvc exp run -S 'export.formats=[onnx-codes]'" in text
+        and "export.formats in params.yaml" in text
+    )

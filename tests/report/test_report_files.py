@@ -13,7 +13,7 @@ from dynadfq.report import write_report
 
 FIGURES = {
     "accuracy_against_cost",
-    "accuracy_along_dial",
+    "accuracy_by_budget",
     "bits_per_site",
     "class_similarity",
     "confusion",
@@ -25,7 +25,7 @@ FIGURES = {
     "synthetic_hardest",
 }
 PLOTS = {
-    "accuracy_along_dial",
+    "accuracy_by_budget",
     "bits_per_site",
     "confusion",
     "entropy_cost_synthetic",
@@ -37,13 +37,21 @@ PLOTS = {
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_every_file_is_written(reports: Path) -> None:
     figures = {f"figures/{name}.png" for name in FIGURES}
     plots = {f"plots/{name}.csv" for name in PLOTS}
-    assert set(contents(reports)) == figures | plots | {"index.html", "metrics.json", "per_image.csv"}
+    assert set(contents(reports)) == figures | plots | {
+        "index.html",
+        "metrics.json",
+        "per_image.csv",
+    }
 
 
 def test_a_second_run_writes_the_same_bytes(artifacts: Path, reports: Path, tmp_path: Path) -> None:
@@ -55,7 +63,9 @@ def test_figures_are_opaque_pngs_of_one_width(reports: Path) -> None:
     for path in (reports / "figures").glob("*.png"):
         with Image.open(path) as image:
             assert image.width == 1144, path.name
-            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20, f"{path.name} is nearly blank"
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20, (
+                f"{path.name} is nearly blank"
+            )
 
 
 def test_metrics_are_sorted_and_unchanged(artifacts: Path, reports: Path) -> None:
@@ -65,7 +75,9 @@ def test_metrics_are_sorted_and_unchanged(artifacts: Path, reports: Path) -> Non
     assert written == json.dumps(measured, indent=2, sort_keys=True) + "\n"
 
 
-def test_what_is_not_a_number_becomes_null(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_not_a_number_becomes_null(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
     nan = float("nan")
     changes = {"synthetic": {"entropy_bits_spearman": nan}}
     folder = make_artifacts(tmp_path / "artifacts", tests=200, synthetic=40, changes=changes)
@@ -76,7 +88,15 @@ def test_what_is_not_a_number_becomes_null(make_artifacts: Callable[..., Path], 
 
 
 def test_per_image_table_has_the_public_columns(reports: Path) -> None:
-    public = {"index", "label", "prediction", "teacher_prediction", "entropy_nats", "bit_flops_percent", "mean_bits"}
+    public = {
+        "index",
+        "label",
+        "prediction",
+        "teacher_prediction",
+        "entropy_nats",
+        "bit_flops_percent",
+        "mean_bits",
+    }
     assert public <= set(pd.read_csv(reports / "per_image.csv").columns)
 
 
@@ -119,7 +139,9 @@ def test_a_missing_file_names_its_stage(
     assert not (tmp_path / "reports/index.html").exists()
 
 
-def test_images_of_another_set_are_refused(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_images_of_another_set_are_refused(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = make_artifacts(tmp_path / "artifacts", tests=50, synthetic=20)
     path = folder / "evaluation/synthetic_per_image.csv"
     table = pd.read_csv(path)

@@ -65,7 +65,13 @@ def test_histogram_keeps_every_image_and_tolerates_empty_groups() -> None:
 
 
 def test_paired_outcome_counts_images_where_one_student_is_right() -> None:
-    table = pd.DataFrame({"label": [0, 0, 0, 0, 0], "prediction": [0, 0, 0, 1, 1], "fixed_prediction": [0, 1, 1, 0, 1]})
+    table = pd.DataFrame(
+        {
+            "label": [0, 0, 0, 0, 0],
+            "prediction": [0, 0, 0, 1, 1],
+            "fixed_prediction": [0, 1, 1, 0, 1],
+        }
+    )
     assert tables.paired_outcome(table)[:2] == (2, 1)
     assert tables.paired_outcome(table.assign(fixed_prediction=table["prediction"])) == (0, 0, 1.0)
 
@@ -95,12 +101,18 @@ def test_images_come_from_their_shards_in_the_order_asked(artifacts: Path) -> No
     assert images.shape == (5, 3, 32, 32)
 
 
-def test_pixels_undo_the_normalisation() -> None:
+def test_pixels_undo_the_normalization() -> None:
     mean, std = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
     original = np.linspace(0, 1, 48).reshape(3, 4, 4)
-    normalised = (original - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    assert np.abs(to_pixels(normalised, mean, std) / 255 - original.transpose(1, 2, 0)).max() <= 0.5 / 255 + 1e-9
-    assert to_pixels(np.full((1, 2, 2), 99.0), [0.5], [0.5]).tolist() == np.full((2, 2, 3), 255).tolist()
+    normalized = (original - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    assert (
+        np.abs(to_pixels(normalized, mean, std) / 255 - original.transpose(1, 2, 0)).max()
+        <= 0.5 / 255 + 1e-9
+    )
+    assert (
+        to_pixels(np.full((1, 2, 2), 99.0), [0.5], [0.5]).tolist()
+        == np.full((2, 2, 3), 255).tolist()
+    )
 
 
 def test_label_parts_are_ordered_and_skip_crumbs() -> None:
@@ -114,7 +126,8 @@ def test_labels_are_spread_to_the_gap_and_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(-0.001, "0.00"), (0.001, "0.00"), (1.5, "+1.50"), (-1.5, "−1.50"), (None, "—")]
+    ("value", "text"),
+    [(-0.001, "0.00"), (0.001, "0.00"), (1.5, "+1.50"), (-1.5, "−1.50"), (None, "—")],
 )
 def test_differences_carry_a_sign_unless_they_round_to_zero(value: float | None, text: str) -> None:
     assert signed(value) == text
@@ -145,11 +158,16 @@ def test_leading_classes_are_those_of_the_strongest_pairs() -> None:
     assert matrices.leading_classes(strength, 6).tolist() == list(range(6))
 
 
-def test_of_a_thousand_classes_the_leading_ones_are_shown(make_artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_of_a_thousand_classes_the_leading_ones_are_shown(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
     names = [f"class {i}" for i in range(1000)]
     evidence = load_evidence(make_artifacts(tmp_path, names=names, tests=3000, synthetic=40))
     shown = {plate.name: plate for plate in plates(evidence, [], [])}
-    for name, kind in (("class_similarity", "most similar pairs"), ("confusion", "pairs confused most")):
+    for name, kind in (
+        ("class_similarity", "most similar pairs"),
+        ("confusion", "pairs confused most"),
+    ):
         plate = shown[name]
         assert f"of 1,000 classes, from the {kind}" in plate.caption
         with figures.LIGHT.style():

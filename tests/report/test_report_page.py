@@ -13,12 +13,23 @@ import pandas as pd
 import pytest
 
 from dynadfq.report import write_report
-from dynadfq.report.captions import dial_caption
+from dynadfq.report.captions import budget_caption
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page
 from dynadfq.report.tables import result_rows
 
-NASTY = ["<script>alert(1)</script>", 'a "quoted" & b', "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+NASTY = [
+    "<script>alert(1)</script>",
+    'a "quoted" & b',
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 
 
 class Tags(HTMLParser):
@@ -46,7 +57,11 @@ def page(reports: Path) -> str:
 
 @pytest.fixture
 def page_with(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[..., str]:
-    def build(after: Callable[[Path], None] = lambda folder: None, title: str | None = None, **options: Any) -> str:
+    def build(
+        after: Callable[[Path], None] = lambda folder: None,
+        title: str | None = None,
+        **options: Any,
+    ) -> str:
         folder = make_artifacts(tmp_path / "artifacts", **{"tests": 300, "synthetic": 40} | options)
         after(folder)
         write_report(folder, tmp_path / "reports", title=title, grid_images=4)
@@ -71,8 +86,8 @@ def text_of_dial(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callabl
     """The caption below the curve of so many budgets."""
 
     def build(budgets: int) -> str:
-        evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, dial=budgets))
-        return dial_caption(evidence.dial, result_rows(evidence.metrics), evidence.score)
+        evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, budget=budgets))
+        return budget_caption(evidence.budget, result_rows(evidence.metrics), evidence.score)
 
     return build
 
@@ -85,7 +100,12 @@ def test_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
     tags = Tags(page)
     assert tags.open == []
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags.tags}
-    addresses = [value for _, attrs in tags.tags for key, value in attrs.items() if key in {"src", "srcset", "href"}]
+    addresses = [
+        value
+        for _, attrs in tags.tags
+        for key, value in attrs.items()
+        if key in {"src", "srcset", "href"}
+    ]
     assert addresses
     assert all(value and value.startswith("data:image/png;base64,") for value in addresses)
     assert "url(" not in page
@@ -93,7 +113,11 @@ def test_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
 
 
 def test_every_chart_is_embedded_as_it_lies_on_disk(page: str, reports: Path) -> None:
-    charts = [path for path in (reports / "figures").glob("*.png") if not path.stem.startswith("synthetic_")]
+    charts = [
+        path
+        for path in (reports / "figures").glob("*.png")
+        if not path.stem.startswith("synthetic_")
+    ]
     assert len(charts) == 9
     for path in charts:
         assert base64.b64encode(path.read_bytes()).decode() in page, path.name
@@ -107,7 +131,9 @@ def test_grids_show_every_image_with_its_label(page: str) -> None:
         assert section.count('class="share"') >= 16
 
 
-def test_every_picture_has_alternative_text_and_every_figure_a_caption_with_a_number(page: str) -> None:
+def test_every_picture_has_alternative_text_and_every_figure_a_caption_with_a_number(
+    page: str,
+) -> None:
     assert all(attrs.get("alt") for tag, attrs in Tags(page).tags if tag == "img")
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
     assert len(captions) == 11
@@ -145,21 +171,25 @@ def test_headline_says_worse_when_it_is(text_with: Callable[..., str]) -> None:
 
 
 def test_no_claim_within_the_controls_spread(text_with: Callable[..., str]) -> None:
-    text = words(text_with(changes={"student": {"top1": 90.0}, "control": {"top1": 89.9, "top1_std": 0.1}}))
+    text = words(
+        text_with(changes={"student": {"top1": 90.0}, "control": {"top1": 89.9, "top1_std": 0.1}})
+    )
     assert "the choice is not shown to matter" in text
 
 
-def test_gate_passes_quietly_and_fails_with_a_remedy(page: str, text_with: Callable[..., str]) -> None:
+def test_gate_passes_quietly_and_fails_with_a_remedy(
+    page: str, text_with: Callable[..., str]
+) -> None:
     assert "Gate passed" in page
     assert 'role="alert"' not in page
-    failed = text_with(changes={"synthetic": {"one_hot_recognised": 71.2}})
+    failed = text_with(changes={"synthetic": {"one_hot_recognized": 71.2}})
     assert 'class="gate failed" role="alert"' in failed
-    assert "recognises 71.2 %" in words(failed)
+    assert "recognizes 71.2 %" in words(failed)
     assert "images.class_weight" in failed
 
 
 def test_gate_without_one_hot_images_is_open(text_with: Callable[..., str]) -> None:
-    page = text_with(changes={"synthetic": {"one_hot_recognised": None, "one_hot_images": 0}})
+    page = text_with(changes={"synthetic": {"one_hot_recognized": None, "one_hot_images": 0}})
     assert "Gate not applicable" in page
 
 
@@ -181,7 +211,9 @@ def test_sensitivity_is_left_out_when_it_was_not_measured(page_with: Callable[..
     assert 'id="bits_per_site"' in page
 
 
-def test_a_method_with_one_hot_labels_and_no_mixing_makes_a_page(page_with: Callable[..., str]) -> None:
+def test_a_method_with_one_hot_labels_and_no_mixing_makes_a_page(
+    page_with: Callable[..., str],
+) -> None:
     def plainer(folder: Path) -> None:
         path = folder / "evaluation/synthetic_per_image.csv"
         pd.read_csv(path).assign(soft=0).to_csv(path, index=False)
@@ -197,12 +229,15 @@ def test_a_method_with_one_hot_labels_and_no_mixing_makes_a_page(page_with: Call
 
 
 def test_the_dial_says_what_the_choice_is_worth(page: str) -> None:
-    text = words(page.split('id="accuracy_along_dial"')[1].split("</figure>")[0])
-    assert "At 7 of 7 budgets it is above the same bits handed to other images (once each), by +0.40 points" in text
+    text = words(page.split('id="accuracy_by_budget"')[1].split("</figure>")[0])
+    assert (
+        "At 7 of 7 budgets it is above the same bits handed to other images (once each), by +0.40 points"
+        in text
+    )
 
 
 def test_without_a_dial_there_is_no_curve(page_with: Callable[..., str]) -> None:
-    assert "accuracy_along_dial" not in page_with(dial=0)
+    assert "accuracy_by_budget" not in page_with(budget=0)
 
 
 def test_a_dial_of_its_two_ends_claims_nothing(text_of_dial: Callable[[int], str]) -> None:

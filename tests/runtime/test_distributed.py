@@ -16,7 +16,10 @@ def test_a_single_process_is_all_there_is():
     value = torch.tensor([1.0, 2.0])
     with distributed.joined():
         assert (distributed.rank(), distributed.world_size(), distributed.part()) == (0, 1, Part())
-        assert all(same(value) is value for same in (distributed.mean, distributed.total, distributed.gather))
+        assert all(
+            same(value) is value
+            for same in (distributed.mean, distributed.total, distributed.gather)
+        )
         assert distributed.means({"loss": value}) == {"loss": value}
         assert distributed.from_first(lambda: 3) == 3
         assert distributed.in_turns(str, iter([1, 2, 3])) == ["1", "2", "3"]
@@ -32,14 +35,18 @@ def test_parts_make_up_the_batch(ranks):
     assert sorted(torch.cat(own).tolist()) == sorted(BATCH[chosen].tolist())
 
 
-@pytest.mark.parametrize("augment", [random_flip, lambda x, rng, *part: random_resized_crop(x, 0.3, rng, *part)])
+@pytest.mark.parametrize(
+    "augment", [random_flip, lambda x, rng, *part: random_resized_crop(x, 0.3, rng, *part)]
+)
 def test_a_part_is_augmented_as_in_the_whole(augment, images):
     def rng():
         return torch.Generator().manual_seed(0)
 
     whole = augment(images[:6], rng())
     parts = [Part(rank, 3) for rank in range(3)]
-    assert torch.equal(torch.cat([augment(part.of(images[:6]), rng(), part) for part in parts]), whole)
+    assert torch.equal(
+        torch.cat([augment(part.of(images[:6]), rng(), part) for part in parts]), whole
+    )
 
 
 def _exchanged():
@@ -71,7 +78,11 @@ def test_what_ranks_exchange():
     layer.load_state_dict(one["state"])
     layer(BATCH).square().mean().backward()
     for found in (one, other):
-        assert found["mean"] == 0.5 and found["total"] == 1.5 and found["means"] == {"a": 1.0, "b": 1.0}
+        assert (
+            found["mean"] == 0.5
+            and found["total"] == 1.5
+            and found["means"] == {"a": 1.0, "b": 1.0}
+        )
         assert torch.equal(found["gathered"], BATCH) and found["first"] == {"made by": 0}
         assert torch.equal(found["shared"], torch.zeros(1, 2))
         torch.testing.assert_close(found["gradient"], layer.weight.grad)
@@ -91,8 +102,8 @@ def test_ranks_take_turns_and_all_know_the_results():
 def test_the_first_rank_comes_first(tmp_path):
     def work():
         with distributed.first_rank_first():
-            found = (tmp_path / "made").exists()
-            (tmp_path / "made").touch()
+            found = (tmp_path / "provenance").exists()
+            (tmp_path / "provenance").touch()
         return found
 
     assert run_ranks(3, work) == [False, True, True]

@@ -14,7 +14,9 @@ class Killed(BaseException):
     pass
 
 
-def test_a_killed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "new" / "file.json"
     atomic_write(path, b"old")
 
@@ -25,14 +27,18 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(os, name, kill)
             atomic_write(path, b"new and longer")
-        assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["file.json"]
+        assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == [
+            "file.json"
+        ]
     atomic_write(path, b"new")
     assert path.read_bytes() == b"new" and [p.name for p in path.parent.iterdir()] == ["file.json"]
 
 
 def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"^\S*/model\.onnx is a folder, not a file; choose another name"):
+    with pytest.raises(
+        IsADirectoryError, match=r"^\S*/model\.onnx is a folder, not a file; choose another name"
+    ):
         atomic_write(tmp_path / "model.onnx", b"content")
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
@@ -44,14 +50,19 @@ def test_a_failed_write_names_the_file_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "of some temporary name")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device") as error:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="No space left on device") as error,
+    ):
         patch.setattr(os, name, full)
         atomic_write(tmp_path / "file.json", b"content")
     assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "file.json")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_save_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_save_leaves_the_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch = Scratch(tmp_path / "scratch")
     assert scratch.load() is None
     scratch.save({"epoch": 1, "weights": torch.ones(3), "history": [{"loss": 0.5}]})
@@ -81,19 +92,28 @@ def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_work_of_other_parameters_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_other_parameters_is_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)
     here = Scratch.of_stage("finetune", {"seed": 0})
     assert here.folder is not None and here.folder.parent == Path(".scratch")
     assert here.folder == Scratch.of_stage("finetune", {"seed": 0}).folder
-    others = [Scratch.of_stage("finetune", {"seed": 1}), Scratch.of_stage("finetune_fixed", {"seed": 0})]
+    others = [
+        Scratch.of_stage("finetune", {"seed": 1}),
+        Scratch.of_stage("finetune_fixed", {"seed": 0}),
+    ]
     assert here.folder not in [other.folder for other in others]
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert Scratch.of_stage("finetune", {"seed": 0}).folder == tmp_path / here.folder
 
 
 def test_fingerprints_and_digests(tmp_path: Path) -> None:
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+    assert (
+        fingerprint({"a": 1, "b": 2})
+        == fingerprint({"b": 2, "a": 1})
+        != fingerprint({"a": 1, "b": 3})
+    )
     seen = set()
     for name, content in [("x", b"1"), ("x", b"2"), ("sub/x", b"2"), ("y", b"2")]:
         folder = tmp_path / str(len(seen))

@@ -16,7 +16,9 @@ def test_streams_are_told_apart_by_seed_and_name() -> None:
     seeds = {derive(seed, *name) for seed, name in product(range(50), names)}
     assert len(seeds) == 50 * len(names)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive(0, "synthesis", 3) == 8169341604997251864  # the same on every machine, and in the next version
+    assert (
+        derive(0, "synthesis", 3) == 8169341604997251864
+    )  # the same on every machine, and in the next version
 
 
 def test_a_stream_does_not_depend_on_what_was_drawn_before() -> None:
@@ -41,7 +43,9 @@ def test_the_global_stream_is_restored_also_after_an_exception() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_bad_term_is_named_with_its_step(bad: float) -> None:
     require_finite({"label": torch.tensor(1.0)}, 3)
-    with pytest.raises(NonFiniteLoss, match=rf"step 12: budget = {bad}; lower the learning rate") as error:
+    with pytest.raises(
+        NonFiniteLoss, match=rf"step 12: budget = {bad}; lower the learning rate"
+    ) as error:
         require_finite({"label": torch.tensor(1.0), "budget": torch.tensor(bad)}, 12)
     assert "label" not in str(error.value)
 

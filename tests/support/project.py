@@ -1,4 +1,5 @@
-"""A copy of this repository with an experiment of seconds, in which DVC may run, be killed and be asked."""
+"""A copy of this repository with an experiment of seconds, in which DVC may run, be killed and be
+asked."""
 
 from __future__ import annotations
 
@@ -17,7 +18,16 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["teacher", "similarity", "synthesize", "finetune", "finetune_fixed", "evaluate", "export", "plot"]
+STAGES = [
+    "teacher",
+    "similarity",
+    "synthesize",
+    "finetune",
+    "finetune_fixed",
+    "evaluate",
+    "export",
+    "plot",
+]
 UP_TO_DATE = "Data and pipelines are up to date."
 
 # Shards and epochs are several, so that a run can be killed between them.
@@ -33,7 +43,7 @@ TINY: dict[str, Any] = {
     "finetune.batch_size": 12,  # for one, two or three processes
     "finetune.decay_every": 2,
     "finetune.calibration_images": 16,
-    "quantization.selector.warm_start_images": 16,
+    "quantization.selector.warm_up_images": 16,
     "evaluation.budgets": 3,
     "evaluation.control_repeats": 1,
     "evaluation.sensitivity_bits": [4],
@@ -51,10 +61,15 @@ class Project:
 
     @classmethod
     def create(cls, folder: Path) -> Project:
-        """The files that git has or would take, under a git repository of their own, with the tiny experiment."""
-        listed = _output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+        """The files that git has or would take, under a git repository of their own, with the tiny
+        experiment."""
+        listed = _output(
+            "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT
+        )
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock", "benchmarks/")):
+            if (ROOT / name).is_file() and not name.startswith(
+                ("reports/", "dvc.lock", "benchmarks/")
+            ):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         project = cls(folder)
@@ -74,11 +89,19 @@ class Project:
         self("git", "commit", "--quiet", "--message", message)
 
     def __call__(self, *command: str, fails: bool = False) -> str:
-        """Run a command in the project and return what it printed; its exit status must be as expected."""
+        """Run a command in the project and return what it printed; its exit status must be as
+        expected."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        assert bool(done.returncode) == fails, f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}"
+        assert bool(done.returncode) == fails, (
+            f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}"
+        )
         return done.stdout
 
     def start(self, *command: str) -> subprocess.Popen[str]:
@@ -95,8 +118,13 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This Python first in PATH, one thread, a git identity, and none of the machine's git and DVC settings."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "PYTEST_"))}
+        """This Python first in PATH, one thread, a git identity, and none of the machine's git and
+        DVC settings."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DVC_", "GIT_", "PYTEST_"))
+        }
         place = self.folder.parent
         name, address = "tests", "tests@example.org"
         return kept | {
@@ -125,11 +153,19 @@ class Project:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def stale(self) -> set[str]:
-        """The stages that DVC would run again: those whose own inputs changed, and all that depend on them."""
-        with catch_warnings(), patch.dict(os.environ, self.environment), Repo(str(self.folder)) as repo:
+        """The stages that DVC would run again: those whose own inputs changed, and all that depend
+        on them."""
+        with (
+            catch_warnings(),
+            patch.dict(os.environ, self.environment),
+            Repo(str(self.folder)) as repo,
+        ):
             simplefilter("ignore", DeprecationWarning)  # within DVC
             again = {stage.split(":")[-1] for stage in repo.status()}
-            after = {stage.name: {s.name for s in repo.index.graph.predecessors(stage)} for stage in repo.index.stages}
+            after = {
+                stage.name: {s.name for s in repo.index.graph.predecessors(stage)}
+                for stage in repo.index.stages
+            }
         waiting = list(again)
         while waiting:
             new = after[waiting.pop()] - again
@@ -145,10 +181,13 @@ class Project:
         return {path.relative_to(top).as_posix(): path.read_bytes() for path in files}
 
     def forget(self, stage: str) -> None:
-        """Delete DVC's run-cache and its copy of a stage's output: what is missing then has to be computed."""
+        """Delete DVC's run-cache and its copy of a stage's output: what is missing then has to be
+        computed."""
         shutil.rmtree(self.folder / ".dvc" / "cache" / "runs")
         [out] = load_yaml(self.folder / "dvc.lock")["stages"][stage]["outs"]
-        (self.folder / ".dvc" / "cache" / "files" / "md5" / out["md5"][:2] / out["md5"][2:]).unlink()
+        (
+            self.folder / ".dvc" / "cache" / "files" / "md5" / out["md5"][:2] / out["md5"][2:]
+        ).unlink()
 
     def scratch(self) -> list[Path]:
         """The unfinished work that stages left."""

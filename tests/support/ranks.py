@@ -1,4 +1,5 @@
-"""Ranks of a run as forks of the test's process: torch, which takes seconds to import, is there already."""
+"""Ranks of a run as forks of the test's process: torch, which takes seconds to import, is there
+already."""
 
 from __future__ import annotations
 
@@ -18,11 +19,15 @@ from dynadfq.runtime import distributed
 
 
 def run_ranks(count: int, work: Callable[[], Any], join: bool = True) -> list[Any]:
-    """What ``work`` returns in each of ``count`` ranks, which exchange tensors by gloo once they have joined."""
+    """What ``work`` returns in each of ``count`` ranks, which exchange tensors by gloo once they
+    have joined."""
     port = _free_port()
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
-    ranks = [context.Process(target=_rank, args=(n, count, port, work, join, pipes[n][1])) for n in range(count)]
+    ranks = [
+        context.Process(target=_rank, args=(n, count, port, work, join, pipes[n][1]))
+        for n in range(count)
+    ]
     for rank in ranks:
         rank.start()
     for _, ours in pipes:
@@ -42,9 +47,15 @@ def _received(pipe: Connection) -> Any:
         return "the rank ended without an answer"
 
 
-def _rank(number: int, count: int, port: int, work: Callable[[], Any], join: bool, answer: Connection) -> None:
+def _rank(
+    number: int, count: int, port: int, work: Callable[[], Any], join: bool, answer: Connection
+) -> None:
     os.environ.update(
-        RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        RANK=str(number),
+        LOCAL_RANK=str(number),
+        WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
     try:

@@ -34,7 +34,9 @@ def test_a_margin_of_everything_is_zero() -> None:
 
 def test_the_margin_by_hand() -> None:
     """Distances 0, 1 - cos 60°, 1 and 2."""
-    features = torch.tensor([[2.0, 0.0], [0.5, 0.75**0.5], [0.0, 3.0], [-1.0, 0.0]], requires_grad=True)
+    features = torch.tensor(
+        [[2.0, 0.0], [0.5, 0.75**0.5], [0.0, 3.0], [-1.0, 0.0]], requires_grad=True
+    )
     centres = torch.tensor([[1.0, 0.0]]).expand(4, 2)
     outside = marginal_distance(features, centres, 0.25, 0.75)
     torch.testing.assert_close(outside, torch.tensor([0.25, 0.0, 0.25, 1.25]))
@@ -72,4 +74,6 @@ def test_a_soft_label_counts_for_its_largest_class(teacher: Teacher, images: Ten
     hard.remember(Batch(images[:16], LABELS))
     soft.remember(Batch(images[:16], 0.6 * LABELS + 0.4 / 6))
     assert torch.equal(hard.sums, soft.sums)
-    assert hard.sums.sum().item() == pytest.approx(features_of(teacher, images[:16]).sum().item(), rel=1e-4)
+    assert hard.sums.sum().item() == pytest.approx(
+        features_of(teacher, images[:16]).sum().item(), rel=1e-4
+    )

@@ -19,8 +19,15 @@ from dynadfq.synthesis import generator as module
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.generator import GeneratorSource, GeneratorTraining
 from dynadfq.synthesis.generator_network import ConditionalBatchNorm, GeneratorNetwork
-from dynadfq.synthesis.latent import LabelledNoise, Mixture, PlainNoise, SingleClasses, SuperposedEmbeddings, mix
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.latent import (
+    LabelledNoise,
+    Mixture,
+    PlainNoise,
+    SingleClasses,
+    SuperposedEmbeddings,
+    mix,
+)
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 
@@ -33,8 +40,10 @@ Synthesize = Callable[..., SyntheticSet]
 
 @pytest.fixture
 def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
-    def run(name: str = "set", seed: int = 0, scratch: Path | None = None, iterations: int = 7) -> SyntheticSet:
-        source = GDFQ.generator(teacher).source(teacher, PixelOptimiser(iterations))
+    def run(
+        name: str = "set", seed: int = 0, scratch: Path | None = None, iterations: int = 7
+    ) -> SyntheticSet:
+        source = GDFQ.generator(teacher).source(teacher, PixelOptimizer(iterations))
         return synthesize_set(source, 10, 4, seed, tmp_path / name, Scratch(scratch))
 
     return run
@@ -81,12 +90,19 @@ def test_images_have_the_asked_size_and_each_batch_mean_0_and_variance_1(
 
 def test_the_network_is_the_published_one_and_keeps_nothing_but_parameters() -> None:
     network = GeneratorNetwork(LabelledNoise(10, 100), (3, 32, 32), 10, conditional=False)
-    linear, convolutions = 101 * 128 * 8 * 8, (128 * 9 + 1) * 128 + (128 * 9 + 1) * 64 + (64 * 9 + 1) * 3
-    assert sum(p.numel() for p in network.parameters()) == 10 * 100 + linear + convolutions + 2 * (128 + 128 + 64)
+    linear, convolutions = (
+        101 * 128 * 8 * 8,
+        (128 * 9 + 1) * 128 + (128 * 9 + 1) * 64 + (64 * 9 + 1) * 3,
+    )
+    assert sum(p.numel() for p in network.parameters()) == 10 * 100 + linear + convolutions + 2 * (
+        128 + 128 + 64
+    )
     assert not list(network.buffers())
     assert [norm.eps for norm in network.norms] == [1e-5, 0.8, 0.8]
     large = GeneratorNetwork(PlainNoise(100), (3, 32, 32), 10, conditional=True)
-    assert sum(p.numel() for p in large.parameters()) == linear + convolutions + 2 * 10 * (128 + 128 + 64)
+    assert sum(p.numel() for p in large.parameters()) == linear + convolutions + 2 * 10 * (
+        128 + 128 + 64
+    )
     mixture = SingleClasses(10)(4, rng())
     noise = network.latent.noise(mixture, rng())
     assert torch.equal(network.train()(mixture, noise), network.eval()(mixture, noise))
@@ -98,44 +114,62 @@ def test_class_conditional_batch_norm_weighs_gains_and_biases() -> None:
         norm.gain.copy_(torch.arange(12.0).view(CLASSES, 2))
         norm.bias.copy_(-torch.arange(12.0).view(CLASSES, 2))
     x = torch.randn(2, 2, 3, 3, generator=rng())
-    plain = (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
-    gain = torch.tensor([[0.25 * 0 + 0.75 * 6, 0.25 * 1 + 0.75 * 7], [10.0, 11.0]])[:, :, None, None]
+    plain = (x - x.mean((0, 2, 3), keepdim=True)) / (
+        x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    gain = torch.tensor([[0.25 * 0 + 0.75 * 6, 0.25 * 1 + 0.75 * 7], [10.0, 11.0]])[
+        :, :, None, None
+    ]
     torch.testing.assert_close(norm(x, superposition().soft_labels), plain * gain - gain)
 
 
 def test_the_published_mean_of_gains_is_the_sum_divided_by_the_number_of_classes() -> None:
     torch.manual_seed(0)
-    networks = {m: GeneratorNetwork(PlainNoise(5), (1, 8, 8), CLASSES, True, m) for m in ("sum", "mean")}
+    networks = {
+        m: GeneratorNetwork(PlainNoise(5), (1, 8, 8), CLASSES, True, m) for m in ("sum", "mean")
+    }
     seen: dict[str, Tensor] = {}
     mixture = superposition()
     for mixing, network in networks.items():
-        network.norms[0].register_forward_pre_hook(lambda _, inputs, m=mixing: seen.update({m: inputs[1]}))
+        network.norms[0].register_forward_pre_hook(
+            lambda _, inputs, m=mixing: seen.update({m: inputs[1]})
+        )
         network(mixture, network.latent.noise(mixture, rng()))
-    assert torch.equal(seen["sum"], mixture.soft_labels) and torch.equal(seen["mean"], mixture.soft_labels / 2)
+    assert torch.equal(seen["sum"], mixture.soft_labels) and torch.equal(
+        seen["mean"], mixture.soft_labels / 2
+    )
 
 
 def test_labelled_noise_is_the_product_of_class_and_noise() -> None:
     latent, mixture = LabelledNoise(CLASSES, 4), SingleClasses(CLASSES)(5, rng())
     noise = latent.noise(mixture, rng())
     assert noise.shape == (5, 1, 4)
-    assert torch.equal(latent(mixture, noise), latent.embedding.weight[mixture.classes[:, 0]] * noise[:, 0])
+    assert torch.equal(
+        latent(mixture, noise), latent.embedding.weight[mixture.classes[:, 0]] * noise[:, 0]
+    )
     assert torch.equal(PlainNoise(4)(mixture, noise), noise[:, 0])
 
 
-def test_superposed_embeddings_are_weighted_sums_of_normalised_vectors() -> None:
+def test_superposed_embeddings_are_weighted_sums_of_normalized_vectors() -> None:
     rows = torch.randn(CLASSES, 7, generator=rng())
     latent, mixture = SuperposedEmbeddings(rows, None, 0.5), superposition()
     noise = latent.noise(mixture, rng())
     vectors = rows[mixture.classes] + 0.5 * noise
-    vectors = (vectors - vectors.mean(2, keepdim=True)) / (vectors.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(latent(mixture, noise), (mixture.weights[..., None] * vectors).sum(1))
+    vectors = (vectors - vectors.mean(2, keepdim=True)) / (
+        vectors.var(2, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    torch.testing.assert_close(
+        latent(mixture, noise), (mixture.weights[..., None] * vectors).sum(1)
+    )
     assert latent.features == 7 and latent.embedding.weight.requires_grad
     mapped = SuperposedEmbeddings(rows, 3, 0.5)
     assert mapped.features == 3
     torch.testing.assert_close(mapped(mixture, noise), mapped.mapping(latent(mixture, noise)))
     with torch.no_grad():
         latent.embedding.weight.zero_()
-    assert torch.isfinite(rows).all() and rows.abs().sum() > 0  # the teacher's own weights are left alone
+    assert (
+        torch.isfinite(rows).all() and rows.abs().sum() > 0
+    )  # the teacher's own weights are left alone
 
 
 def test_three_steps_are_finite_and_lower_the_objective(teacher: Teacher) -> None:
@@ -161,7 +195,9 @@ def test_the_images_of_a_step_are_those_before_it(teacher: Teacher) -> None:
     training = GeneratorTraining(teacher, GDFQ.generator(teacher))
     expected = training.draw(8, rng())
     taught = training.step(8, rng(), 0)
-    assert torch.equal(taught.images, expected.images) and torch.equal(taught.soft_labels, expected.soft_labels)
+    assert torch.equal(taught.images, expected.images) and torch.equal(
+        taught.soft_labels, expected.soft_labels
+    )
     assert not torch.isclose(training.draw(8, rng()).images, expected.images).all()
 
 
@@ -170,18 +206,30 @@ def test_the_seed_alone_decides(synthesize: Synthesize) -> None:
     torch.manual_seed(123)
     assert files(first.folder) == files(synthesize("again").folder)
     other = synthesize("other", seed=1)
-    assert not torch.isclose(first.take(torch.arange(10)).images, other.take(torch.arange(10)).images).any()
+    assert not torch.isclose(
+        first.take(torch.arange(10)).images, other.take(torch.arange(10)).images
+    ).any()
 
 
-def test_the_set_holds_the_generator_and_vouches_for_it(synthesize: Synthesize, teacher: Teacher) -> None:
+def test_the_set_holds_the_generator_and_vouches_for_it(
+    synthesize: Synthesize, teacher: Teacher
+) -> None:
     images = synthesize().check()
-    assert len(images) == 10 and [shard["num_images"] for shard in images.manifest["shards"]] == [4, 4, 2]
+    assert len(images) == 10 and [shard["num_images"] for shard in images.manifest["shards"]] == [
+        4,
+        4,
+        2,
+    ]
     card = json.loads((images.folder / "generator.json").read_text())
     assert card["method"] == "gdfq" and Images(**card["images"]) == GDFQ
     training = GeneratorTraining(teacher, Images(**card["images"]).generator(teacher))
-    training.network.load_state_dict(safetensors.torch.load_file(images.folder / "generator.safetensors"))
+    training.network.load_state_dict(
+        safetensors.torch.load_file(images.folder / "generator.safetensors")
+    )
     with torch.no_grad():
-        drawn = training.draw(8, generator(0, "synthesis", 2))  # the last shard is the beginning of a whole batch
+        drawn = training.draw(
+            8, generator(0, "synthesis", 2)
+        )  # the last shard is the beginning of a whole batch
     assert torch.equal(drawn.images[:2].contiguous(), images.take(torch.tensor([8, 9])).images)
     assert torch.equal(drawn.soft_labels[:2], images.take(torch.tensor([8, 9])).soft_labels)
     path = images.folder / "generator.safetensors"
@@ -203,9 +251,13 @@ def test_a_run_killed_in_the_first_training_ends_with_the_same_bytes(
         synthesize("parts", scratch=tmp_path / "scratch")
     steps: list[int] = []
     original = Progress.step
-    monkeypatch.setattr(Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1])
+    monkeypatch.setattr(
+        Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
+    )
     assert files(synthesize("parts", scratch=tmp_path / "scratch").folder) == expected
-    assert len(steps) == {0: 7, 2: 4, 5: 1, 6: 0}[after]  # a state is saved before its step is counted
+    assert (
+        len(steps) == {0: 7, 2: 4, 5: 1, 6: 0}[after]
+    )  # a state is saved before its step is counted
     assert not (tmp_path / "scratch").exists()
 
 
@@ -230,12 +282,16 @@ def test_a_run_killed_between_shards_does_not_train_again(
 def test_nan_stops_and_names_the_term(teacher: Teacher) -> None:
     recipe = GDFQ.generator(teacher)
     training = GeneratorTraining(teacher, recipe)
-    poisoned = Objective([*recipe.objective.terms, Term("poison", 1.0, lambda step: step.logits.sum() * torch.nan)])
+    poisoned = Objective(
+        [*recipe.objective.terms, Term("poison", 1.0, lambda step: step.logits.sum() * torch.nan)]
+    )
     object.__setattr__(recipe, "objective", poisoned)
     before = [parameter.clone() for parameter in training.network.parameters()]
     with pytest.raises(NonFiniteLoss, match="step 4: poison = nan"):
         training.step(8, rng(), 4)
-    assert all(torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True)
+    )
 
 
 def test_progress_counts_what_an_earlier_run_made() -> None:

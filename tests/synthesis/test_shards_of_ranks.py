@@ -6,22 +6,23 @@ from hashlib import sha256
 import pytest
 from ranks import run_ranks
 
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.methods.gdfq import GDFQ
 from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import synthesize
-from dynadfq.synthesis.pixels import PixelOptimiser, PixelSource
+from dynadfq.synthesis.pixels import PixelOptimizer, PixelSource
 from dynadfq.teacher.similarity import class_similarity
 
-OPTIMISER = PixelOptimiser(2)
+OPTIMISER = PixelOptimizer(2)
 
 
 @pytest.fixture
 def make(teacher, tmp_path):
-    """Make 11 images in shards of 3, in as many ranks: the set's files by name, and the shards each rank made."""
+    """Make 11 images in shards of 3, in as many ranks: the set's files by name, and the shards each
+    rank made."""
 
     def run(recipe, ranks, scratch=True):
         place = tmp_path / f"{ranks}-{scratch}"
@@ -29,11 +30,16 @@ def make(teacher, tmp_path):
 
         def work():
             source = recipe.source(teacher, OPTIMISER)
-            make_one, source.make = source.make, lambda *given: made.append(given[0]) or make_one(*given)
+            make_one, source.make = (
+                source.make,
+                lambda *given: made.append(given[0]) or make_one(*given),
+            )
             unfinished = Scratch(place / "scratch" if scratch else None)
             images = synthesize.synthesize_set(source, 11, 3, 0, place / "set", unfinished)
             assert not (place / "scratch").exists()
-            return {path.name: sha256(path.read_bytes()).hexdigest() for path in images.folder.iterdir()}, made
+            return {
+                path.name: sha256(path.read_bytes()).hexdigest() for path in images.folder.iterdir()
+            }, made
 
         return run_ranks(ranks, work)
 
@@ -42,7 +48,7 @@ def make(teacher, tmp_path):
 
 @pytest.fixture
 def recipe(teacher):
-    return DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
+    return DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
 
 def test_one_two_and_three_ranks_make_the_same_bytes(make, recipe):
@@ -61,7 +67,7 @@ def test_shards_that_build_on_each_other_are_made_by_the_first_rank(make, recipe
 
 
 def test_the_first_rank_trains_the_generator_for_all(make, teacher):
-    recipe = GDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
+    recipe = GDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     [(alone, _)] = make(recipe, 1)
     assert make(recipe, 2) == [(alone, [3, 3]), (alone, [3, 2])]
     assert "generator.safetensors" in alone
@@ -79,7 +85,9 @@ def test_a_rank_that_sees_another_folder_is_told(make, recipe, teacher, tmp_path
             return str(error)
 
     first, _ = run_ranks(2, work)
-    assert first.endswith("shard-00001.safetensors was made elsewhere: all ranks need the same folder")
+    assert first.endswith(
+        "shard-00001.safetensors was made elsewhere: all ranks need the same folder"
+    )
 
 
 def test_each_rank_logs_its_own_lines(capsys):

@@ -28,7 +28,8 @@ Make = Callable[..., SyntheticSet]
 
 @dataclass
 class Noise:
-    """Images that cost nothing to make; remembers what it is told, and is interrupted before a shard."""
+    """Images that cost nothing to make; remembers what it is told, and is interrupted before a
+    shard."""
 
     scale: float = 1.0
     killed_before: int | None = None
@@ -62,7 +63,9 @@ def make(tmp_path: Path) -> Make:
         seed: int = 0,
         storage: str = "float32",
     ) -> SyntheticSet:
-        return synthesize_set(source or Noise(), 10, 4, seed, tmp_path / name, Scratch(scratch), storage=storage)  # type: ignore[arg-type]
+        return synthesize_set(
+            source or Noise(), 10, 4, seed, tmp_path / name, Scratch(scratch), storage=storage
+        )  # type: ignore[arg-type]
 
     return run
 
@@ -70,7 +73,9 @@ def make(tmp_path: Path) -> Make:
 def tensors(images: SyntheticSet, name: str) -> Tensor:
     """All rows, by the library."""
     shards = images.manifest["shards"]
-    return torch.cat([safetensors.torch.load_file(images.folder / shard["file"])[name] for shard in shards])
+    return torch.cat(
+        [safetensors.torch.load_file(images.folder / shard["file"])[name] for shard in shards]
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -90,7 +95,8 @@ def test_what_is_taken_is_what_was_saved(make: Make, storage: str, indices: list
     images = make(storage=storage)
     batch = images.take(torch.tensor(indices, dtype=torch.int64))
     assert (
-        batch.images.shape == (len(indices), *SHAPE) and batch.images.dtype == batch.soft_labels.dtype == torch.float32
+        batch.images.shape == (len(indices), *SHAPE)
+        and batch.images.dtype == batch.soft_labels.dtype == torch.float32
     )
     assert torch.equal(batch.images, tensors(images, "images").float()[indices])
     assert torch.equal(batch.soft_labels, tensors(images, "soft_labels")[indices])
@@ -99,7 +105,9 @@ def test_what_is_taken_is_what_was_saved(make: Make, storage: str, indices: list
 def test_batches_in_order_do_not_depend_on_shards(make: Make) -> None:
     images = make()
     for size in (1, 3, 4, 7, 20):
-        assert torch.equal(torch.cat([batch.images for batch in images.batches(size)]), tensors(images, "images"))
+        assert torch.equal(
+            torch.cat([batch.images for batch in images.batches(size)]), tensors(images, "images")
+        )
 
 
 @pytest.mark.parametrize("index", [10, -11])
@@ -113,7 +121,10 @@ def test_float16_rounds_the_pixels_and_nothing_else(make: Make) -> None:
     everything = torch.arange(10)
     assert torch.equal(half.take(everything).images, full.take(everything).images.half().float())
     assert torch.equal(half.take(everything).soft_labels, full.take(everything).soft_labels)
-    assert tensors(half, "images").dtype == torch.float16 and tensors(half, "soft_labels").dtype == torch.float32
+    assert (
+        tensors(half, "images").dtype == torch.float16
+        and tensors(half, "soft_labels").dtype == torch.float32
+    )
     assert (full.manifest["storage"], half.manifest["storage"]) == ("float32", "float16")
     sizes = [len(images.check().take(everything).images) for images in (full, half)]
     assert sizes == [10, 10]
@@ -121,7 +132,10 @@ def test_float16_rounds_the_pixels_and_nothing_else(make: Make) -> None:
 
 
 def test_what_float16_cannot_hold_is_an_error_and_not_infinite(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"synthesis\.storage: float16 holds pixels up to ±65504, and one .* is ±\d"):
+    with pytest.raises(
+        ValueError,
+        match=r"synthesis\.storage: float16 holds pixels up to ±65504, and one .* is ±\d",
+    ):
         make(source=Noise(scale=1e5), storage="float16")
     assert not list((tmp_path / "set").glob("shard-*"))
     assert torch.isfinite(make("full", source=Noise(scale=1e5)).take(torch.arange(10)).images).all()
@@ -133,7 +147,9 @@ def test_an_unknown_storage(make: Make) -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
-def test_a_source_remembers_images_as_they_are_kept(make: Make, tmp_path: Path, storage: str) -> None:
+def test_a_source_remembers_images_as_they_are_kept(
+    make: Make, tmp_path: Path, storage: str
+) -> None:
     """Else a run that goes on would remember others than one that was not interrupted."""
     whole, rest = Noise(sequential=True), Noise(sequential=True)
     images = make("whole", whole, storage=storage)
@@ -145,7 +161,9 @@ def test_a_source_remembers_images_as_they_are_kept(make: Make, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"storage": "float16"}])
-def test_shards_of_another_set_are_not_taken_for_finished(make: Make, change: dict[str, object]) -> None:
+def test_shards_of_another_set_are_not_taken_for_finished(
+    make: Make, change: dict[str, object]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         make("parts", Noise(killed_before=2))
     assert files(make("parts", **change).folder) == files(make("whole", **change).folder)
@@ -176,7 +194,9 @@ def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
     assert again.made == 0 and not waiting.exists()
 
 
-def test_shards_that_move_lie_on_the_disk_once(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_that_move_lie_on_the_disk_once(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Scratch, "delete", lambda self: None)
     images, waiting = make(scratch=tmp_path / "scratch"), tmp_path / "scratch"
     for shard in images.manifest["shards"]:
@@ -191,7 +211,9 @@ def test_a_file_is_put_over_another_and_over_itself(tmp_path: Path) -> None:
             target.unlink()
             target.write_bytes(old)
         put(source, target)
-        assert target.read_bytes() == b"content" and [p.name for p in target.parent.iterdir()] == ["target"]
+        assert target.read_bytes() == b"content" and [p.name for p in target.parent.iterdir()] == [
+            "target"
+        ]
 
 
 @pytest.mark.parametrize("size", [0, 1, HASHED_AT_ONCE, 2 * HASHED_AT_ONCE + 5])
@@ -202,7 +224,11 @@ def test_hashing_in_pieces_is_hashing(tmp_path: Path, size: int) -> None:
 
 
 def test_where_tensors_lie_is_what_the_library_wrote(tmp_path: Path) -> None:
-    written = {"half": torch.randn(3, 2).half(), "images": torch.randn(5, 2, 3), "scalars": torch.randn(4)}
+    written = {
+        "half": torch.randn(3, 2).half(),
+        "images": torch.randn(5, 2, 3),
+        "scalars": torch.randn(4),
+    }
     safetensors.torch.save_file(written, tmp_path / "file", metadata={"note": "{}"})
     found = layouts(tmp_path / "file")
     assert {name: (layout.dtype, layout.shape) for name, layout in found.items()} == {
@@ -224,7 +250,9 @@ def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make: Make, d
             {"images": torch.ones(4, *SHAPE).int(), "soft_labels": torch.ones(4, CLASSES)}, path
         )
     else:
-        path.write_bytes({"truncated": content[:-40], "empty": b"", "no header": b"\xff" * 64}[damage])
+        path.write_bytes(
+            {"truncated": content[:-40], "empty": b"", "no header": b"\xff" * 64}[damage]
+        )
     assert len(images.take(torch.tensor([0, 9])).images) == 2  # other shards
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors .*make it again"):
         images.take(torch.tensor([0, 7]))
@@ -243,5 +271,9 @@ def test_reading_leaves_nothing_open_or_mapped(make: Make) -> None:
 def test_a_set_made_before_there_was_a_choice(make: Make) -> None:
     images = make()
     path = images.folder / "manifest.json"
-    path.write_text(json.dumps({name: value for name, value in images.manifest.items() if name != "storage"}))
-    assert torch.equal(SyntheticSet(images.folder).check().take(torch.arange(10)).images, tensors(images, "images"))
+    path.write_text(
+        json.dumps({name: value for name, value in images.manifest.items() if name != "storage"})
+    )
+    assert torch.equal(
+        SyntheticSet(images.folder).check().take(torch.arange(10)).images, tensors(images, "images")
+    )

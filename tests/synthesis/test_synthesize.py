@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective, SynthesisStep, Term
-from dynadfq.methods.base import Known
+from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ, Images
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimiser
+from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -27,7 +27,7 @@ Synthesize = Callable[..., SyntheticSet]
 
 @pytest.fixture
 def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
-    recipe = DynaDFQ().images.recipe(Known(teacher, class_similarity(teacher), 0))
+    recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
     def run(
         name: str = "set",
@@ -37,7 +37,7 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
         iterations: int = 3,
         images: int = 10,
     ) -> SyntheticSet:
-        source = replace(recipe, objective=objective).source(teacher, PixelOptimiser(iterations))
+        source = replace(recipe, objective=objective).source(teacher, PixelOptimizer(iterations))
         return synthesize_set(source, images, 4, seed, tmp_path / name, Scratch(scratch))
 
     return run
@@ -70,7 +70,10 @@ def test_the_seed_decides(synthesize: Synthesize) -> None:
 def test_shards_hold_images_and_labels(synthesize: Synthesize) -> None:
     images = synthesize()
     assert len(images.check()) == 10
-    assert sorted(files(images.folder)) == ["manifest.json", *(f"shard-0000{n}.safetensors" for n in range(3))]
+    assert sorted(files(images.folder)) == [
+        "manifest.json",
+        *(f"shard-0000{n}.safetensors" for n in range(3)),
+    ]
     batches = list(images.batches(4))
     assert [len(batch.images) for batch in batches] == [4, 4, 2]
     everything = images.take(torch.arange(10))
@@ -97,7 +100,11 @@ def test_a_shard_does_not_depend_on_the_others(synthesize: Synthesize) -> None:
 @pytest.mark.parametrize("scratch", [False, True])
 @pytest.mark.parametrize("after", [0, 4, 8])
 def test_an_interrupted_run_ends_with_the_same_bytes(
-    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: bool, after: int
+    synthesize: Synthesize,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scratch: bool,
+    after: int,
 ) -> None:
     expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch" if scratch else None
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -108,7 +115,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert done == after // 3
     steps: list[int] = []
     original = Progress.step
-    monkeypatch.setattr(Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1])
+    monkeypatch.setattr(
+        Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
+    )
     assert files(synthesize("parts", scratch=waiting).folder) == expected
     assert len(steps) == 3 * (3 - done)
     assert waiting is None or not waiting.exists()
@@ -142,15 +151,21 @@ def test_a_damaged_shard_is_named(synthesize: Synthesize, damage: str) -> None:
 
 
 def test_a_set_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"manifest\.json does not exist; make the images first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"manifest\.json does not exist; make the images first"
+    ):
         SyntheticSet(tmp_path)
 
 
-def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize: Synthesize, tmp_path: Path) -> None:
+def test_nan_stops_with_step_and_term_and_keeps_finished_shards(
+    synthesize: Synthesize, tmp_path: Path
+) -> None:
     calls = iter(range(10_000))
 
     def poison(step: SynthesisStep) -> Tensor:
-        return step.images.square().sum() * (torch.nan if next(calls) == 4 + 2 else 1.0)  # 3 steps and a last look
+        return step.images.square().sum() * (
+            torch.nan if next(calls) == 4 + 2 else 1.0
+        )  # 3 steps and a last look
 
     waiting = tmp_path / "scratch"
     with pytest.raises(NonFiniteLoss, match="step 2: poison = nan; lower the learning rate"):
@@ -162,20 +177,24 @@ def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize: Synt
 def test_the_loss_goes_down(synthesize: Synthesize) -> None:
     losses = [synthesize(str(n), iterations=n).manifest["shards"][0]["losses"] for n in (0, 30)]
     assert losses[1]["total"] < 0.5 * losses[0]["total"]
-    assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + 0.1 * losses[1]["class"])
+    assert losses[1]["total"] == pytest.approx(
+        losses[1]["bn_statistics"] + 0.1 * losses[1]["class"]
+    )
 
 
-def test_manifest_losses_are_those_of_the_images_written(synthesize: Synthesize, teacher: Teacher) -> None:
+def test_manifest_losses_are_those_of_the_images_written(
+    synthesize: Synthesize, teacher: Teacher
+) -> None:
     images = synthesize()
     batch, entry = images.take(torch.arange(4)), images.manifest["shards"][0]
-    objective = Images().recipe(Known(teacher, class_similarity(teacher), 0)).objective
+    objective = Images().recipe(MethodContext(teacher, class_similarity(teacher), 0)).objective
     with teacher.recording() as recording:
         logits = teacher(batch.images)
         total, _ = objective(SynthesisStep(*batch, logits, recording))
     assert entry["losses"]["total"] == pytest.approx(total.item(), rel=1e-5)
     one_hot = batch.soft_labels.amax(dim=1) == 1
     right = (logits.argmax(1) == batch.soft_labels.argmax(1)) & one_hot
-    assert (entry["one_hot_images"], entry["one_hot_recognised"]) == (one_hot.sum(), right.sum())
+    assert (entry["one_hot_images"], entry["one_hot_recognized"]) == (one_hot.sum(), right.sum())
 
 
 def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
@@ -187,25 +206,25 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
         seen.append(self.param_groups[0]["lr"])
         return original(self, *args)
 
-    optimiser = PixelOptimiser(8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01)
+    optimizer = PixelOptimizer(8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01)
     with pytest.MonkeyPatch.context() as patch, Progress("test", 8) as progress:
         patch.setattr(torch.optim.Adam, "step", step)
         recipe = ImageRecipe(OneHotLabels(6), flat)
-        recipe.source(teacher, optimiser).make(2, torch.Generator().manual_seed(0), progress)
+        recipe.source(teacher, optimizer).make(2, torch.Generator().manual_seed(0), progress)
     torch.testing.assert_close(torch.tensor(seen), torch.tensor([0.5] * 4 + [0.05] * 3 + [0.01]))
 
 
-@pytest.mark.parametrize(("recognised", "passes"), [(90, True), (89, False)])
-def test_the_gate_speaks_either_way(tmp_path: Path, recognised: int, passes: bool) -> None:
+@pytest.mark.parametrize(("recognized", "passes"), [(90, True), (89, False)])
+def test_the_gate_speaks_either_way(tmp_path: Path, recognized: int, passes: bool) -> None:
     shards = [
-        {"one_hot_images": 40, "one_hot_recognised": 40, "losses": {"class": 0.1}},
-        {"one_hot_images": 60, "one_hot_recognised": recognised - 40, "losses": {"class": 0.1}},
+        {"one_hot_images": 40, "one_hot_recognized": 40, "losses": {"class": 0.1}},
+        {"one_hot_images": 60, "one_hot_recognized": recognized - 40, "losses": {"class": 0.1}},
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 200, "shards": shards}))
     images = SyntheticSet(tmp_path)
-    assert images.one_hot_recognised == recognised
+    assert images.one_hot_recognized == recognized
     message = gate_message(images)
-    assert f"{recognised}.0 %" in message and "gate 90 %" in message
+    assert f"{recognized}.0 %" in message and "gate 90 %" in message
     assert message.startswith("WARNING") != passes
     assert ("images.class_weight" in message and "batch_var" in message) != passes
 
@@ -214,8 +233,8 @@ def test_the_gate_speaks_either_way(tmp_path: Path, recognised: int, passes: boo
 def test_the_gate_asks_nothing_of_images_that_no_single_class_shaped(
     tmp_path: Path, images: int, losses: dict[str, float]
 ) -> None:
-    shards = [{"one_hot_images": images, "one_hot_recognised": 0, "losses": losses}]
+    shards = [{"one_hot_images": images, "one_hot_recognized": 0, "losses": losses}]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
     synthetic = SyntheticSet(tmp_path)
-    assert synthetic.one_hot_recognised is None
+    assert synthetic.one_hot_recognized is None
     assert not gate_message(synthetic).startswith("WARNING")

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from dynadfq.teacher.similarity import class_similarity, most_similar, similarity_of_weights, top_similar
+from dynadfq.teacher.similarity import (
+    class_similarity,
+    most_similar,
+    similarity_of_weights,
+    top_similar,
+)
 from dynadfq.teacher.teacher import Teacher
 
 WEIGHTS = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, -1.0]])
@@ -27,7 +32,9 @@ def test_measures_by_hand() -> None:
 
 @pytest.mark.parametrize("measure", ["dot", "cosine", "centred"])
 def test_similarity_is_symmetric(measure: str) -> None:
-    similarity = similarity_of_weights(torch.randn(9, 20, generator=torch.Generator().manual_seed(0)), measure)
+    similarity = similarity_of_weights(
+        torch.randn(9, 20, generator=torch.Generator().manual_seed(0)), measure
+    )
     assert torch.equal(similarity, similarity.T)
     assert len(most_similar(similarity, 4).unique()) == 9
 
@@ -58,7 +65,9 @@ def test_of_a_linear_layer_and_of_a_1x1_convolution(make_net: Callable[[], nn.Mo
     torch.testing.assert_close(class_similarity(linear), weight @ weight.T)
     convolution = nn.Conv2d(48, 6, 1)
     convolution.weight.data = weight.data[:, :, None, None].clone()
-    network = nn.Sequential(nn.Conv2d(3, 48, 1), nn.BatchNorm2d(48), convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(3, 48, 1), nn.BatchNorm2d(48), convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     teacher = Teacher(network, (3, 8, 8), 6, (0,) * 3, (1,) * 3)
     assert torch.equal(class_similarity(teacher), class_similarity(linear))
     with teacher.recording() as recording:

@@ -16,11 +16,18 @@ def hooks(module: nn.Module) -> list[int]:
     return [len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules()]
 
 
-def test_a_recording_holds_what_batch_norms_and_classifier_read(teacher: Teacher, images: Tensor) -> None:
+def test_a_recording_holds_what_batch_norms_and_classifier_read(
+    teacher: Teacher, images: Tensor
+) -> None:
     with teacher.recording() as recording:
         logits = teacher(images[:4])
         layers = [layer for layer, _ in recording.batch_norms]
-        assert layers == [teacher.module.bn1, teacher.module.bn2, teacher.module.bn3, teacher.module.bn4]
+        assert layers == [
+            teacher.module.bn1,
+            teacher.module.bn2,
+            teacher.module.bn3,
+            teacher.module.bn4,
+        ]
         assert torch.equal(recording.batch_norms[0][1], teacher.module.conv1(images[:4]))
         assert recording.features is not None
         torch.testing.assert_close(teacher.module.fc(recording.features), logits)
@@ -40,31 +47,49 @@ def test_a_recording_leaves_nothing_behind(teacher: Teacher, images: Tensor) -> 
 
 
 def test_facts_have_to_fit_each_other() -> None:
-    with pytest.raises(ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give each one"):
+    with pytest.raises(
+        ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give each one"
+    ):
         Teacher(nn.Conv2d(3, 2, 1), (3, 8, 8), 2, (0.5,), (1.0,) * 3)
 
 
-def test_synchronised_batch_norms_are_named() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def test_synchronized_batch_norms_are_named() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     teacher = Teacher(nn.Sequential(*module, nn.Linear(4, 2)), (3, 8, 8), 2, (0,) * 3, (1,) * 3)
-    with teacher.recording() as recording, pytest.raises(ValueError, match="its 1 SyncBatchNorm layers are for"):
+    with (
+        teacher.recording() as recording,
+        pytest.raises(ValueError, match="its 1 SyncBatchNorm layers are for"),
+    ):
         _ = recording.batch_norms
 
 
-@pytest.mark.parametrize("norm", [nn.Identity(), nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize(
+    "norm", [nn.Identity(), nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4)]
+)
 def test_of_a_network_without_statistics_features_are_recorded(norm: nn.Module) -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 1), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
     teacher = Teacher(module, (3, 8, 8), 2, (0,) * 3, (1,) * 3)
     with teacher.recording() as recording:
         logits = teacher(torch.randn(2, 3, 8, 8))
         assert recording.features is not None and torch.equal(module[4](recording.features), logits)
-        with pytest.raises(ValueError, match=r"the teacher has no BatchNorm statistics: .*methods that need none: dfq"):
+        with pytest.raises(
+            ValueError,
+            match=r"the teacher has no BatchNorm statistics: .*methods that need none: dfq",
+        ):
             _ = recording.batch_norms
 
 
-def test_a_teacher_is_frozen_but_images_have_gradients(make_net: Callable[[], nn.Module], images: Tensor) -> None:
+def test_a_teacher_is_frozen_but_images_have_gradients(
+    make_net: Callable[[], nn.Module], images: Tensor
+) -> None:
     teacher = Teacher(make_net().train(), (3, 8, 8), 6, (0,) * 3, (1,) * 3)
-    assert not teacher.module.training and not any(p.requires_grad for p in teacher.module.parameters())
+    assert not teacher.module.training and not any(
+        p.requires_grad for p in teacher.module.parameters()
+    )
     pixels = images[:4].clone().requires_grad_()
     teacher(pixels).sum().backward()
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
@@ -81,7 +106,15 @@ def test_class_names() -> None:
 def saved(tmp_path: Path) -> Path:
     module = build("pytorchcv/resnet20_cifar10", 1)
     teacher = Teacher(
-        module, (1, 16, 16), 10, (0.3,), (0.4,), tuple("abcdefghij"), "pytorchcv/resnet20_cifar10", "here", 91.5
+        module,
+        (1, 16, 16),
+        10,
+        (0.3,),
+        (0.4,),
+        tuple("abcdefghij"),
+        "pytorchcv/resnet20_cifar10",
+        "here",
+        91.5,
     )
     teacher.save(tmp_path / "teacher")
     return tmp_path / "teacher"

@@ -29,9 +29,15 @@ def data() -> LabelledSet:
 
 
 def train(
-    module: nn.Module, data: LabelledSet, scratch: Path | None = None, seed: int = 0, **changes: float
+    module: nn.Module,
+    data: LabelledSet,
+    scratch: Path | None = None,
+    seed: int = 0,
+    **changes: float,
 ) -> nn.Module:
-    return train_teacher(module, data, replace(RECIPE, **changes), seed, torch.device("cpu"), Scratch(scratch))
+    return train_teacher(
+        module, data, replace(RECIPE, **changes), seed, torch.device("cpu"), Scratch(scratch)
+    )
 
 
 def bytes_of(module: nn.Module) -> list[bytes]:
@@ -41,12 +47,15 @@ def bytes_of(module: nn.Module) -> list[bytes]:
 def test_it_learns(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
     module = train(make_net(), data, epochs=10)
     assert not module.training
-    predictions = module(data.normalise(data.pixels)).argmax(dim=1)
+    predictions = module(data.normalize(data.pixels)).argmax(dim=1)
     assert (predictions == data.labels).float().mean() > 0.9
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    make_net: Callable[[], nn.Module], data: LabelledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_net: Callable[[], nn.Module],
+    data: LabelledSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = bytes_of(train(make_net(), data))
     assert whole != bytes_of(train(make_net(), data, seed=1))
@@ -61,26 +70,40 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         patch.setattr(Progress, "step", step)
         train(make_net(), data, tmp_path / "scratch")
     done: list[int] = []
-    monkeypatch.setattr(Progress, "step", lambda self, **losses: (done.append(1), original(self, **losses))[1])
+    monkeypatch.setattr(
+        Progress, "step", lambda self, **losses: (done.append(1), original(self, **losses))[1]
+    )
     assert bytes_of(train(make_net(), data, tmp_path / "scratch")) == whole
     assert len(done) == 8
 
 
-def test_every_epoch_shuffles_and_shifts_anew(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
+def test_every_epoch_shuffles_and_shifts_anew(
+    make_net: Callable[[], nn.Module], data: LabelledSet
+) -> None:
     module, seen = make_net(), []
-    with module.register_forward_pre_hook(lambda _, inputs: seen.extend(image.clone() for image in inputs[0])):
+    with module.register_forward_pre_hook(
+        lambda _, inputs: seen.extend(image.clone() for image in inputs[0])
+    ):
         train(module, data)
     assert len(seen) == 4 * 64
-    assert len({image.numpy().tobytes() for image in seen}) > 230  # of 70 images in at most 18 forms each
+    assert (
+        len({image.numpy().tobytes() for image in seen}) > 230
+    )  # of 70 images in at most 18 forms each
 
 
-def test_a_loss_that_is_not_finite_stops(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
+def test_a_loss_that_is_not_finite_stops(
+    make_net: Callable[[], nn.Module], data: LabelledSet
+) -> None:
     module = make_net()
     nn.init.constant_(module.fc.bias, torch.nan)
     with pytest.raises(NonFiniteLoss, match="step 0: label = nan"):
         train(module, data)
 
 
-def test_a_batch_larger_than_the_data_is_refused(make_net: Callable[[], nn.Module], data: LabelledSet) -> None:
-    with pytest.raises(ValueError, match=r"teacher\.batch_size: 71 is more than the 70 training images"):
+def test_a_batch_larger_than_the_data_is_refused(
+    make_net: Callable[[], nn.Module], data: LabelledSet
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"teacher\.batch_size: 71 is more than the 70 training images"
+    ):
         train(make_net(), data, batch_size=71)

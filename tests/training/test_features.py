@@ -13,7 +13,9 @@ from dynadfq.training.features import last_convolution, residual_branches
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
 
 
 class Gated(nn.Module):
@@ -40,7 +42,12 @@ class Plain(nn.Module):
     def __init__(self, blocks: nn.Module | None = None) -> None:
         super().__init__()
         self.body = blocks or nn.Sequential(
-            convolution(3, 4), nn.ReLU(), convolution(4, 5), nn.MaxPool2d(2), convolution(5, 4), nn.ReLU()
+            convolution(3, 4),
+            nn.ReLU(),
+            convolution(4, 5),
+            nn.MaxPool2d(2),
+            convolution(5, 4),
+            nn.ReLU(),
         )
         self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
         self.classifier = nn.Conv2d(4, 6, 1)
@@ -65,7 +72,13 @@ def teacher_of(module: nn.Module) -> Teacher:
             "features.stage3.unit3.body.conv2.conv",
         ),
         ("torchvision/resnet18", 8, "layer1.0.bn2", "layer4.1.bn2", "layer4.1.conv2"),
-        ("torchvision/mobilenet_v2", 17, "features.1.conv.2", "features.17.conv.3", "features.18.0"),
+        (
+            "torchvision/mobilenet_v2",
+            17,
+            "features.1.conv.2",
+            "features.17.conv.3",
+            "features.18.0",
+        ),
         (
             "pytorchcv/mobilenetv2_w1",
             17,
@@ -75,7 +88,9 @@ def teacher_of(module: nn.Module) -> Teacher:
         ),
     ],
 )
-def test_units_of_the_literatures_networks(name: str, units: int, first: str, last: str, last_map: str) -> None:
+def test_units_of_the_literatures_networks(
+    name: str, units: int, first: str, last: str, last_map: str
+) -> None:
     teacher = load_teacher(name, pretrained=False, num_classes=10, input_shape=(3, 64, 64))
     names = residual_branches(teacher)
     assert (len(names), names[0], names[-1]) == (units, first, last)
@@ -102,18 +117,25 @@ def test_a_network_without_maps_is_refused() -> None:
         last_convolution(teacher_of(module))
 
 
-def test_the_student_has_modules_of_the_same_names(teacher: Teacher, make_student: Callable[..., Student]) -> None:
+def test_the_student_has_modules_of_the_same_names(
+    teacher: Teacher, make_student: Callable[..., Student]
+) -> None:
     names = (*residual_branches(teacher), last_convolution(teacher))
     assert names == ("bn4", "conv4")
     student = make_student()
-    assert all(type(student.network.get_submodule(n)).__name__ in ("BatchNorm2d", "QuantConv2d") for n in names)
+    assert all(
+        type(student.network.get_submodule(n)).__name__ in ("BatchNorm2d", "QuantConv2d")
+        for n in names
+    )
 
 
 def test_looking_leaves_nothing_behind(teacher: Teacher) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
     residual_branches(teacher), last_convolution(teacher)
     assert not any(module._forward_hooks for module in teacher.module.modules())
-    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.module.state_dict().items())
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in teacher.module.state_dict().items()
+    )
 
 
 def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() -> None:

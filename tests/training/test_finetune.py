@@ -38,7 +38,9 @@ def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Finetune:
         scratch: Path | None = None,
     ) -> pd.DataFrame:
         budget = budget or Budget("constraint", 3.0)
-        return finetune_student(student, teacher, synthetic, recipe, schedule, budget, seed, Scratch(scratch))
+        return finetune_student(
+            student, teacher, synthetic, recipe, schedule, budget, seed, Scratch(scratch)
+        )
 
     return run
 
@@ -81,13 +83,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     resumed = make_student(*widths)
     with monkeypatch.context() as patch:
         done: list[int] = []
-        patch.setattr(Progress, "step", lambda self, **losses: (done.append(1), original(self, **losses))[1])
-        pd.testing.assert_frame_equal(finetune(resumed, scratch=tmp_path / "scratch"), history, check_exact=True)
+        patch.setattr(
+            Progress, "step", lambda self, **losses: (done.append(1), original(self, **losses))[1]
+        )
+        pd.testing.assert_frame_equal(
+            finetune(resumed, scratch=tmp_path / "scratch"), history, check_exact=True
+        )
     assert len(done) == 8 - 2 * (after // 2)
     assert state(resumed) == state(whole)
 
 
-def test_three_steps_are_finite_and_change_every_part(make_student: Callable[..., Student], finetune: Finetune) -> None:
+def test_three_steps_are_finite_and_change_every_part(
+    make_student: Callable[..., Student], finetune: Finetune
+) -> None:
     student = make_student()
     before = {name: tensor.clone() for name, tensor in student.network.state_dict().items()}
     history = finetune(student, schedule=replace(SCHEDULE, epochs=1, steps_per_epoch=3))
@@ -95,7 +103,9 @@ def test_three_steps_are_finite_and_change_every_part(make_student: Callable[...
     after = student.network.state_dict()
     still = {name for name in before if torch.equal(before[name], after[name])}
     statistics = {
-        name for name in before if name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
+        name
+        for name in before
+        if name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
     }
     assert statistics <= still
     assert {name for name in still - statistics if not name.endswith(".low")} == set()
@@ -114,14 +124,22 @@ def test_fixed_and_dynamic_students_see_the_same_images(
 ) -> None:
     plain = replace(RECIPE, mixup_share=0.0)
     students = make_student(3, 4, 5), make_student(4)
-    runs = [seen_by(teacher, lambda student=student: finetune(student, recipe=plain)) for student in students]
+    runs = [
+        seen_by(teacher, lambda student=student: finetune(student, recipe=plain))
+        for student in students
+    ]
     assert len(runs[0]) == len(runs[1]) == 8
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-    assert len({image.numpy().tobytes() for batch in runs[0] for image in batch}) > 50  # augmented anew each time
+    assert (
+        len({image.numpy().tobytes() for batch in runs[0] for image in batch}) > 50
+    )  # augmented anew each time
 
 
 def test_without_augmentation_an_epoch_is_a_pass_over_the_images(
-    make_student: Callable[..., Student], finetune: Finetune, teacher: Teacher, synthetic: SyntheticSet
+    make_student: Callable[..., Student],
+    finetune: Finetune,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
 ) -> None:
     schedule = replace(SCHEDULE, epochs=1, steps_per_epoch=3, crop_scale=1.0, horizontal_flip=False)
     student = make_student(4)
@@ -141,19 +159,36 @@ def test_mixup_starts_on_time_and_the_teacher_sees_what_was_mixed(
     assert sizes == [8] * 4 + [8, 2] * 4  # from half of the epochs on, a quarter of each batch
 
 
-def test_history_has_a_row_an_epoch(make_student: Callable[..., Student], finetune: Finetune) -> None:
+def test_history_has_a_row_an_epoch(
+    make_student: Callable[..., Student], finetune: Finetune
+) -> None:
     history = finetune(make_student())
     assert history["epoch"].tolist() == [1, 2, 3, 4] and history["step"].tolist() == [2, 4, 6, 8]
     assert history["learning_rate"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     terms = ["label", "distillation", "budget"]
-    costs = ["bit_flops_percent", "bit_flops_percent_std", "mean_bits", "price"]
-    expected = {"epoch", "step", "learning_rate", "loss", *terms, *(f"{term}_unmixed" for term in terms), *costs}
+    costs = ["bit_flops_percent", "bit_flops_percent_std", "mean_bits", "multiplier"]
+    expected = {
+        "epoch",
+        "step",
+        "learning_rate",
+        "loss",
+        *terms,
+        *(f"{term}_unmixed" for term in terms),
+        *costs,
+    }
     assert expected <= set(history.columns)
-    assert history.loc[:1, "label_unmixed"].isna().all() and history.loc[2:, "label_unmixed"].notna().all()
+    assert (
+        history.loc[:1, "label_unmixed"].isna().all()
+        and history.loc[2:, "label_unmixed"].notna().all()
+    )
     weighted = history["label"] + 20 * history["distillation"]
     assert (history["loss"] - weighted).abs().max() < 0.2 * weighted.max()
     fixed = finetune(make_student(4))
-    assert "budget" not in fixed and (fixed["mean_bits"] == 4).all() and (fixed["bit_flops_percent_std"] == 0).all()
+    assert (
+        "budget" not in fixed
+        and (fixed["mean_bits"] == 4).all()
+        and (fixed["bit_flops_percent_std"] == 0).all()
+    )
 
 
 def test_learned_ranges_hold_zero_after_every_step(
@@ -172,12 +207,16 @@ def test_learned_ranges_hold_zero_after_every_step(
     assert len(moved) == 8 and max(moved) > 0
 
 
-def test_a_heavy_penalty_lowers_the_cost(make_student: Callable[..., Student], finetune: Finetune) -> None:
+def test_a_heavy_penalty_lowers_the_cost(
+    make_student: Callable[..., Student], finetune: Finetune
+) -> None:
     costs = []
     for weight in (0.0, 2000.0):
         student = make_student()
         history = finetune(
-            student, schedule=replace(SCHEDULE, selector_learning_rate=0.05), budget=Budget("penalty", weight)
+            student,
+            schedule=replace(SCHEDULE, selector_learning_rate=0.05),
+            budget=Budget("penalty", weight),
         )
         costs.append(history["bit_flops_percent"].iloc[-1])
     assert costs[1] < costs[0]
@@ -200,7 +239,12 @@ def test_nan_stops_names_the_term_and_keeps_the_last_good_epoch(
     assert saved is not None and len(saved["history"]) == 2
     finetune(
         good,
-        StudentRecipe([*RECIPE.terms, Term("poison", 1.0, lambda step: step.logits.square().mean())]),
+        StudentRecipe(
+            [*RECIPE.terms, Term("poison", 1.0, lambda step: step.logits.square().mean())]
+        ),
         replace(SCHEDULE, epochs=2),
     )
-    assert all(torch.equal(saved["network"][name], tensor) for name, tensor in good.network.state_dict().items())
+    assert all(
+        torch.equal(saved["network"][name], tensor)
+        for name, tensor in good.network.state_dict().items()
+    )

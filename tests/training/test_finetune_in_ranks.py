@@ -1,7 +1,7 @@
 """Fine-tuning by several ranks is that of one process with the same batch, up to float rounding.
 
-A step differs in the order of float32 sums. The next steps amplify that where a value lies at the edge of two codes.
-"""
+A step differs in the order of float32 sums. The next steps amplify that where a value lies at the
+edge of two codes."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.training.features import last_convolution, residual_branches
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.ranks import DropoutOfPart, divided
-from dynadfq.training.recipe import LiveImages, StudentRecipe
+from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
 from dynadfq.training.schedule import Schedule
 
 ONE_STEP, FOUR_STEPS = 1e-6, 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
@@ -35,7 +35,9 @@ def features(teacher):
 
 RECIPES = {
     "mixup": StudentRecipe(TERMS, mixup_share=0.5),
-    "perturbed": StudentRecipe((*TERMS, attention_term(10.0)), perturbation=0.01, features=features),
+    "perturbed": StudentRecipe(
+        (*TERMS, attention_term(10.0)), perturbation=0.01, features=features
+    ),
     "maps": StudentRecipe((*TERMS, map_term(10.0)), teacher_gradients=True, features=features),
 }
 
@@ -45,7 +47,9 @@ def tune(make_student, teacher, synthetic):
     """Fine-tune in so many ranks: each rank's parameters, ranges included, and its history."""
 
     def run(ranks, recipe, budget="constraint", widths=(3, 4, 5), schedule=SCHEDULE, scratch=None):
-        student = make_student(*widths, shape=SelectorShape(pool=2, hidden=16, dropout=0.5), learned_ranges=True)
+        student = make_student(
+            *widths, shape=SelectorShape(pool=2, hidden=16, dropout=0.5), learned_ranges=True
+        )
 
         def work():
             if distributed.rank():  # what counts is the first rank's
@@ -62,28 +66,40 @@ def tune(make_student, teacher, synthetic):
 def farthest(one, other):
     """Largest difference of two states' tensors, each relative to the tensor's largest value."""
     scale = {name: max(float(tensor.abs().max()), 1e-6) for name, tensor in one.items()}
-    return max(float((tensor - other[name]).abs().max()) / scale[name] for name, tensor in one.items())
+    return max(
+        float((tensor - other[name]).abs().max()) / scale[name] for name, tensor in one.items()
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "budget", "ranks"),
-    [("mixup", "constraint", 2), ("mixup", "penalty", 3), ("perturbed", "constraint", 2), ("maps", "penalty", 2)],
+    [
+        ("mixup", "constraint", 2),
+        ("mixup", "penalty", 3),
+        ("perturbed", "constraint", 2),
+        ("maps", "penalty", 2),
+    ],
 )
 def test_ranks_equal_one_process(tune, name, budget, ranks):
-    """A perturbed image is moved by signs of gradients. One that flips in a later step says nothing: one step is."""
+    """A perturbed image is moved by signs of gradients. One that flips in a later step says
+    nothing: one step is."""
     schedules = [(replace(SCHEDULE, epochs=1, steps_per_epoch=1), ONE_STEP), (SCHEDULE, FOUR_STEPS)]
     for schedule, tolerance in schedules[:1] if name == "perturbed" else schedules:
         [(alone, history)] = tune(1, RECIPES[name], budget, schedule=schedule)
         (first, told), *others = tune(ranks, RECIPES[name], budget, schedule=schedule)
         assert farthest(alone, first) < tolerance
-        assert all(torch.equal(tensor, state[key]) for state, _ in others for key, tensor in first.items())
+        assert all(
+            torch.equal(tensor, state[key]) for state, _ in others for key, tensor in first.items()
+        )
         assert list(told) == list(history)
         assert told.to_numpy() == pytest.approx(history.to_numpy(), rel=FOUR_STEPS, abs=1e-5)
 
 
 def test_a_student_of_one_width(tune):
     [(alone, _)] = tune(1, RECIPES["mixup"], widths=(4,))
-    assert all(farthest(alone, state) < FOUR_STEPS for state, _ in tune(2, RECIPES["mixup"], widths=(4,)))
+    assert all(
+        farthest(alone, state) < FOUR_STEPS for state, _ in tune(2, RECIPES["mixup"], widths=(4,))
+    )
 
 
 def test_what_two_ranks_began_one_or_two_end(tune, tmp_path):
@@ -127,11 +143,13 @@ def test_what_ranks_cannot_share_is_refused(make_student, teacher, synthetic):
     def message(recipe, batch_size):
         schedule = replace(SCHEDULE, batch_size=batch_size)
         with pytest.raises(ValueError) as caught:
-            finetune_student(make_student(), teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(None))
+            finetune_student(
+                make_student(), teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(None)
+            )
         return str(caught.value)
 
     def work():
-        live = StudentRecipe(TERMS, live=LiveImages("gdfq", lambda *_: None))
+        live = StudentRecipe(TERMS, live=OnlineGenerator("gdfq", lambda *_: None))
         return message(RECIPES["mixup"], 9), message(live, 8)
 
     for batch, live in run_ranks(2, work):
@@ -140,6 +158,6 @@ def test_what_ranks_cannot_share_is_refused(make_student, teacher, synthetic):
             "many processes as one of 1, 3, 9"
         )
         assert live == (
-            "method.gdfq.student.live_images: a generator learns on beside the student in one process only, and this "
-            "is one of 2; set launch.processes to 1, or live_images to false"
+            "method.gdfq.student.online_generator: a generator learns on beside the student in one process only, and this "
+            "is one of 2; set launch.processes to 1, or online_generator to false"
         )

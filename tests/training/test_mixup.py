@@ -20,7 +20,9 @@ def test_only_the_chosen_change() -> None:
     before = IMAGES.clone(), LABELS.clone()
     images, labels = mix()
     others = torch.ones(20, dtype=torch.bool).index_fill(0, CHOSEN, False)
-    assert torch.equal(images[others], IMAGES[others]) and torch.equal(labels[others], LABELS[others])
+    assert torch.equal(images[others], IMAGES[others]) and torch.equal(
+        labels[others], LABELS[others]
+    )
     changed = (images != IMAGES).flatten(1).any(dim=1)
     assert torch.equal(changed, ~others)  # nobody is mixed with itself
     assert torch.equal(IMAGES, before[0]) and torch.equal(LABELS, before[1])
@@ -33,7 +35,9 @@ def test_mixed_images_and_labels_are_convex_with_one_share() -> None:
         fits = []
         for j in CHOSEN.tolist():
             difference = IMAGES[i] - IMAGES[j]
-            share = ((images[i] - IMAGES[j]) * difference).sum() / difference.square().sum().clamp(min=1e-12)
+            share = ((images[i] - IMAGES[j]) * difference).sum() / difference.square().sum().clamp(
+                min=1e-12
+            )
             image = share * IMAGES[i] + (1 - share) * IMAGES[j]
             label = share * LABELS[i] + (1 - share) * LABELS[j]
             fits.append(
@@ -50,7 +54,9 @@ def test_partners_and_shares_are_drawn_from_the_generator() -> None:
     pixels, everyone = torch.eye(64)[:, :, None, None], torch.arange(64)
     mixed = torch.stack([mix_pairs(pixels, torch.eye(64), everyone, RNG)[1] for _ in range(20)])
     own = mixed.diagonal(dim1=1, dim2=2)
-    assert abs(own.mean() - 0.5) < 0.05 and own.min() < 0.05 and own.max() > 0.95  # uniform in 0 … 1
+    assert (
+        abs(own.mean() - 0.5) < 0.05 and own.min() < 0.05 and own.max() > 0.95
+    )  # uniform in 0 … 1
     assert ((mixed > 0).sum(dim=2) == 2).all() and ((mixed > 0).sum(dim=1) == 2).all()
 
 

@@ -21,12 +21,12 @@ from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.synthesis.pixels import PixelOptimiser
+from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.online_generator import LiveLessons, lessons_of
-from dynadfq.training.recipe import LiveImages, StudentRecipe
+from dynadfq.training.online_generator import OnlineGeneratorBatches, batch_stream
+from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
 from dynadfq.training.schedule import Schedule
 
 SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
@@ -46,7 +46,7 @@ def generated(teacher: Teacher, tmp_path: Path) -> Callable[[str], SyntheticSet]
         folder = tmp_path / f"images-{name}"
         if folder.exists():
             return SyntheticSet(folder)
-        source = IMAGES[name].generator(teacher).source(teacher, PixelOptimiser(2))
+        source = IMAGES[name].generator(teacher).source(teacher, PixelOptimizer(2))
         return synthesize_set(source, 24, 8, 0, folder, Scratch(None))
 
     return make
@@ -63,7 +63,9 @@ def finetune(teacher: Teacher, generated: Callable[[str], SyntheticSet]) -> Fine
         scratch: Path | None = None,
     ) -> pd.DataFrame:
         recipe, budget = recipe or RECIPES[name], Budget("constraint", 3.0)
-        return finetune_student(student, teacher, generated(name), recipe, schedule, budget, seed, Scratch(scratch))
+        return finetune_student(
+            student, teacher, generated(name), recipe, schedule, budget, seed, Scratch(scratch)
+        )
 
     return run
 
@@ -72,15 +74,21 @@ def state(student: Student) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in student.network.state_dict().items()}
 
 
-def lessons(
-    teacher: Teacher, student: Student, images: SyntheticSet, recipe: StudentRecipe, schedule: Schedule = SCHEDULE
-) -> LiveLessons:
-    found = lessons_of(student, teacher, images, recipe, schedule)
-    assert isinstance(found, LiveLessons)
+def batches_of(
+    teacher: Teacher,
+    student: Student,
+    images: SyntheticSet,
+    recipe: StudentRecipe,
+    schedule: Schedule = SCHEDULE,
+) -> OnlineGeneratorBatches:
+    found = batch_stream(student, teacher, images, recipe, schedule)
+    assert isinstance(found, OnlineGeneratorBatches)
     return found
 
 
-@pytest.mark.parametrize(("name", "widths"), [("gdfq", (3, 4, 5)), ("adadfq", (3, 4, 5)), ("adadfq", (4,))])
+@pytest.mark.parametrize(
+    ("name", "widths"), [("gdfq", (3, 4, 5)), ("adadfq", (3, 4, 5)), ("adadfq", (4,))]
+)
 @pytest.mark.parametrize("after", [3, 5])
 def test_a_killed_run_goes_on_to_the_same_bytes(
     make_student: Callable[..., Student],
@@ -104,12 +112,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         patch.setattr(Progress, "step", step)
         finetune(make_student(*widths), name, scratch=scratch)
     resumed = make_student(*widths)
-    pd.testing.assert_frame_equal(finetune(resumed, name, scratch=scratch), history, check_exact=True)
+    pd.testing.assert_frame_equal(
+        finetune(resumed, name, scratch=scratch), history, check_exact=True
+    )
     assert state(resumed) == state(whole)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_seed_decides(make_student: Callable[..., Student], finetune: Finetune, name: str) -> None:
+def test_the_seed_decides(
+    make_student: Callable[..., Student], finetune: Finetune, name: str
+) -> None:
     students = [make_student() for _ in range(3)]
     for student, seed in zip(students, (0, 0, 1), strict=True):
         finetune(student, name, seed=seed)
@@ -118,22 +130,28 @@ def test_the_seed_decides(make_student: Callable[..., Student], finetune: Finetu
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_generator_learns_and_leaves_both_networks_alone(
-    make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet], name: str
+    make_student: Callable[..., Student],
+    teacher: Teacher,
+    generated: Callable[[str], SyntheticSet],
+    name: str,
 ) -> None:
     student = make_student()
-    before, taught = state(student), teacher.serialised()
-    live = lessons(teacher, student, generated(name), RECIPES[name])
+    before, taught = state(student), teacher.serialized()
+    live = batches_of(teacher, student, generated(name), RECIPES[name])
     generator = [parameter.clone() for parameter in live.training.network.parameters()]
     student.train()
     batches = list(live.epoch(torch.Generator().manual_seed(0)))
-    assert all(not torch.equal(a, b) for a, b in zip(generator, live.training.network.parameters(), strict=True))
-    assert state(student) == before and teacher.serialised() == taught
+    assert all(
+        not torch.equal(a, b)
+        for a, b in zip(generator, live.training.network.parameters(), strict=True)
+    )
+    assert state(student) == before and teacher.serialized() == taught
     assert all(parameter.grad is None for parameter in student.parameters())
     assert not any(module._forward_pre_hooks for module in teacher.module.modules())
-    for lesson in batches:
-        assert lesson.images.shape == (8, 3, 8, 8)
-        assert not any(tensor.requires_grad for tensor in lesson[:3])
-        assert torch.equal(lesson.teacher_logits, teacher(lesson.images))
+    for batch in batches:
+        assert batch.images.shape == (8, 3, 8, 8)
+        assert not any(tensor.requires_grad for tensor in batch[:3])
+        assert torch.equal(batch.teacher_logits, teacher(batch.images))
     assert not torch.isclose(batches[0].images, batches[1].images).all()
 
 
@@ -143,7 +161,7 @@ def test_the_first_batch_is_the_stored_generators(
     from dynadfq.runtime.seeding import generator
 
     images = generated("gdfq")
-    live = lessons(teacher, make_student(4), images, RECIPES["gdfq"])
+    live = batches_of(teacher, make_student(4), images, RECIPES["gdfq"])
     first = next(live.epoch(generator(0, "synthesis", 1)))
     assert torch.equal(first.images.contiguous(), images.take(torch.arange(8, 16)).images)
     assert torch.equal(first.soft_labels, images.take(torch.arange(8, 16)).soft_labels)
@@ -158,7 +176,11 @@ def test_statistics_of_the_student_stay_and_its_parts_learn(
         history = finetune(student, name, schedule=replace(SCHEDULE, range_learning_rate=0.1))
         after = student.network.state_dict()
         still = {key for key in before if torch.equal(before[key], after[key])}
-        statistics = {k for k in before if k.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")}
+        statistics = {
+            k
+            for k in before
+            if k.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
+        }
         assert statistics <= still
         assert {key for key in still - statistics if not key.endswith(".low")} == set()
         assert {"generator_total", "generator_bn_statistics", "loss"} <= set(history.columns)
@@ -170,9 +192,14 @@ def test_only_a_generator_that_plays_against_the_student_asks_it(
 ) -> None:
     for name, calls in (("gdfq", 0), ("adadfq", 2)):
         student, asked = make_student(4), list[Tensor]()
-        student.network.register_forward_pre_hook(lambda _, inputs, asked=asked: asked.append(inputs[0]))
+        student.network.register_forward_pre_hook(
+            lambda _, inputs, asked=asked: asked.append(inputs[0])
+        )
         measured = [
-            x.measured for x in lessons(teacher, student, generated(name), RECIPES[name]).epoch(torch.Generator())
+            x.measured
+            for x in batches_of(teacher, student, generated(name), RECIPES[name]).epoch(
+                torch.Generator()
+            )
         ]
         assert len(asked) == calls
         expected = {"gdfq": {"class"}, "adadfq": {"margin", "disagreement", "agreement"}}[name]
@@ -183,7 +210,7 @@ def test_only_a_generator_that_plays_against_the_student_asks_it(
 def test_the_generators_rate_falls_with_the_students(
     make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
 ) -> None:
-    live = lessons(teacher, make_student(4), generated("gdfq"), RECIPES["gdfq"])
+    live = batches_of(teacher, make_student(4), generated("gdfq"), RECIPES["gdfq"])
     rates = []
     for epoch in range(4):
         rates.append(live.training.adam.param_groups[0]["lr"])
@@ -195,25 +222,38 @@ def test_the_generators_hyperparameters_are_the_stored_ones(
     make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
 ) -> None:
     recipe, seen = RECIPES["adadfq"], list[GeneratorRecipe]()
-    assert recipe.live is not None
-    live = recipe.live
+    assert recipe.online_generator is not None
+    live = recipe.online_generator
 
     def watch(settings: object, of: Teacher) -> GeneratorRecipe:
         seen.append(live.recipe(settings, of))  # type: ignore[arg-type]
         return seen[-1]
 
-    lessons(teacher, make_student(4), generated("adadfq"), replace(recipe, live=LiveImages("adadfq", watch)))
+    batches_of(
+        teacher,
+        make_student(4),
+        generated("adadfq"),
+        replace(recipe, online_generator=OnlineGenerator("adadfq", watch)),
+    )
     assert AdaDFQImages(**seen[0].settings) == IMAGES["adadfq"]
     weights = {term.name: term.weight for term in seen[0].objective.terms}
-    assert weights == pytest.approx({"agreement": 0.1, "bn_statistics": 1.0, "margin": 1.0, "disagreement": 0.2})
+    assert weights == pytest.approx(
+        {"agreement": 0.1, "bn_statistics": 1.0, "margin": 1.0, "disagreement": 0.2}
+    )
     assert seen[0].against_student and not IMAGES["adadfq"].generator(teacher).against_student
 
 
 def test_the_stored_images_teach_where_live_ones_are_off_or_there_are_none(
-    make_student: Callable[..., Student], finetune: Finetune, teacher: Teacher, synthetic: SyntheticSet
+    make_student: Callable[..., Student],
+    finetune: Finetune,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
 ) -> None:
-    for recipe in (GDFQStudent(live_images=False).recipe(), AdaDFQStudent(live_images=False).recipe()):
-        assert recipe.live is None
+    for recipe in (
+        GDFQStudent(online_generator=False).recipe(),
+        AdaDFQStudent(online_generator=False).recipe(),
+    ):
+        assert recipe.online_generator is None
         history = finetune(make_student(4), "gdfq", recipe)
         assert not [name for name in history.columns if name.startswith("generator_")]
         student = make_student(4)
@@ -227,8 +267,14 @@ def test_a_set_without_the_methods_generator_is_refused_with_the_remedy(
     synthetic: SyntheticSet,
     generated: Callable[[str], SyntheticSet],
 ) -> None:
-    student, remedy = make_student(4), "set live_images to false to train on the stored images"
-    with pytest.raises(ValueError, match=rf"method\.gdfq\.student\.live_images: .* made without a generator.*{remedy}"):
-        lessons_of(student, teacher, synthetic, RECIPES["gdfq"], SCHEDULE)
-    with pytest.raises(ValueError, match=rf"method\.adadfq\.student\.live_images: .* made by gdfq's .*{remedy}"):
-        lessons_of(student, teacher, generated("gdfq"), RECIPES["adadfq"], SCHEDULE)
+    student, remedy = make_student(4), "set online_generator to false to train on the stored images"
+    with pytest.raises(
+        ValueError,
+        match=rf"method\.gdfq\.student\.online_generator: .* made without a generator.*{remedy}",
+    ):
+        batch_stream(student, teacher, synthetic, RECIPES["gdfq"], SCHEDULE)
+    with pytest.raises(
+        ValueError,
+        match=rf"method\.adadfq\.student\.online_generator: .* made by gdfq's .*{remedy}",
+    ):
+        batch_stream(student, teacher, generated("gdfq"), RECIPES["adadfq"], SCHEDULE)

@@ -16,10 +16,10 @@ from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training import selector_warm_up as module
-from dynadfq.training.selector_warm_up import WarmStart, pooled_features, warm_start
+from dynadfq.training.selector_warm_up import SelectorWarmUp, pooled_features, warm_up_selector
 
 Build = Callable[..., Student]
-SHORT = WarmStart(images=24, steps=20)
+SHORT = SelectorWarmUp(images=24, steps=20)
 
 
 def state(student: Student) -> dict[str, Tensor]:
@@ -50,22 +50,36 @@ def test_nothing_changes_when_off_or_without_a_selector(
 ) -> None:
     student = make_student(*widths)
     before = state(student)
-    monkeypatch.setattr(module, "site_sensitivity", lambda *_: pytest.fail("nothing is to be measured"))
-    warm_start(student, teacher, synthetic, WarmStart(count), 0)
+    monkeypatch.setattr(
+        module, "site_sensitivity", lambda *_: pytest.fail("nothing is to be measured")
+    )
+    warm_up_selector(student, teacher, synthetic, SelectorWarmUp(count), 0)
     after = state(student)
-    assert set(before) == set(after) and all(torch.equal(before[name], after[name]) for name in before)
+    assert set(before) == set(after) and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
     assert not student.training
 
 
-def test_the_selector_alone_is_taught(make_student: Build, teacher: Teacher, synthetic: SyntheticSet) -> None:
+def test_the_selector_alone_is_taught(
+    make_student: Build, teacher: Teacher, synthetic: SyntheticSet
+) -> None:
     student = make_student()
     before, (selector, others) = state(student), parts(student)
-    warm_start(student, teacher, synthetic, SHORT, 0)
+    warm_up_selector(student, teacher, synthetic, SHORT, 0)
     after = state(student)
-    assert len(selector) == 4 and {name.split(".")[-1] for name in others} >= {"low", "high", "running_mean", "weight"}
+    assert len(selector) == 4 and {name.split(".")[-1] for name in others} >= {
+        "low",
+        "high",
+        "running_mean",
+        "weight",
+    }
     assert all(torch.equal(before[name], after[name]) for name in others)
     assert all(not torch.equal(before[name], after[name]) for name in selector)
-    assert all(not any(part.training for part in part_of.modules()) for part_of in (student, student.network))
+    assert all(
+        not any(part.training for part in part_of.modules())
+        for part_of in (student, student.network)
+    )
     apart = [p for name, p in student.named_parameters() if name in others]
     assert apart and all(p.grad is None for p in apart)
 
@@ -73,7 +87,7 @@ def test_the_selector_alone_is_taught(make_student: Build, teacher: Teacher, syn
 def test_the_seed_decides(make_student: Build, teacher: Teacher, synthetic: SyntheticSet) -> None:
     students, outside = [make_student() for _ in range(3)], torch.get_rng_state()
     for student, seed in zip(students, (0, 0, 1), strict=True):
-        warm_start(student, teacher, synthetic, SHORT, seed)
+        warm_up_selector(student, teacher, synthetic, SHORT, seed)
     same, again, other = map(state, students)
     assert all(torch.equal(same[name], again[name]) for name in same)
     assert any(not torch.equal(same[name], other[name]) for name in same)
@@ -82,11 +96,17 @@ def test_the_seed_decides(make_student: Build, teacher: Teacher, synthetic: Synt
 
 @pytest.mark.parametrize("count", [10, 1000])
 def test_as_many_images_are_measured_as_there_are_at_most(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch, count: int
+    make_student: Build,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
 ) -> None:
     student, bars = make_student(), list[tuple[Progress, Tensor]]()
 
-    def measure(student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress) -> Tensor:
+    def measure(
+        student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress
+    ) -> Tensor:
         batches = list(batches)
         table = site_sensitivity(student, teacher, batches, progress)
         assert torch.equal(torch.cat(batches), synthetic.take(torch.arange(len(table))).images)
@@ -95,7 +115,7 @@ def test_as_many_images_are_measured_as_there_are_at_most(
 
     monkeypatch.setattr(module, "site_sensitivity", measure)
     monkeypatch.setattr(module, "BATCH", 7)
-    warm_start(student, teacher, synthetic, WarmStart(count, steps=1), 0)
+    warm_up_selector(student, teacher, synthetic, SelectorWarmUp(count, steps=1), 0)
     ((progress, table),) = bars
     assert table.shape == (min(count, 24), 4, 3)
     assert progress.done == progress.total
@@ -107,7 +127,9 @@ class Chain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         convolutions = [nn.Conv2d(3 if i == 0 else 6, 6, 3, padding=1) for i in range(6)]
-        self.features = nn.Sequential(*(part for conv in convolutions for part in (conv, nn.ReLU())))
+        self.features = nn.Sequential(
+            *(part for conv in convolutions for part in (conv, nn.ReLU()))
+        )
         self.classifier = nn.Linear(6, 6)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -136,11 +158,15 @@ def test_the_mean_cost_comes_to_the_target(
     student, layer = chain.student, last_linear_of_selector(chain.student)
     with torch.no_grad():  # everything at the narrowest, or the widest width at first
         layer.bias.copy_(torch.tensor([-bias, 0.0, bias]).repeat(len(layer.bias) // 3))
-    lowest, highest = (student.bit_flops_ratio(torch.full((6,), width)).item() for width in (3.0, 5.0))
+    lowest, highest = (
+        student.bit_flops_ratio(torch.full((6,), width)).item() for width in (3.0, 5.0)
+    )
     span, measured = highest - lowest, synthetic.take(torch.arange(24)).images
     before = mean_ratio(student, measured)
     assert abs(before - 1) > 0.3 * span
-    warm_start(student, chain.teacher, synthetic, WarmStart(24, steps=800, learning_rate=1e-2), 0)
+    warm_up_selector(
+        student, chain.teacher, synthetic, SelectorWarmUp(24, steps=800, learning_rate=1e-2), 0
+    )
     assert abs(mean_ratio(student, measured) - 1) < 0.1 * span
 
 
@@ -151,7 +177,13 @@ def test_bits_go_where_a_narrow_width_hurts(
     harm = torch.tensor([0.02, 0.01, 0.0]).repeat(24, 6, 1)  # of 3, 4 and 5 bits
     harm[:, sensitive] = torch.tensor([9.0, 3.0, 0.0])
     monkeypatch.setattr(module, "site_sensitivity", lambda *_: harm)
-    warm_start(chain.student, chain.teacher, synthetic, WarmStart(24, steps=400, learning_rate=1e-2), 0)
+    warm_up_selector(
+        chain.student,
+        chain.teacher,
+        synthetic,
+        SelectorWarmUp(24, steps=400, learning_rate=1e-2),
+        0,
+    )
     measured = synthetic.take(torch.arange(24)).images
     bits = chain.student.run(measured)[1].mean(dim=0)
     others = [site for site in (1, 2, 3, 4) if site != sensitive]
@@ -163,29 +195,41 @@ def test_bits_go_where_a_narrow_width_hurts(
 def test_only_what_an_image_suffers_beyond_its_best_counts(
     chain: SimpleNamespace, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harm, start = torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3)), state(chain.student)
+    harm, start = (
+        torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3)),
+        state(chain.student),
+    )
     found = []
     for offset in (0.0, torch.arange(24.0)[:, None, None]):
         chain.student.load_state_dict(start)
         monkeypatch.setattr(module, "site_sensitivity", lambda *_, offset=offset: harm + offset)
-        warm_start(chain.student, chain.teacher, synthetic, SHORT, 0)
+        warm_up_selector(chain.student, chain.teacher, synthetic, SHORT, 0)
         found.append(chain.student.run(synthetic.take(torch.arange(24)).images)[1])
     assert torch.equal(*found)
 
 
-def test_features_are_what_the_selector_reads(make_student: Build, teacher: Teacher, synthetic: SyntheticSet) -> None:
+def test_features_are_what_the_selector_reads(
+    make_student: Build, teacher: Teacher, synthetic: SyntheticSet
+) -> None:
     student = make_student()
     assert student.selector is not None
     images = synthetic.take(torch.arange(24)).images
     features = pooled_features(student, student.selector, list(images.split(10)))
-    assert features.shape == (24, student.selector.hidden.in_features) and features.dtype == torch.float32
+    assert (
+        features.shape == (24, student.selector.hidden.in_features)
+        and features.dtype == torch.float32
+    )
     choice = student.selector.logits(features.double()).argmax(dim=2)
     assert torch.equal(student.selector.widths[choice], student.run(images)[1][:, 1:])
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_hook_stays_on_the_pool(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch, fails: bool
+    make_student: Build,
+    teacher: Teacher,
+    synthetic: SyntheticSet,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: bool,
 ) -> None:
     student = make_student()
     assert student.selector is not None
@@ -201,7 +245,7 @@ def test_no_hook_stays_on_the_pool(
 
         monkeypatch.setattr(student, "run", broken)
         with pytest.raises(KeyboardInterrupt):
-            warm_start(student, teacher, synthetic, SHORT, 0)
+            warm_up_selector(student, teacher, synthetic, SHORT, 0)
     else:
-        warm_start(student, teacher, synthetic, SHORT, 0)
+        warm_up_selector(student, teacher, synthetic, SHORT, 0)
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in student.modules())

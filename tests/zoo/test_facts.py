@@ -11,9 +11,16 @@ from dynadfq.zoo.facts import resolve
 from dynadfq.zoo.known import teacher_facts
 from dynadfq.zoo.metadata import Metadata
 
-CIFAR = Metadata("data set cifar10", (3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3, class_names=tuple("abcdefghij"))
+CIFAR = Metadata(
+    "data set cifar10", (3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3, class_names=tuple("abcdefghij")
+)
 NOTHING = Metadata("params.yaml")
-IMAGENET: dict[str, Any] = {"input_shape": (3, 224, 224), "mean": (0.4,) * 3, "std": (0.2,) * 3, "resize": 256}
+IMAGENET: dict[str, Any] = {
+    "input_shape": (3, 224, 224),
+    "mean": (0.4,) * 3,
+    "std": (0.2,) * 3,
+    "resize": 256,
+}
 LIBRARY = Metadata("library", num_classes=1000, interpolation="bicubic", **IMAGENET)
 
 
@@ -38,12 +45,17 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         "teacher.input_shape, teacher.mean, teacher.std: not given nor known from data set pets or my library; write "
         "what the network was trained with"
     )
-    with pytest.raises(ValueError, match=r"^teacher\.input_shape, teacher\.num_classes, .*std: not given; write"):
+    with pytest.raises(
+        ValueError, match=r"^teacher\.input_shape, teacher\.num_classes, .*std: not given; write"
+    ):
         resolve(NOTHING, [])
 
 
 def test_scaling_follows_the_size() -> None:
-    assert resolve(NOTHING, [LIBRARY, CIFAR]).resize == 256 and resolve(NOTHING, [CIFAR, LIBRARY]).resize is None
+    assert (
+        resolve(NOTHING, [LIBRARY, CIFAR]).resize == 256
+        and resolve(NOTHING, [CIFAR, LIBRARY]).resize is None
+    )
     assert resolve(NOTHING, [CIFAR, LIBRARY]).interpolation == "bilinear"
     half = resolve(Metadata("as given", (3, 112, 112)), [LIBRARY])
     assert (half.resize, half.interpolation) == (128, "bicubic")
@@ -61,14 +73,23 @@ def test_statistics_of_other_channels_are_passed_over_unless_they_are_given() ->
 
 def test_names_are_those_of_as_many_classes() -> None:
     assert resolve(NOTHING, [LIBRARY, CIFAR]).class_names is None
-    assert resolve(NOTHING, [LIBRARY, CIFAR]).origins["class_names"] == "numbers, since no names are known"
-    assert resolve(Metadata("as given", num_classes=10), [LIBRARY, CIFAR]).class_names == CIFAR.class_names
+    assert (
+        resolve(NOTHING, [LIBRARY, CIFAR]).origins["class_names"]
+        == "numbers, since no names are known"
+    )
+    assert (
+        resolve(Metadata("as given", num_classes=10), [LIBRARY, CIFAR]).class_names
+        == CIFAR.class_names
+    )
 
 
 def test_a_fact_is_shown_with_its_origin() -> None:
     lines = resolve(NOTHING, [CIFAR]).lines()
     assert lines[0] == "input_shape 3, 32, 32: data set cifar10"
-    assert lines[2:4] == ["class_names a, b, c, … (10): data set cifar10", "mean 0.5, 0.5, 0.5: data set cifar10"]
+    assert lines[2:4] == [
+        "class_names a, b, c, … (10): data set cifar10",
+        "mean 0.5, 0.5, 0.5: data set cifar10",
+    ]
     assert lines[-2] == "resize none: data set cifar10"
 
 
@@ -77,13 +98,24 @@ RESNET18 = "torchvision/resnet18"
 
 def test_published_weights_are_the_librarys_and_others_the_data_sets() -> None:
     published = teacher_facts(RESNET18, NOTHING, None, published_weights=True)
-    assert (published.num_classes, published.input_shape, published.resize) == (1000, (3, 224, 224), 256)
+    assert (published.num_classes, published.input_shape, published.resize) == (
+        1000,
+        (3, 224, 224),
+        256,
+    )
     assert published.origins["mean"] == "torchvision's metadata (IMAGENET1K_V1)"
     assert published.class_names is not None and published.class_names[0] == "tench"
     own = teacher_facts(RESNET18, NOTHING, CIFAR, published_weights=False)
     assert own.mean == CIFAR.mean and set(own.origins.values()) == {CIFAR.origin}
-    assert teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).mean == (0.4914, 0.4822, 0.4465)
-    assert teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).class_names == CIFAR.class_names
+    assert teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).mean == (
+        0.4914,
+        0.4822,
+        0.4465,
+    )
+    assert (
+        teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).class_names
+        == CIFAR.class_names
+    )
 
 
 def test_a_checkpoint_without_a_data_set_has_the_librarys_preprocessing() -> None:
@@ -92,7 +124,10 @@ def test_a_checkpoint_without_a_data_set_has_the_librarys_preprocessing() -> Non
 
 
 def test_a_data_set_with_other_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"data\.name: data set cifar10 has 10 classes and the teacher 1000 \(torchv"):
+    with pytest.raises(
+        ValueError,
+        match=r"data\.name: data set cifar10 has 10 classes and the teacher 1000 \(torchv",
+    ):
         teacher_facts(RESNET18, NOTHING, CIFAR, published_weights=True)
 
 

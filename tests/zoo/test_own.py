@@ -75,7 +75,9 @@ def test_it_is_called_with_what_it_takes(networks: str, name: str) -> None:
     assert network(torch.zeros(2, 1, 12, 12)).shape == (2, 7)
 
 
-def test_its_own_weights_are_kept_where_there_is_no_checkpoint(networks: str, tmp_path: Path) -> None:
+def test_its_own_weights_are_kept_where_there_is_no_checkpoint(
+    networks: str, tmp_path: Path
+) -> None:
     teacher = load_teacher(f"{networks}:fixed", **KNOWN)
     assert torch.equal(teacher.module[0].weight, build(f"{networks}:fixed")[0].weight)
     assert teacher.source == f"weights as {networks}:fixed returns them"
@@ -116,7 +118,9 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
         with pytest.raises(ImportError) as error:
             load(tmp_path / folder)
         assert "No module named 'users_networks'" in str(error.value)
-        assert str(error.value).endswith("on PYTHONPATH: PYTHONPATH=/folder/that/holds/users_networks")
+        assert str(error.value).endswith(
+            "on PYTHONPATH: PYTHONPATH=/folder/that/holds/users_networks"
+        )
 
 
 @pytest.mark.parametrize(
@@ -125,13 +129,18 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
         ("nothing", "cannot be imported (module 'users_networks' has no attribute 'nothing')"),
         ("number", "is int, not a function or class that returns a network"),
         ("text", "returned str, not a torch.nn.Module"),
-        ("greedy", "needs path, and is called with in_channels and num_classes at most; write a function"),
+        (
+            "greedy",
+            "needs path, and is called with in_channels and num_classes at most; write a function",
+        ),
     ],
 )
 def test_what_builds_no_network(networks: str, name: str, message: str) -> None:
     with pytest.raises((ImportError, ValueError)) as error:
         build(f"{networks}:{name}")
-    assert str(error.value).startswith(f"teacher.architecture: '{networks}:{name}' ") and message in str(error.value)
+    assert str(error.value).startswith(
+        f"teacher.architecture: '{networks}:{name}' "
+    ) and message in str(error.value)
 
 
 def test_facts_of_ones_own_network_have_to_be_given(networks: str) -> None:
@@ -154,12 +163,23 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        ({"num_classes": 9}, "teacher.num_classes: the network answers an image with (1, 4), not 9 logits"),
-        ({"input_shape": (1, 12, 12)}, "teacher.input_shape: the network cannot read 1 × 12 × 12 images"),
-        ({"input_shape": (3, 2, 2)}, "teacher.input_shape: the network cannot read 3 × 2 × 2 images"),
+        (
+            {"num_classes": 9},
+            "teacher.num_classes: the network answers an image with (1, 4), not 9 logits",
+        ),
+        (
+            {"input_shape": (1, 12, 12)},
+            "teacher.input_shape: the network cannot read 1 × 12 × 12 images",
+        ),
+        (
+            {"input_shape": (3, 2, 2)},
+            "teacher.input_shape: the network cannot read 3 × 2 × 2 images",
+        ),
     ],
 )
-def test_a_network_that_is_no_such_classifier(networks: str, known: dict[str, object], message: str) -> None:
+def test_a_network_that_is_no_such_classifier(
+    networks: str, known: dict[str, object], message: str
+) -> None:
     given = KNOWN | known
     given |= {name: given[name][: given["input_shape"][0]] for name in ("mean", "std")}  # type: ignore[index]
     with pytest.raises(ValueError) as error:
@@ -170,5 +190,7 @@ def test_a_network_that_is_no_such_classifier(networks: str, known: dict[str, ob
 def test_answers_that_are_no_logits() -> None:
     from dynadfq.graph.classifier import require_classifier
 
-    with pytest.raises(ValueError, match="answers with dict, not one tensor of logits; wrap it in a module"):
+    with pytest.raises(
+        ValueError, match="answers with dict, not one tensor of logits; wrap it in a module"
+    ):
         require_classifier(Odd({}), SHAPE, 4)

@@ -45,7 +45,9 @@ def test_wrappers_and_prefixes_come_off(tmp_path: Path, wrapper: str) -> None:
     source, target = network(), network()
     torch.save(WRAPPED[wrapper](source.state_dict()), tmp_path / "weights.pth")
     load_weights(target, tmp_path / "weights.pth")
-    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+    assert all(
+        torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -59,9 +61,14 @@ def test_safetensors(tmp_path: Path, prefix: str) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_pickle_that_runs_code_is_refused_unread(tmp_path: Path, legacy: bool) -> None:
-    path, content = tmp_path / "evil.pth", {"weight": torch.zeros(1), "x": Malicious(tmp_path / "ran")}
+    path, content = (
+        tmp_path / "evil.pth",
+        {"weight": torch.zeros(1), "x": Malicious(tmp_path / "ran")},
+    )
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match=r"(?i)would run code when loaded, so it is refused \(.*global.*mkdir"):
+    with pytest.raises(
+        ValueError, match=r"(?i)would run code when loaded, so it is refused \(.*global.*mkdir"
+    ):
         read_weights(path)
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(content["x"]))
@@ -84,7 +91,9 @@ def test_damaged_files(tmp_path: Path, suffix: str, content: str) -> None:
         path.write_bytes(path.read_bytes()[:-900])
     else:
         path.write_text("" if content == "empty" else "hello")
-    with pytest.raises(ValueError, match=rf"teacher\.checkpoint: .*weights\.{suffix} is damaged or no checkpoint"):
+    with pytest.raises(
+        ValueError, match=rf"teacher\.checkpoint: .*weights\.{suffix} is damaged or no checkpoint"
+    ):
         read_weights(path)
 
 
@@ -106,7 +115,11 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
     before = {name: value.clone() for name, value in target.state_dict().items()}
     with pytest.raises(ValueError) as error:
         load_weights(target, tmp_path / "weights.pth")
-    for part in ("missing 2.weight", "unexpected head.weight", "0.weight is (5, 3, 1, 1) in the file and (4, 3, 1, 1)"):
+    for part in (
+        "missing 2.weight",
+        "unexpected head.weight",
+        "0.weight is (5, 3, 1, 1) in the file and (4, 3, 1, 1)",
+    ):
         assert part in str(error.value)
     assert all(torch.equal(before[name], value) for name, value in target.state_dict().items())
     torch.save({"head.weight": torch.zeros(1)}, tmp_path / "weights.pth")
@@ -116,7 +129,9 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
 
 def test_the_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
     source, target = network(), network()
-    state = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+    state = {
+        name: value for name, value in source.state_dict().items() if "num_batches" not in name
+    }
     torch.save(state, tmp_path / "weights.pth")
     load_weights(target, tmp_path / "weights.pth")
     assert torch.equal(target[0].weight, source[0].weight)
@@ -124,7 +139,12 @@ def test_the_counter_of_batches_may_be_missing(tmp_path: Path) -> None:
 
 def test_where_averaged_weights_are_kept_they_are_taken(tmp_path: Path) -> None:
     last, averaged, target = network(), network(), network()
-    kept = {"epoch": 9, "state_dict": last.state_dict(), "state_dict_ema": averaged.state_dict(), "args": {"lr": 0.1}}
+    kept = {
+        "epoch": 9,
+        "state_dict": last.state_dict(),
+        "state_dict_ema": averaged.state_dict(),
+        "args": {"lr": 0.1},
+    }
     torch.save(kept, tmp_path / "last.pth.tar")
     load_weights(target, tmp_path / "last.pth.tar")
     assert torch.equal(target[0].weight, averaged[0].weight)
@@ -155,18 +175,25 @@ class Wrapped(nn.Module):
     ],
 )
 @pytest.mark.parametrize("make", [network, Wrapped])
-def test_wrappers_leave_the_networks_own_names(tmp_path: Path, names: Any, make: Callable[[], nn.Module]) -> None:
+def test_wrappers_leave_the_networks_own_names(
+    tmp_path: Path, names: Any, make: Callable[[], nn.Module]
+) -> None:
     source, target = make(), make()
     state = {names(name): value for name, value in source.state_dict().items()}
     state |= {f"{names('1.')}total_ops": torch.zeros(1)} if make is network else {}
     torch.save(state, tmp_path / "weights.pth")
     load_weights(target, tmp_path / "weights.pth")
-    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+    assert all(
+        torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items()
+    )
 
 
 def test_torchvisions_published_spellings(tmp_path: Path) -> None:
     densenet = build("torchvision/densenet121", num_classes=4)
-    old = {re.sub(r"(denselayer\d+\.(norm|conv))([12])", r"\1.\3", k): v for k, v in densenet.state_dict().items()}
+    old = {
+        re.sub(r"(denselayer\d+\.(norm|conv))([12])", r"\1.\3", k): v
+        for k, v in densenet.state_dict().items()
+    }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, tmp_path / "densenet.pth")
     load_weights(build("torchvision/densenet121", num_classes=4), tmp_path / "densenet.pth")
@@ -187,12 +214,17 @@ def test_a_layer_named_like_a_helper_may_not_be_missing(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # that TorchScript is deprecated
 def test_a_program_is_no_checkpoint(tmp_path: Path) -> None:
     torch.jit.trace(network(), torch.zeros(1, 3, 2, 2)).save(tmp_path / "program.pt")  # type: ignore[no-untyped-call]
-    with pytest.raises(ValueError, match=r"program\.pt is a TorchScript program; save its state_dict"):
+    with pytest.raises(
+        ValueError, match=r"program\.pt is a TorchScript program; save its state_dict"
+    ):
         read_weights(tmp_path / "program.pt")
 
 
 def test_a_bare_networks_checkpoint_fits_a_wrapper_of_ones_own(tmp_path: Path) -> None:
     source, target = network(), nn.ModuleDict({"net": network()})
-    torch.save({f"module.{name}": value for name, value in source.state_dict().items()}, tmp_path / "weights.pth")
+    torch.save(
+        {f"module.{name}": value for name, value in source.state_dict().items()},
+        tmp_path / "weights.pth",
+    )
     load_weights(target, tmp_path / "weights.pth")
     assert torch.equal(target["net"].state_dict()["0.weight"], source[0].weight)

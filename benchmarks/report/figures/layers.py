@@ -17,9 +17,14 @@ LARGEST_BOXES = 7  # layers
 
 
 def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figure:
-    """Boxes over images of each layer's offset and spread, a colour for each kind of images; BN's own is the line."""
+    """Boxes over images of each layer's offset and spread, a colour for each kind of images; BN's
+    own is the line.
+    """
     layers = sorted(set.intersection(*(set(table["layer"]) for table in tables.values())))
-    chosen = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, LARGEST_BOXES).round().astype(int))]
+    chosen = [
+        layers[i]
+        for i in np.unique(np.linspace(0, len(layers) - 1, LARGEST_BOXES).round().astype(int))
+    ]
     figure = new_figure(4.9)
     above, below = figure.subplots(2, 1, sharex=True)
     for ax, column, match in ((above, "offset", 0.0), (below, "spread", 1.0)):
@@ -35,14 +40,19 @@ def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -
     below.set_xticks(range(len(chosen)), [str(layer + 1) for layer in chosen])
     below.set_xlabel("BatchNorm layer, in execution order")
     handles = [
-        Line2D([], [], color=colours(theme)[number], linewidth=6, label=name) for number, name in enumerate(tables)
+        Line2D([], [], color=colours(theme)[number], linewidth=6, label=name)
+        for number, name in enumerate(tables)
     ]
     handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="BN statistics"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, handlelength=1, columnspacing=1.4)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=4, handlelength=1, columnspacing=1.4
+    )
     return figure
 
 
-def _box(ax: Axes, place: float, width: float, values: np.ndarray, colour: str, theme: Theme) -> None:
+def _box(
+    ax: Axes, place: float, width: float, values: np.ndarray, colour: str, theme: Theme
+) -> None:
     """Middle half as a bar, 5 % to 95 % as a line, the median as a cut."""
     low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
     ax.vlines(place, low, high, color=colour, linewidth=1.2)

@@ -14,11 +14,16 @@ from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LONG_NAME = 24  # letters, more than fit in a third of the width
 FAR_BELOW = 2.0  # losses against the best, times that which a quarter of the lines exceeds, that are drawn to scale
-NEARLY, STEP = 0.02, 0.015  # shares of the cost axis: what counts as equal, and how far equal ones stand apart
+NEARLY, STEP = (
+    0.02,
+    0.015,
+)  # shares of the cost axis: what counts as equal, and how far equal ones stand apart
 
 
 def front(lines: Sequence[Line]) -> list[Line]:
-    """The lines that no other beats: none costs less at the same accuracy or better, from cheap to dear."""
+    """The lines that no other beats: none costs less at the same accuracy or better, from cheap to
+    dear.
+    """
     best, kept = -math.inf, []
     for line in sorted(measured(lines), key=lambda one: (one.bit_flops_percent, -(one.top1 or 0))):
         if line.top1 is not None and line.top1 > best:
@@ -30,7 +35,8 @@ def front(lines: Sequence[Line]) -> list[Line]:
 def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
     """Top-1 over bit-FLOPs, a colour and marker for each method; the front is stepped.
 
-    Points of nearly equal cost stand side by side, and those far below the best at the lower edge, with their number.
+    Points of nearly equal cost stand side by side, and those far below the best at the lower edge,
+    with their number.
     """
     lines = measured(lines)
     names = list(dict.fromkeys(line.name for line in lines))
@@ -39,7 +45,12 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     ax = figure.subplots()
     best = front(lines)
     ax.step(
-        costs_of(best), accuracies_of(best), where="post", color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5))
+        costs_of(best),
+        accuracies_of(best),
+        where="post",
+        color=theme.muted,
+        linewidth=1.1,
+        linestyle=(0, (1, 1.5)),
     )
     floor = lowest_to_scale(accuracies_of(lines))
     for x, line in zip(side_by_side(costs_of(lines)), lines, strict=True):
@@ -48,7 +59,13 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
         ax.errorbar(x, max(top1, floor), yerr=line.top1_std, markersize=5, elinewidth=1.1, **look)
         if top1 < floor:
             ax.annotate(
-                f"{top1:.0f}", (x, floor), (0, -5), textcoords="offset points", ha="center", va="top", fontsize=7
+                f"{top1:.0f}",
+                (x, floor),
+                (0, -5),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=7,
             )
     teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
     top = max([*accuracies_of(lines), *teachers])
@@ -58,11 +75,29 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
         Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
         for number, name in enumerate(names)
     ]
-    handles.append(Line2D([], [], color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5)), label="best at its cost"))
+    handles.append(
+        Line2D(
+            [],
+            [],
+            color=theme.muted,
+            linewidth=1.1,
+            linestyle=(0, (1, 1.5)),
+            label="best at its cost",
+        )
+    )
     for value in teachers:
         ax.axhline(value, color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)))
     if teachers:
-        handles.append(Line2D([], [], color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)), label="float teacher"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=theme.muted,
+                linewidth=1.2,
+                linestyle=(0, (5, 3)),
+                label="float teacher",
+            )
+        )
     ax.set_xlabel("bit-FLOPs an image (% of the float network)")
     ax.set_ylabel("top-1 (%)")
     figure.legend(
@@ -84,7 +119,8 @@ def lowest_to_scale(accuracies: Sequence[float]) -> float:
 
 
 def side_by_side(costs: Sequence[float]) -> list[float]:
-    """Places on the axis: costs closer than a percent of the span are spread around their mean, in their order.
+    """Places on the axis: costs closer than a percent of the span are spread around their mean, in
+    their order.
 
     >>> side_by_side([1.0, 1.0, 2.0])
     [0.9925, 1.0075, 2.0]

@@ -23,14 +23,18 @@ class Panel(NamedTuple):
 
 
 def panels(lines: Sequence[Line]) -> list[Panel]:
-    """What a study varies: a panel for each key, or for the last of several keys with a series for each other value."""
+    """What a study varies: a panel for each key, or for the last of several keys with a series for
+    each other value.
+    """
     found: dict[str, dict[str, list[tuple[Any, Line]]]] = {}
     several = len({(line.name, line.width) for line in lines}) > 1
     for line in measured(lines):
         if not line.varied:
             continue
         *others, key = line.varied
-        name = ", ".join(f"{key_words(other)} {value_words(line.varied[other])}" for other in others)
+        name = ", ".join(
+            f"{key_words(other)} {value_words(line.varied[other])}" for other in others
+        )
         if not name:
             name = f"{line.name} {line.width}" if several else ""
         found.setdefault(key, {}).setdefault(name, []).append((line.varied[key], line))
@@ -53,7 +57,9 @@ def parameter_study(found: Sequence[Panel], theme: Theme = LIGHT) -> Figure:
 
 
 def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
-    values = sorted({_place(value): value for points in panel.series.values() for value, _ in points}.items())
+    values = sorted(
+        {_place(value): value for points in panel.series.values() for value, _ in points}.items()
+    )
     at = {place: number for number, (place, _) in enumerate(values)}
     for number, (name, points) in enumerate(panel.series.items()):
         points = sorted(points, key=lambda point: at[_place(point[0])])
@@ -61,7 +67,9 @@ def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
         look = look_of(number, theme)
         spread = [line.top1_std or 0 for _, line in points]
         lines = [line for _, line in points]
-        ax.errorbar(x, accuracies_of(lines), yerr=spread, markersize=5.5, elinewidth=1.2, label=name, **look)
+        ax.errorbar(
+            x, accuracies_of(lines), yerr=spread, markersize=5.5, elinewidth=1.2, label=name, **look
+        )
     ax.set_xticks(range(len(values)), [value_words(value) for _, value in values])
     ax.set_xlim(-0.4, len(values) - 0.6)
     ax.margins(y=0.2)

@@ -1,8 +1,8 @@
 """Figures of the report: data in, matplotlib Figure out. Draw and save inside `theme.style()`."""
 
+from dynadfq.report.figures.budget import accuracy_by_budget
 from dynadfq.report.figures.confusion import confusion_against_teacher
 from dynadfq.report.figures.curves import learning_curves_figure
-from dynadfq.report.figures.dial import accuracy_along_dial
 from dynadfq.report.figures.entropy import entropy_against_cost, entropy_distribution
 from dynadfq.report.figures.headline import accuracy_against_cost
 from dynadfq.report.figures.sensitivity import sensitivity_against_entropy
@@ -17,7 +17,7 @@ __all__ = [
     "Theme",
     "Tile",
     "accuracy_against_cost",
-    "accuracy_along_dial",
+    "accuracy_by_budget",
     "bits_per_site",
     "confusion_against_teacher",
     "entropy_against_cost",

@@ -29,7 +29,9 @@ def entropy_ticks(top: float) -> list[float]:
 
 
 def entropy_axis(ax: Axes, which: Literal["x", "y"], top: float) -> None:
-    """Square-root axis from 0 to `top` nats: most images are easy, and a linear axis would pile them up at zero."""
+    """Square-root axis from 0 to `top` nats: most images are easy, and a linear axis would pile
+    them up at zero.
+    """
     top = max(top, 1e-6)
     ax.set(**{f"{which}scale": FuncScale(None, (_root, _square)), f"{which}lim": (0, top * 1.04)})
     axis = ax.xaxis if which == "x" else ax.yaxis

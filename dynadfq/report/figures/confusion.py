@@ -11,8 +11,11 @@ from dynadfq.report.figures.theme import LIGHT, Theme
 from dynadfq.report.matrices import Floats
 
 
-def confusion_against_teacher(teacher: Floats, student: Floats, names: list[str], theme: Theme = LIGHT) -> Figure:
-    """Teacher's confusion (percent of each label's images) beside the student's change (percentage points).
+def confusion_against_teacher(
+    teacher: Floats, student: Floats, names: list[str], theme: Theme = LIGHT
+) -> Figure:
+    """Teacher's confusion (percent of each label's images) beside the student's change (percentage
+    points).
 
     Both are (classes, classes), label by prediction, already in the order to be shown.
     """
@@ -29,7 +32,9 @@ def confusion_against_teacher(teacher: Floats, student: Floats, names: list[str]
 
 
 def _map(ax: Axes, matrix: Floats, norm: Normalize, colours: Colormap) -> None:
-    """Heat map with whole numbers in the cells while they can be read; cells below one half stay empty."""
+    """Heat map with whole numbers in the cells while they can be read; cells below one half stay
+    empty.
+    """
     ax.imshow(matrix, cmap=colours, norm=norm, interpolation="nearest")
     if len(matrix) > SIDE_BY_SIDE:
         return
@@ -37,4 +42,12 @@ def _map(ax: Axes, matrix: Floats, norm: Normalize, colours: Colormap) -> None:
         value = float(matrix[row, column])
         red, green, blue, _ = colours(norm(value))
         text = "#ffffff" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "#111111"
-        ax.text(column, row, f"{value:.0f}".replace("-", MINUS), ha="center", va="center", fontsize=6.5, color=text)
+        ax.text(
+            column,
+            row,
+            f"{value:.0f}".replace("-", MINUS),
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color=text,
+        )

@@ -1,4 +1,6 @@
-"""Learning curves of both students: every loss term, and the cost of an image against its target (DynaDFQ, fig. 6)."""
+"""Learning curves of both students: every loss term, and the cost of an image against its target
+(DynaDFQ, fig. 6).
+"""
 
 import math
 from collections.abc import Mapping
@@ -20,10 +22,16 @@ TERM_NAMES = {
 }
 
 
-def learning_curves_figure(histories: Mapping[str, pd.DataFrame], target: float, theme: Theme = LIGHT) -> Figure:
-    """A panel for each loss term (value as logged, over epochs) and one for bit-FLOPs; `target` in percent of float."""
+def learning_curves_figure(
+    histories: Mapping[str, pd.DataFrame], target: float, theme: Theme = LIGHT
+) -> Figure:
+    """A panel for each loss term (value as logged, over epochs) and one for bit-FLOPs; `target` in
+    percent of float.
+    """
     terms = loss_terms(histories)
-    terms = [term for term in terms if term != "loss"] or terms  # the sum says nothing that its terms do not
+    terms = [
+        term for term in terms if term != "loss"
+    ] or terms  # the sum says nothing that its terms do not
     rows = math.ceil((len(terms) + 1) / 2)
     figure = new_figure(0.6 + 2.05 * rows)
     grid = figure.add_gridspec(rows, 2)
@@ -38,7 +46,9 @@ def learning_curves_figure(histories: Mapping[str, pd.DataFrame], target: float,
     for ax in figure.axes:
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.supxlabel("epoch", fontsize=10.5)
-    figure.legend(handles=_legend(histories, theme), loc="outside upper center", ncols=3, handlelength=1.8)
+    figure.legend(
+        handles=_legend(histories, theme), loc="outside upper center", ncols=3, handlelength=1.8
+    )
     return figure
 
 
@@ -47,7 +57,13 @@ def _term(ax: Axes, history: pd.DataFrame, term: str, colour: str, theme: Theme)
     if term in history.columns:
         ax.plot(history["epoch"], history[term], color=colour)
     if f"{term}_unmixed" in history.columns:
-        ax.plot(history["epoch"], history[f"{term}_unmixed"], color=colour, linestyle=(0, (2, 1.2)), linewidth=1.5)
+        ax.plot(
+            history["epoch"],
+            history[f"{term}_unmixed"],
+            color=colour,
+            linestyle=(0, (2, 1.2)),
+            linewidth=1.5,
+        )
     start = mixup_start(history)
     if start is not None:
         ax.axvline(start, color=theme.muted, linewidth=1, linestyle=":")
@@ -55,15 +71,21 @@ def _term(ax: Axes, history: pd.DataFrame, term: str, colour: str, theme: Theme)
 
 def _scale(ax: Axes, histories: Mapping[str, pd.DataFrame], term: str) -> None:
     """Logarithmic where a positive term falls by more than a factor of 30."""
-    values = pd.concat([history[term] for history in histories.values() if term in history.columns]).dropna()
+    values = pd.concat(
+        [history[term] for history in histories.values() if term in history.columns]
+    ).dropna()
     if len(values) and values.min() > 0 and values.max() / values.min() > 30:
         ax.set_yscale("log")
 
 
 def _cost(ax: Axes, history: pd.DataFrame, target: float, theme: Theme) -> None:
-    """Mean bit-FLOPs of an image, one standard deviation around it, and the fixed student as the target."""
+    """Mean bit-FLOPs of an image, one standard deviation around it, and the fixed student as the
+    target.
+    """
     mean, spread = history["bit_flops_percent"], history["bit_flops_percent_std"].fillna(0.0)
-    ax.fill_between(history["epoch"], mean - spread, mean + spread, color=theme.dynamic, alpha=0.22, linewidth=0)
+    ax.fill_between(
+        history["epoch"], mean - spread, mean + spread, color=theme.dynamic, alpha=0.22, linewidth=0
+    )
     ax.plot(history["epoch"], mean, color=theme.dynamic)
     ax.axhline(target, color=theme.fixed, linewidth=1.5)
     ax.set_title("Bit-FLOPs (% of float)", fontsize=10.5)
@@ -76,5 +98,7 @@ def _legend(histories: Mapping[str, pd.DataFrame], theme: Theme) -> list[Line2D]
         Line2D([], [], color=theme.fixed, label="fixed (target)"),
     ]
     if any(mixup_start(history) is not None for history in histories.values()):
-        handles.append(Line2D([], [], color=theme.muted, linestyle=(0, (2, 1.2)), label="before mixing"))
+        handles.append(
+            Line2D([], [], color=theme.muted, linestyle=(0, (2, 1.2)), label="before mixing")
+        )
     return handles

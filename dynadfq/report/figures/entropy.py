@@ -1,4 +1,6 @@
-"""Entropy figures: what an image costs by its difficulty, and how difficult the images are (DynaDFQ, fig. 3 to 5)."""
+"""Entropy figures: what an image costs by its difficulty, and how difficult the images are
+(DynaDFQ, fig. 3 to 5).
+"""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +14,19 @@ from dynadfq.report.figures.axes import ENTROPY_LABEL, correlation_text, entropy
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 from dynadfq.report.measures import Floats, binned_means, entropy_histogram, rank_correlation
 
-GROUP_NAMES = {"test": "Test images", "one_hot": "Synthetic, one class", "soft": "Synthetic, similar classes"}
+GROUP_NAMES = {
+    "test": "Test images",
+    "one_hot": "Synthetic, one class",
+    "soft": "Synthetic, similar classes",
+}
 
 
-def entropy_against_cost(test: pd.DataFrame | None, synthetic: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Bit-FLOPs (percent of float) of each image over its entropy (nats); test images left, if any, then synthetic."""
+def entropy_against_cost(
+    test: pd.DataFrame | None, synthetic: pd.DataFrame, theme: Theme = LIGHT
+) -> Figure:
+    """Bit-FLOPs (percent of float) of each image over its entropy (nats); test images left, if any,
+    then synthetic.
+    """
     figure = new_figure(3.3)
     tables = {"Synthetic": synthetic} if test is None else {"Test": test, "Synthetic": synthetic}
     panels = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
@@ -35,7 +45,9 @@ def _cost_panel(ax: Axes, table: pd.DataFrame, colour: str, theme: Theme) -> Non
     """One dot an image, and the mean of each entropy bin."""
     dots = max(len(table), 1)
     alpha = min(0.6, max(0.05, 12 / math.sqrt(dots)))
-    ax.scatter(table["entropy_nats"], table["bit_flops_percent"], s=9, c=colour, alpha=alpha, linewidths=0)
+    ax.scatter(
+        table["entropy_nats"], table["bit_flops_percent"], s=9, c=colour, alpha=alpha, linewidths=0
+    )
     means = binned_means(table["entropy_nats"], table["bit_flops_percent"])
     ax.plot(
         means["entropy_nats"], means["value"], "-o", color=theme.ink, markersize=5.5,
@@ -44,7 +56,9 @@ def _cost_panel(ax: Axes, table: pd.DataFrame, colour: str, theme: Theme) -> Non
 
 
 def entropy_distribution(groups: Mapping[str, Floats], theme: Theme = LIGHT) -> Figure:
-    """Share of images by entropy (nats), a row for each kind of image; the test images return as outline."""
+    """Share of images by entropy (nats), a row for each kind of image; the test images return as
+    outline.
+    """
     shown = {name: values for name, values in groups.items() if len(values)}
     figure = new_figure(1.2 + 1.15 * len(shown))
     rows = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]

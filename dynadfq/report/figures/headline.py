@@ -25,7 +25,9 @@ class Point(NamedTuple):
 
 
 def accuracy_against_cost(results: Sequence[Result], score: Score, theme: Theme = LIGHT) -> Figure:
-    """Score (%) over bit-FLOPs (% of float) for the students; the float teacher, far to the right, is a line."""
+    """Score (%) over bit-FLOPs (% of float) for the students; the float teacher, far to the right,
+    is a line.
+    """
     figure = new_figure(3.3)
     ax = figure.subplots()
     points = [
@@ -51,7 +53,13 @@ def accuracy_against_cost(results: Sequence[Result], score: Score, theme: Theme 
             color=getattr(theme, one.role), capsize=4, elinewidth=1.6,
         )  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_yticks([tick for tick in MaxNLocator(6).tick_values(*ax.get_ylim()) if low <= tick <= min(high, 100)])
+    ax.set_yticks(
+        [
+            tick
+            for tick in MaxNLocator(6).tick_values(*ax.get_ylim())
+            if low <= tick <= min(high, 100)
+        ]
+    )
     _labels(ax, points, theme)
     ax.set_xlabel("bit-FLOPs an image (% of the float network)")
     ax.set_ylabel(f"{score.name} (%)")
@@ -59,7 +67,9 @@ def accuracy_against_cost(results: Sequence[Result], score: Score, theme: Theme 
 
 
 def _labels(ax: Axes, points: Sequence[Point], theme: Theme) -> None:
-    """Names in a column to the right, at their height where there is room, joined to their points by thin lines."""
+    """Names in a column to the right, at their height where there is room, joined to their points
+    by thin lines.
+    """
     low, high = ax.get_ylim()
     right = ax.get_xlim()[1]
     ordered = sorted(points, key=lambda one: one.score)

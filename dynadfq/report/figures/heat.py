@@ -10,7 +10,9 @@ SIDE_BY_SIDE = 12  # classes; with more, their names need the full width
 
 
 def two_maps(names: list[str]) -> tuple[Figure, Axes, Axes]:
-    """Axes for two (classes, classes) maps with their names: one above the other where names need the room."""
+    """Axes for two (classes, classes) maps with their names: one above the other where names need
+    the room.
+    """
     stacked = len(names) > SIDE_BY_SIDE
     figure = new_figure(1.84 * WIDTH if stacked else 4.3)
     grid = figure.add_gridspec(2, 1) if stacked else figure.add_gridspec(1, 2)
@@ -44,7 +46,9 @@ def class_ticks(ax: Axes, names: list[str], inches: float, rows: bool = True) ->
 
 def colour_bar(ax: Axes, label: str, form: str) -> None:
     """Slim scale below a heat map, with a number at either end."""
-    bar = ax.figure.colorbar(ax.images[0], ax=ax, location="bottom", shrink=0.92, aspect=28, pad=0.03)
+    bar = ax.figure.colorbar(
+        ax.images[0], ax=ax, location="bottom", shrink=0.92, aspect=28, pad=0.03
+    )
     ends = ax.images[0].get_clim()
     bar.set_ticks(list(ends), labels=[format(end, form).replace("-", MINUS) for end in ends])
     bar.ax.tick_params(length=0, labelsize=8.5)

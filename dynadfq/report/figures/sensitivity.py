@@ -13,11 +13,16 @@ FEWEST_FOR_A_BOX = 5
 
 
 def sensitivity_against_entropy(measured: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Entropy (nats) of the images by the lowest uniform width that keeps the teacher's prediction; 0 is never."""
+    """Entropy (nats) of the images by the lowest uniform width that keeps the teacher's prediction;
+    0 is never.
+    """
     figure = new_figure(3.6)
     ax = figure.subplots()
     widths = sorted(set(measured["lowest_bits"]), key=lambda bits: bits or 99)
-    groups = [measured.loc[measured["lowest_bits"] == bits, "entropy_nats"].to_numpy(dtype=float) for bits in widths]
+    groups = [
+        measured.loc[measured["lowest_bits"] == bits, "entropy_nats"].to_numpy(dtype=float)
+        for bits in widths
+    ]
     for place, values in enumerate(groups):
         if len(values) >= FEWEST_FOR_A_BOX:
             _box(ax, place, values, theme)
@@ -26,7 +31,9 @@ def sensitivity_against_entropy(measured: pd.DataFrame, theme: Theme = LIGHT) ->
     means = [float(values.mean()) for values in groups]
     ax.plot(range(len(widths)), means, "--", color=theme.soft, linewidth=1.3, zorder=4)
     ax.plot(range(len(widths)), means, "D", color=theme.soft, markersize=5, label="mean", zorder=5)
-    labels = [f"{bits or 'none'}\n{len(values):,}" for bits, values in zip(widths, groups, strict=True)]
+    labels = [
+        f"{bits or 'none'}\n{len(values):,}" for bits, values in zip(widths, groups, strict=True)
+    ]
     ax.set_xticks(range(len(widths)), labels)
     ax.set_xlim(-0.6, len(widths) - 0.4)
     ax.grid(axis="x", visible=False)

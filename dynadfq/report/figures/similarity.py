@@ -1,4 +1,6 @@
-"""Class-weight similarity beside the classes that occur together in the teacher's predictions (DynaDFQ, figure 2)."""
+"""Class-weight similarity beside the classes that occur together in the teacher's predictions
+(DynaDFQ, figure 2).
+"""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +15,9 @@ from dynadfq.report.matrices import Floats, off_diagonal
 def similarity_and_co_occurrence(
     similarity: Floats, co_occurrence: Floats, names: list[str], theme: Theme = LIGHT
 ) -> Figure:
-    """Two (classes, classes) maps, already in the order to be shown; diagonals say nothing and stay blank."""
+    """Two (classes, classes) maps, already in the order to be shown; diagonals say nothing and stay
+    blank.
+    """
     figure, weights, predictions = two_maps(names)
     weights.set_title("Class weights")
     predictions.set_title("Teacher's predictions")

@@ -10,7 +10,9 @@ from dynadfq.report.tables import candidate_bits
 
 
 def bits_per_site(sites: pd.DataFrame, images: str = "test images", theme: Theme = LIGHT) -> Figure:
-    """Stacked shares (percent of images) in execution order from the top; right, the MACs that read the site."""
+    """Stacked shares (percent of images) in execution order from the top; right, the MACs that read
+    the site.
+    """
     rows = len(sites)
     figure = new_figure(1.25 + 0.235 * rows)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.15))
@@ -24,7 +26,9 @@ def bits_per_site(sites: pd.DataFrame, images: str = "test images", theme: Theme
         ax.grid(False)
         ax.tick_params(axis="y", length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=8, handlelength=1, handleheight=1, columnspacing=1.4)
+    figure.legend(
+        loc="outside upper center", ncols=8, handlelength=1, handleheight=1, columnspacing=1.4
+    )
     return figure
 
 
@@ -48,7 +52,14 @@ def _work(ax: Axes, macs: np.ndarray, size: float, theme: Theme) -> None:
     ax.barh(range(len(macs)), macs, height=0.55, color=theme.muted, alpha=0.55)
     longest = max(float(macs.max(initial=0)), 1.0)
     for row, value in enumerate(macs):
-        ax.text(value + 0.05 * longest, row, millions(value), va="center", fontsize=size, color=theme.ink)
+        ax.text(
+            value + 0.05 * longest,
+            row,
+            millions(value),
+            va="center",
+            fontsize=size,
+            color=theme.ink,
+        )
     ax.set_xlim(0, longest * 1.75)
     ax.set_xticks([])
     ax.set_xlabel("MACs")
@@ -67,7 +78,8 @@ def millions(macs: float) -> str:
 
 
 def short_names(names: list[str], length: int = 24) -> list[str]:
-    """Dotted names of sites without what all of them begin and end with; long ones lose their middle.
+    """Dotted names of sites without what all of them begin and end with; long ones lose their
+    middle.
 
     >>> short_names(["features.stage1.conv1.activ", "features.stage2.activ"])
     ['stage1.conv1', 'stage2']
@@ -78,4 +90,7 @@ def short_names(names: list[str], length: int = 24) -> list[str]:
             parts = [p[1:] if end == 0 else p[:-1] for p in parts]
     kept = [".".join(p) for p in parts]
     half = length // 2
-    return [name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}" for name in kept]
+    return [
+        name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}"
+        for name in kept
+    ]

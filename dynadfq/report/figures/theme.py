@@ -1,4 +1,6 @@
-"""Look of all figures: a light and a dark theme with the same roles, after the colour-blind-safe Okabe-Ito palette."""
+"""Look of all figures: a light and a dark theme with the same roles, after the colour-blind-safe
+Okabe-Ito palette.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ DPI = 220
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by what they stand for; `heat` runs from nothing to much, `diverging` from less over none to more."""
+    """Colours by what they stand for; `heat` runs from nothing to much, `diverging` from less over
+    none to more.
+    """
 
     background: str
     ink: str
@@ -31,7 +35,8 @@ class Theme:
 
     @contextmanager
     def style(self) -> Iterator[None]:
-        """Matplotlib settings of the theme, over the library's defaults; building and saving both belong inside.
+        """Matplotlib settings of the theme, over the library's defaults; building and saving both
+        belong inside.
 
         A user's matplotlibrc has no say: the bytes of a figure would depend on the machine.
         """

@@ -1,1 +1,3 @@
-"""The libraries that architectures come from; each module builds networks and tells what is known of them."""
+"""The libraries that architectures come from; each module builds networks and tells what is known
+of them.
+"""

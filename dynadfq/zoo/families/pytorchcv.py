@@ -9,11 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from dynadfq.zoo.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata, WeightsFile, imagenet_names, resize_for
+from dynadfq.zoo.metadata import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Metadata,
+    WeightsFile,
+    imagenet_names,
+    resize_for,
+)
 
 PACKAGES = {"pytorchcv": "pytorchcv"}
-# What the published weights were trained with; osmr/imgclsmob: pytorch/datasets/cifar10_cls_dataset.py, which
-# CIFAR-100 and SVHN share, and imagenet1k_cls_dataset.py (bilinear, crop 0.875).
+# What the published weights were trained with; osmr/imgclsmob:
+# pytorch/datasets/cifar10_cls_dataset.py, which CIFAR-100 and SVHN share, and
+# imagenet1k_cls_dataset.py (bilinear, crop 0.875).
 SMALL_MEAN, SMALL_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SMALL = ("_cifar10", "_cifar100", "_svhn")
 
@@ -24,10 +32,11 @@ def names() -> list[str]:
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with published weights or newly initialised.
+    """A classifier, with published weights or newly initialized.
 
     Raises:
-        ValueError: the network is not made for so many classes: the CIFAR networks are for 10 or 100.
+        ValueError: the network is not made for so many classes: the CIFAR networks are for 10 or
+            100.
     """
     try:
         model: nn.Module = _provider().get_model(
@@ -39,7 +48,8 @@ def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn
         ) from error
     features = getattr(model, "features", None)
     if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
-        # A fixed 8×8 window fits 32×32 images alone; averaging the whole map is the same there and fits every size.
+        # A fixed 8×8 window fits 32×32 images alone; averaging the whole map is the same there and
+        # fits every size.
         features.final_pool = nn.AdaptiveAvgPool2d(1)  # type: ignore[union-attr]
     return model
 

@@ -1,4 +1,6 @@
-"""timm's classifiers: ``timm/resnet18``, or one set of weights by its tag, ``timm/resnet18.a1_in1k``."""
+"""timm's classifiers: ``timm/resnet18``, or one set of weights by its tag,
+``timm/resnet18.a1_in1k``.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ def names() -> list[str]:
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with published weights or newly initialised."""
+    """A classifier, with published weights or newly initialized."""
     timm = importlib.import_module("timm")
-    model: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, num_classes=num_classes)
+    model: nn.Module = timm.create_model(
+        name, pretrained=pretrained, in_chans=in_channels, num_classes=num_classes
+    )
     return model
 
 
@@ -34,7 +38,11 @@ def metadata(name: str) -> Metadata:
     side, classes = known.input_size[1], known.num_classes or None
     return Metadata(
         f"timm's metadata ({known.tag or 'untagged'})"
-        + (f"; timm's own crop, {known.crop_mode}, is not the middle" if known.crop_mode != "center" else ""),
+        + (
+            f"; timm's own crop, {known.crop_mode}, is not the middle"
+            if known.crop_mode != "center"
+            else ""
+        ),
         tuple(known.input_size),
         classes,
         tuple(known.mean),
@@ -48,12 +56,17 @@ def metadata(name: str) -> Metadata:
 
 
 def weights_file(name: str) -> WeightsFile:
-    """The file on the hub; timm looks in the cache of the hub's client, which is no single place."""
+    """The file on the hub; timm looks in the cache of the hub's client, which is no single
+    place.
+    """
     known = _configuration(name)
     if known is None or not (known.hf_hub_id or known.url):
         return WeightsFile(f"weights of {name}, which timm does not publish", "")
     return WeightsFile(
-        f"model.safetensors of {known.hf_hub_id} on huggingface.co" if known.hf_hub_id else known.url, ""
+        f"model.safetensors of {known.hf_hub_id} on huggingface.co"
+        if known.hf_hub_id
+        else known.url,
+        "",
     )
 
 

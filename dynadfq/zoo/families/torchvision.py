@@ -12,9 +12,10 @@ from torch import nn
 from dynadfq.zoo.metadata import Metadata, WeightsFile
 
 PACKAGES = {"torchvision": "torchvision"}
-# Published weights of these two read images normalised to -1 … 1. torchvision lets the network convert from ImageNet's
-# statistics (transform_input); here images are normalised as the weights want, so that a network is the same function
-# with and without published weights. Auxiliary classifiers serve training alone.
+# Published weights of these two read images normalized to -1 … 1. torchvision lets the network
+# convert from ImageNet's statistics (transform_input); here images are normalized as the weights
+# want, so that a network is the same function with and without published weights. Auxiliary
+# classifiers serve training alone.
 INCEPTIONS = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
@@ -26,7 +27,7 @@ def names() -> list[str]:
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with published weights (ImageNet) or newly initialised."""
+    """A classifier, with published weights (ImageNet) or newly initialized."""
     extra: dict[str, Any] = {"transform_input": False} if name in INCEPTIONS else {}
     if extra and not pretrained:
         extra |= {"init_weights": True, "aux_logits": False}
@@ -65,7 +66,9 @@ def weights_file(name: str) -> WeightsFile:
 
 
 def _with_in_channels(model: nn.Module, in_channels: int) -> nn.Module:
-    """Replace the first convolution by one for another number of input channels, newly initialised."""
+    """Replace the first convolution by one for another number of input channels, newly
+    initialized.
+    """
     name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,

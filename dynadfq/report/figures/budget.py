@@ -1,4 +1,6 @@
-"""Accuracy against cost along the dial: one student at many budgets, the same bits at random, and fixed width."""
+"""Accuracy against cost along the budget: one student at many budgets, the same bits at random, and
+fixed width.
+"""
 
 import numpy as np
 import pandas as pd
@@ -11,19 +13,26 @@ from dynadfq.report.score import Score
 from dynadfq.report.tables import Result
 
 
-def accuracy_along_dial(
-    dial: pd.DataFrame, score: Score, fixed: Result, trained: Result, theme: Theme = LIGHT
+def accuracy_by_budget(
+    budget: pd.DataFrame, score: Score, fixed: Result, trained: Result, theme: Theme = LIGHT
 ) -> Figure:
-    """Score (%) over bit-FLOPs (% of float): a point a budget, the student as trained within a ring."""
+    """Score (%) over bit-FLOPs (% of float): a point a budget, the student as trained within a
+    ring.
+    """
     figure = new_figure(3.6)
     ax = figure.subplots()
-    cost = dial["bit_flops_percent"]
+    cost = budget["bit_flops_percent"]
     ax.plot(
-        cost, dial[f"control_{score.key}"], color=theme.control, marker=MARKERS["control"], markersize=5,
+        cost, budget[f"control_{score.key}"], color=theme.control, marker=MARKERS["control"], markersize=5,
         linestyle=(0, (3, 1.5)), label="same bits at random",
     )  # fmt: skip
     ax.plot(
-        cost, dial[score.key], color=theme.dynamic, marker=MARKERS["dynamic"], markersize=6, label="dynamic, dialled"
+        cost,
+        budget[score.key],
+        color=theme.dynamic,
+        marker=MARKERS["dynamic"],
+        markersize=6,
+        label="dynamic, dialled",
     )
     reached = np.array([trained.score, fixed.score], dtype=float)
     ax.plot(

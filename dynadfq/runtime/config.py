@@ -1,4 +1,6 @@
-"""How groups of settings are written: frozen classes whose fields say what they mean and where defaults come from."""
+"""How groups of settings are written: frozen classes whose fields say what they mean and where
+defaults come from.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ PAPER = "DynaDFQ"  # numbered as in the ICLR 2024 submission
 LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
 
 
-class Section(BaseModel):
-    """A group of ``params.yaml``: unknown keys are errors, nothing is converted, nothing changes after loading."""
+class Config(BaseModel):
+    """A group of ``params.yaml``: unknown keys are errors, nothing is converted, nothing changes
+    after loading.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -44,8 +48,15 @@ def setting(
         items: the interval of a list's elements.
         constraints: anything else that ``pydantic.Field`` knows.
     """
-    extra: JsonDict = {"unit": unit, "source": source, "allowed": allowed, "interval": items or interval(ge, gt, le)}
-    return Field(default, description=meaning, json_schema_extra=extra, ge=ge, gt=gt, le=le, **constraints)
+    extra: JsonDict = {
+        "unit": unit,
+        "source": source,
+        "allowed": allowed,
+        "interval": items or interval(ge, gt, le),
+    }
+    return Field(
+        default, description=meaning, json_schema_extra=extra, ge=ge, gt=gt, le=le, **constraints
+    )
 
 
 def interval(ge: float | None = None, gt: float | None = None, le: float | None = None) -> str:
@@ -57,24 +68,28 @@ def interval(ge: float | None = None, gt: float | None = None, le: float | None 
     low = ge if gt is None else gt
     if low is None:
         return ""
-    return f"{low:g} … {'∞' if le is None else format(le, 'g')}" + (f" (not {gt:g})" if gt is not None else "")
+    return f"{low:g} … {'∞' if le is None else format(le, 'g')}" + (
+        f" (not {gt:g})" if gt is not None else ""
+    )
 
 
 def note(field: FieldInfo, name: str) -> str:
-    """What ``setting`` was told about a field: ``unit``, ``source``, ``allowed`` or ``interval``."""
+    """What ``setting`` was told about a field: ``unit``, ``source``, ``allowed`` or
+    ``interval``.
+    """
     extra = field.json_schema_extra
     return str(extra.get(name, "")) if isinstance(extra, dict) else ""
 
 
-def is_section(kind: object) -> TypeGuard[type[Section]]:
+def is_config(kind: object) -> TypeGuard[type[Config]]:
     """Whether a field's annotation is a nested group."""
-    return isinstance(kind, type) and issubclass(kind, Section)
+    return isinstance(kind, type) and issubclass(kind, Config)
 
 
-def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def leaves(section: type[Config], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key under a group with its field, in the order in which they are written."""
     for name, field in section.model_fields.items():
-        if is_section(field.annotation):
+        if is_config(field.annotation):
             yield from leaves(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
@@ -82,12 +97,16 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
     """The names that a field, or an element of its list, may take, where it takes names."""
-    kind = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+    kind = (
+        get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+    )
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def allowed(field: FieldInfo) -> str:
-    """The permitted values of a field in words, such as "a whole number in 2 … 8" or "one of max, mse"."""
+    """The permitted values of a field in words, such as "a whole number in 2 … 8" or "one of max,
+    mse".
+    """
     if words := note(field, "allowed"):
         return words
     if names := choices(field):
@@ -96,4 +115,6 @@ def allowed(field: FieldInfo) -> str:
     members = get_args(field.annotation) or (field.annotation,)
     text = next(words for kind, words in kinds.items() if kind in members)
     bounds = note(field, "interval")
-    return ("null or " if type(None) in members else "") + text + (f" in {bounds}" if bounds else "")
+    return (
+        ("null or " if type(None) in members else "") + text + (f" in {bounds}" if bounds else "")
+    )
