@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -22,8 +22,10 @@ from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Synt
 from dynadfq.methods.base import (
     GeneratorImages,
     GeneratorRecipe,
+    Method,
     MethodContext,
     OnlineGenerator,
+    Presets,
     StudentRecipe,
 )
 from dynadfq.runtime.config import Config, setting
@@ -158,10 +160,14 @@ class Student(Config):
         )
 
 
-class AdaDFQ(Config):
+class AdaDFQ(Method):
     """AdaDFQ's hyperparameters: `images` is the generator's side, `student` the game's and the
     fine-tuning's.
     """
+
+    presets: ClassVar[Presets] = {
+        "imagenet": {"student": {"temperature": 5.0}},
+    }
 
     images: Images = Images()
     student: Student = Student()

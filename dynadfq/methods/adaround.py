@@ -9,9 +9,9 @@ meanwhile) ``dynadfq.ptq.adaround`` says why.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from dynadfq.methods.base import BaselineImages, StudentRecipe
+from dynadfq.methods.base import BaselineImages, Method, Presets, StudentRecipe
 from dynadfq.runtime.config import Config, setting
 
 
@@ -60,10 +60,14 @@ class Student(Config):
         return StudentRecipe(preparations=(adaround(Settings(**self.model_dump())),))
 
 
-class AdaRound(Config):
+class AdaRound(Method):
     """AdaRound's hyperparameters: `images` changes the synthetic images, `student` only the
     rounding.
     """
+
+    presets: ClassVar[Presets] = {
+        "small": {"student": {"iterations": 500, "learning_rate": 0.01}},
+    }
 
     images: BaselineImages = BaselineImages()
     student: Student = Student()

@@ -4,7 +4,8 @@ loops carry out.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -32,10 +33,13 @@ __all__ = [
     "GeneratorRecipe",
     "GeneratorStudent",
     "ImageRecipe",
+    "Method",
     "MethodContext",
     "OnlineGenerator",
+    "Presets",
     "StudentRecipe",
 ]
+Presets = Mapping[str, Mapping[str, Mapping[str, bool | int | float | str]]]
 GENERATORS = "GDFQ, Qimera and AdaDFQ, released code"
 
 
@@ -45,6 +49,16 @@ class MethodContext(NamedTuple):
     teacher: Teacher
     similarity: Tensor  # (classes, classes)
     seed: int
+
+
+class Method(Config):
+    """A method's hyperparameters: those of its images and those of its student.
+
+    presets: published values that differ from the defaults, by kind of data (``small``,
+        ``cifar100``, ``imagenet``) and by group (``images``, ``student``).
+    """
+
+    presets: ClassVar[Presets] = {}
 
 
 class BaselineImages(Config):

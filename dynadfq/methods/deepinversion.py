@@ -18,6 +18,7 @@ flip and clip true. Differences:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from dynadfq.losses.image_priors import (
     total_variation_l2,
 )
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext, Presets
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 
@@ -107,10 +108,24 @@ class Images(Config):
         )
 
 
-class DeepInversion(Config):
+class DeepInversion(Method):
     """DeepInversion's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """
+
+    presets: ClassVar[Presets] = {
+        "imagenet": {
+            "images": {
+                "bn_weight": 0.01,
+                "first_layer": 10.0,
+                "total_variation": 1e-4,
+                "norm_weight": 1e-5,
+                "jitter": 30,
+                "flip": True,
+                "clip": True,
+            }
+        },
+    }
 
     images: Images = Images()
     student: DistilledStudent = DistilledStudent()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
-from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.teacher.recording import with_statistics
@@ -109,7 +109,7 @@ class Student(Config):
         )
 
 
-class DFQ(Config):
+class DFQ(Method):
     """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything
     else.
     """

@@ -32,7 +32,7 @@ from dynadfq.losses.slack import (
     layerwise_enhanced,
     measure_slack,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
 from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.labels import OneHotLabels
@@ -113,7 +113,7 @@ class Student(DistilledStudent):
     )
 
 
-class DSG(Config):
+class DSG(Method):
     """DSG's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """

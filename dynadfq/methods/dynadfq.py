@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dynadfq.methods.base import BaselineImages, DistilledStudent, MethodContext, StudentRecipe
-from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
+from dynadfq.methods.base import (
+    BaselineImages,
+    DistilledStudent,
+    Method,
+    MethodContext,
+    StudentRecipe,
+)
+from dynadfq.runtime.config import LINEAGE, PAPER, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 
 
@@ -79,7 +85,7 @@ class Student(DistilledStudent):
         return replace(super().recipe(), mixup_share=self.mixup_share, mixup_start=self.mixup_start)
 
 
-class DynaDFQ(Config):
+class DynaDFQ(Method):
     """DynaDFQ's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """

@@ -8,16 +8,20 @@ is averaged over the batch (`kd_reduction`).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
 from dynadfq.methods.base import (
     GeneratorImages,
     GeneratorRecipe,
     GeneratorStudent,
+    Method,
     MethodContext,
     OnlineGenerator,
+    Presets,
     StudentRecipe,
 )
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
 
@@ -64,8 +68,13 @@ class Student(GeneratorStudent):
         )
 
 
-class GDFQ(Config):
+class GDFQ(Method):
     """GDFQ's hyperparameters: `images` is the generator's side, `student` the fine-tuning's."""
+
+    presets: ClassVar[Presets] = {
+        "small": {"images": {"generator_batch_size": 64}},
+        "imagenet": {"images": {"generator_batch_size": 16}},
+    }
 
     images: Images = Images()
     student: Student = Student()

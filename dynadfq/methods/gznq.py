@@ -25,7 +25,7 @@ from dynadfq.losses.objective import (
     image_class_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
@@ -141,7 +141,7 @@ class Images(Config):
         return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
 
 
-class GZNQ(Config):
+class GZNQ(Method):
     """The reconstruction's hyperparameters: `images` changes the synthetic images, `student` only
     the fine-tuning.
     """

@@ -9,9 +9,11 @@ generator's images; here from the method's own.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
-from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, Method, MethodContext, Presets, StudentRecipe
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import LINEAGE, Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
@@ -92,10 +94,17 @@ class Student(Config):
         )
 
 
-class HAST(Config):
+class HAST(Method):
     """HAST's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """
+
+    presets: ClassVar[Presets] = {
+        "imagenet": {
+            "images": {"class_weight": 0.1, "difficulty_power": 0.5, "crop_scale": 0.4},
+            "student": {"attention_weight": 4000.0},
+        },
+    }
 
     images: Images = Images()
     student: Student = Student()

@@ -21,11 +21,20 @@ work (shards are then independent). Differences:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.methods.base import (
+    DistilledStudent,
+    ImageRecipe,
+    Method,
+    MethodContext,
+    Presets,
+    StudentRecipe,
+)
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.class_centres import ClassCentres
@@ -140,10 +149,15 @@ class Student(DistilledStudent):
         )
 
 
-class IntraQ(Config):
+class IntraQ(Method):
     """IntraQ's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """
+
+    presets: ClassVar[Presets] = {
+        "cifar100": {"images": {"lowest_target": 0.6, "margin_low": 0.02, "margin_high": 1.0}},
+        "imagenet": {"images": {"lowest_target": 0.9, "margin_low": 0.3}},
+    }
 
     images: Images = Images()
     student: Student = Student()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -22,11 +22,13 @@ from dynadfq.methods.base import (
     GeneratorImages,
     GeneratorRecipe,
     GeneratorStudent,
+    Method,
     MethodContext,
     OnlineGenerator,
+    Presets,
     StudentRecipe,
 )
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.generator_network import Mixing
 from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
 from dynadfq.teacher.teacher import Teacher
@@ -148,8 +150,14 @@ class Student(GeneratorStudent):
         )
 
 
-class Qimera(Config):
+class Qimera(Method):
     """Qimera's hyperparameters: `images` is the generator's side, `student` the fine-tuning's."""
+
+    presets: ClassVar[Presets] = {
+        "small": {"images": {"generator_batch_size": 64}},
+        "cifar100": {"images": {"superposed_classes": 10, "embedding": "classifier"}},
+        "imagenet": {"images": {"generator_batch_size": 16, "superposed_classes": 100}},
+    }
 
     images: Images = Images()
     student: Student = Student()

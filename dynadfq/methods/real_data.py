@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dynadfq.losses.objective import soft_cross_entropy
-from dynadfq.methods.base import DistilledStudent, MethodContext
+from dynadfq.methods.base import DistilledStudent, Method, MethodContext
 from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
@@ -153,7 +153,7 @@ class Student(DistilledStudent):
     """What the student learns from a labelled image."""
 
 
-class RealData(Config):
+class RealData(Method):
     """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the
     fine-tuning.
     """

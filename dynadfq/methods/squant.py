@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective
-from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
@@ -81,7 +81,7 @@ class Student(Config):
         return StudentRecipe(ranges=in_order(squant_rounding, rule))
 
 
-class SQuant(Config):
+class SQuant(Method):
     """SQuant's hyperparameters: `images` changes the noise, `student` the ranges."""
 
     without_batch_norm: ClassVar[dict[str, str]] = {}

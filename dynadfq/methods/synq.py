@@ -14,6 +14,7 @@ generator's.
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,7 +27,14 @@ from dynadfq.losses.objective import (
     distillation_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.methods.base import (
+    DistilledStudent,
+    ImageRecipe,
+    Method,
+    MethodContext,
+    Presets,
+    StudentRecipe,
+)
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
@@ -168,10 +176,14 @@ class Student(DistilledStudent):
         )
 
 
-class SynQ(Config):
+class SynQ(Method):
     """SynQ's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """
+
+    presets: ClassVar[Presets] = {
+        "imagenet": {"images": {"crop_scale": 0.4}},
+    }
 
     images: Images = Images()
     student: Student = Student()

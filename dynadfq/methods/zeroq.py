@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dynadfq.losses.image_priors import image_prior_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
+from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import gaussian
@@ -90,7 +90,7 @@ class Student(DistilledStudent):
     )
 
 
-class ZeroQ(Config):
+class ZeroQ(Method):
     """ZeroQ's hyperparameters: `images` changes the synthetic images, `student` only the
     fine-tuning.
     """
