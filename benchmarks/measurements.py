@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from dynadfq.evaluation.evaluate import evaluate, rank_correlation
+from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.quant.build import load_student
 from dynadfq.runtime import device
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import Teacher, load_teacher, running_statistics
+from dynadfq.teacher.teacher import Teacher, load_teacher
 from stages.artifacts import write_json, write_table
 from stages.labelled import test_set
 

@@ -15,7 +15,7 @@ from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
 from dynadfq.graph.trace import Placement
 from dynadfq.losses.budget import Budget, Form
-from dynadfq.methods import METHODS
+from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
 from dynadfq.ops.quantize import Granularity
@@ -73,7 +73,7 @@ def synthesize(
     scratch = Scratch(
         target / f".unfinished-{fingerprint(*made_with, teacher.describe()['sha256'])}"
     )
-    with compute_precision(precision, teacher.device):
+    with compute_precision(precision, teacher.device), suggest_other_methods():
         return synthesize_set(
             source, num_images, batch_size, seed, target, scratch, keep_alive, storage
         )

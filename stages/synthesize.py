@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors.torch
 
+from dynadfq.methods import suggest_other_methods
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.params import StageParams
@@ -47,7 +48,7 @@ def make(
             "synthesize: these shards build on each other, so that rank 0 makes them all",
             file=sys.stderr,
         )
-    with compute_precision(p.precision, where):
+    with compute_precision(p.precision, where), suggest_other_methods():
         return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
 
 

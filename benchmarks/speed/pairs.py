@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.steps import CANDIDATES, Synthesis, finetuning_step
+from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ops.moments import moments
 from dynadfq.ops.precision import Precision, compute_precision
 from dynadfq.ops.quantize import fake_quantize_reference, fake_quantize_weight
 from dynadfq.quant import fake_quantize
 from dynadfq.quant.fake_quantize import FakeQuantize
-from dynadfq.teacher.recording import with_statistics
 
 CHANNELS = {
     "resnet20": (16, 32),
@@ -48,7 +48,7 @@ def _to_images(bench: Bench, network: Callable[[Tensor], Tensor]) -> Callable[[]
 
 
 def _frozen(bench: Bench) -> Pair:
-    layers, _ = with_statistics(bench.teacher.module)
+    layers, _ = layers_with_statistics(bench.teacher.module)
 
     @contextmanager
     def hooks() -> Iterator[None]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.ops.moments import moments
-from dynadfq.teacher.teacher import Recording, running_statistics
+from dynadfq.teacher.recording import Recording
 
 
 def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol, cast
 
 from dynadfq.methods.adadfq import AdaDFQ
@@ -20,6 +22,7 @@ from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.runtime.config import Config, is_config, setting
+from dynadfq.teacher.recording import NoBatchNormStatistics
 
 
 class MethodConfigs(Config):
@@ -61,6 +64,21 @@ def without_batch_norm() -> str:
             needed = ", ".join(f"method.{name}.{key}: {value}" for key, value in settings.items())
             words.append(f"{name} ({needed})" if needed else name)
     return ", ".join(words)
+
+
+@contextmanager
+def suggest_other_methods() -> Iterator[None]:
+    """Add to an error about missing BatchNorm statistics which methods need none.
+
+    Raises:
+        NoBatchNormStatistics: the same error, with the suggestion.
+    """
+    try:
+        yield
+    except NoBatchNormStatistics as error:
+        raise NoBatchNormStatistics(
+            f"{error}; methods that need none: {without_batch_norm()}"
+        ) from error
 
 
 class Method(Protocol):

@@ -16,10 +16,14 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
+<<<<<<< HEAD
 from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
+=======
+from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
+from dynadfq.ops.batch_norm import layers_with_statistics
+>>>>>>> fcbcbe0 (ops knows BatchNorm itself: no circle of rooms; the advice on methods stands with the methods)
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.teacher.recording import with_statistics
 
 PAPER = "DFQ"
 
@@ -38,7 +42,7 @@ class Images(Config):
         statistics.
         """
         labels, optimized = OneHotLabels(context.teacher.num_classes), self.kind == "bn_statistics"
-        compared = optimized or bool(with_statistics(context.teacher.module)[0])
+        compared = optimized or bool(layers_with_statistics(context.teacher.module)[0])
         terms = [Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])] if compared else []
         return ImageRecipe(labels, Objective(terms), optimized=optimized)
 

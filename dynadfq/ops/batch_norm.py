@@ -9,15 +9,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from dynadfq.teacher.teacher import BatchNorm
-
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def running_statistics(layer: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance of a BatchNorm layer that keeps them, (C,) each."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    return layer.running_mean, layer.running_var
+
+
+def layers_with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
+    """Return the BatchNorm layers that keep running statistics, and why there are none.
+
+    Returns:
+        The layers in the order of ``module.modules()``, and the reason as text: empty if there
+        are any.
+
+    >>> layers_with_statistics(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)))
+    ([], 'none of its 1 BatchNorm layers keeps running statistics (track_running_stats=False)')
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
+    keeping = [
+        layer for layer in norms if layer.running_mean is not None and layer.running_var is not None
+    ]
+    if keeping:
+        return keeping, ""
+    if norms:
+        count = len(norms)
+        return [], (
+            f"none of its {count} BatchNorm layers keeps running statistics "
+            "(track_running_stats=False)"
+        )
+    if synchronized := sum(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+        return [], (
+            f"its {synchronized} SyncBatchNorm layers only work in multi-GPU training; "
+            "replace them by BatchNorm2d"
+        )
+    return [], "it has no BatchNorm layer, or they were folded into the layers before them"
 
 
 class _Affine(torch.autograd.Function):

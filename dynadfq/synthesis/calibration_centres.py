@@ -16,11 +16,12 @@ from torch.nn.functional import one_hot
 
 from dynadfq.losses.bn_statistics import batch_statistics
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
+from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
-from dynadfq.teacher.teacher import Teacher, running_statistics
+from dynadfq.teacher.teacher import Teacher
 
 CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
 SHALLOW_WEIGHT, DEEP_WEIGHT = 0.2, 1.1  # of a layer's statistics there

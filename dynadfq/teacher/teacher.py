@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.graph.classifier import class_weights, find_classifier, require_classifier
-from dynadfq.ops.batch_norm import frozen
+from dynadfq.ops.batch_norm import BatchNorm, frozen, layers_with_statistics
 from dynadfq.ops.memory_format import layout_of
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
 from dynadfq.runtime.resume import atomic_write
-from dynadfq.teacher.recording import BatchNorm, Recording, running_statistics, with_statistics
+from dynadfq.teacher.recording import Recording
 from dynadfq.zoo import architectures as zoo
 from dynadfq.zoo.facts import TeacherFacts, resolve
 from dynadfq.zoo.metadata import Metadata, Shape
@@ -28,13 +28,11 @@ from dynadfq.zoo.unshare import apart
 from dynadfq.zoo.weights import load_weights
 
 __all__ = [
-    "BatchNorm",
     "Recording",
     "Teacher",
     "accuracy",
     "import_teacher",
     "load_teacher",
-    "running_statistics",
 ]
 
 
@@ -129,7 +127,7 @@ class Teacher:
         Raises:
             ValueError: the network has no classification layer.
         """
-        layers, missing = with_statistics(self.module)
+        layers, missing = layers_with_statistics(self.module)
         recording = Recording(missing=missing)
 
         def keep_input(layer: BatchNorm, x: Tensor) -> None:

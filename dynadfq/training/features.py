@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 from dynadfq.graph.classifier import find_classifier
 from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.symbolic import trace
-from dynadfq.teacher.teacher import BatchNorm, Teacher
+from dynadfq.ops.batch_norm import BatchNorm
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.compare import watching
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")

@@ -12,7 +12,7 @@ from test_all_methods import NAMES, SCHEME, make_images, teach
 from torch import Tensor, nn
 
 from dynadfq.graph.fold import fold
-from dynadfq.methods import METHODS, without_batch_norm
+from dynadfq.methods import METHODS, suggest_other_methods, without_batch_norm
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import RealData
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -54,7 +54,7 @@ NORMS = {
 }
 REASONS = {
     "none": "it has no BatchNorm layer, or they were folded into the layers before them",
-    "untracked": "none of its 3 BatchNorm layers keeps running ones (track_running_stats)",
+    "untracked": "none of its 3 BatchNorm layers keeps running statistics (track_running_stats=False)",
     "folded": "it has no BatchNorm layer, or they were folded into the layers before them",
 }
 
@@ -82,7 +82,7 @@ def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(
         student, _ = teach(name, teacher, images, SCHEME, **settings_of_student(name))
         assert torch.isfinite(student(images.take(torch.arange(8)).images)).all()
         return
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError) as error, suggest_other_methods():
         make_images(name, teacher, tmp_path)
     assert str(error.value).startswith(
         f"the teacher has no BatchNorm statistics: {REASONS[kind]}. "

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.batch_norm import frozen
-from dynadfq.teacher.teacher import BatchNorm
+from dynadfq.ops.batch_norm import BatchNorm, frozen
 
 
 def layer_of(dtype: torch.dtype, affine: bool = True) -> nn.BatchNorm2d:

@@ -60,7 +60,7 @@ def test_synchronized_batch_norms_are_named() -> None:
     teacher = Teacher(nn.Sequential(*module, nn.Linear(4, 2)), (3, 8, 8), 2, (0,) * 3, (1,) * 3)
     with (
         teacher.recording() as recording,
-        pytest.raises(ValueError, match="its 1 SyncBatchNorm layers are for"),
+        pytest.raises(ValueError, match="its 1 SyncBatchNorm layers only work"),
     ):
         _ = recording.batch_norms
 
@@ -78,7 +78,7 @@ def test_of_a_network_without_statistics_features_are_recorded(norm: nn.Module) 
         assert recording.features is not None and torch.equal(module[4](recording.features), logits)
         with pytest.raises(
             ValueError,
-            match=r"the teacher has no BatchNorm statistics: .*methods that need none: dfq",
+            match="the teacher has no BatchNorm statistics: ",
         ):
             _ = recording.batch_norms
 
