@@ -16,12 +16,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
-<<<<<<< HEAD
 from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
-=======
-from dynadfq.methods.base import ImageRecipe, MethodContext, StudentRecipe
 from dynadfq.ops.batch_norm import layers_with_statistics
->>>>>>> fcbcbe0 (ops knows BatchNorm itself: no circle of rooms; the advice on methods stands with the methods)
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
 

@@ -25,12 +25,8 @@ from dynadfq.losses.objective import (
     image_class_term,
     soft_cross_entropy,
 )
-<<<<<<< HEAD
 from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
-=======
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, MethodContext
 from dynadfq.ops.batch_norm import running_statistics
->>>>>>> fcbcbe0 (ops knows BatchNorm itself: no circle of rooms; the advice on methods stands with the methods)
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
