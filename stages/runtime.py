@@ -1,4 +1,4 @@
-"""How every stage starts: all parameters checked, kernels deterministic, and memory kept."""
+"""How every stage starts: parameters checked, kernels deterministic, freed memory kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from dynadfq import params
 from dynadfq.runtime import seeding
 from stages import launch
 
-# Numbers of <malloc.h>: no blocks of their own from the kernel, nothing handed back, and 64 MiB at
-# a time.
-MALLOC = {-4: 0, -1: 2**31 - 1, -2: 2**26}
-USER_ERRORS = (ValueError, FileNotFoundError, ImportError, ArithmeticError, launch.RankFailed)
+# Options of <malloc.h>'s mallopt.
+M_MMAP_MAX = -4
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+USER_ERRORS = (ValueError, FileNotFoundError, ImportError, ArithmeticError)
 
 
 def begin(stage: str) -> params.StageParams:
@@ -28,26 +29,34 @@ def begin(stage: str) -> params.StageParams:
 
 
 def keep_memory() -> None:
-    """Ask glibc to keep what is freed: each step needs the same again, and the kernel clears every
+    """Make glibc keep freed memory: each step needs the same again, and the kernel clears every
     page it hands out.
 
-    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Other systems go
-    their own way.
+    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Does nothing on
+    other systems.
     """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for option, value in MALLOC.items():
-            library.mallopt(option, value)
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(M_TOP_PAD, 2**26)
 
 
 def root(path: str) -> Path:
-    """A path of params.yaml, relative to the main repository also in a queued experiment's copy."""
+    """Return a path of params.yaml relative to the main repository, also in the copy of it that a
+    queued experiment runs in.
+    """
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 def main(stage: Callable[[], None], divisible: bool = False) -> None:
-    """Run a stage; what a user can mend is one message without a traceback.
+    """Run a stage; a user's error is one message without a traceback.
 
-    A divisible one is run by ``launch.processes`` ranks, or is one of those that torchrun started.
+    Args:
+        stage: the function to run.
+        divisible: whether ``launch.processes`` ranks may share the work.
     """
     try:
         if divisible and launch.is_rank():
@@ -57,8 +66,4 @@ def main(stage: Callable[[], None], divisible: bool = False) -> None:
     except USER_ERRORS as error:
         if os.environ.get("DYNADFQ_TRACEBACK"):
             raise
-        sys.exit(
-            str(error)
-            if isinstance(error, launch.RankFailed)
-            else f"{type(error).__name__}: {error}"
-        )
+        sys.exit(f"{type(error).__name__}: {error}")

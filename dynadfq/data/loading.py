@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dynadfq.data.classes import ClassOrder, class_order, read_classes
+from dynadfq.data.decoded import decoded_files
 from dynadfq.data.folder import folder_names, image_folder
 from dynadfq.data.items import InMemory, Items, item, names_of, own_items, spread, torchvision_items
 from dynadfq.data.labelled import LabelledSet
-from dynadfq.data.mapped import decoded_files, mapped
 from dynadfq.data.sets import CARDS, DataCard
 from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.runtime.spill import temporary_tensor
 
 IMAGE_FOLDER = "image-folder"
 TORCHVISION = "torchvision/"
@@ -126,15 +127,13 @@ def _decoded(
 ) -> LabelledSet:
     """The chosen items; each is read once, its label beside its pixels."""
     labels: list[int] = []
-
-    def images() -> Iterator[Tensor]:
-        for index in chosen.tolist():
-            image, label = item(items, index, name)
-            labels.append(label)
-            _within(torch.tensor([label]), total, name)
-            yield preprocessing.pixels(image)
-
-    pixels = mapped(images(), (len(chosen), *preprocessing.input_shape), _scratch())
+    shape = (len(chosen), *preprocessing.input_shape)
+    pixels = temporary_tensor(shape, torch.uint8, folder=_scratch())
+    for place, index in enumerate(chosen.tolist()):
+        image, label = item(items, index, name)
+        labels.append(label)
+        _within(torch.tensor([label]), total, name)
+        pixels[place] = preprocessing.pixels(image)
     return LabelledSet(preprocessing, pixels, torch.tensor(labels))
 
 

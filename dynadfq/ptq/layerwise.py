@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
-from dynadfq.runtime.spill import held
+from dynadfq.runtime.spill import spill
 
 
 class LayerwiseForward:
@@ -89,4 +89,4 @@ class LayerwiseForward:
         memory.
         """
         has_rows = isinstance(value, Tensor) and value.dim() and len(value)
-        return held(value, -(-self.count // len(value))) if has_rows else value
+        return spill(value, -(-self.count // len(value))) if has_rows else value

@@ -15,7 +15,7 @@ from dynadfq.graph.activations import is_activation_call
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
-from dynadfq.runtime.spill import joined
+from dynadfq.runtime.spill import spill_concatenated
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def layer_data(student: LayerwiseForward, floating: LayerwiseForward, call: Laye
     target width; ``floating`` through the same network before any weight was rounded, which
     computes in float here.
     """
-    inputs = joined(student.before(call.name), student.count)
+    inputs = spill_concatenated(student.before(call.name), student.count)
     model, device = floating.student, next(floating.student.parameters()).device
     with model.unquantized():
         exact = (batch.to(device) for batch in floating.before(call.name))
         targets = (call.follow(model, call.layer(model)(batch)) for batch in exact)
-        return LayerData(inputs, joined(targets, floating.count))
+        return LayerData(inputs, spill_concatenated(targets, floating.count))

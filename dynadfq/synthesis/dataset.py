@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.runtime.resume import file_sha256
-from dynadfq.runtime.rows import Layout, layouts, read_rows
+from dynadfq.runtime.spill import read_rows, row_shape
 
 MANIFEST = "manifest.json"
 LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label
@@ -49,7 +49,6 @@ class SyntheticSet:
                 f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)"
             )
         self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
-        self._layouts: dict[int, tuple[Layout, Layout]] = {}
 
     def __len__(self) -> int:
         return int(self.manifest["num_images"])
@@ -83,12 +82,10 @@ class SyntheticSet:
     def _path(self, shard: int) -> Path:
         return self.folder / str(self.manifest["shards"][shard]["file"])
 
-    def _layout(self, shard: int) -> tuple[Layout, Layout]:
-        """How images and labels lie in a shard, which is looked up once."""
-        if shard not in self._layouts:
-            found = layouts(self._path(shard))
-            self._layouts[shard] = found["images"], found["soft_labels"]
-        return self._layouts[shard]
+    @cached_property
+    def _row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one image and of its label."""
+        return {name: row_shape(self._path(0), name) for name in Batch._fields}
 
     def take(self, indices: Tensor) -> Batch:
         """The images at (B,) indices and their labels, as float32; only their rows are read.
@@ -105,14 +102,12 @@ class SyntheticSet:
             places, rows = wanted.setdefault(shard, ([], []))
             places.append(place)
             rows.append(index - self._starts[shard])
-        batch = Batch(
-            *(torch.empty(len(indices), *one.shape[1:], dtype=one.dtype) for one in self._layout(0))
-        )
+        batch = {
+            name: torch.empty(len(indices), *shape) for name, shape in self._row_shapes.items()
+        }
         for shard, (places, rows) in wanted.items():
-            read_rows(
-                self._path(shard), rows, dict(zip(self._layout(shard), batch, strict=True)), places
-            )
-        return Batch(*(part.float() for part in batch))
+            read_rows(self._path(shard), rows, batch, places)
+        return Batch(**batch)
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """All images, or the first ``limit``, in order."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch, atomic_write, file_sha256, put
-from dynadfq.runtime.rows import layouts
 from dynadfq.runtime.seeding import derive, generator
 from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
 from dynadfq.synthesis.source import ImageSource
@@ -182,8 +181,9 @@ def _finished(
         return None
     entry: dict[str, Any] = json.loads(note.read_text())
     same = (entry["num_images"], entry["seed"]) == (size, derive(seed, "synthesis", number))
-    intact = file_sha256(path) == entry["sha256"]
-    return entry if same and intact and layouts(path)["images"].dtype == DTYPES[storage] else None
+    if not same or file_sha256(path) != entry["sha256"]:
+        return None
+    return entry if safetensors.torch.load_file(path)["images"].dtype == DTYPES[storage] else None
 
 
 def _recognition(soft_labels: Tensor, logits: Tensor) -> dict[str, int]:

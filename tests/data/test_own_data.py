@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynadfq import data
-from dynadfq.data import mapped
+from dynadfq.data import decoded
 from dynadfq.data.loading import decoded_files
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
@@ -89,7 +89,7 @@ def test_only_the_images_that_are_wanted_are_decoded_and_once(
         read.append(path)
         return read_image(path, preprocessing)
 
-    monkeypatch.setattr(mapped, "read_image", counting)
+    monkeypatch.setattr(decoded, "read_image", counting)
     for _ in range(2):
         load(folder, count=3)
     assert sorted(read) == [files(folder)[i] for i in (0, 4, 8)]
@@ -120,7 +120,7 @@ def test_a_killed_decoding_is_not_taken_for_whole_and_goes_on(
     assert not list(scratch.rglob("pixels.bin")) and part.stat().st_size == (after + 1) * 192
     with part.open("ab") as file:
         file.write(b"half an image")
-    monkeypatch.setattr(mapped, "read_image", lambda path, _: read_image(path, PREPROCESSING))
+    monkeypatch.setattr(decoded, "read_image", lambda path, _: read_image(path, PREPROCESSING))
     assert torch.equal(decoded_files(paths, PREPROCESSING, scratch), whole)
     assert not list(scratch.rglob("pixels.part"))
 

@@ -21,7 +21,7 @@ from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
 from dynadfq.runtime import spill as module
 from dynadfq.runtime.progress import Progress
-from dynadfq.runtime.spill import held, joined
+from dynadfq.runtime.spill import spill, spill_concatenated
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -134,7 +134,7 @@ def test_what_is_held_in_files_is_the_same(monkeypatch: pytest.MonkeyPatch, like
     parts = [like, like[:2], like[1:4]]
     expected = torch.cat(parts)
     monkeypatch.setattr(module, "IN_MEMORY", 0)
-    one, whole = held(like, 3), joined(iter(parts), len(expected))
+    one, whole = spill(like, 3), spill_concatenated(iter(parts), len(expected))
     assert torch.equal(one, like) and one.stride() == like.stride() and one.dtype == like.dtype
     assert (
         torch.equal(whole, expected)
@@ -150,8 +150,8 @@ def test_what_is_held_in_files_is_the_same(monkeypatch: pytest.MonkeyPatch, like
 
 def test_what_is_small_is_held_as_it_is() -> None:
     batch = torch.randn(4, 3)
-    assert held(batch, 10) is batch
-    assert held(batch, module.IN_MEMORY // batch.nbytes + 1) is not batch
+    assert spill(batch, 10) is batch
+    assert spill(batch, module.IN_MEMORY // batch.nbytes + 1) is not batch
 
 
 def test_a_full_disk_is_an_error_that_leaves_nothing(
@@ -164,7 +164,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     with pytest.raises(OSError, match="No space left on device"):
-        held(torch.randn(4, 3), 1)
+        spill(torch.randn(4, 3), 1)
     assert not list(tmp_path.glob("dynadfq-*"))
 
 

@@ -1,18 +1,14 @@
-"""Decoded images in files that are mapped into memory: a set of any size is read page by page, and
-never held.
-"""
+"""Decoded images in a file that is mapped into memory: a set of any size is read page by page."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -26,14 +22,15 @@ FORMAT = 1  # raised when the same files would be decoded to other bytes
 
 
 def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:
-    """Image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later runs find
-    again.
+    """Return image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later
+    runs use again.
 
-    It is known by the files' names, sizes and times, and by how images are scaled. A decoding that
-    was killed goes on behind the last image it wrote; two processes do not decode at the same time.
+    The file is identified by the images' names, sizes and times, and by how they are scaled.
+    Decoding that was interrupted continues after the last image it wrote; two processes never
+    decode the same images at the same time.
 
     Raises:
-        ValueError: names the first file that is no image.
+        ValueError: names the first file that is not an image.
     """
     shape = (len(paths), *preprocessing.input_shape)
     files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -53,7 +50,7 @@ def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: 
 
 
 def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> None:
-    """Append to ``part`` the images that it lacks, decoded side by side, in order."""
+    """Append to ``part`` the images that it lacks, in order, decoded by several threads."""
     image = prod(preprocessing.input_shape)  # bytes
     with (
         open(part, "ab") as file,
@@ -69,15 +66,3 @@ def _decode(paths: Sequence[Path], preprocessing: Preprocessing, part: Path) -> 
                 progress.step()
         file.flush()
         os.fsync(file.fileno())
-
-
-def mapped(images: Iterable[Tensor], shape: Sequence[int], scratch: Path) -> Tensor:
-    """(C, H, W) uint8 images as one (N, C, H, W) tensor in a file without a name, which is gone
-    with the tensor.
-    """
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=scratch) as file:
-        pixels = np.memmap(file, np.uint8, mode="w+", shape=tuple(shape))
-        for place, image in enumerate(images):
-            pixels[place] = image.numpy()
-    return torch.from_numpy(pixels)
