@@ -4,10 +4,10 @@ synthetic ones.
 
 from __future__ import annotations
 
+from dynadfq.evaluation import metrics as results
+from dynadfq.evaluation import tables as measure
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
 from dynadfq.evaluation.evaluate import Reiterable, control_scores, evaluate, lowest_surviving_bits
-from dynadfq.evaluation.evaluate import metrics as results
-from dynadfq.evaluation.evaluate import tables as measure
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model_card import model_card
 from dynadfq.runtime import device, distributed
