@@ -22,7 +22,7 @@ STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro grid speed compatibility deployment test check deps clean
+.PHONY: help repro grid speed compatibility deployment test check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -56,9 +56,6 @@ check: $(STAMP) ## linter, formatting, types
 	python -m ruff check .
 	python -m ruff format --check .
 	python -m mypy
-
-deps: $(STAMP) ## write the code each stage depends on into dvc.yaml
-	PYTHONPATH=. python tests/pipeline/imports.py
 
 clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
 	rm -rf artifacts benchmarks/artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache

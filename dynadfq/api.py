@@ -18,12 +18,12 @@ from dynadfq.losses.budget import Budget, Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
-from dynadfq.ops.quantize import Granularity
 from dynadfq.ptq.calibration import observer
 from dynadfq.ptq.rounding import rounding_of
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import provenance
+from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.resume import Scratch, fingerprint
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimizer

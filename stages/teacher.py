@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from dynadfq.data.facts import data_facts
-from dynadfq.graph.classifier import require_classifier
 from dynadfq.params import StageParams
 from dynadfq.runtime import device, seeding
 from dynadfq.runtime.resume import Scratch
+from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.teacher import Teacher, accuracy, import_teacher
 from dynadfq.teacher.training import TeacherRecipe, train_teacher
 from dynadfq.zoo.architectures import build

@@ -66,8 +66,8 @@ def run(
 def _class_weights(model: Student | Teacher) -> Tensor:
     from torch import nn
 
-    from dynadfq.graph.classifier import class_weights
     from dynadfq.quant.model import Student
+    from dynadfq.teacher.classifier import class_weights
 
     if not isinstance(model, Student):
         return model.class_weights

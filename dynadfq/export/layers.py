@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry
-from dynadfq.ops.quantize import quantize_weight
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantizedLayer
+from dynadfq.quant.quantize import quantize_weight
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.export.multiply import FloatInputLayer, like
-from dynadfq.ops.quantize import SMALLEST_RANGE, levels, quantize
 from dynadfq.quant.bits import penalized
 from dynadfq.quant.layers import WIDEST_ACTIVATION, ActivationFakeQuantize
+from dynadfq.quant.quantize import SMALLEST_RANGE, levels, quantize
 
 
 class ActivationCodes(nn.Module):

@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation_call
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussian
-from dynadfq.graph.layers import layer_kind, own_layers
 from dynadfq.graph.normalize import normalize
+from dynadfq.ops.layers import layer_kind, own_layers
 
 
 class Folded(NamedTuple):

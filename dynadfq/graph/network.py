@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dynadfq.graph.layers import LayerKind
+from dynadfq.ops.layers import LayerKind
 
 Placement = Literal["relu_output", "layer_input"]
 

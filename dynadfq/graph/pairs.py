@@ -16,7 +16,7 @@ from typing import Any
 from torch import fx, nn
 
 from dynadfq.graph.activation_sources import called_function
-from dynadfq.graph.layers import own_layers
+from dynadfq.ops.layers import own_layers
 
 _RECTIFIERS = (nn.ReLU, nn.PReLU, nn.LeakyReLU)
 _POINTWISE = (nn.Identity, nn.modules.dropout._DropoutNd)

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from dynadfq.graph.layers import layer_kind
+from dynadfq.ops.layers import layer_kind
 
 _PRODUCTS: dict[Callable[..., Any], type[nn.Module]] = {
     F.conv2d: nn.Conv2d,

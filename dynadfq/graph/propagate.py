@@ -29,7 +29,6 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_map_only, tree_unfl
 
 from dynadfq.graph.activation_sources import called_function, moves_values
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussians
-from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.statistics import (
     Statistics,
     activated,
@@ -40,6 +39,7 @@ from dynadfq.graph.statistics import (
     unknown,
     variance_after,
 )
+from dynadfq.ops.layers import layer_kind
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation
-from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.shape_conditions import Conditions
+from dynadfq.ops.layers import layer_kind
 
 
 class UntraceableModel(ValueError):

@@ -22,8 +22,8 @@ from dynadfq.graph.activation_sources import (
     relabel,
 )
 from dynadfq.graph.activations import functional_activation, is_activation_call
-from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.network import FloatCall, Layer, NetworkTrace, Placement, Site
+from dynadfq.ops.layers import layer_kind
 
 __all__ = ["FloatCall", "Layer", "NetworkTrace", "Placement", "Site", "describe"]
 

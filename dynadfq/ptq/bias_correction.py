@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.propagate import propagate
-from dynadfq.ops.quantize import quantize_weight
 from dynadfq.ptq.bn_ranges import layer_gaussians, quantized_network
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import quantize_weight
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 

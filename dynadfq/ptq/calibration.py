@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import choose_qparams, levels, quantize
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import choose_qparams, levels, quantize
 
 CALIBRATION_BATCH = 64  # images
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import Granularity, QParams, choose_qparams, levels, quantize
+from dynadfq.quant.quantize import Granularity, QParams, choose_qparams, levels, quantize
 
 ZETA, GAMMA = 1.1, -0.1  # how far the sigmoid is stretched beyond 0 … 1
 SHRINKS, NORM = (

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import choose_qparams, quantize_weight
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.packing import pack, unpack
+from dynadfq.quant.quantize import choose_qparams, quantize_weight
 from dynadfq.zoo.unshare import apart
 
 FORMAT = "dynadfq-codes/1"

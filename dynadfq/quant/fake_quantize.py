@@ -1,6 +1,6 @@
 """The quantizer of fine-tuning: one step of the grid forward, gradients of all candidates backward.
 
-``dynadfq.ops.quantize.fake_quantize_reference`` is the readable form of one candidate; tests blend
+``dynadfq.quant.quantize.fake_quantize_reference`` is the readable form of one candidate; tests blend
 it (DynaDFQ, Eq. 9) and compare. Here every pass works in place on a piece of the batch that stays
 in the cache, masks are numbers (arithmetic on booleans is several times slower on a CPU), and all
 sums are of products with the incoming gradient: docs/performance.md says what that brought.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.ops.chunks import chunks
-from dynadfq.ops.quantize import choose_qparams, levels
+from dynadfq.quant.quantize import choose_qparams, levels
 
 
 class FakeQuantize(torch.autograd.Function):

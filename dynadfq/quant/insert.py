@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.trace import NetworkTrace, Placement
-from dynadfq.ops.quantize import Granularity
+from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
+from dynadfq.quant.quantize import Granularity
 from dynadfq.quant.selector import BitSelector
 
 FIXED_SITES = 1  # after the first convolution; the selector reads the activation after the second (DynaDFQ, Sec. 4.1)

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import (
+from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.fake_quantize import FakeQuantize
+from dynadfq.quant.quantize import (
     Granularity,
     QParams,
     choose_qparams,
@@ -24,8 +26,6 @@ from dynadfq.ops.quantize import (
     quantize_weight,
     weight_qparams,
 )
-from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.fake_quantize import FakeQuantize
 
 EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
 WIDEST_ACTIVATION = 8  # bits

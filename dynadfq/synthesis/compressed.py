@@ -10,7 +10,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from dynadfq.graph.layers import layer_kind
+from dynadfq.ops.layers import layer_kind
 
 
 @torch.no_grad()

@@ -14,12 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dynadfq.graph.classifier import class_weights, find_classifier, require_classifier
 from dynadfq.ops.batch_norm import BatchNorm, frozen, layers_with_statistics
 from dynadfq.ops.memory_format import layout_of
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
 from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.classifier import class_weights, find_classifier, require_classifier
 from dynadfq.teacher.recording import Recording
 from dynadfq.zoo import architectures as zoo
 from dynadfq.zoo.facts import TeacherFacts, resolve

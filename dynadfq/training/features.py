@@ -8,10 +8,10 @@ from math import prod
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.classifier import find_classifier
-from dynadfq.graph.layers import layer_kind
 from dynadfq.graph.symbolic import trace
 from dynadfq.ops.batch_norm import BatchNorm
+from dynadfq.ops.layers import layer_kind
+from dynadfq.teacher.classifier import find_classifier
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.compare import watching
 

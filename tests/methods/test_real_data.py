@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from imports import closure
 from torch import nn
 
 from dynadfq import data
@@ -18,9 +19,6 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
-from stages.imports import ROOT, closure
-
-FILES = ROOT / "dynadfq" / "methods"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def test_no_other_method_reaches_labelled_data():
     reaching = {
         name
         for name in METHODS
-        if any(path.startswith("dynadfq/data/") for path in closure(FILES / f"{name}.py"))
+        if any(path.startswith("dynadfq/data/") for path in closure(f"dynadfq/methods/{name}.py"))
     }
     assert reaching == {"real_data"}
 

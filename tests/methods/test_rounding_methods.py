@@ -9,8 +9,8 @@ import torch
 
 from dynadfq.methods import adaround, squant
 from dynadfq.methods.base import MethodContext
-from dynadfq.ops.quantize import quantize_weight
 from dynadfq.quant.insert import Scheme
+from dynadfq.quant.quantize import quantize_weight
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import PixelOptimizer

@@ -79,9 +79,9 @@ def test_a_changed_parameter_reruns_what_depends_on_it(
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("dynadfq/ops/quantize.py", STUDENTS),
+        ("dynadfq/quant/quantize.py", STUDENTS),
         ("dynadfq/synthesis/pixels.py", FROM_IMAGES),
-        ("dynadfq/teacher/similarity.py", set(STAGES) - {"teacher"}),
+        ("dynadfq/ptq/calibration.py", STUDENTS - {"evaluate", "export", "plot"}),
         ("dynadfq/methods/dynadfq.py", FROM_IMAGES),
         ("dynadfq/methods/zeroq.py", set()),
         ("dynadfq/evaluation/evaluate.py", {"evaluate", "plot"}),

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import levels, quantize, quantize_weight, weight_qparams
 from dynadfq.ptq.adaround import AdaRound, adaround, learn_rounding, reconstruction_error
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
@@ -21,6 +20,7 @@ from dynadfq.ptq.soft_rounding import (
 )
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import levels, quantize, quantize_weight, weight_qparams
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher

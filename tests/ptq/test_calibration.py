@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import choose_qparams, levels, quantize
 from dynadfq.ptq.calibration import (
     Observer,
     calibrate,
@@ -21,6 +20,7 @@ from dynadfq.ptq.calibration import (
     quantiles,
 )
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import choose_qparams, levels, quantize
 
 X = torch.tensor([[-1.0, 0.0, 2.0, 5.0], [-3.0, 1.0, 1.0, 4.0], [-2.0, 0.5, 3.0, 100.0]])
 

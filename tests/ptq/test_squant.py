@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import quantize_weight, weight_qparams
 from dynadfq.ptq.squant import flip_rows, squant_codes, squant_layer, squant_rounding
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import quantize_weight, weight_qparams
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 

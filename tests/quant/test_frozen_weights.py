@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.quantize import levels, quantize_weight, weight_qparams
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
+from dynadfq.quant.quantize import levels, quantize_weight, weight_qparams
 
 Build = Callable[..., Student]
 

@@ -188,7 +188,7 @@ def test_a_network_that_is_no_such_classifier(
 
 
 def test_answers_that_are_no_logits() -> None:
-    from dynadfq.graph.classifier import require_classifier
+    from dynadfq.teacher.classifier import require_classifier
 
     with pytest.raises(
         ValueError, match="answers with dict, not one tensor of logits; wrap it in a module"

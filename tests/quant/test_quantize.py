@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.ops.quantize import (
+from dynadfq.quant.bits import allocate, uniform
+from dynadfq.quant.fake_quantize import FakeQuantize
+from dynadfq.quant.quantize import (
     choose_qparams,
     fake_quantize_reference,
     fake_quantize_weight,
@@ -13,8 +15,6 @@ from dynadfq.ops.quantize import (
     quantize_weight,
     weight_qparams,
 )
-from dynadfq.quant.bits import allocate, uniform
-from dynadfq.quant.fake_quantize import FakeQuantize
 
 RANGES = [(0.0, 1.0), (-0.5, 1.0), (-1.3, 0.4), (-2.0, 0.0)]
 WIDTHS = range(2, 9)
