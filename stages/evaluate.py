@@ -8,6 +8,7 @@ from dynadfq.evaluation import metrics as results
 from dynadfq.evaluation import tables as measure
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
 from dynadfq.evaluation.evaluate import Reiterable, control_scores, evaluate, lowest_surviving_bits
+from dynadfq.quant.artifact import read_facts
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model_card import model_card
 from dynadfq.runtime import device, distributed
@@ -70,8 +71,8 @@ def run() -> None:
         return
     write_tables(EVALUATION, tables)
     write_json(EVALUATION / "metrics.json", metrics)
-    stored = (STUDENT / "model.safetensors").stat().st_size
-    atomic_write(EVALUATION / "model_card.md", model_card(student, stored, metrics).encode())
+    card = model_card(read_facts(STUDENT), metrics)
+    atomic_write(EVALUATION / "model_card.md", card.encode())
 
 
 if __name__ == "__main__":

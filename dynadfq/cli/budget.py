@@ -39,13 +39,12 @@ def run(
 
     A multiplier on bit-FLOPs shifts the widths that every image chooses; no training is needed.
     """
-    from dynadfq.quant.bit_budget import cost_range
     from dynadfq.synthesis.dataset import SyntheticSet
 
     student = load_only_student(model)
     if to is not None and bit_flops_percent is None:
         raise typer.BadParameter("give a budget to save: --bit-flops-percent", param_hint="--to")
-    reach = cost_range(student)
+    reach = student.cost_range()
     found: dict[str, object] = {
         "model": str(model),
         "bit_flops_percent": reach,
@@ -59,7 +58,7 @@ def run(
     if as_json:
         return print_json(found)
     typer.echo(
-        f"in reach: {reach['cheapest']:.4f} … {reach['dearest']:.4f} % of the float network's bit-FLOPs"
+        f"in reach: {reach['lowest']:.4f} … {reach['highest']:.4f} % of the float network's bit-FLOPs"
     )
     typer.echo(f"multiplier: {student.multiplier:.6g}")
     if bit_flops_percent is not None:

@@ -65,14 +65,13 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
 
 def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
     from dynadfq.evaluation.layer_report import inspect_student, macs_percent
-    from dynadfq.quant.bit_budget import cost_range
 
     layers, scheme = inspect_student(student), student.scheme
     return layers, {
         "placement": scheme.placement,
         "target_bits": scheme.target_bits,
         "macs_percent": macs_percent(layers),
-        "bit_flops_percent": cost_range(student),
+        "bit_flops_percent": student.cost_range(),
         "multiplier": student.multiplier,
         "selector_overhead_percent": student.selector_overhead_percent,
     }

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dynadfq.evaluation.evaluate import answer, percent_equal, shuffled_control
-from dynadfq.quant.bit_budget import CostCurve
 from dynadfq.quant.model import Student
 from dynadfq.runtime import seeding
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -70,7 +69,7 @@ def budget_table(
     """
     if not budgets:
         return pd.DataFrame(columns=columns(score), dtype=float)
-    curve = CostCurve.of(student, synthetic, batch_size)
+    curve = student.cost_curve(synthetic, batch_size)
     rows = []
     with keeping_multiplier(student):
         for number, budget in enumerate(np.linspace(curve.lowest, curve.highest, budgets).tolist()):

@@ -1,9 +1,8 @@
-"""The budget: one trained student at any cost between its cheapest and its dearest, by a multiplier
-on bit-FLOPs.
+"""The bit budget: run one trained student at any cost in its range, by a Lagrange multiplier.
 
-The multiplier shifts the selector's logits, so that a site takes the width of argmax(log p -
-multiplier · cost). What the selector sees does not depend on the multiplier; one pass over some
-images therefore tells their cost at every multiplier.
+A site takes the width of argmax(log p - λ · cost), where λ is the Lagrange multiplier in nats per
+percentage point of the float model's bit-FLOPs. What the selector reads does not depend on λ, so
+its logits for some images give their cost at every λ.
 """
 
 from __future__ import annotations
@@ -11,28 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, fx
 
 from dynadfq.quant.selector import BitSelector
-from dynadfq.synthesis.dataset import SyntheticSet
 
-if TYPE_CHECKING:
-    from dynadfq.quant.model import Student
-
-HALVINGS = 80  # of an interval of multipliers: more than float64 can tell apart
-EQUAL = 1e-9  # percentage points between two means of the same costs, summed differently
+BISECTION_STEPS = 80  # beyond the resolution of float64
+TOLERANCE = 1e-9  # percentage points, between two sums of the same costs in another order
 
 
 class BudgetSetting(NamedTuple):
-    """Where the budget stands, and what that means for the images it was set on.
+    """A Lagrange multiplier and the cost that it gives on the images it was chosen on.
 
-    multiplier: nats for each percentage point of the float model's bit-FLOPs.
-    bit_flops_percent: mean cost reached on these images, in percent of the float model.
-    asked: the budget.
-    images: how many they were.
+    multiplier: nats per percentage point of the float model's bit-FLOPs.
+    bit_flops_percent: mean cost of these images, in percent of the float model.
+    asked: the budget, in percent of the float model.
+    images: number of images.
     """
 
     multiplier: float
@@ -43,10 +37,10 @@ class BudgetSetting(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CostCurve:
-    """The cost of N images as a function of the multiplier.
+    """The cost of N images as a function of the Lagrange multiplier.
 
-    selector: whose multiplier is looked for; it is not changed.
-    logits: (N, dynamic sites, M), its answers to the images.
+    selector: the bit selector; it is not changed.
+    logits: (N, dynamic sites, M) logits of the selector.
     percent: cost of images, (N, S) bits to (N,) percent of the float model.
     """
 
@@ -54,63 +48,47 @@ class CostCurve:
     logits: Tensor
     percent: Callable[[Tensor], Tensor]
 
-    @classmethod
-    @torch.no_grad()
-    def of(cls, student: Student, images: SyntheticSet, batch_size: int = 128) -> CostCurve:
-        """The budget of a dynamic student on these images; it runs as far as the selector.
-
-        Raises:
-            ValueError: the student has one width, or images are of another shape than it reads.
-        """
-        selector = student.selector
-        if selector is None:
-            raise ValueError("a student of one width has no budget")
-        before, device = before_selector(student.network), selector.costs.device
-        training, logits = student.training, []
-        student.eval()
-        try:
-            for batch in images.batches(batch_size):
-                student.require_shape(batch.images)
-                logits.append(selector.answer(before(batch.images.to(device), None)))
-        finally:
-            student.train(training)
-        return cls(selector, torch.cat(logits), student.bit_flops_percent)
-
     def cost(self, multiplier: float) -> Tensor:
-        """(N,) cost of each image at a multiplier; it never rises with the multiplier."""
+        """Return the (N,) cost of each image, which never rises with the multiplier."""
         return self.percent(self.selector.choose(self.logits, multiplier))
 
     def mean_cost(self, multiplier: float) -> float:
-        """Mean cost at a multiplier."""
+        """Return the mean cost of the images in percent of the float model."""
         return float(self.cost(multiplier).mean())
 
     @property
     def lowest(self) -> float:
-        """Cost with the cheapest width wherever there is a choice."""
-        return self.mean_cost(self._ends[1])
+        """Mean cost with the cheapest candidate at every site that has a choice."""
+        return self.mean_cost(self._multiplier_range[1])
 
     @property
     def highest(self) -> float:
-        """Cost with the dearest width wherever there is a choice."""
-        return self.mean_cost(self._ends[0])
+        """Mean cost with the most expensive candidate at every site that has a choice."""
+        return self.mean_cost(self._multiplier_range[0])
 
     def setting(self, bit_flops_percent: float) -> BudgetSetting:
-        """The lowest multiplier at which the mean cost is within a budget, by bisection; 0 where
-        that costs the same.
+        """Return the smallest multiplier whose mean cost is within a budget, by bisection.
+
+        Where 0 gives the same cost, the multiplier is 0.
+
+        Args:
+            bit_flops_percent: the budget, mean cost of an image in percent of the float model.
 
         Raises:
-            ValueError: the budget is outside what the student can choose.
+            ValueError: the budget is outside the student's range.
         """
-        cheap, dear = self.lowest, self.highest
-        if not cheap - EQUAL <= bit_flops_percent <= dear + EQUAL:
+        lowest = self.lowest
+        highest = self.highest
+        if not lowest - TOLERANCE <= bit_flops_percent <= highest + TOLERANCE:
             raise ValueError(
-                f"bit_flops_percent: {bit_flops_percent:g} is outside {_up(cheap):g} … {_down(dear):g} percent, from "
-                "the cheapest width everywhere to the dearest; ask for a budget in between"
+                f"bit_flops_percent: {bit_flops_percent:g} is outside "
+                f"{_round_up(lowest):g} … {_round_down(highest):g} percent, the range from the "
+                "cheapest widths to the most expensive; choose a budget within it"
             )
-        low, high = self._ends
-        for _ in range(HALVINGS):
+        low, high = self._multiplier_range
+        for _ in range(BISECTION_STEPS):
             middle = (low + high) / 2
-            if self.mean_cost(middle) <= bit_flops_percent + EQUAL:
+            if self.mean_cost(middle) <= bit_flops_percent + TOLERANCE:
                 high = middle
             else:
                 low = middle
@@ -119,62 +97,45 @@ class CostCurve:
         return BudgetSetting(multiplier, reached, bit_flops_percent, len(self.logits))
 
     @property
-    def _ends(self) -> tuple[float, float]:
-        """Prices at and beyond which every image takes the dearest and the cheapest widths.
+    def _multiplier_range(self) -> tuple[float, float]:
+        """Multipliers that give every image its most expensive and its cheapest widths.
 
-        A choice changes where a logit gained by a wider candidate is worth its cost; neighbours
-        give the extremes.
+        A site changes its choice where the gain in logits equals λ times the extra cost; comparing
+        neighbouring candidates gives the extremes.
         """
-        gains, costs = self.logits.double().diff(dim=2), self.selector.costs.diff(dim=1)
-        paid = (costs > 0).all(dim=1)
-        if not paid.any():
+        gains = self.logits.double().diff(dim=2)
+        costs = self.selector.costs.diff(dim=1)
+        has_cost = (costs > 0).all(dim=1)
+        if not has_cost.any():
             return 0.0, 0.0
-        changes = gains[:, paid] / costs[paid]
-        low, high = changes.min().item(), changes.max().item()
+        changes = gains[:, has_cost] / costs[has_cost]
+        low = changes.min().item()
+        high = changes.max().item()
         margin = 1e-6 * (1 + max(abs(low), abs(high)))
         return low - margin, high + margin
 
 
-def cost_range(student: Student) -> dict[str, float]:
-    """Bit-FLOPs in percent of the float model: with the cheapest choices, the target width
-    everywhere, the dearest.
-    """
-    scheme, sites = student.scheme, len(student.sites)
-    before = student.selector.fixed_sites if student.selector else 0
-    ends = {"cheapest": scheme.activation_bits[0], "dearest": scheme.activation_bits[-1]}
-    bits = {
-        name: [scheme.activation_bits[-1]] * before + [width] * (sites - before)
-        for name, width in ends.items()
-    }
-    bits = {
-        "cheapest": bits["cheapest"],
-        "target": [scheme.target_bits] * sites,
-        "dearest": bits["dearest"],
-    }
-    return {name: student.cost.at(allocation).percent for name, allocation in bits.items()}
-
-
 def before_selector(network: fx.GraphModule) -> fx.GraphModule:
-    """The part of a student's graph that the selector reads, with shared modules: (images, None) to
-    (B, C, H, W).
+    """Return the part of a student's graph that computes the selector's input.
+
+    It maps (images, None) to a (B, C, H, W) activation and shares its modules with the student.
     """
-    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     for node in network.graph.nodes:
-        if node.op == "call_module" and isinstance(
-            network.get_submodule(str(node.target)), BitSelector
-        ):
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            graph.output(copies[source])
-            break
+        if node.op == "call_module":
+            module = network.get_submodule(str(node.target))
+            if isinstance(module, BitSelector):
+                graph.output(copies[node.all_input_nodes[0]])
+                break
         copies[node] = graph.node_copy(node, copies.__getitem__)
     return fx.GraphModule(network, graph)
 
 
-def _up(value: float) -> float:
-    """Rounded to four decimals so that the bound itself is allowed."""
+def _round_up(value: float) -> float:
+    """Round to four decimals such that the bound itself is allowed."""
     return math.ceil(value * 1e4) / 1e4
 
 
-def _down(value: float) -> float:
+def _round_down(value: float) -> float:
     return math.floor(value * 1e4) / 1e4

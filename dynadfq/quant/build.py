@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from dynadfq.graph.fold import fold
-from dynadfq.quant.artifact import load_tensors
+from dynadfq.quant.artifact import FACTS, REMEDY, read_facts, read_tensors
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student, scheme_from_json
-from dynadfq.quant.save import FACTS, MEND, read_facts, read_tensors
+from dynadfq.quant.packing import load_tensors
 from dynadfq.runtime.seeding import global_stream
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
@@ -45,16 +45,18 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     """
     folder = Path(folder)
     facts = read_facts(folder)
-    teacher, shape, scheme = facts["teacher"], tuple(facts["input_shape"]), _scheme(folder, facts)
-    tensors = read_tensors(folder, facts.get("sha256"))
+    teacher = facts["teacher"]
+    shape = tuple(facts["input_shape"])
+    scheme = _scheme(folder, facts)
+    tensors = read_tensors(folder, facts["sha256"])
     if module is None:
         module = _architecture(folder, teacher, shape[0])
     if scheme.folded:
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)
     load_tensors(student.network, tensors)
-    student.provenance = facts.get("provenance", {})
-    if facts.get("multiplier"):
+    student.provenance = facts["provenance"]
+    if student.selector is not None:
         student.multiplier = facts["multiplier"]
     return student
 
@@ -64,7 +66,7 @@ def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
         return scheme_from_json(facts["scheme"])
     except TypeError as error:  # a key that this version does not know, or a value of another kind
         raise ValueError(
-            f"{folder / FACTS}: scheme is none that can be read ({error}); {MEND}"
+            f"{folder / FACTS}: scheme is none that can be read ({error}); {REMEDY}"
         ) from error
 
 

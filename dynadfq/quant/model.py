@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from dynadfq.graph.normalize import normalize
 from dynadfq.graph.trace import describe
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
-from dynadfq.quant.bit_budget import BudgetSetting, CostCurve
+from dynadfq.quant.artifact import write_artifact
+from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
-from dynadfq.quant.save import save_student
+from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.synthesis.dataset import SyntheticSet
 
@@ -50,10 +52,9 @@ class Student(nn.Module):
         parameter = next(module.parameters())
         network = normalize(module, torch.zeros(1, *input_shape, device=parameter.device))
         trace = describe(network, input_shape)
-        self.scheme, self.description = scheme, description
-        self.provenance: dict[
-            str, Any
-        ] = {}  # how: what `dynadfq.quant.model_card.made` returns, empty where it is not recorded
+        self.scheme = scheme
+        self.description = description
+        self.provenance: dict[str, Any] = {}  # what `model_card.provenance` returns
         self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
         inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit)
@@ -142,58 +143,92 @@ class Student(nn.Module):
 
     @property
     def multiplier(self) -> float:
-        """The budget: nats that a percentage point of the float model's bit-FLOPs costs; 0 is the
-        student as trained.
+        """Lagrange multiplier of the bit budget, in nats per percentage point of bit-FLOPs.
+
+        The percentage is of the float model's bit-FLOPs. 0 is the student as trained; a larger
+        multiplier chooses cheaper widths.
         """
         return self.selector.multiplier.item() if self.selector else 0.0
 
     @multiplier.setter
     def multiplier(self, multiplier: float) -> None:
-        if self.selector is None:
-            raise ValueError(f"multiplier: {self._one_width}")
+        selector = self._require_selector("multiplier")
         if not isfinite(multiplier):
             raise ValueError(f"multiplier: {multiplier} is not a finite number")
-        self.selector.multiplier.fill_(multiplier)
+        selector.multiplier.fill_(multiplier)
 
     def set_budget(
         self, bit_flops_percent: float, images: SyntheticSet, batch_size: int = 128
     ) -> BudgetSetting:
-        """Set the multiplier so that images like these cost as much as a budget allows, on average;
-        nothing is trained.
+        """Set the multiplier such that the mean cost of images is within a budget.
+
+        Nothing is trained.
 
         Args:
-            bit_flops_percent: mean cost of an image, percent of the float model's; it is not
+            bit_flops_percent: mean cost of an image in percent of the float model; it is not
                 exceeded on these images.
-            images: synthetic images, or any set that gives ``batches``.
+            images: synthetic images, or any set with ``batches``.
+            batch_size: images in a batch.
 
         Raises:
-            ValueError: the budget is outside what this student can choose, the student has one
-                width only, or images are of another shape than it reads.
+            ValueError: the budget is outside the student's range, the student has a fixed width,
+                or the images have another shape than the student's input.
         """
-        if self.selector is None:
-            raise ValueError(f"bit_flops_percent: {self._one_width}")
-        setting = CostCurve.of(self, images, batch_size).setting(bit_flops_percent)
+        self._require_selector("bit_flops_percent")
+        setting = self.cost_curve(images, batch_size).setting(bit_flops_percent)
         self.multiplier = setting.multiplier
         return setting
 
-    @property
-    def _one_width(self) -> str:
-        return (
-            f"this student has one width, {self.scheme.activation_bits[0]} bits, and nothing to choose; "
-            "make one with several activation_bits"
-        )
+    @torch.no_grad()
+    def cost_curve(self, images: SyntheticSet, batch_size: int = 128) -> CostCurve:
+        """Return the cost of images as a function of the multiplier.
+
+        The network runs only as far as the bit selector.
+
+        Raises:
+            ValueError: the student has a fixed width, or the images have another shape than its
+                input.
+        """
+        selector = self._require_selector("cost_curve")
+        first_part = before_selector(self.network)
+        training = self.training
+        logits = []
+        self.eval()
+        try:
+            for batch in images.batches(batch_size):
+                self.require_shape(batch.images)
+                features = first_part(batch.images.to(selector.costs.device), None)
+                logits.append(selector.answer(features))
+        finally:
+            self.train(training)
+        return CostCurve(selector, torch.cat(logits), self.bit_flops_percent)
+
+    def cost_range(self) -> dict[str, float]:
+        """Return the lowest, the target's and the highest cost in percent of the float model."""
+        widths = self.scheme.activation_bits
+        fixed_sites = self.selector.fixed_sites if self.selector else 0
+        fixed = [widths[-1]] * fixed_sites
+        dynamic_sites = len(self.sites) - fixed_sites
+        bits = {
+            "lowest": fixed + [widths[0]] * dynamic_sites,
+            "target": [self.scheme.target_bits] * len(self.sites),
+            "highest": fixed + [widths[-1]] * dynamic_sites,
+        }
+        return {name: self.cost.at(allocation).percent for name, allocation in bits.items()}
+
+    def _require_selector(self, argument: str) -> BitSelector:
+        if self.selector is None:
+            raise ValueError(
+                f"{argument}: this student has a fixed width, {self.scheme.activation_bits[0]} "
+                "bits, and no bit selector; make one with several activation_bits"
+            )
+        return self.selector
 
     @property
     def selector_overhead_percent(self) -> float:
-        """What the selector itself costs: its float32 MACs in percent of the float model's
-        bit-FLOPs.
-        """
-        return (
-            100.0
-            * FLOAT_OPERATION
-            * (self.selector.macs if self.selector else 0)
-            / self.cost.float_total
-        )
+        """Cost of the selector's own float32 MACs in percent of the float model's bit-FLOPs."""
+        macs = self.selector.macs if self.selector else 0
+        return 100.0 * FLOAT_OPERATION * macs / self.cost.float_total
 
     @torch.no_grad()
     def keep_zero_in_range(self) -> None:
@@ -219,15 +254,44 @@ class Student(nn.Module):
             for part, quantizing in zip(parts, before, strict=True):
                 part.quantizing = quantizing
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors``, ``student.json`` and ``card.md``: what evaluation computes
-        with, and no more.
+    def describe(self) -> dict[str, Any]:
+        """Return the facts of ``student.json`` (docs/format.md), in types of JSON."""
+        macs = (self.cost.per_site / self.scheme.weight_bits).tolist()
+        layers = quantized_layers(self.network)
+        dynamic_sites = self.selector.sites - self.selector.fixed_sites if self.selector else 0
+        return {
+            "cost": {
+                **self.cost_range(),
+                "selector": self.selector_overhead_percent,
+                "float_input_macs": self.cost.float_input_macs_percent,
+                "dynamic_sites": dynamic_sites,
+            },
+            "input_shape": list(self.cost.trace.input_shape),
+            "layers": {
+                name: {"bits": layer.weight_bits, "shape": list(layer.weight.shape)}
+                for name, layer in layers.items()
+            },
+            "multiplier": self.multiplier,
+            "provenance": self.provenance,
+            "scheme": asdict(self.scheme),
+            "sites": [
+                {"name": name, "macs": round(count)}
+                for name, count in zip(self.site_names, macs, strict=True)
+            ],
+            "teacher": self.description,
+        }
 
-        Weights are written as packed codes (docs/format.md), not as the floats that fine-tuning
-        moves; a student that is loaded again evaluates to the same bits, and its weight grids are
-        fixed.
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors``, ``student.json`` and ``card.md`` (docs/format.md).
+
+        Weights are written as packed codes, not as the floats that fine-tuning moves. A student
+        that is loaded again gives the same logits bit for bit, and its weights are frozen.
+
+        Raises:
+            ArithmeticError: the weights of a channel are almost equal; see ``to_tensors``.
         """
-        save_student(self, Path(folder))
+        tensors = to_tensors(self.network, self.scheme.activation_bits)
+        write_artifact(Path(folder), self.describe(), tensors)
 
 
 def scheme_from_json(card: dict[str, Any]) -> Scheme:

@@ -1,23 +1,26 @@
-"""The model card: what a student was made from, how, and what it costs, for people."""
+"""The model card: a student's source, training and cost as a page of Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from dynadfq.quant.bit_budget import cost_range
-
-if TYPE_CHECKING:
-    from dynadfq.quant.model import Student
+from typing import Any
 
 REAL_DATA = "real_data"  # the one method that is not data-free
 MOST_NAMES = 20
-NOT_MEASURED = "Stage `evaluate` measures it and writes this card with the results to `artifacts/evaluation/model_card.md`."
+NOT_MEASURED = (
+    "Stage `evaluate` measures it and writes this card with the results to "
+    "`artifacts/evaluation/model_card.md`."
+)
 
 
 def provenance(method: str, images: int, steps: int, rounding: str) -> dict[str, Any]:
-    """How a student was made, for ``Student.made``: method, its images, steps of fine-tuning,
-    rounding of weights.
+    """Return how a student was made, for ``Student.provenance``.
+
+    Args:
+        method: name of the method.
+        images: number of synthetic images.
+        steps: steps of fine-tuning.
+        rounding: rounding of the weights before fine-tuning.
     """
     return {
         "method": method,
@@ -28,24 +31,31 @@ def provenance(method: str, images: int, steps: int, rounding: str) -> dict[str,
     }
 
 
-def model_card(student: Student, size: int, measured: Mapping[str, Any] | None = None) -> str:
-    """A page of Markdown; ``size`` is that of ``model.safetensors`` in bytes, ``measured`` the
-    stage's metrics.
+def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = None) -> str:
+    """Return a page of Markdown.
+
+    Args:
+        facts: content of ``student.json``.
+        measured: metrics of stage ``evaluate``, where there are any.
     """
-    scheme, known = student.scheme, student.description
-    candidates = ",".join(map(str, scheme.activation_bits))
-    choice = "chosen for each image" if scheme.dynamic else "the same for all images"
+    scheme = facts["scheme"]
+    teacher = facts["teacher"]
+    widths = scheme["activation_bits"]
+    candidates = ",".join(map(str, widths))
+    choice = "chosen for each image" if len(widths) > 1 else "the same for all images"
+    name = teacher.get("architecture") or "A classifier"
     sections = {
-        "Made from": _origin(known),
-        "Made how": _making(student.provenance),
-        "Widths and cost": [*_widths(student), f"`model.safetensors`: {size:,} bytes"],
+        "Source": _source(teacher),
+        "Training": _training(facts["provenance"]),
+        "Bit-widths and cost": [*_widths(facts), f"`model.safetensors`: {facts['bytes']:,} bytes"],
         "Accuracy": [NOT_MEASURED] if measured is None else _accuracy(measured),
     }
     head = (
-        f"# {known.get('architecture') or 'A classifier'}, W{scheme.weight_bits}, A{{{candidates}}}\n\n"
-        f"A quantized image classifier, activation widths {choice}. `student.json` has the same facts for programs.\n"
+        f"# {name}, W{scheme['weight_bits']}, A{{{candidates}}}\n\n"
+        f"A quantized image classifier, activation widths {choice}. "
+        "`student.json` has the same facts for programs.\n"
     )
-    return head + "".join(_section(name, lines) for name, lines in sections.items())
+    return head + "".join(_section(title, lines) for title, lines in sections.items())
 
 
 def _section(name: str, lines: Iterable[str]) -> str:
@@ -54,108 +64,123 @@ def _section(name: str, lines: Iterable[str]) -> str:
     return "\n".join(["", f"## {name}", "", *body, ""])
 
 
-def _origin(known: Mapping[str, Any]) -> list[str]:
-    names, top1 = list(known.get("class_names", ())), known.get("float_top1")
+def _source(teacher: Mapping[str, Any]) -> list[str]:
+    names = list(teacher.get("class_names", ()))
+    top1 = teacher.get("float_top1")
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    mean, std = (", ".join(f"{value:.4g}" for value in known[key]) for key in ("mean", "std"))
-    shape = " × ".join(map(str, known["input_shape"]))
+    mean, std = (", ".join(f"{value:.4g}" for value in teacher[key]) for key in ("mean", "std"))
+    shape = " × ".join(map(str, teacher["input_shape"]))
+    architecture = teacher.get("architecture") or "no architecture of a zoo"
     return [
-        f"Float network: {known.get('architecture') or 'no architecture of a zoo'}, {known.get('source')}",
-        "Its top-1: " + ("unknown" if top1 is None else f"{top1:.2f} %, as its own card says"),
-        f"sha256 of its weights: {known.get('sha256')}",
-        f"Input: {shape}, pixels in 0 … 1 less {mean}, over {std}",
-        f"Images of other sizes: {_scaling(known)}",
-        *_taken_from(known),
+        f"Float network: {architecture}, {teacher.get('source')}",
+        "Its top-1: " + ("unknown" if top1 is None else f"{top1:.2f} %, as stated by its source"),
+        f"sha256 of its weights: {teacher.get('sha256')}",
+        f"Input: {shape}, (pixel - mean) / std of pixels in 0 … 1; mean {mean}; std {std}",
+        f"Images of other sizes: {_resizing(teacher)}",
+        *_origins(teacher),
         f"{len(names)} classes: {', '.join(names[:MOST_NAMES])}{more}",
     ]
 
 
-def _scaling(known: Mapping[str, Any]) -> str:
-    resize, interpolation = known.get("resize"), known.get("interpolation", "bilinear")
-    size = "just cover the input" if resize is None else f"have {resize} pixels on the shorter side"
-    return f"scaled ({interpolation}) so that they {size}, then the middle"
+def _resizing(teacher: Mapping[str, Any]) -> str:
+    resize = teacher.get("resize")
+    interpolation = teacher.get("interpolation", "bilinear")
+    size = (
+        "to just cover the input" if resize is None else f"to {resize} pixels on the shorter side"
+    )
+    return f"scaled ({interpolation}) {size}, then center-cropped"
 
 
-def _taken_from(known: Mapping[str, Any]) -> list[str]:
-    """Where the facts about input and classes are from, if that is recorded."""
+def _origins(teacher: Mapping[str, Any]) -> list[str]:
+    """Where the facts about input and classes come from, if that is recorded."""
     keys: dict[str, list[str]] = {}
-    for key, origin in sorted(known.get("origins", {}).items()):
+    for key, origin in sorted(teacher.get("origins", {}).items()):
         keys.setdefault(origin, []).append(key)
     listed = "; ".join(f"{', '.join(names)}: {origin}" for origin, names in keys.items())
-    return [f"Taken from: {listed}"] if listed else []
+    return [f"Origin of these facts: {listed}"] if listed else []
 
 
-def _making(facts: Mapping[str, Any]) -> list[str]:
-    if not facts:
+def _training(provenance: Mapping[str, Any]) -> list[str]:
+    if not provenance:
         return ["Not fine-tuned, or not recorded"]
-    free = {
+    data_free = {
         True: "yes: its images were made from the float network alone",
         False: "no: it was fine-tuned on labelled images of a data set",
         None: "not recorded: the images were the caller's",
-    }[facts["data_free"]]
+    }[provenance["data_free"]]
+    steps = provenance["steps"]
     return [
-        f"Data-free: {free}",
-        f"Method: {facts['method']}",
-        f"Images: {facts['images']:,}",
-        f"Fine-tuning: {facts['steps']:,} steps" if facts["steps"] else "Fine-tuning: none",
-        f"Weights rounded first by: {facts['rounding']}",
+        f"Data-free: {data_free}",
+        f"Method: {provenance['method']}",
+        f"Images: {provenance['images']:,}",
+        f"Fine-tuning: {steps:,} steps" if steps else "Fine-tuning: none",
+        f"Weight rounding before it: {provenance['rounding']}",
     ]
 
 
-def _widths(student: Student) -> list[str]:
-    scheme, cost = student.scheme, cost_range(student)
-    sites = len(student.sites)
-    shared = {"channel": "an output channel", "tensor": "a tensor"}[scheme.weight_granularity]
-    lines = [f"Weights: {scheme.weight_bits} bits, one grid {shared}"]
-    if student.selector is None:
+def _widths(facts: Mapping[str, Any]) -> list[str]:
+    scheme = facts["scheme"]
+    cost = facts["cost"]
+    sites = len(facts["sites"])
+    granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
+    widths = ", ".join(map(str, scheme["activation_bits"]))
+    placement = scheme["placement"]
+    lines = [f"Weights: {scheme['weight_bits']} bits, one scale per {granularity}"]
+    if len(scheme["activation_bits"]) > 1:
         lines += [
-            f"Activations: {scheme.activation_bits[0]} bits at {sites} sites ({scheme.placement})"
+            f"Activations: {widths} bits, chosen at {cost['dynamic_sites']} of {sites} sites "
+            f"({placement})",
+            f"bit-FLOPs: {cost['lowest']:.3f} … {cost['highest']:.3f} % of the float network's; "
+            f"the target was {cost['target']:.3f} %; "
+            f"the selector's own {cost['selector']:.3f} % are not included",
+            f"Lagrange multiplier: {_multiplier(facts['multiplier'])}",
         ]
-        lines += [f"bit-FLOPs: {cost['target']:.3f} % of the float network's"]
     else:
-        widths = ", ".join(map(str, scheme.activation_bits))
-        free = sites - student.selector.fixed_sites
         lines += [
-            f"Activations: {widths} bits, chosen at {free} of {sites} sites ({scheme.placement})",
-            f"bit-FLOPs: {cost['cheapest']:.3f} … {cost['dearest']:.3f} % of the float network's; the target was "
-            f"{cost['target']:.3f} %; the selector's own {student.selector_overhead_percent:.3f} % are not included",
-            f"CostCurve: multiplier {student.multiplier:.6g}"
-            + ("" if student.multiplier else ", as trained"),
+            f"Activations: {widths} bits at {sites} sites ({placement})",
+            f"bit-FLOPs: {cost['target']:.3f} % of the float network's",
         ]
-    return [
-        *lines,
-        f"Multiply-accumulates that read float32 inputs: {student.cost.float_input_macs_percent:.2f} %",
-    ]
+    return [*lines, f"MACs that read float32 inputs: {cost['float_input_macs']:.2f} %"]
+
+
+def _multiplier(value: float) -> str:
+    return f"{value:.6g} nats per percentage point of bit-FLOPs" if value else "0, as trained"
 
 
 def _accuracy(measured: Mapping[str, Any]) -> list[str]:
-    data, student, fixed = measured["data"], measured["student"], measured["fixed"]
-    on = (
-        f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: agreement is optimistic, "
-        "and without labelled images no accuracy is known"
-        if data["name"] is None
-        else f"{data['test_images']:,} test images of {data['name']}"
-    )
+    student = measured["student"]
+    fixed = measured["fixed"]
+    control = {**measured["control"], "bit_flops_percent": student["bit_flops_percent"]}
     rows = {
         "float": measured["teacher"],
         f"fixed width, {fixed['bits']} bits": fixed,
         "this student": student,
-        "its bits handed to other images": {
-            **measured["control"],
-            "bit_flops_percent": student["bit_flops_percent"],
-        },
+        "control: its bits given to other images": control,
     }
     return [
-        f"Measured on {on}, after the last step of fine-tuning",
+        f"Measured on {_measured_images(measured)}, after the last step of fine-tuning",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",
-        *(
-            f"| {name} | {_or_dash(one, 'top1')} | {one['bit_flops_percent']:.3f} | {_or_dash(one, 'agreement')} |"
-            for name, one in rows.items()
-        ),
+        *(_row(name, values) for name, values in rows.items()),
     ]
 
 
-def _or_dash(one: Mapping[str, Any], key: str) -> str:
-    return f"{one[key]:.2f}" if key in one else "–"
+def _measured_images(measured: Mapping[str, Any]) -> str:
+    data = measured["data"]
+    if data["name"] is not None:
+        return f"{data['test_images']:,} test images of {data['name']}"
+    return (
+        f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: "
+        "agreement is optimistic, and without labelled images no accuracy is known"
+    )
+
+
+def _row(name: str, values: Mapping[str, Any]) -> str:
+    top1 = _number(values, "top1")
+    agreement = _number(values, "agreement")
+    return f"| {name} | {top1} | {values['bit_flops_percent']:.3f} | {agreement} |"
+
+
+def _number(values: Mapping[str, Any], key: str) -> str:
+    return f"{values[key]:.2f}" if key in values else "–"

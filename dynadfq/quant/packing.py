@@ -1,21 +1,33 @@
-"""Unsigned codes of b bits as a stream of bits without gaps: 4-bit codes two a byte, 3-bit codes
-eight in three bytes.
+"""A student's network as tensors for a file: weights as packed codes with their qparams.
 
-Code i takes the bits i·b … (i+1)·b - 1 of the stream, its quant_min bit first; bit j of the stream
-is bit j % 8 of byte j // 8, counted from the quant_min. The last byte is filled with zeros.
+Codes of b bits form a stream of bits without gaps: two 4-bit codes in a byte, eight 3-bit codes in
+three bytes. Code i takes bits i·b … (i+1)·b - 1 of the stream, its lowest bit first; bit j of the
+stream is bit j % 8 of byte j // 8, counted from the lowest. The last byte is filled with zeros
+(docs/format.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-CHUNK = 2**20  # codes at a time, a multiple of 8: chunks end at a byte, and memory stays small
+from dynadfq.quant.quantize import choose_qparams, quantize_weight
+from dynadfq.quant.insert import site_nodes
+from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.zoo.unshare import apart
+
+CHUNK = 2**20  # codes at a time, a multiple of 8, so that chunks end at a byte; bounds memory
+WEIGHT = ("weight_codes", "weight_scale", "weight_zero_point")
+LAYER_STATE = ("weight", "weight_scale", "weight_quant_min")
+SITES = ("low", "high", "scale", "zero_point")
+UNUSED = "num_batches_tracked"  # counted by BatchNorm in training only
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Codes of any shape, integers in 0 … 2^bits - 1, to (bytes,) uint8.
+    """Return codes of any shape, integers in 0 … 2^bits - 1, as (bytes,) uint8.
 
     >>> [f"{byte:08b}" for byte in pack(torch.tensor([1, 15, 2]), 4)]
     ['11110001', '00000010']
@@ -30,7 +42,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """(bytes,) uint8 to the first ``count`` codes, (count,) uint8.
+    """Return the first ``count`` codes of (bytes,) uint8, (count,) uint8.
 
     >>> unpack(pack(torch.tensor([5, 0, 7]), 3), 3, 3)
     tensor([5, 0, 7], dtype=torch.uint8)
@@ -48,3 +60,119 @@ def _unpack(packed: Tensor, bits: int) -> Tensor:
     stream = np.unpackbits(packed.numpy(), bitorder="little")
     codes = stream[: len(stream) // bits * bits].reshape(-1, bits)
     return torch.from_numpy(np.packbits(codes, axis=1, bitorder="little")[:, 0].copy())
+
+
+def quantized_layers(network: nn.Module) -> dict[str, QuantizedLayer]:
+    """Return all layers with quantized weights by name, those of the bit selector included."""
+    return {
+        name: module
+        for name, module in network.named_modules(remove_duplicate=False)
+        if isinstance(module, QuantizedLayer)
+    }
+
+
+@torch.no_grad()
+def to_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
+    """Return the tensors of ``model.safetensors``.
+
+    Args:
+        network: a student's network.
+        widths: candidate activation widths in bits.
+
+    Raises:
+        ArithmeticError: the weights of a channel are so close together that float32 cannot
+            represent their codes.
+    """
+    tensors = {name: value.detach() for name, value in _other_state(network).items()}
+    tensors |= _site_tensors(network, widths)
+    for name, layer in quantized_layers(network).items():
+        tensors |= _weight_tensors(name, layer)
+    return apart(tensors)
+
+
+@torch.no_grad()
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load what ``to_tensors`` returned into a network of the same scheme, and freeze its weights.
+
+    Raises:
+        ValueError: names or shapes are not those of this network.
+    """
+    _require_match(network, tensors)
+    for name, value in _other_state(network).items():
+        value.copy_(tensors[name])
+    for name, layer in quantized_layers(network).items():
+        packed, scale, zero_point = (tensors[f"{name}.{part}"] for part in WEIGHT)
+        shape = layer.weight.shape
+        quant_min = -zero_point.to(scale)
+        unsigned = unpack(packed, layer.weight_bits, shape.numel()).view(shape)
+        codes = (unsigned.to(scale) + quant_min).to(layer.weight)
+        layer.freeze_weight(codes, (scale.to(layer.weight), quant_min.to(layer.weight)))
+    for index, site in enumerate(site_nodes(network)):
+        site.low.copy_(tensors["sites.low"][index])
+        site.high.copy_(tensors["sites.high"][index])
+
+
+def _require_match(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    layers = quantized_layers(network)
+    sites = len(site_nodes(network))
+    shapes = {name: value.shape for name, value in _other_state(network).items()}
+    shapes |= {f"sites.{part}": torch.Size([sites]) for part in ("low", "high")}
+    for name, layer in layers.items():
+        packed_bytes = (layer.weight.numel() * layer.weight_bits + 7) // 8
+        shapes[f"{name}.{WEIGHT[0]}"] = torch.Size([packed_bytes])
+    expected = {f"{name}.{part}" for name in layers for part in WEIGHT}
+    expected |= {f"sites.{part}" for part in SITES}
+    wrong = sorted((expected | set(shapes)) ^ set(tensors))
+    wrong += [name for name in shapes if name in tensors and tensors[name].shape != shapes[name]]
+    if wrong:
+        raise ValueError(
+            "model.safetensors does not fit the network that student.json describes: "
+            f"{len(wrong)} tensors differ, such as {wrong[0]}; "
+            "load it with the architecture it was made from"
+        )
+
+
+def _weight_tensors(name: str, layer: QuantizedLayer) -> dict[str, Tensor]:
+    scale, quant_min = layer.qparams
+    codes, _ = quantize_weight(layer.weight, layer.weight_bits, (scale, quant_min))
+    try:
+        packed = pack(codes - quant_min, layer.weight_bits)
+    except ArithmeticError as error:
+        raise ArithmeticError(
+            f"{name}: {error}; the weights of a channel are almost equal: set them equal"
+        ) from error
+    values = (packed, scale, _smallest_integer_type(-quant_min))
+    return {f"{name}.{part}": value for part, value in zip(WEIGHT, values, strict=True)}
+
+
+def _other_state(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers other than quantized weights and activation ranges."""
+    written = {f"{name}.{key}" for name in quantized_layers(network) for key in LAYER_STATE}
+    sites = {name for name, m in network.named_modules() if isinstance(m, ActivationFakeQuantize)}
+    return {
+        name: value
+        for name, value in network.state_dict(keep_vars=True).items()
+        if name not in written
+        and name.rpartition(".")[0] not in sites
+        and not name.endswith(UNUSED)
+    }
+
+
+def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
+    """Ranges, (S,) each, and their scale and zero point at every candidate width, (S, M) each."""
+    sites = site_nodes(network)
+    low = torch.stack([site.low for site in sites])
+    high = torch.stack([site.high for site in sites])
+    bits = torch.tensor(widths, device=low.device)
+    scale, quant_min = choose_qparams(low[:, None], high[:, None], bits)
+    values = (low, high, scale, _smallest_integer_type(-quant_min))
+    return {f"sites.{part}": value for part, value in zip(SITES, values, strict=True)}
+
+
+def _smallest_integer_type(integers: Tensor) -> Tensor:
+    """Integers in the smallest signed integer type that holds them all."""
+    for dtype in (torch.int8, torch.int16, torch.int32):
+        limits = torch.iinfo(dtype)
+        if integers.numel() == 0 or (integers.min() >= limits.min and integers.max() <= limits.max):
+            return integers.to(dtype)
+    return integers.to(torch.int64)

@@ -201,7 +201,7 @@ def test_a_price_makes_predictions_cheaper(run: Run, models: Any) -> None:
 
 def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> None:
     reach = run("budget", models.student, "--json").json["bit_flops_percent"]
-    budget = (reach["cheapest"] + reach["dearest"]) / 2
+    budget = (reach["lowest"] + reach["highest"]) / 2
     set_to = ("--bit-flops-percent", budget, "--images", models.synthetic)
     found = run("budget", models.student, *set_to, "--to", tmp_path / "cheap", "--json").json
     assert (
