@@ -217,7 +217,7 @@ def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> N
         "budget", models.student, "--bit-flops-percent", 99, "--images", models.synthetic
     )
     assert too_much.status == 1 and "bit_flops_percent: 99 is outside" in too_much.err
-    assert "one width" in run("budget", models.fixed, *set_to).err
+    assert "a fixed width" in run("budget", models.fixed, *set_to).err
     assert "holds a teacher" in run("budget", models.teacher).err
 
 
