@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dynadfq.export.files import FORMATS, require, write_file
 from dynadfq.export.onnx_export import TOLERANCE
-from dynadfq.quant.packing import to_tensors
 from dynadfq.quant.model import Student
+from dynadfq.quant.packing import to_tensors
 
 Size = tuple[str, int]  # of what, bytes
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynadfq.quant.quantize import choose_qparams, quantize_weight
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.quantize import choose_qparams, quantize_weight
 from dynadfq.zoo.unshare import apart
 
 CHUNK = 2**20  # codes at a time, a multiple of 8, so that chunks end at a byte; bounds memory

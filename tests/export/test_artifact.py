@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from dynadfq.api import quantize
 from dynadfq.ptq.squant import squant_rounding
-from dynadfq.quant.packing import quantized_layers
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.quant.packing import unpack
+from dynadfq.quant.packing import quantized_layers, unpack
 from dynadfq.quant.quantize import choose_qparams, quantize_weight
 from dynadfq.teacher.teacher import Teacher, load_teacher
 from dynadfq.teacher.transforms import fold_batch_norms
