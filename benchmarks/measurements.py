@@ -16,7 +16,8 @@ from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.quant.build import load_student
 from dynadfq.runtime import device
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 from stages.artifacts import write_json, write_table
 from stages.labelled import test_set
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from dynadfq.quant.build import load_student
     from dynadfq.quant.model import Student
     from dynadfq.synthesis.dataset import SyntheticSet
+    from dynadfq.teacher.loading import load_teacher
     from dynadfq.teacher.similarity import class_similarity
-    from dynadfq.teacher.teacher import Teacher, load_teacher
+    from dynadfq.teacher.teacher import Teacher
 
 __version__ = "0.1.0"
 
@@ -34,7 +35,7 @@ _HOME = {
     "bit_flops": "api", "export_onnx": "export.onnx_export", "export_program": "export.program",
     "to_integer_form": "export.integer_form", "to_int8_form": "export.int8_form", "class_similarity": "teacher.similarity",
     "evaluate": "evaluation.evaluate", "finetune": "api",
-    "load_student": "quant.build", "load_teacher": "teacher.teacher", "quantize": "api", "synthesize": "api",
+    "load_student": "quant.build", "load_teacher": "teacher.loading", "quantize": "api", "synthesize": "api",
 }  # fmt: skip
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import nn
 
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
-from dynadfq.graph.trace import Placement
+from dynadfq.graph.network import Placement
 from dynadfq.losses.budget import Budget, Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe

@@ -15,7 +15,7 @@ from dynadfq.runtime import device, distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import load_teacher
+from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import (
     EVALUATION,
     FIXED,

@@ -13,7 +13,7 @@ from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import load_teacher
+from dynadfq.teacher.loading import load_teacher
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.ranks import require_divisible

@@ -11,8 +11,8 @@ import safetensors.torch
 
 from dynadfq.params import StageParams
 from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.similarity import class_similarity, top_similar
-from dynadfq.teacher.teacher import load_teacher
 from stages.artifacts import SIMILARITY, TEACHER, write_table
 from stages.runtime import begin, main
 

@@ -17,7 +17,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher.teacher import load_teacher
+from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
 from stages.runtime import begin, main
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from dynadfq.data.facts import data_facts
+from dynadfq.data.loading import data_metadata
 from dynadfq.params import StageParams
 from dynadfq.runtime import device, seeding
 from dynadfq.runtime.resume import Scratch
 from dynadfq.teacher.classifier import require_classifier
-from dynadfq.teacher.teacher import Teacher, accuracy, import_teacher
-from dynadfq.teacher.training import TeacherRecipe, train_teacher
+from dynadfq.teacher.loading import import_teacher
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.training import TeacherRecipe, accuracy, train_teacher
 from dynadfq.zoo.architectures import build
-from dynadfq.zoo.facts import TeacherFacts
-from dynadfq.zoo.known import teacher_facts
 from dynadfq.zoo.metadata import Metadata
+from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
 from stages.artifacts import TEACHER
 from stages.labelled import labelled_set
 from stages.runtime import begin, main, root
@@ -31,8 +31,8 @@ def make(p: StageParams, folder: Path) -> None:
     """
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
-    data_set = data_facts(p.data.name, None if imported else root(p.data.root))
-    facts = teacher_facts(
+    data_set = data_metadata(p.data.name, None if imported else root(p.data.root))
+    facts = teacher_metadata(
         p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size
     )
     print(*facts.lines(), sep="\n")
@@ -43,7 +43,7 @@ def make(p: StageParams, folder: Path) -> None:
     ).save(folder)
 
 
-def train(p: StageParams, facts: TeacherFacts, folder: Path) -> None:
+def train(p: StageParams, facts: TeacherMetadata, folder: Path) -> None:
     """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)

@@ -175,7 +175,7 @@ def test_public_names_exist_and_are_imported_late() -> None:
     assert not modules & set(dynadfq.__all__), (
         "a module, once imported, would hide the function of its name"
     )
-    with pytest.raises(AttributeError, match="has no attribute 'quantize'"):
-        _ = dynadfq.quantize  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="has no attribute 'quantizer'"):
+        _ = dynadfq.quantizer  # type: ignore[attr-defined]
     code = "import sys, dynadfq; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

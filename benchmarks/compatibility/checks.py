@@ -17,8 +17,8 @@ from benchmarks.compatibility.row import Row, one_sentence
 from dynadfq import api
 from dynadfq.export.conversion_report import unsafe
 from dynadfq.export.integer_form import to_integer_form
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import describe
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.pixels import PixelOptimizer

@@ -10,7 +10,8 @@ from torch.nn.functional import one_hot
 
 from dynadfq import api
 from dynadfq.quant.model import Student
-from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def load(folder: Path) -> Student | Teacher:
         ValueError: it holds neither.
     """
     from dynadfq.quant.build import load_student
-    from dynadfq.teacher.teacher import load_teacher
+    from dynadfq.teacher.loading import load_teacher
 
     if (folder / "student.json").exists():
         return load_student(folder)

@@ -17,6 +17,7 @@ from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.sets import CARDS, DataCard
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.spill import temporary_tensor
+from dynadfq.zoo.metadata import Metadata
 
 IMAGE_FOLDER = "image-folder"
 TORCHVISION = "torchvision/"
@@ -40,6 +41,28 @@ def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:
     if name == IMAGE_FOLDER:
         return folder_names(Path(root))
     return names_of(_items(name, Path(root), train=True))
+
+
+def data_metadata(name: str | None, folder: Path | None) -> Metadata | None:
+    """Classes, size and statistics of a known data set; of any other its classes alone, read from
+    its ``folder``.
+
+    ``folder`` is None where the network was trained elsewhere: a folder of images may hold a part
+    of its classes.
+    """
+    known = card(name)
+    if known is not None:
+        shape = (known.channels, known.size, known.size)
+        names = known.class_names
+        return Metadata(
+            f"data set {name}", shape, len(names), known.mean, known.std, class_names=names
+        )
+    if name is None or folder is None:
+        return None
+    found = class_names(name, folder)
+    return Metadata(
+        f"data set {name}", num_classes=len(found) if found else None, class_names=found
+    )
 
 
 def load(

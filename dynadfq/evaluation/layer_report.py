@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 
-from dynadfq.graph.network import Layer, NetworkTrace
+from dynadfq.graph.network import Layer, NetworkTrace, describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import describe
 from dynadfq.quant.insert import FIXED_SITES
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher

@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 
+from dynadfq.graph.network import NetworkTrace, Placement, describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import NetworkTrace, Placement, describe
 
 FLOAT_BITS = 32
 FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS

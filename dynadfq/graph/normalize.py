@@ -21,7 +21,7 @@ from dynadfq.graph.activations import (
     is_activation_call,
 )
 from dynadfq.graph.plain_layers import write_out_layers
-from dynadfq.graph.symbolic import UntraceableModel, trace
+from dynadfq.graph.trace import UntraceableModel, trace
 
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
 

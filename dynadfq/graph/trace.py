@@ -1,176 +1,113 @@
-"""Describes a float network by running one image of labels through its graph; nothing here knows
-about quantization.
+"""Symbolic tracing that keeps layers and activations whole, keeps every weight, and says what stood
+in its way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dynadfq.graph.activation_sources import (
-    FIRST_SITE,
-    FLOAT,
-    INPUT,
-    called_function,
-    fractions,
-    moves_values,
-    relabel,
-)
-from dynadfq.graph.activations import functional_activation, is_activation_call
-from dynadfq.graph.network import FloatCall, Layer, NetworkTrace, Placement, Site
+from dynadfq.graph.activations import is_activation
+from dynadfq.graph.shape_conditions import Conditions
 from dynadfq.ops.layers import layer_kind
 
-__all__ = ["FloatCall", "Layer", "NetworkTrace", "Placement", "Site", "describe"]
 
-_AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
+class UntraceableModel(ValueError):
+    """A model that `torch.fx` cannot follow, or whose traced form computes something else."""
 
 
-def describe(model: fx.GraphModule, input_shape: Sequence[int]) -> NetworkTrace:
-    """Runs one image of `input_shape` (C, H, W) through a normalized float model and writes down
-    what happens.
+def trace(
+    module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()
+) -> fx.GraphModule:
+    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or
+    not.
+
+    Conditions on sizes are answered as for images like ``example``, (B, C, H, W).
     """
-    _check_normalized(model)
-    walk = _Walk(model)
-    weight = next(model.parameters(), torch.empty(0))
-    image = torch.full((1, *input_shape), float(INPUT), dtype=weight.dtype, device=weight.device)
-    with torch.no_grad(), _evaluating(model), walk.flops:
-        walk.run(image)
-    return walk.trace(tuple(input_shape))
+    tracer = _Tracer(leaf_modules, Conditions(module, example))
+    try:
+        with _images_alone(module):
+            graph = tracer.trace(module)
+    except Exception as error:
+        raise UntraceableModel(_explanation(module, error, tracer.failed_in)) from error
+    traced = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    _keep_unused(traced, module)
+    return traced
 
 
-class _Walk(fx.Interpreter):
-    """Runs the graph on labels (provenance.py) instead of values, and notes sites, layers and
-    counts on the way.
+class _Tracer(fx.Tracer):
+    """Keeps layers, activations and `leaf_modules` whole; remembers the innermost submodule in
+    which tracing failed.
     """
 
-    def __init__(self, model: fx.GraphModule) -> None:
-        from torch.utils.flop_counter import (
-            FlopCounterMode,
-        )  # brings triton, which takes a fifth of a second
+    def __init__(self, leaf_modules: tuple[type[nn.Module], ...], conditions: Conditions) -> None:
+        super().__init__()
+        self.leaf_modules, self.conditions = leaf_modules, conditions
+        self.failed_in: nn.Module | None = None
 
-        super().__init__(model)
-        self.model = model
-        self.flops = FlopCounterMode(display=False)
-        self.activations: list[Site] = []
-        self.layer_inputs: dict[str, Site] = {}
-        self.layers: list[Layer] = []
-        self.float_calls: list[FloatCall] = []
-        self.elements = {"batch_norm": 0, "average_pool": 0}
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        whole = isinstance(m, self.leaf_modules) or is_activation(m) or layer_kind(m) is not None
+        return whole or bool(super().is_leaf_module(m, module_qualified_name))
 
-    def run_node(self, n: fx.Node) -> Any:
-        flops_before = self.flops.get_total_flops()
-        inputs = [self.env[source] for source in n.all_input_nodes]
-        output = super().run_node(n)
-        module = self.model.get_submodule(str(n.target)) if n.op == "call_module" else None
-        if module is not None and layer_kind(module) is not None:
-            self._note_layer(n, module, inputs[0], output)
-        elif macs := (self.flops.get_total_flops() - flops_before) // 2:
-            self.float_calls.append(
-                FloatCall(_path(n), type(module).__name__ if module else called_function(n), macs)
-            )
-        self._note_elements(n, module, inputs, output)
-        if is_activation_call(n, self.model):
-            return relabel(output, inputs, self._note_activation(n, output))
-        return output if moves_values(n, self.model) else relabel(output, inputs, FLOAT)
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        answer = self.conditions.answer(obj.node)
+        return bool(super().to_bool(obj)) if answer is None else answer
 
-    def _note_activation(self, node: fx.Node, output: Tensor) -> int:
-        self.activations.append(_site(str(node.target), node, output))
-        return FIRST_SITE + len(self.activations) - 1
-
-    def _note_layer(self, node: fx.Node, module: nn.Module, labels: Tensor, output: Tensor) -> None:
-        name, source, weight = str(node.target), node.all_input_nodes[0], module.weight
-        assert isinstance(weight, Tensor)
-        shares = fractions(labels)
-        if shares.keys() != {INPUT}:
-            self.layer_inputs.setdefault(source.name, _site(f"{name}.input", source, labels))
-        self.layers.append(
-            Layer(
-                name=name,
-                node=node.name,
-                kind=layer_kind(module) or "conv",
-                macs=output.numel() // weight.shape[0] * weight.numel(),
-                weight_shape=tuple(weight.shape),
-                fed_by={
-                    self.activations[k - FIRST_SITE].name: share
-                    for k, share in shares.items()
-                    if k >= FIRST_SITE
-                },
-                input_site=self.layer_inputs[source.name].name
-                if source.name in self.layer_inputs
-                else None,
-            )
-        )
-
-    def _note_elements(
-        self, node: fx.Node, module: nn.Module | None, inputs: list[Any], output: Any
-    ) -> None:
-        function = called_function(node)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or function == "batch_norm":
-            self.elements["batch_norm"] += output.numel()
-        if isinstance(module, _AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
-            self.elements["average_pool"] += inputs[0].numel()
-
-    def trace(self, input_shape: tuple[int, ...]) -> NetworkTrace:
-        position = {node.name: index for index, node in enumerate(self.model.graph.nodes)}
-        return NetworkTrace(
-            input_shape=input_shape,
-            activations=tuple(self.activations),
-            layer_inputs=tuple(
-                sorted(self.layer_inputs.values(), key=lambda site: position[site.node])
-            ),
-            layers=tuple(self.layers),
-            float_calls=tuple(self.float_calls),
-            batch_norm_elements=self.elements["batch_norm"],
-            activation_elements=sum(site.elements for site in self.activations),
-            average_pool_elements=self.elements["average_pool"],
-        )
-
-
-def _site(name: str, node: fx.Node, output: Tensor) -> Site:
-    channels = output.shape[1] if output.ndim > 1 else 1
-    return Site(name, node.name, channels, output.numel(), output.ndim, len(output))
-
-
-def _path(node: fx.Node) -> str:
-    """Where a call stands: the path of its module, or the node's name within the block whose
-    forward makes the call.
-    """
-    blocks = list((node.meta.get("nn_module_stack") or {}).values())
-    if node.op == "call_module":
-        return str(node.target)
-    return f"{blocks[-1][0]}.{node.name}" if blocks and blocks[-1][0] else node.name
-
-
-def _check_normalized(model: fx.GraphModule) -> None:
-    called: set[str] = set()
-    for node in model.graph.nodes:
-        is_site, name = is_activation_call(node, model), str(node.target)
-        if (is_site and name in called) or functional_activation(node) is not None:
-            raise ValueError(
-                f"{node.name}: activation without a module of its own; normalize(model, example) first"
-            )
-        if is_site:
-            called.add(name)
+    def call_module(
+        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed_in = self.failed_in or m
+            raise
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, with attention's fused paths off: the FLOP counter does not see what they
-    multiply.
+def _images_alone(module: nn.Module) -> Iterator[None]:
+    """A forward that takes images and nothing else: further arguments (masks, …) keep their
+    defaults.
     """
-    training = [module for module in model.modules() if module.training]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
+    original = type(module)
+    if len(signature(original.forward).parameters) > 2:  # self and the images
+        alone = {"forward": lambda self, images: original.forward(self, images)}
+        module.__class__ = type(original.__name__, (original,), alone)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module in training:
-            module.training = True
+        module.__class__ = original
+
+
+def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | None) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    without_branches = "give it a forward whose control flow does not depend on the data"
+    if failed_in is None:
+        return f"{type(module).__name__} cannot be traced by torch.fx: {reason}. Way out: {without_branches}"
+    block = type(failed_in).__name__
+    return (
+        f"{type(module).__name__} cannot be traced by torch.fx: {reason} (in a {block}). Way out: pass "
+        f"leaf_modules=({block},) to keep that block whole and in float32, or {without_branches}"
+    )
+
+
+def _keep_unused(traced: fx.GraphModule, original: nn.Module) -> None:
+    """Puts back what eval mode does not call (auxiliary heads), and makes only the original's
+    buffers persistent.
+
+    `fx.GraphModule` copies what the graph reads and nothing else, and registers each tensor as a
+    persistent buffer.
+    """
+    copied = dict(traced.named_modules(remove_duplicate=False))
+    for name, module in original.named_modules(remove_duplicate=False):
+        copy = copied.get(name)
+        if copy is None:
+            traced.add_submodule(name, module)
+        elif copy is not module:
+            copy._parameters.update(module._parameters)
+            copy._buffers.update(module._buffers)
+            persistent = module._buffers.keys() - module._non_persistent_buffers_set
+            copy._non_persistent_buffers_set = set(copy._buffers.keys() - persistent)

@@ -12,7 +12,7 @@ from torch.nn.functional import log_softmax
 
 from dynadfq.losses.bn_statistics import bn_statistics_of_batch, bn_statistics_per_image
 from dynadfq.ops.precision import in_float32
-from dynadfq.teacher.teacher import Recording
+from dynadfq.teacher.recording import Recording
 
 Pair = tuple[Tensor, Tensor]  # of the student and of the teacher
 

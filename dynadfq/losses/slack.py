@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.bn_statistics import gaps_per_image
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 Granularity = Literal["layer", "channel"]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @torch.no_grad()
-def layout_of(module: nn.Module, input_shape: Sequence[int]) -> torch.memory_format:
+def fastest_memory_format(module: nn.Module, input_shape: Sequence[int]) -> torch.memory_format:
     """Channels last, which convolutions are fastest in, unless the network cannot read it; two grey
     images are tried.
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dynadfq.ops.chunks import chunks
+from dynadfq.ops.moments import chunks
 from dynadfq.quant.quantize import choose_qparams, levels
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.trace import NetworkTrace, Placement
+from dynadfq.graph.network import NetworkTrace, Placement
 from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.quantize import Granularity

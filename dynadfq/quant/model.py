@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.graph.bit_flops import FLOAT_OPERATION, CostModel
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import describe
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.artifact import write_artifact

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.quantize import choose_qparams, quantize_weight
-from dynadfq.zoo.unshare import apart
+from dynadfq.zoo.weights import unshare
 
 CHUNK = 2**20  # codes at a time, a multiple of 8, so that chunks end at a byte; bounds memory
 WEIGHT = ("weight_codes", "weight_scale", "weight_zero_point")
@@ -87,7 +87,7 @@ def to_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
     tensors |= _site_tensors(network, widths)
     for name, layer in quantized_layers(network).items():
         tensors |= _weight_tensors(name, layer)
-    return apart(tensors)
+    return unshare(tensors)
 
 
 @torch.no_grad()

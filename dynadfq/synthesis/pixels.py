@@ -14,7 +14,8 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.labels import LabelSampler
 from dynadfq.synthesis.source import Shard
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:

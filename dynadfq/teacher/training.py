@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dynadfq.data import LabelledSet
 from dynadfq.ops.augment import random_flip, random_shift
-from dynadfq.ops.memory_format import layout_of
+from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
+from dynadfq.teacher.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def train_teacher(
         raise ValueError(
             f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images"
         )
-    layout = layout_of(module, data.input_shape)
+    layout = fastest_memory_format(module, data.input_shape)
     module.to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(
         module.parameters(),
@@ -102,3 +104,13 @@ def _resume(scratch: Scratch, *parts: object) -> int:
         part.load_state_dict(saved)  # type: ignore[attr-defined]
     epoch: int = state["epoch"]
     return epoch
+
+
+@torch.no_grad()
+def accuracy(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Top-1 accuracy in percent on batches of (B, C, H, W) images with (B,) labels."""
+    right, seen = 0, 0
+    for images, labels in batches:
+        right += int((teacher(images.to(teacher.device)).argmax(dim=1).cpu() == labels).sum())
+        seen += len(labels)
+    return 100.0 * right / seen

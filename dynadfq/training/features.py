@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.symbolic import trace
+from dynadfq.graph.trace import trace
 from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.teacher.classifier import find_classifier

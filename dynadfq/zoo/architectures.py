@@ -10,8 +10,7 @@ from typing import Protocol
 
 from torch import nn
 
-from dynadfq.runtime.import_path import is_import_path
-from dynadfq.zoo import own
+from dynadfq.runtime.import_path import called, is_import_path
 from dynadfq.zoo.families import efficientnet, pytorchcv, timm, torchvision
 from dynadfq.zoo.metadata import Metadata, WeightsFile
 
@@ -56,7 +55,7 @@ def build(
             put where.
     """
     if is_import_path(architecture):
-        return own.build(architecture, in_channels, num_classes)
+        return _build_own(architecture, in_channels, num_classes)
     family, name = _found(architecture)
     if not pretrained:
         return family.build(name, in_channels, num_classes, pretrained=False)
@@ -119,3 +118,21 @@ def _missing(architecture: str, file: WeightsFile, error: Exception) -> str:
         f"({type(error).__name__}: {error}). Fetch {file.source}, where there is a network; {there}"
         "name the file in teacher.checkpoint"
     )
+
+
+def _build_own(path: str, in_channels: int, num_classes: int) -> nn.Module:
+    """Call a function or class that returns a network, with ``in_channels`` and ``num_classes`` if
+    it takes them.
+
+    Raises:
+        ImportError: it cannot be imported.
+        ValueError: it needs other arguments, or returns no network.
+    """
+    network = called(
+        path, "teacher.architecture", "a network", in_channels=in_channels, num_classes=num_classes
+    )
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"teacher.architecture: {path!r} returned {type(network).__name__}, not a torch.nn.Module"
+        )
+    return network

@@ -114,3 +114,17 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             f"teacher.checkpoint: {path} does not fit the architecture: {'; '.join(problems[:4])}{more}"
         )
     module.load_state_dict(weights, strict=False)
+
+
+def unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each in memory of its own: tied weights come once under each of their
+    names.
+    """
+    taken: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        alone = tensor.detach().cpu().contiguous()
+        memory = alone.untyped_storage().data_ptr()
+        result[name] = alone.clone() if memory in taken else alone
+        taken.add(memory)
+    return result

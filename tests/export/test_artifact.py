@@ -16,7 +16,8 @@ from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.packing import quantized_layers, unpack
 from dynadfq.quant.quantize import choose_qparams, quantize_weight
-from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import fold_batch_norms
 
 Build = Callable[..., Student]

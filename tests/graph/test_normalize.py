@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dynadfq.graph.activations import is_activation, is_activation_call
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.symbolic import UntraceableModel
+from dynadfq.graph.trace import UntraceableModel
 
 INCEPTIONS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadfq.api import quantize
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import describe
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d
 from dynadfq.teacher.teacher import Teacher

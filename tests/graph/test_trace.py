@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynadfq.graph.network import Layer, NetworkTrace, describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import Layer, NetworkTrace, describe
 
 
 def trace_of(module: nn.Module, size: int = 32) -> NetworkTrace:

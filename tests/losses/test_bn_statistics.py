@@ -12,7 +12,8 @@ from dynadfq.losses.bn_statistics import (
     gaps_per_image,
     image_statistics,
 )
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 
 def layer_with(mean: list[float], variance: list[float]) -> nn.BatchNorm2d:

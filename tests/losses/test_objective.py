@@ -24,7 +24,8 @@ from dynadfq.losses.objective import (
     soft_cross_entropy,
 )
 from dynadfq.ops.moments import moments
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 RNG = torch.Generator().manual_seed(0)
 LOGITS, OTHERS = 3 * torch.randn(2, 16, 7, generator=RNG, dtype=torch.float64)

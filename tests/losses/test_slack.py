@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from dynadfq.losses.bn_statistics import bn_statistics_per_image, gaps_per_image, image_statistics
 from dynadfq.losses.slack import Slack, distances_beyond, layerwise_enhanced, measure_slack
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 
 def none_of(teacher: Teacher) -> list[Slack]:

@@ -27,7 +27,8 @@ from dynadfq.synthesis.generator import CARD, GeneratorTraining
 from dynadfq.synthesis.latent import SuperposedEmbeddings
 from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 
 def rng(seed: int = 0) -> torch.Generator:

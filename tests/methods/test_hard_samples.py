@@ -25,8 +25,9 @@ from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.schedule import Schedule
 

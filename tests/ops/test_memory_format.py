@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dynadfq import api
 from dynadfq.data.labelled import LabelledSet
-from dynadfq.ops.memory_format import layout_of
+from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.pixels import PixelOptimizer
@@ -38,10 +38,13 @@ def teacher_of(module: nn.Module) -> Teacher:
 
 
 def test_the_fastest_layout_that_a_network_can_read() -> None:
-    assert layout_of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), SHAPE) == torch.channels_last
+    assert (
+        fastest_memory_format(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), SHAPE)
+        == torch.channels_last
+    )
     network = Flattening().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert layout_of(network, SHAPE) == torch.contiguous_format
+    assert fastest_memory_format(network, SHAPE) == torch.contiguous_format
     assert network.training and all(
         torch.equal(value, before[name]) for name, value in network.state_dict().items()
     )

@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
-from dynadfq.graph.trace import describe
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.layers import QuantizedLayer

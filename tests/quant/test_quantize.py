@@ -250,7 +250,7 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, upstream = torch.randn(2, 5, 3, 4, 4, generator=rng)
     p = probabilities(5, x.dtype)
     whole = quantized_with_gradients(x, upstream, p)
-    monkeypatch.setattr("dynadfq.ops.chunks.CHUNK", 2 * x[0].numel())
+    monkeypatch.setattr("dynadfq.ops.moments.CHUNK", 2 * x[0].numel())
     for in_pieces, at_once in zip(quantized_with_gradients(x, upstream, p), whole, strict=True):
         assert torch.equal(in_pieces, at_once)
 

@@ -8,7 +8,8 @@ from torch.nn.functional import one_hot
 from dynadfq.losses.objective import SynthesisStep
 from dynadfq.synthesis.class_centres import ClassCentres, marginal_distance
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.teacher.teacher import Recording, Teacher
+from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.teacher import Teacher
 
 RNG = torch.Generator().manual_seed(0)
 LABELS = one_hot(torch.arange(16) % 5, 6).float()  # class 5 never comes

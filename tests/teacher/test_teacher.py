@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.teacher.teacher import Teacher, accuracy, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.training import accuracy
 from dynadfq.zoo.architectures import build
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.model import Student
-from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.compare import watching
 from dynadfq.training.features import last_convolution, residual_branches
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dynadfq.params.teacher_keys import FAMILIES as PERMITTED
 from dynadfq.teacher.classifier import class_weights, find_classifier
-from dynadfq.teacher.teacher import load_teacher
+from dynadfq.teacher.loading import load_teacher
 from dynadfq.zoo.architectures import FAMILIES, build, metadata
 from dynadfq.zoo.families import efficientnet
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynadfq.zoo.facts import resolve
-from dynadfq.zoo.known import teacher_facts
 from dynadfq.zoo.metadata import Metadata
+from dynadfq.zoo.teacher_metadata import resolve, teacher_metadata
 
 CIFAR = Metadata(
     "data set cifar10", (3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3, class_names=tuple("abcdefghij")
@@ -97,7 +96,7 @@ RESNET18 = "torchvision/resnet18"
 
 
 def test_published_weights_are_the_librarys_and_others_the_data_sets() -> None:
-    published = teacher_facts(RESNET18, NOTHING, None, published_weights=True)
+    published = teacher_metadata(RESNET18, NOTHING, None, published_weights=True)
     assert (published.num_classes, published.input_shape, published.resize) == (
         1000,
         (3, 224, 224),
@@ -105,22 +104,22 @@ def test_published_weights_are_the_librarys_and_others_the_data_sets() -> None:
     )
     assert published.origins["mean"] == "torchvision's metadata (IMAGENET1K_V1)"
     assert published.class_names is not None and published.class_names[0] == "tench"
-    own = teacher_facts(RESNET18, NOTHING, CIFAR, published_weights=False)
+    own = teacher_metadata(RESNET18, NOTHING, CIFAR, published_weights=False)
     assert own.mean == CIFAR.mean and set(own.origins.values()) == {CIFAR.origin}
-    assert teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).mean == (
+    assert teacher_metadata("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).mean == (
         0.4914,
         0.4822,
         0.4465,
     )
     assert (
-        teacher_facts("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).class_names
+        teacher_metadata("pytorchcv/resnet20_cifar10", NOTHING, CIFAR, True).class_names
         == CIFAR.class_names
     )
 
 
 def test_a_checkpoint_without_a_data_set_has_the_librarys_preprocessing() -> None:
     folder = Metadata("data set image-folder")
-    assert teacher_facts(RESNET18, NOTHING, folder, False).resize == 256
+    assert teacher_metadata(RESNET18, NOTHING, folder, False).resize == 256
 
 
 def test_a_data_set_with_other_classes_is_refused() -> None:
@@ -128,16 +127,16 @@ def test_a_data_set_with_other_classes_is_refused() -> None:
         ValueError,
         match=r"data\.name: data set cifar10 has 10 classes and the teacher 1000 \(torchv",
     ):
-        teacher_facts(RESNET18, NOTHING, CIFAR, published_weights=True)
+        teacher_metadata(RESNET18, NOTHING, CIFAR, published_weights=True)
 
 
 def test_data_image_size_replaces_the_size_alone() -> None:
-    facts = teacher_facts(RESNET18, NOTHING, CIFAR, False, image_size=64)
+    facts = teacher_metadata(RESNET18, NOTHING, CIFAR, False, image_size=64)
     assert facts.input_shape == (3, 64, 64) and facts.mean == CIFAR.mean and facts.resize is None
     given = Metadata("params.yaml", (3, 48, 48))
-    assert teacher_facts(RESNET18, given, CIFAR, False, image_size=64).input_shape == (3, 48, 48)
+    assert teacher_metadata(RESNET18, given, CIFAR, False, image_size=64).input_shape == (3, 48, 48)
 
 
 def test_a_network_of_ones_own_knows_nothing() -> None:
     with pytest.raises(ValueError, match=r"teacher\.input_shape, .*: not given; write what"):
-        teacher_facts("my_pkg.models:build", NOTHING, None, published_weights=True)
+        teacher_metadata("my_pkg.models:build", NOTHING, None, published_weights=True)

@@ -13,7 +13,8 @@ from torch import nn
 import dynadfq
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import load_student
-from dynadfq.teacher.teacher import Teacher, load_teacher
+from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo.architectures import build
 
 CODE = '''

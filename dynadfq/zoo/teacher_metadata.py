@@ -5,17 +5,18 @@ data set know.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata, Shape
 
 NUMBERS = "numbers, since no names are known"
 
 
 @dataclass(frozen=True)
-class TeacherFacts:
+class TeacherMetadata:
     """All that a teacher needs beside its network; ``origins`` says in words where each fact is
     from.
     """
@@ -46,7 +47,7 @@ class TeacherFacts:
         ]
 
 
-def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherFacts:
+def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     """Facts from several sources: what is given, then the first source that knows a fact.
 
     Size and scaling belong together: images are scaled as the first source says that knows their
@@ -77,7 +78,7 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherFacts:
         Preprocessing(shape, mean, std, resize, interpolation)
     except ValueError as error:
         raise ValueError(f"teacher.{error}") from error
-    return TeacherFacts(
+    return TeacherMetadata(
         shape,
         classes,
         mean,
@@ -149,3 +150,39 @@ def _text(value: Any) -> str:
         return str(value)
     parts = [f"{part:.4g}" if isinstance(part, float) else str(part) for part in value]
     return ", ".join(parts) if len(parts) <= 3 else f"{', '.join(parts[:3])}, … ({len(parts)})"
+
+
+def teacher_metadata(
+    architecture: str,
+    given: Metadata,
+    data_set: Metadata | None,
+    published_weights: bool,
+    image_size: int | None = None,
+) -> TeacherMetadata:
+    """What a teacher reads and tells apart, of all that params.yaml leaves open.
+
+    The library is asked first about weights it published, and the data set first about any others:
+    those were trained on it, or will be.
+
+    Args:
+        given: what params.yaml says.
+        data_set: what the labelled data set knows; None where there is none.
+        image_size: side in pixels in place of the one that library or data set know.
+
+    Raises:
+        ValueError: a fact is missing or does not fit, or the data set's classes are not the
+            teacher's.
+    """
+    library = architectures.metadata(architecture)
+    order = (library, data_set) if published_weights else (data_set, library)
+    sources = [source for source in order if source is not None]
+    if image_size is not None and given.input_shape is None:
+        channels = next((source.input_shape[0] for source in sources if source.input_shape), 3)
+        given = replace(given, input_shape=(channels, image_size, image_size))
+    facts = resolve(given, sources)
+    if data_set is not None and data_set.num_classes not in (None, facts.num_classes):
+        raise ValueError(
+            f"data.name: {data_set.origin} has {data_set.num_classes} classes and the teacher {facts.num_classes} "
+            f"({facts.origins['num_classes']}); take the data set it was trained for, or null"
+        )
+    return facts
