@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq.evaluation.evaluate import evaluate, rank_correlation
+from dynadfq.evaluation.evaluate import evaluate
+from dynadfq.evaluation.metrics import entropy_cost_correlation
 from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.quant.build import load_student
 from dynadfq.runtime import device
@@ -47,9 +48,7 @@ def measure_student(
         "bit_flops_percent": result.bit_flops_percent,
         "bit_flops_percent_std": result.bit_flops_percent_std,
         "mean_activation_bits": result.mean_activation_bits,
-        "entropy_bits_spearman": rank_correlation(
-            table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
-        ),
+        "entropy_bits_spearman": entropy_cost_correlation(table),
         "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
         "test_images": len(test),
         "wrong": table.index[

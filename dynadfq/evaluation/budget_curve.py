@@ -1,6 +1,4 @@
-"""Accuracy against cost along the budget: one trained student at many budgets, beside the same bits
-at random.
-"""
+"""Accuracy against cost of one student at many bit budgets, beside the same bits at random."""
 
 from __future__ import annotations
 
@@ -13,31 +11,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq.evaluation.evaluate import answer, percent_equal, shuffled_control
+from dynadfq.evaluation.evaluate import percent_equal, predict, shuffled_control
 from dynadfq.quant.model import Student
 from dynadfq.runtime import seeding
 from dynadfq.synthesis.dataset import SyntheticSet
 
+RANDOM_STREAM = "dial"  # names the random numbers; another name would change every control
+
 
 def columns(score: str) -> list[str]:
-    """The columns of a budget's table; ``score`` is "top1" or "agreement".
+    """Return the columns of the budget table; ``score`` is "top1" or "agreement".
 
     >>> columns("top1")[5:8]
     ['top1', 'control_top1', 'gained']
     """
-    costs = [
-        "budget",
-        "multiplier",
-        "synthetic_bit_flops_percent",
-        "bit_flops_percent",
-        "mean_bits",
-    ]
-    return [*costs, score, f"control_{score}", "gained", "lost", "allocations"]
+    budgets = ["budget", "multiplier", "synthetic_bit_flops_percent"]
+    costs = ["bit_flops_percent", "mean_bits"]
+    return [*budgets, *costs, score, f"control_{score}", "gained", "lost", "allocations"]
 
 
 @contextmanager
 def keeping_multiplier(student: Student) -> Iterator[None]:
-    """Put the budget back where it stood, whatever happens in this block."""
+    """Restore the student's Lagrange multiplier at the end of the block."""
     before = student.multiplier
     try:
         yield
@@ -55,17 +50,26 @@ def budget_table(
     batch_size: int,
     score: str = "top1",
 ) -> pd.DataFrame:
-    """One row a budget, evenly spread from the cheapest to the dearest; each is set on synthetic
-    images.
+    """Measure a dynamic student at bit budgets spread evenly from its cheapest to its dearest.
 
-    Columns, costs in percent of the float model: the ``budget``, its ``multiplier``, the mean cost
-    of the synthetic images and of the measured ``images`` ((B, C, H, W) batches, walked twice a
-    budget), their mean bits, the percent of predictions that are as ``expected`` ((N,), labels for
-    ``score`` "top1", the teacher's answers for "agreement"), and the same for the control with the
-    same bits handed to other images once. ``gained`` images are right with their own bits alone,
-    ``lost`` ones with another's alone. ``allocations`` counts the different ones among the images,
-    by the sites that cost something: where it is 1, nothing is left to hand around, and the control
-    is the student itself.
+    Args:
+        student: a dynamic student; its multiplier is restored.
+        synthetic: the images on which each budget's Lagrange multiplier is found.
+        images: (B, C, H, W) batches to measure on, read twice per budget.
+        expected: (N,) labels for ``score`` "top1", the teacher's predictions for "agreement".
+        budgets: number of rows; 0 gives an empty table.
+        seed: of the control.
+        batch_size: of the synthetic images.
+        score: name of the score's column.
+
+    Returns:
+        One row per budget; costs in percent of the float model's bit-FLOPs. ``budget`` and its
+        ``multiplier``; ``synthetic_bit_flops_percent`` and ``bit_flops_percent``, the mean costs of
+        synthetic and measured images; ``mean_bits``; the score in percent, and ``control_`` score
+        with the same bits handed to other images once. ``gained`` and ``lost`` count the images
+        that are right only with their own bits, or only with another's. ``allocations`` counts the
+        distinct ones among the images, over the sites that cost something: where it is 1 there is
+        nothing to shuffle, and the control is the student itself.
     """
     if not budgets:
         return pd.DataFrame(columns=columns(score), dtype=float)
@@ -75,44 +79,61 @@ def budget_table(
         for number, budget in enumerate(np.linspace(curve.lowest, curve.highest, budgets).tolist()):
             setting = curve.setting(budget)
             student.multiplier = setting.multiplier
-            rng = seeding.generator(seed, "dial", number)
-            head = (budget, setting.multiplier, setting.bit_flops_percent)
-            rows.append((*head, *_measured(student, images, expected, rng)))
+            rng = seeding.generator(seed, RANDOM_STREAM, number)
+            row = {
+                "budget": budget,
+                "multiplier": setting.multiplier,
+                "synthetic_bit_flops_percent": setting.bit_flops_percent,
+                **_measured(student, images, expected, rng, score),
+            }
+            rows.append(row)
     return pd.DataFrame(rows, columns=columns(score))
 
 
 def _measured(
-    student: Student, images: Iterable[Tensor], expected: Tensor, rng: torch.Generator
-) -> tuple[float, float, float, float, int, int, int]:
-    own = answer(student, images)
+    student: Student,
+    images: Iterable[Tensor],
+    expected: Tensor,
+    rng: torch.Generator,
+    score: str,
+) -> dict[str, float]:
+    """Measure the student at its present multiplier, and its control."""
+    own = predict(student, images)
     allocations = len(own.bits[:, student.cost.per_site > 0].unique(dim=0))
-    other = shuffled_control(student, images, own.bits, rng) if allocations > 1 else own
-    right, otherwise = own.predictions == expected, other.predictions == expected
-    return (
-        float(student.bit_flops_percent(own.bits).mean()),
-        float(own.bits.double().mean()),
-        percent_equal(own.predictions, expected),
-        percent_equal(other.predictions, expected),
-        int((right & ~otherwise).sum()),
-        int((otherwise & ~right).sum()),
-        allocations,
-    )
+    control = own
+    if allocations > 1:
+        control = shuffled_control(student, images, own.bits, rng)
+    right = own.classes == expected
+    control_right = control.classes == expected
+    return {
+        "bit_flops_percent": float(student.bit_flops_percent(own.bits).mean()),
+        "mean_bits": float(own.bits.double().mean()),
+        score: percent_equal(own.classes, expected),
+        f"control_{score}": percent_equal(control.classes, expected),
+        "gained": int((right & ~control_right).sum()),
+        "lost": int((control_right & ~right).sum()),
+        "allocations": allocations,
+    }
 
 
 def budget_metrics(table: pd.DataFrame, score: str = "top1") -> dict[str, Any]:
-    """What is said of the budget in ``metrics.json``.
+    """Summarize a budget table for ``metrics.json``.
 
-    Costs in percent of the float model; ``gain_over_control`` in points of the score, averaged over
-    the budgets at which images differ in their bits; None for what was not measured.
+    Returns:
+        ``budgets``, their number; ``lowest_`` and ``highest_bit_flops_percent`` of the float model;
+        ``gain_over_control`` in points of the score, averaged over the budgets at which images
+        differ in their bits. None for what was not measured.
     """
-    chosen = table[table["allocations"] > 1]
+    shuffled = table[table["allocations"] > 1]
+    gains = shuffled[score] - shuffled[f"control_{score}"]
     return {
         "budgets": len(table),
-        "lowest_bit_flops_percent": float(table["bit_flops_percent"].min()) if len(table) else None,
-        "highest_bit_flops_percent": float(table["bit_flops_percent"].max())
-        if len(table)
-        else None,
-        "gain_over_control": float((chosen[score] - chosen[f"control_{score}"]).mean())
-        if len(chosen)
-        else None,
+        "lowest_bit_flops_percent": _or_none(table["bit_flops_percent"].min()),
+        "highest_bit_flops_percent": _or_none(table["bit_flops_percent"].max()),
+        "gain_over_control": _or_none(gains.mean()),
     }
+
+
+def _or_none(value: float) -> float | None:
+    """Return a number, or None for the NaN that pandas gives for an empty column."""
+    return None if np.isnan(value) else float(value)

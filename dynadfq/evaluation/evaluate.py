@@ -1,20 +1,18 @@
-"""What a student is worth: accuracy, and bit-FLOPs image by image. Nothing here depends on how
-images are batched.
-"""
+"""Top-1 accuracy and per-image bit-FLOPs of a quantized model; no result depends on the batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq.evaluation.teacher_statistics import TeacherView, Viewer
-from dynadfq.export.integer_form import IntegerForm, to_integer_form
+from dynadfq.evaluation.teacher_statistics import TeacherObserver, TeacherStatistics
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.layers import WIDEST_ACTIVATION
@@ -22,28 +20,14 @@ from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed, seeding
 from dynadfq.teacher.teacher import Teacher
 
-T = TypeVar("T")
-Labelled = tuple[
-    Tensor, Tensor | None
-]  # (B, C, H, W) normalized images, with (B,) labels where there are any
+# (B, C, H, W) normalized images, with (B,) labels where there are any
+LabelledBatch = tuple[Tensor, Tensor | None]
 
 
-class Reiterable(Generic[T]):
-    """What a function yields, anew each time it is walked: batches that are measured more than once
-    and never held.
-    """
+class Predictions(NamedTuple):
+    """Predicted classes of N images, and the activation widths they were computed with."""
 
-    def __init__(self, walk: Callable[[], Iterator[T]]) -> None:
-        self.walk = walk
-
-    def __iter__(self) -> Iterator[T]:
-        return self.walk()
-
-
-class Answers(NamedTuple):
-    """A student's answers to N images."""
-
-    predictions: Tensor  # (N,) int64
+    classes: Tensor  # (N,) int64
     bits: Tensor  # (N, S)
 
 
@@ -51,13 +35,16 @@ class Answers(NamedTuple):
 class Evaluation:
     """Accuracy and cost of a student.
 
-    top1: percent; None where images have no labels. bit_flops_percent: mean over images, percent of
-        the float model; bit_flops_percent_std: spread over images.
-    per_image: one row an image: index, label (empty where it has none), prediction,
+    top1: percent; None where images have no labels.
+    bit_flops_percent: mean over images, percent of the float model.
+    bit_flops_percent_std: standard deviation over images.
+    mean_activation_bits: mean over images and sites.
+    per_image: one row per image: index, label (empty where it has none), prediction,
         bit_flops_percent, mean_bits; with a teacher also teacher_prediction and entropy_nats (of
         the teacher's prediction).
-    bits: (N, S) chosen widths.
-    teacher: what the teacher sees, where one was given.
+    predictions: (N,) predicted classes.
+    bits: (N, S) activation widths.
+    teacher: the teacher's predictions, where one was given.
     """
 
     top1: float | None
@@ -65,106 +52,141 @@ class Evaluation:
     bit_flops_percent_std: float
     mean_activation_bits: float
     per_image: pd.DataFrame
+    predictions: Tensor
     bits: Tensor
-    teacher: TeacherView | None = None
+    teacher: TeacherStatistics | None = None
+
+
+class _BatchResult(NamedTuple):
+    student: Predictions
+    labels: Tensor | None
+    teacher: tuple[Tensor, Tensor] | None  # predictions and their entropies
 
 
 def evaluate(
-    student: Student, batches: Iterable[Labelled], teacher: Teacher | None = None
+    student: Student, batches: Iterable[LabelledBatch], teacher: Teacher | None = None
 ) -> Evaluation:
-    """Measure a student in integer form on (images, labels) batches, which are walked once and not
-    kept.
+    """Measure a student in integer form.
 
     Ranks (``dynadfq.runtime.distributed``) take turns at the batches, and all return the same.
+
+    Args:
+        student: the quantized model.
+        batches: (images, labels), (B, C, H, W) and (B,) or None; read once and not kept.
+        teacher: the float model; adds its predictions and their entropies to the result.
     """
-    codes, viewer = Codes(student), None if teacher is None else Viewer(teacher)
+    model = IntegerModel(student)
+    observer = None if teacher is None else TeacherObserver(teacher)
 
-    def measure(batch: Labelled) -> tuple[Answers, tuple[Tensor, Tensor] | None, Tensor | None]:
+    def measure(batch: LabelledBatch) -> _BatchResult:
         images, labels = batch
-        return codes.answer(images), None if viewer is None else viewer.look(images), labels
+        observed = None if observer is None else observer.observe(images)
+        return _BatchResult(model.predict(images), labels, observed)
 
-    measured = list(zip(*distributed.in_turns(measure, batches), strict=True))
-    answers, labels = (
-        _joined(measured[0]),
-        None if measured[2][0] is None else torch.cat(measured[2]),
+    results = distributed.in_turns(measure, batches)
+    found = _joined([one.student for one in results])
+    labels = [one.labels for one in results if one.labels is not None]
+    observed = [one.teacher for one in results if one.teacher is not None]
+    return _evaluation(
+        student,
+        found,
+        torch.cat(labels) if labels else None,
+        observer.statistics(observed) if observer is not None else None,
     )
-    view = None if viewer is None else viewer.view(*map(torch.cat, zip(*measured[1], strict=True)))
-    percent = student.bit_flops_percent(answers.bits)
-    columns = {
+
+
+def _evaluation(
+    student: Student,
+    found: Predictions,
+    labels: Tensor | None,
+    teacher: TeacherStatistics | None,
+) -> Evaluation:
+    """Summarize predictions of N images."""
+    percent = student.bit_flops_percent(found.bits)
+    columns: dict[str, Any] = {
         "index": np.arange(len(percent)),
         "label": [None] * len(percent) if labels is None else labels.numpy(),
-        "prediction": answers.predictions.numpy(),
+        "prediction": found.classes.numpy(),
     }
-    if view is not None:
-        columns["teacher_prediction"] = view.predictions.numpy()
-        columns["entropy_nats"] = view.entropy_nats.numpy()
+    if teacher is not None:
+        columns["teacher_prediction"] = teacher.predictions.numpy()
+        columns["entropy_nats"] = teacher.entropy_nats.numpy()
     columns["bit_flops_percent"] = percent.numpy()
-    columns["mean_bits"] = answers.bits.mean(dim=1).double().numpy()
+    columns["mean_bits"] = found.bits.mean(dim=1).double().numpy()
     return Evaluation(
-        top1=None if labels is None else percent_equal(answers.predictions, labels),
+        top1=None if labels is None else percent_equal(found.classes, labels),
         bit_flops_percent=float(percent.mean()),
         bit_flops_percent_std=float(percent.std(correction=0)),
-        mean_activation_bits=float(answers.bits.mean()),
+        mean_activation_bits=float(found.bits.mean()),
         per_image=pd.DataFrame(columns),
-        bits=answers.bits,
-        teacher=view,
+        predictions=found.classes,
+        bits=found.bits,
+        teacher=teacher,
     )
 
 
-class Codes:
-    """A student's integer form, which is what an export holds: what is measured here is what runs
-    elsewhere.
-    """
+class IntegerModel:
+    """A student's integer form, as an export holds it: what is measured is what is deployed."""
 
     def __init__(self, student: Student) -> None:
         self.device = next(student.parameters()).device
-        self.form: IntegerForm = to_integer_form(student.eval(), widest=WIDEST_ACTIVATION).to(
-            self.device
-        )
+        form = to_integer_form(student.eval(), widest=WIDEST_ACTIVATION)
+        self.form = form.to(self.device)
 
     @torch.no_grad()
-    def answer(self, images: Tensor, allocation: BitAllocation | None = None) -> Answers:
-        """Answers to (B, C, H, W) images with their own bits or those of an allocation."""
+    def predict(self, images: Tensor, allocation: BitAllocation | None = None) -> Predictions:
+        """Classify (B, C, H, W) images with their own widths or those of an allocation."""
         with compute_precision("float32", self.device):
             logits, bits = self.form.run(images.to(self.device), allocation)
-        return Answers(logits.argmax(dim=1).cpu(), bits.cpu())
+        return Predictions(logits.argmax(dim=1).cpu(), bits.cpu())
 
 
-def answer(
+def predict(
     student: Student, images: Iterable[Tensor], allocation: BitAllocation | Tensor | None = None
-) -> Answers:
-    """Run a student's integer form over (B, C, H, W) batches: with its own bits, one allocation, or
-    (N, S) of each image.
+) -> Predictions:
+    """Classify all images with a student's integer form; ranks take turns at the batches.
 
-    Ranks take turns at the batches, and all return every answer.
+    Args:
+        student: the quantized model.
+        images: (B, C, H, W) batches.
+        allocation: activation widths of all images, or (N, S) of each; None lets the student
+            choose.
     """
-    codes = Codes(student)
+    model = IntegerModel(student)
 
-    def allocated() -> Iterator[tuple[Tensor, BitAllocation | None]]:
+    def with_allocations() -> Iterator[tuple[Tensor, BitAllocation | None]]:
         done = 0
         for batch in images:
             given = allocation
             if isinstance(given, Tensor):
-                given = BitAllocation(given[done : done + len(batch)].to(codes.device))
+                given = BitAllocation(given[done : done + len(batch)].to(model.device))
             done += len(batch)
             yield batch, given
 
-    return _joined(distributed.in_turns(lambda given: codes.answer(*given), allocated()))
+    return _joined(distributed.in_turns(lambda one: model.predict(*one), with_allocations()))
 
 
-def _joined(parts: Iterable[Answers]) -> Answers:
-    return Answers(*map(torch.cat, zip(*parts, strict=True)))
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    """Concatenate the predictions of all batches."""
+    classes = torch.cat([part.classes for part in parts])
+    bits = torch.cat([part.bits for part in parts])
+    return Predictions(classes, bits)
 
 
 def shuffled_control(
     student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator
-) -> Answers:
-    """Answers when each image gets the bits that the selector chose for a random other: the same
-    cost, no knowledge.
+) -> Predictions:
+    """Classify images with the widths that the selector chose for other images, at random.
 
-    A selector that does not beat this control knows nothing about images.
+    The cost is the same; a selector that does not beat this control knows nothing about images.
+
+    Args:
+        student: the quantized model.
+        images: (B, C, H, W) batches.
+        bits: (N, S) widths that the selector chose.
+        rng: draws the permutation.
     """
-    return answer(student, images, bits[torch.randperm(len(bits), generator=rng)])
+    return predict(student, images, bits[torch.randperm(len(bits), generator=rng)])
 
 
 def control_scores(
@@ -175,41 +197,43 @@ def control_scores(
     seed: int,
     repeats: int,
 ) -> list[float]:
-    """Percent of predictions that are as expected, (N,), in each of some repeats of the control."""
-    shuffles = (seeding.generator(seed, "control", repeat) for repeat in range(repeats))
-    return [
-        percent_equal(shuffled_control(student, images, bits, rng).predictions, expected)
-        for rng in shuffles
-    ]
+    """Return the percent of predictions equal to (N,) ``expected`` in each repeat of the control.
+
+    The images are read once per repeat.
+    """
+    scores = []
+    for repeat in range(repeats):
+        rng = seeding.generator(seed, "control", repeat)
+        control = shuffled_control(student, images, bits, rng)
+        scores.append(percent_equal(control.classes, expected))
+    return scores
 
 
 def lowest_surviving_bits(
     student: Student, images: Iterable[Tensor], expected: Tensor, widths: Sequence[int]
 ) -> Tensor:
-    """Quantization sensitivity: (N,) lowest uniform width from which on predictions are as
-    expected, or 0.
+    """Measure the quantization sensitivity of each image.
 
-    The images are walked once for each width.
+    The images are read once per width.
+
+    Args:
+        student: the quantized model.
+        images: (B, C, H, W) batches.
+        expected: (N,) classes.
+        widths: uniform activation widths to try, in bits.
+
+    Returns:
+        (N,) lowest width from which on all wider ones predict the expected class; 0 for none.
     """
-    lowest, alive = (
-        torch.zeros(len(expected), dtype=torch.int64),
-        torch.ones(len(expected), dtype=torch.bool),
-    )
+    lowest = torch.zeros(len(expected), dtype=torch.int64)
+    survives = torch.ones(len(expected), dtype=torch.bool)
     for width in sorted(widths, reverse=True):
-        alive &= answer(student, images, uniform(width, len(student.sites))).predictions == expected
-        lowest[alive] = width
+        found = predict(student, images, uniform(width, len(student.sites)))
+        survives &= found.classes == expected
+        lowest[survives] = width
     return lowest
 
 
 def percent_equal(a: Tensor, b: Tensor) -> float:
-    """Percent of entries in which two (N,) tensors agree."""
+    """Return the percent of entries in which two (N,) tensors agree."""
     return 100.0 * float((a == b).double().mean())
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's rank correlation; None where one side does not vary."""
-    from scipy.stats import spearmanr  # half of what importing the library would cost
-
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)

@@ -1,4 +1,4 @@
-"""What became of each layer of a network: widths, ranges, MACs, and why a layer reads floats."""
+"""How each layer of a network is quantized: widths, ranges, MACs, and why an input stays float."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dynadfq.teacher.teacher import Teacher
 
 Status = Literal["dynamic", "fixed", "skipped", "float"]
 FLOAT_BITS = 32
+WHOLE = 0.999  # share of an input from which on it counts as quantized entirely
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class LayerReport:
 
     activation_bits: candidate widths of its input, or the only one; 32 is float32.
     range: (low, high) of each activation site that it reads.
-    status: "dynamic": images choose the width of its input. "fixed": all have the same. "skipped":
-        its input stays float32, for a ``reason``. "float": the network is not quantized.
+    status: "dynamic": the width of its input is chosen per image. "fixed": it is the same for all
+        images. "skipped": its input stays float32, for a ``reason``. "float": the network is not
+        quantized.
     """
 
     layer: str
@@ -39,24 +41,25 @@ class LayerReport:
 
 
 def inspect_student(student: Student) -> list[LayerReport]:
-    """Every call with MACs, in execution order; calls that are no quantizable layer come last."""
+    """Report every call with MACs in execution order, calls of no quantizable layer last."""
     trace = student.cost.trace
-    return [*(_layer(student, layer) for layer in trace.layers), *_float_calls(trace, "skipped")]
+    layers = [_layer(student, layer) for layer in trace.layers]
+    return [*layers, *_float_calls(trace, "skipped", "it is no convolution or linear layer")]
 
 
 def inspect_teacher(teacher: Teacher) -> tuple[NetworkTrace, list[LayerReport]]:
-    """The same of a float network, and its trace."""
+    """Return a float network's trace, and the same report of it."""
     network = normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
     trace = describe(network, teacher.input_shape)
     layers = [
         LayerReport(layer.name, layer.kind, layer.macs, FLOAT_BITS, (FLOAT_BITS,), (), "float", "")
         for layer in trace.layers
     ]
-    return trace, [*layers, *_float_calls(trace, "float")]
+    return trace, [*layers, *_float_calls(trace, "float", "")]
 
 
 def macs_percent(layers: list[LayerReport]) -> dict[str, float]:
-    """Percent of the MACs by status; 0 for a status that no layer has is left out."""
+    """Return the percent of all MACs by status, of the statuses that occur."""
     total = sum(layer.macs for layer in layers) or 1
     statuses = dict.fromkeys(layer.status for layer in layers)
     return {
@@ -66,40 +69,44 @@ def macs_percent(layers: list[LayerReport]) -> dict[str, float]:
 
 
 def _layer(student: Student, layer: Layer) -> LayerReport:
+    """Report one call of a quantized layer."""
     read = [i for i, site in enumerate(student.site_names) if layer.fraction_from(site) > 0]
-    ranges = tuple((student.sites[i].low.item(), student.sites[i].high.item()) for i in read)
     status, widths, reason = _input(student, layer, read)
-    bits = student.cost.weight_bits
-    return LayerReport(layer.name, layer.kind, layer.macs, bits, widths, ranges, status, reason)
+    return LayerReport(
+        layer=layer.name,
+        kind=layer.kind,
+        macs=layer.macs,
+        weight_bits=student.cost.weight_bits,
+        activation_bits=widths,
+        range=tuple((student.sites[i].low.item(), student.sites[i].high.item()) for i in read),
+        status=status,
+        reason=reason,
+    )
 
 
 def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tuple[int, ...], str]:
-    """How a layer's input is quantized: status, widths, and the reason where it is not chosen."""
-    candidates, scheme = student.scheme.activation_bits, student.scheme
-    quantized = sum(layer.fraction_from(student.site_names[i]) for i in read)
-    partly = (
-        ""
-        if not read or quantized > 0.999
-        else f"{100 * (1 - quantized):.0f} % of its input stays float32"
-    )
+    """Return how a layer's input is quantized, its widths, and why its width is not chosen."""
+    scheme = student.scheme
     if not read:
+        reason = f"its input is no activation's output (placement {scheme.placement})"
         if layer.input_site is None:
-            return "skipped", (FLOAT_BITS,), "it reads the network's input"
-        return (
-            "skipped",
-            (FLOAT_BITS,),
-            f"its input is no activation's output (placement {scheme.placement})",
-        )
-    if scheme.dynamic and any(i >= FIXED_SITES for i in read):
-        return "dynamic", candidates, partly
-    if scheme.dynamic:
-        return "fixed", candidates[-1:], partly or "it runs before the selector answers"
-    return "fixed", candidates[-1:], partly
+            reason = "it reads the network's input"
+        return "skipped", (FLOAT_BITS,), reason
+    reason = ""
+    quantized = sum(layer.fraction_from(student.site_names[i]) for i in read)
+    if quantized <= WHOLE:
+        reason = f"{100 * (1 - quantized):.0f} % of its input stays float32"
+    if not scheme.dynamic:
+        return "fixed", scheme.activation_bits[-1:], reason
+    if any(i >= FIXED_SITES for i in read):
+        return "dynamic", scheme.activation_bits, reason
+    return "fixed", scheme.activation_bits[-1:], reason or "it runs before the selector"
 
 
-def _float_calls(trace: NetworkTrace, status: Status) -> Iterator[LayerReport]:
-    reason = "it is no convolution or linear layer" if status == "skipped" else ""
+def _float_calls(trace: NetworkTrace, status: Status, reason: str) -> Iterator[LayerReport]:
+    """Report the calls with MACs that are not quantized."""
+    bits = (FLOAT_BITS,)
     for call in trace.float_calls:
         yield LayerReport(
-            call.name, call.operation, call.macs, FLOAT_BITS, (FLOAT_BITS,), (), status, reason
+            call.name, call.operation, call.macs, FLOAT_BITS, bits, (), status, reason
         )

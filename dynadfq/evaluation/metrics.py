@@ -1,12 +1,11 @@
-"""The figures that stand in ``metrics.json``; percent in percent.
+"""The content of ``metrics.json``; percent in percent.
 
-Which keys exist depends on the data. Always: `fixed`, `student` and `teacher` with
-`bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget`,
-`synthetic`, and `data.name`. With labelled test images alone: every `top1`,
-`entropy_bits_spearman`, `data.test_images`, and, where classes were matched, `data.class_order` in
-words and `data.order_assumed`. Without labelled images `data.name` is null, the synthetic images
-are what is measured, and the control, the budget's gain and its table count agreement with the
-teacher in place of top-1.
+Which keys exist depends on the data. Always: `method`, `fixed`, `student` and `teacher` with
+`bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget_curve`,
+`synthetic`, and `data.name`. With labelled test images also every `top1`, `entropy_bits_spearman`,
+`data.test_images`, and, where classes were matched, `data.class_order` (a sentence) and
+`data.order_assumed`. Without labelled images `data.name` is null, the synthetic images are what is
+measured, and the control and the budget curve count agreement with the teacher in place of top-1.
 """
 
 from __future__ import annotations
@@ -18,63 +17,62 @@ import numpy as np
 import pandas as pd
 
 from dynadfq.data import LabelledSet
-from dynadfq.evaluation.evaluate import Evaluation, rank_correlation
+from dynadfq.evaluation.correlation import rank_correlation
+from dynadfq.evaluation.evaluate import Evaluation
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import GATE
 
 
 def data_metrics(name: str | None, test: LabelledSet | None) -> dict[str, Any]:
-    """What the networks were measured on, and how its classes became the teacher's where that is a
-    question.
-    """
+    """Describe the test images, and how their classes were matched with the teacher's."""
     if test is None:
         return {"name": name}
-    order = (
-        {}
-        if test.classes is None
-        else {"class_order": test.classes.words, "order_assumed": test.classes.assumed}
-    )
-    return {"name": name, "test_images": len(test), **order}
+    metrics = {"name": name, "test_images": len(test)}
+    if test.classes is not None:
+        metrics["class_order"] = test.classes.words
+        metrics["order_assumed"] = test.classes.assumed
+    return metrics
 
 
 def synthetic_metrics(table: pd.DataFrame, images: SyntheticSet) -> dict[str, Any]:
-    """What is said of the synthetic images in ``metrics.json``; percent in percent."""
+    """Summarize the synthetic images from their ``synthetic_table``."""
     return {
         "num_images": len(table),
         "one_hot_images": int((table["soft"] == 0).sum()),
         "one_hot_recognized": images.one_hot_recognized,
         "gate": GATE,
-        "entropy_bits_spearman": rank_correlation(
-            table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy()
-        ),
+        "entropy_bits_spearman": entropy_cost_correlation(table),
     }
 
 
 def headline(
     dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], student: Student
 ) -> dict[str, Any]:
-    """The figures that decide, in percent: both students, and the control that gives the same bits
-    to other images.
+    """Compare teacher, both students, and the control that gives the same bits to other images.
 
-    Without labels there is no top-1: networks are compared by how often they agree with the
-    teacher, the control too.
+    Args:
+        dynamic: the dynamic student's evaluation with the teacher.
+        fixed: the fixed-width student's, on the same images.
+        control: scores of the control's repeats in percent: top-1, or agreement with the teacher
+            where images have no labels.
+        student: the dynamic student.
     """
-    table, labelled = dynamic.per_image, dynamic.top1 is not None
-    score = "top1" if labelled else "agreement"
-    metrics = {
+    table = dynamic.per_image
+    score = "agreement" if dynamic.top1 is None else "top1"
+    metrics: dict[str, Any] = {
+        "method": student.provenance.get("method"),
         "teacher": {"bit_flops_percent": 100.0},
         "fixed": {
             "bit_flops_percent": fixed.bit_flops_percent,
             "bits": student.scheme.target_bits,
-            "agreement": 100.0
-            * float((fixed.per_image["prediction"] == table["teacher_prediction"]).mean()),
+            "agreement": _percent_equal(fixed.per_image["prediction"], table["teacher_prediction"]),
         },
         "student": {
             "bit_flops_percent": dynamic.bit_flops_percent,
             "bit_flops_percent_std": dynamic.bit_flops_percent_std,
             "mean_activation_bits": dynamic.mean_activation_bits,
-            "agreement": 100.0 * float((table["prediction"] == table["teacher_prediction"]).mean()),
+            "agreement": _percent_equal(table["prediction"], table["teacher_prediction"]),
             "selector_overhead_percent": student.selector_overhead_percent,
         },
         "control": {
@@ -89,14 +87,19 @@ def headline(
             "float_input_macs_percent": student.cost.float_input_macs_percent,
         },
     }
-    return _with_labels(metrics, dynamic, fixed) if labelled else metrics
+    if dynamic.top1 is not None:
+        metrics["teacher"]["top1"] = _percent_equal(table["teacher_prediction"], table["label"])
+        metrics["fixed"]["top1"] = fixed.top1
+        metrics["student"]["top1"] = dynamic.top1
+        metrics["entropy_bits_spearman"] = entropy_cost_correlation(table)
+    return metrics
 
 
-def _with_labels(metrics: dict[str, Any], dynamic: Evaluation, fixed: Evaluation) -> dict[str, Any]:
-    """What labelled test images add."""
-    table = dynamic.per_image
-    right = 100.0 * float((table["teacher_prediction"] == table["label"]).mean())
-    for name, top1 in (("teacher", right), ("fixed", fixed.top1), ("student", dynamic.top1)):
-        metrics[name]["top1"] = top1
-    rho = rank_correlation(table["entropy_nats"].to_numpy(), table["bit_flops_percent"].to_numpy())
-    return metrics | {"entropy_bits_spearman": rho}
+def entropy_cost_correlation(table: pd.DataFrame) -> float | None:
+    """Return Spearman's correlation of prediction entropy and bit-FLOPs over images."""
+    return rank_correlation(table["entropy_nats"], table["bit_flops_percent"])
+
+
+def _percent_equal(a: pd.Series, b: pd.Series) -> float:
+    """Return the percent of rows in which two columns agree."""
+    return 100.0 * float((a == b).mean())

@@ -1,7 +1,8 @@
-"""What a teacher sees in images, of whose logits only what is counted stays."""
+"""Predictions of a teacher on many images, their entropies, and which classes share them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,37 +18,35 @@ from dynadfq.teacher.teacher import Teacher
 GRAIN = 2.0**18
 
 
-class TeacherView(NamedTuple):
-    """What a teacher sees in N images."""
+class TeacherStatistics(NamedTuple):
+    """What a teacher predicts for N images."""
 
     predictions: Tensor  # (N,) int64
-    entropy_nats: Tensor  # (N,) float64, of its predictions
-    co_occurrence: (
-        Tensor  # (classes, classes) float64: mean over images of p_a · p_b (DynaDFQ, Fig. 2c)
-    )
+    entropy_nats: Tensor  # (N,) float64, prediction entropy
+    co_occurrence: Tensor  # (classes, classes) float64: mean of p_a · p_b (DynaDFQ, Fig. 2c)
 
 
-class Viewer:
-    """A teacher that is shown batches, and counts how often classes share its predictions."""
+class TeacherObserver:
+    """Runs a teacher batch by batch and sums up how often classes share its predictions."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
         self.products = torch.zeros(teacher.num_classes, teacher.num_classes, dtype=torch.float64)
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions and their entropies of (B, C, H, W) images, (B,) each."""
-        seen = images.to(self.teacher.device).contiguous(memory_format=self.teacher.memory_format)
+    def observe(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return predictions and their entropies in nats, (B,) each, of (B, C, H, W) images."""
+        placed = images.to(self.teacher.device)
+        placed = placed.contiguous(memory_format=self.teacher.memory_format)
         with compute_precision("float32", self.teacher.device):
-            logits = self.teacher(seen).cpu().double()
+            logits = self.teacher(placed).cpu().double()
         p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN
         self.products += p.T @ p
         return logits.argmax(dim=1), prediction_entropy(logits)
 
-    def view(self, predictions: Tensor, entropy_nats: Tensor) -> TeacherView:
-        """What was seen of all N images, by every rank together; their (N,) predictions and
-        entropies are given.
-        """
-        return TeacherView(
-            predictions, entropy_nats, distributed.total(self.products) / len(predictions)
-        )
+    def statistics(self, observed: Sequence[tuple[Tensor, Tensor]]) -> TeacherStatistics:
+        """Join what ``observe`` returned for all batches, on whichever ranks."""
+        predictions = torch.cat([one for one, _ in observed])
+        entropy_nats = torch.cat([one for _, one in observed])
+        co_occurrence = distributed.total(self.products) / len(predictions)
+        return TeacherStatistics(predictions, entropy_nats, co_occurrence)

@@ -92,7 +92,7 @@ def load_evidence(artifacts: Path) -> Evidence:
         teacher=record("teacher/teacher.json"),
         per_image=table("evaluation/per_image.csv"),
         synthetic=table("evaluation/synthetic_per_image.csv"),
-        budget=table("evaluation/budget.csv"),
+        budget=table("evaluation/budget_curve.csv"),
         sites=table("evaluation/sites.csv"),
         confusion=table("evaluation/confusion.csv") if labelled else None,
         co_occurrence=table("evaluation/co_occurrence.csv") if labelled else None,

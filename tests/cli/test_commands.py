@@ -97,7 +97,7 @@ def test_inspect_names_what_is_fixed_dynamic_and_skipped(run: Run, models: Any) 
     assert sum(found["macs_percent"].values()) == pytest.approx(100)
     assert found["bit_flops_percent"]["target"] == pytest.approx(student.cost.at(4).percent)
     text = run("inspect", models.student).out
-    assert all(name in text for name in layers) and "it runs before the selector answers" in text
+    assert all(name in text for name in layers) and "it runs before the selector" in text
 
 
 def test_inspect_a_fixed_student_and_a_teacher(run: Run, models: Any) -> None:

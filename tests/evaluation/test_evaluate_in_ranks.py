@@ -9,7 +9,7 @@ import torch
 from ranks import run_ranks
 from torch import Tensor
 
-from dynadfq.evaluation.evaluate import answer, evaluate
+from dynadfq.evaluation.evaluate import evaluate, predict
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
 from dynadfq.teacher.teacher import Teacher
@@ -34,7 +34,7 @@ def test_ranks_measure_what_one_process_does(
             found.per_image,
             found.bits,
             found.teacher.co_occurrence,
-            answer(student, images.split(100), given),
+            predict(student, images.split(100), given),
         )
 
     [(table, bits, together, answers)] = run_ranks(1, work)

@@ -50,10 +50,10 @@ def test_metrics_have_their_public_names(metrics: dict[str, Any]):
     assert metrics["data"] == {"name": "digits", "test_images": 540}
     assert metrics["synthetic"]["num_images"] == 32
     assert metrics["control"]["repeats"] == 1
-    assert metrics["budget"]["budgets"] == 3
+    assert metrics["budget_curve"]["budgets"] == 3
     assert (
-        metrics["budget"]["lowest_bit_flops_percent"]
-        < metrics["budget"]["highest_bit_flops_percent"]
+        metrics["budget_curve"]["lowest_bit_flops_percent"]
+        < metrics["budget_curve"]["highest_bit_flops_percent"]
     )
 
 

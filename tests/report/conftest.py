@@ -199,7 +199,7 @@ def build(
     (root / "synthetic/manifest.json").write_text(json.dumps(manifest))
 
     site_table(sites, rng).to_csv(root / "evaluation/sites.csv", index=False)
-    budget_table(budget, top1(student)).to_csv(root / "evaluation/budget.csv", index=False)
+    budget_table(budget, top1(student)).to_csv(root / "evaluation/budget_curve.csv", index=False)
     a, b = np.meshgrid(range(n), range(n), indexing="ij")
     counts = {
         who: np.histogram2d(labels, guess, bins=(range(n + 1), range(n + 1)))[0].astype(int).ravel()
@@ -264,9 +264,9 @@ def without_labels(root: Path) -> Path:
         },
     ).drop(columns=["soft", "label_entropy_nats"])  # fmt: skip
     per_image.to_csv(folder / "per_image.csv", index=False)
-    budget = pd.read_csv(folder / "budget.csv")
+    budget = pd.read_csv(folder / "budget_curve.csv")
     budget.rename(columns={"top1": "agreement", "control_top1": "control_agreement"}).to_csv(
-        folder / "budget.csv", index=False
+        folder / "budget_curve.csv", index=False
     )
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("teacher", "fixed", "student", "control"):
