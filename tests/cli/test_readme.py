@@ -1,5 +1,4 @@
-"""The README's examples: those of a student run, those that train are checked against the
-signatures."""
+"""The examples in README.md and docs/ run, or fit the signatures of what they call."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,23 @@ import pytest
 import torch
 
 import dynadfq
+from dynadfq.training.schedule import Schedule
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-USING = README.split("## Using a student")[1].split("\n## ")[0]
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SLOW = {"export": ["--help"], "bench": ["--batch", "1", "--repeats", "2"]}
+SHORT_STEPS = Schedule(epochs=1, steps_per_epoch=1, batch_size=4)
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+def blocks(page: Path, info: str) -> list[str]:
+    """The page's code blocks with this info string."""
+    return re.findall(rf"^```{info}\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
 
 
 @pytest.fixture
 def place(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which the example's paths exist."""
+    """A folder in which the examples' paths exist."""
     (tmp_path / "artifacts").mkdir()
     for name in ("student", "teacher", "synthetic"):
         (tmp_path / "artifacts" / name).symlink_to(getattr(models, name))
@@ -37,7 +41,8 @@ def place(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_run(place: Path, run: Callable[..., Any]) -> None:
-    lines = [line for block in blocks(USING, "sh") for line in block.splitlines()]
+    [block] = blocks(ROOT / "docs/command-line.md", "sh")
+    lines = block.splitlines()
     assert len(lines) == 6
     for line in lines:
         program, *arguments = shlex.split(line, comments=True)
@@ -46,11 +51,28 @@ def test_the_commands_run(place: Path, run: Callable[..., Any]) -> None:
     assert (place / "artifacts/cheaper/card.md").is_file()
 
 
-def test_the_python_example_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [code] = blocks(USING, "python")
-    names = {"images": torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+def test_the_readme_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = blocks(README, "python")
+    finetune = partial(dynadfq.finetune, schedule=SHORT_STEPS, calibration_images=4)
+    monkeypatch.setattr(dynadfq, "finetune", finetune)
+    code = re.sub(r"num_images=\d+, iterations=\d+", "num_images=8, iterations=1", code)
+    names: dict[str, Any] = {}
     exec(code, names)  # the README's own text
-    assert names["student"].multiplier == 0.0 and names["bits"].shape[0] == 3
+    assert len(names["result"].per_image) == len(names["images"]) == 8
+    assert dynadfq.load_student("student").scheme == names["student"].scheme
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) <= 700
+
+
+def test_the_use_of_a_student_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    names: dict[str, Any] = {"images": torch.randn(3, 3, 16, 16, generator=rng)}
+    for code in blocks(ROOT / "docs/python.md", "python run"):
+        exec(code, names)  # the page's own text
+    assert names["student"].multiplier == 0.0
+    assert names["bits"].shape[0] == 3
     assert dynadfq.load_student("cheaper").multiplier == names["setting"].multiplier != 0.0
     assert "tensor(" in capsys.readouterr().out
 
@@ -58,19 +80,26 @@ def test_the_python_example_runs(place: Path, capsys: pytest.CaptureFixture[str]
 def test_every_call_of_the_library_fits_its_signature() -> None:
     calls = [
         node
-        for block in blocks(README, "python")
+        for page in PAGES
+        for block in blocks(page, "python(?: run)?")
         for node in ast.walk(ast.parse(block))
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("dynadfq.")
     ]
-    assert len(calls) >= 8
+    assert len(calls) >= 15
     for call in calls:
-        signature = inspect.signature(
-            getattr(dynadfq, ast.unparse(call.func).removeprefix("dynadfq."))
-        )
-        bound = signature.bind(
-            *call.args, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-        )
-        unnamed = {
-            kind.name for kind in signature.parameters.values() if kind.kind is kind.VAR_KEYWORD
-        }
-        assert not unnamed & set(bound.arguments), ast.unparse(call)
+        function: Any = dynadfq
+        for name in ast.unparse(call.func).split(".")[1:]:
+            function = getattr(function, name)
+        keywords = {word.arg: word.value for word in call.keywords if word.arg}
+        signature = inspect.signature(function)
+        bound = signature.bind(*call.args, **keywords)
+        kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+        misspelt = [name for name in bound.arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD]
+        assert not misspelt, ast.unparse(call)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
