@@ -94,7 +94,9 @@ def test_every_call_of_the_library_fits_its_signature() -> None:
         signature = inspect.signature(function)
         bound = signature.bind(*call.args, **keywords)
         kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
-        misspelt = [name for name in bound.arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD]
+        misspelt = [
+            name for name in bound.arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD
+        ]
         assert not misspelt, ast.unparse(call)
 
 
