@@ -1,4 +1,4 @@
-"""Students from teachers."""
+"""Students, built from a teacher or loaded from a folder."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ from dynadfq.zoo.architectures import build
 
 
 def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
-    """A student with the teacher's weights; the seed initializes the selector. Its ranges are not
-    calibrated yet.
+    """Return a student with the teacher's weights; its ranges are not calibrated yet.
 
-    A folded teacher's form becomes part of the scheme, so that the student can be built again.
+    Args:
+        teacher: the float network. Whether it is folded becomes part of the student's scheme.
+        scheme: bit-widths, sites and selector.
+        seed: initializes the selector.
     """
     if isinstance(teacher, FoldedTeacher):
         scheme = replace(scheme, folded=True, relu6_as_relu=teacher.relu6_as_relu)
     with global_stream(seed, "student", "weights"):
-        return Student(teacher.module, teacher.input_shape, scheme, teacher.describe()).to(
-            teacher.device
-        )
+        student = Student(teacher.module, teacher.input_shape, scheme, teacher.describe())
+    return student.to(teacher.device)
 
 
 def load_student(folder: str | Path, module: nn.Module | None = None) -> Student:
-    """Load what ``Student.save`` wrote; ``module`` is the float architecture, needed where it is in
-    no zoo.
+    """Load what ``Student.save`` wrote.
+
+    Args:
+        folder: the student's folder.
+        module: the float architecture, needed if no zoo has it.
 
     Raises:
         FileNotFoundError: there is no student in this folder.
@@ -64,17 +68,17 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
 def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
     try:
         return scheme_from_json(facts["scheme"])
-    except TypeError as error:  # a key that this version does not know, or a value of another kind
+    except TypeError as error:  # an unknown key, or a value of another type
         raise ValueError(
-            f"{folder / FACTS}: scheme is none that can be read ({error}); {REMEDY}"
+            f"{folder / FACTS}: the scheme cannot be read ({error}); {REMEDY}"
         ) from error
 
 
 def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:
-    """The float network of a zoo or an import path, with weights that do not matter."""
+    """The float network of a zoo or an import path; its weights do not matter."""
     if teacher["architecture"] is None:
         raise ValueError(
-            f"{folder} holds a network that is in no zoo and has no import path; pass its float architecture: "
-            "load_student(path, module=…)"
+            f"{folder} holds a network that is in no zoo and has no import path; "
+            "pass its float architecture: load_student(path, module=…)"
         )
     return build(teacher["architecture"], channels, teacher["num_classes"])

@@ -1,9 +1,8 @@
-"""From a float graph to a student's graph: quantized layers, one quantizer a site, one selector
-(docs/decisions/0001).
+"""From a float graph to a student's graph: quantized layers, activation quantizers, bit selector.
 
 The student's graph takes images and, optionally, a bit allocation, and returns logits and the
-allocation that was used. The selector's answer is an ordinary value of the graph, handed to every
-quantizer behind it; nothing is passed behind the scenes.
+allocation that was used (docs/decisions/0001). The selector's allocation is an ordinary value of
+the graph, an input of every quantizer after it; there is no hidden state.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.network import NetworkTrace, Placement
+from dynadfq.graph.network import NetworkTrace, Placement, Site
 from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.quantize import Granularity
 from dynadfq.quant.selector import BitSelector
 
-FIXED_SITES = 1  # after the first convolution; the selector reads the activation after the second (DynaDFQ, Sec. 4.1)
+# The site after the first convolution; the selector reads the activation after the second one
+# (DynaDFQ, Sec. 4.1).
+FIXED_SITES = 1
 QUANTIZED: dict[str, type[QuantizedLayer]] = {"conv": QuantConv2d, "linear": QuantLinear}
 
 
@@ -66,51 +67,70 @@ def insert_quantizers(
 ) -> fx.GraphModule:
     """Turn a normalized float graph into a student's, in place, and return it.
 
-    ``percent_per_bit`` is what a bit at each site costs, (S,) in percent of the float model's
-    bit-FLOPs.
+    Args:
+        model: the float graph.
+        trace: its layers and activation sites.
+        scheme: bit-widths and sites.
+        percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's bit-FLOPs.
 
     Raises:
-        ValueError: the network is too short for a bit selector, what it would read is no map, or at
-            a site the first axis does not count images.
+        ValueError: the network cannot have a bit selector: it is too short, the selector would not
+            read a map of channels and pixels, or a site's first axis does not count images.
     """
     sites = trace.sites(scheme.placement)
-    if scheme.dynamic and len(sites) <= FIXED_SITES:
-        raise ValueError(
-            f"quantization.activation_bits: the network has {len(sites)} activation sites, "
-            f"a selector needs {FIXED_SITES + 1}"
-        )
-    if scheme.dynamic and sites[FIXED_SITES].axes != 4:
-        raise ValueError(
-            f"quantization.activation_bits: to choose among {list(scheme.activation_bits)}, a bit selector would read "
-            f"{sites[FIXED_SITES].name}, which is no map of channels and pixels (tokens of a transformer?); give one "
-            "width"
-        )
-    if scheme.dynamic and (folded := next((site for site in sites if site.rows > 1), None)):
-        raise ValueError(
-            f"quantization.activation_bits: {folded.name} has {folded.rows} rows for an image (patches in place of "
-            "images?), and a width of its own for each image needs one; give one width"
-        )
-    graph, nodes = model.graph, {node.name: node for node in model.graph.nodes}
+    if scheme.dynamic:
+        _require_selectable(sites, scheme)
+    graph = model.graph
+    nodes = {node.name: node for node in graph.nodes}
     allocation = _add_allocation_input(graph)
     scales: dict[str, fx.Node] = {}
     for index, site in enumerate(sites):
         source = nodes[site.node]
+        after = source
         if scheme.dynamic and index == FIXED_SITES:
             selector = _selector(site.channels, len(sites), scheme, percent_per_bit)
             allocation = _call_after(model, source, "selector", selector, (source, allocation))
+            after = allocation
         quantizer = ActivationFakeQuantize(index, scheme.activation_bits[-1], scheme.learned_ranges)
-        after = allocation if index == FIXED_SITES and scheme.dynamic else source
         output = _call_after(model, after, f"sites.{index}", quantizer, (source, allocation))
         value = _item_after(graph, output, output, 0)
         scales[site.name] = _item_after(graph, value, output, 1)
-        layers, others = _readers(nodes, trace, site.name), set(source.users) - {output, allocation}
-        for reader in layers if scheme.placement == "layer_input" else others:
+        if scheme.placement == "layer_input":
+            readers = {nodes[layer.node] for layer in trace.layers if layer.input_site == site.name}
+        else:
+            readers = set(source.users) - {output, allocation}
+        for reader in readers:
             reader.replace_input_with(source, value)
-    _swap_layers(model, trace, scheme, nodes, scales)
+    for layer in trace.layers:
+        _quantize_layer(model, layer.name, scheme)
+        if scale := _input_scale(layer.input_site, layer.fed_by, scales):
+            node = nodes[layer.node]
+            node.args = (node.args[0], scale)
     _return_allocation(graph, allocation)
     graph.lint()
     model.recompile()
     return model
+
+
+def _require_selectable(sites: Sequence[Site], scheme: Scheme) -> None:
+    if len(sites) <= FIXED_SITES:
+        raise ValueError(
+            f"activation_bits: the network has {len(sites)} activation sites, and a bit selector "
+            f"needs {FIXED_SITES + 1}; give one width"
+        )
+    read = sites[FIXED_SITES]
+    if read.axes != 4:
+        raise ValueError(
+            f"activation_bits: to choose among {list(scheme.activation_bits)}, a bit selector "
+            f"would read {read.name}, which is not a map of channels and pixels (tokens of a "
+            "transformer?); give one width"
+        )
+    for site in sites:
+        if site.rows > 1:
+            raise ValueError(
+                f"activation_bits: {site.name} has {site.rows} rows per image (patches instead of "
+                "images?), and a width per image needs one row; give one width"
+            )
 
 
 def _selector(channels: int, sites: int, scheme: Scheme, percent_per_bit: Tensor) -> BitSelector:
@@ -148,39 +168,22 @@ def _item_after(graph: fx.Graph, after: fx.Node, source: fx.Node, index: int) ->
         return graph.call_function(operator.getitem, (source, index))
 
 
-def _readers(nodes: dict[str, fx.Node], trace: NetworkTrace, site: str) -> set[fx.Node]:
-    return {nodes[layer.node] for layer in trace.layers if layer.input_site == site}
+def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
+    old = model.get_submodule(name)
+    kind = layer_kind(old)
+    if kind is not None:  # else it was replaced at an earlier call
+        new = QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_granularity)
+        model.set_submodule(name, new)
 
 
-def _swap_layers(
-    model: fx.GraphModule,
-    trace: NetworkTrace,
-    scheme: Scheme,
-    nodes: dict[str, fx.Node],
-    scales: dict[str, fx.Node],
-) -> None:
-    """Quantize every layer's weight, and tell each that reads a single site which step its input
-    lies on.
-    """
-    for layer in trace.layers:
-        old = model.get_submodule(layer.name)
-        kind = layer_kind(old)
-        if kind is not None:
-            model.set_submodule(
-                layer.name,
-                QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_granularity),
-            )
-        if scale := _single_scale(layer.input_site, layer.fed_by, scales):
-            nodes[layer.node].args = (nodes[layer.node].args[0], scale)
-
-
-def _single_scale(
+def _input_scale(
     input_site: str | None, fed_by: Mapping[str, float], scales: dict[str, fx.Node]
 ) -> fx.Node | None:
+    """The scale of a layer's input, where a single site provides all of it."""
     if input_site in scales:
         return scales[input_site]
-    full = [name for name, share in fed_by.items() if share == 1.0]
-    return scales.get(full[0]) if full else None
+    only = [name for name, share in fed_by.items() if share == 1.0]
+    return scales.get(only[0]) if only else None
 
 
 def _return_allocation(graph: fx.Graph, allocation: fx.Node) -> None:
@@ -189,7 +192,7 @@ def _return_allocation(graph: fx.Graph, allocation: fx.Node) -> None:
 
 
 def site_nodes(model: nn.Module) -> Sequence[ActivationFakeQuantize]:
-    """A student's quantizers in the order of their sites."""
+    """Return a student's activation quantizers in the order of their sites."""
     return sorted(
         (m for m in model.modules() if isinstance(m, ActivationFakeQuantize)),
         key=lambda module: module.site,

@@ -1,10 +1,9 @@
-"""Quantized layers: subclasses of torch's own, so that parameter names and float checkpoints keep
-working.
+"""Quantized layers: subclasses of torch's layers that keep parameter names and float checkpoints.
 
 In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer
 that reads a quantized activation convolves integer codes, whose sums are exact in any order, and
-scales afterwards; a layer that reads floats works in float64. Either way an image's codes do not
-depend on the batch it came in (docs/decisions/0005).
+scales afterwards; a layer that reads floats computes in float64. Either way an image's codes do not
+depend on its batch (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.quantize import (
     Granularity,
     QParams,
+    broadcast_first,
     choose_qparams,
     fake_quantize_weight,
     levels,
@@ -27,18 +27,18 @@ from dynadfq.quant.quantize import (
     weight_qparams,
 )
 
-EXACT_IN_FLOAT32 = 2.0**24  # integers up to here, and all their sums, are exact
+EXACT_IN_FLOAT32 = 2.0**24  # integers below this, and their sums, are exact
 WIDEST_ACTIVATION = 8  # bits
 
 Layer = TypeVar("Layer", bound="QuantizedLayer")
 
 
 class QuantizedLayer(nn.Module):
-    """What quantized convolutions and linear layers share: weights on a grid, and exact evaluation.
+    """Base of quantized convolutions and linear layers: quantized weights and exact evaluation.
 
-    There is a grid an output channel, or one a tensor (``granularity``). It follows the weights'
-    extremes at every forward pass until ``freeze_weight`` fixes it; a fixed one is part of the
-    layer's state.
+    The weight's qparams, one pair per output channel or per tensor (``granularity``), follow its
+    extremes at every forward pass until ``freeze_weight`` fixes them; frozen qparams are part of
+    the layer's state.
     """
 
     weight: Tensor
@@ -46,8 +46,8 @@ class QuantizedLayer(nn.Module):
     weight_bits: int
     granularity: Granularity
     quantizing: bool
-    weight_scale: Tensor | None  # (out or 1, 1, …) of a fixed grid
-    weight_quant_min: Tensor | None  # (out or 1, 1, …), quant_min of a fixed grid
+    weight_scale: Tensor | None  # (out or 1, 1, …), of a frozen weight
+    weight_quant_min: Tensor | None  # (out or 1, 1, …), of a frozen weight
     channel_axis: int  # of the output
 
     @classmethod
@@ -57,54 +57,49 @@ class QuantizedLayer(nn.Module):
         """Return a quantized layer that takes over the parameters of a float one."""
         quantized = cls.__new__(cls)
         quantized.__dict__.update(layer.__dict__)
-        quantized.weight_bits, quantized.granularity, quantized.quantizing = (
-            weight_bits,
-            granularity,
-            True,
-        )
+        quantized.weight_bits = weight_bits
+        quantized.granularity = granularity
+        quantized.quantizing = True
         quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_quant_min": None}
         return quantized
 
     @property
     def frozen_qparams(self) -> QParams | None:
-        """(scale, quant_min), (out or 1, 1, …) each, of a grid that is fixed; None while it follows
-        the weights.
-        """
+        """(scale, quant_min) of a frozen weight, (out or 1, 1, …) each; else None."""
         if self.weight_scale is None or self.weight_quant_min is None:
             return None
         return self.weight_scale, self.weight_quant_min
 
     @property
     def qparams(self) -> QParams:
-        """(scale, quant_min) that the weight is on: the fixed grid, or the one of its own
-        extremes.
-        """
+        """(scale, quant_min) of the weight: the frozen ones, or those of its extremes."""
         return self.frozen_qparams or weight_qparams(
             self.weight, self.weight_bits, self.granularity
         )
 
     @property
-    def values(self) -> Tensor:
-        """The weight as evaluation uses it, (out, …): codes times their step, without a
-        gradient.
-        """
-        codes, step = quantize_weight(self.weight, self.weight_bits, self.qparams)
-        return codes * step
+    def quantized_weight(self) -> Tensor:
+        """The (out, …) quantized values of the weight, without a gradient."""
+        codes, scale = quantize_weight(self.weight, self.weight_bits, self.qparams)
+        return codes * scale
 
     @torch.no_grad()
-    def freeze_weight(self, codes: Tensor, grid: QParams) -> None:
-        """Set the weight to (out, …) codes on a grid, and fix the grid; the weight encodes to these
-        codes again.
+    def freeze_weight(self, codes: Tensor, qparams: QParams) -> None:
+        """Set the weight to the values of codes, and freeze its qparams.
+
+        Quantizing the weight again gives the same codes.
+
+        Args:
+            codes: (out, …) integers.
+            qparams: (scale, quant_min), (out or 1, 1, …) each.
         """
-        scale, quant_min = grid
+        scale, quant_min = qparams
         self.weight.copy_(codes * scale)
-        self.weight_scale, self.weight_quant_min = (
-            scale.detach().clone(),
-            quant_min.detach().clone(),
-        )
+        self.weight_scale = scale.detach().clone()
+        self.weight_quant_min = quant_min.detach().clone()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A state says by what it holds whether the grid is fixed; the layer follows."""
+        """Freeze the weight if the state has qparams; unfreeze it if not."""
         for name in ("weight_scale", "weight_quant_min"):
             given = state_dict.get(prefix + name)
             self._buffers[name] = (
@@ -113,38 +108,40 @@ class QuantizedLayer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's own product with another weight."""
-        raise TypeError(f"{type(self).__name__} must say how it multiplies")
+        """Return the layer's product with another weight."""
+        raise NotImplementedError(f"{type(self).__name__} must implement multiply")
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        """(B, …) input, and the (B or 1,) step it lies on when it comes from a quantized
-        activation.
+        """Return the layer's output.
+
+        Args:
+            x: (B, …) input.
+            scale: (B or 1,) scale of the input where it is a quantized activation.
         """
         if not self.quantizing:
             return self.multiply(x, self.weight, self.bias)
         if self.training:
-            return self.multiply(
-                x, fake_quantize_weight(self.weight, self.weight_bits, self.qparams), self.bias
-            )
-        return self.in_float64(x).float() if scale is None else self._multiply_codes(x, scale)
+            weight = fake_quantize_weight(self.weight, self.weight_bits, self.qparams)
+            return self.multiply(x, weight, self.bias)
+        if scale is None:
+            return self.in_float64(x).float()
+        return self._multiply_codes(x, scale)
 
     def in_float64(self, x: Tensor) -> Tensor:
-        """(B, …) input that lies on no grid to the layer's output, computed in float64."""
+        """Return the output for a (B, …) float input, computed in float64."""
         bias = None if self.bias is None else self.bias.double()
-        return self.multiply(x.double(), self.values.double(), bias)
+        return self.multiply(x.double(), self.quantized_weight.double(), bias)
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        weight_codes, step = quantize_weight(self.weight, self.weight_bits, self.qparams)
-        scale = scale.view(-1, *[1] * (x.dim() - 1))
-        codes = torch.round(x / scale)
+        weight_codes, weight_scale = quantize_weight(self.weight, self.weight_bits, self.qparams)
+        codes = torch.round(x / broadcast_first(scale, x.dim()))
         largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()
         dtype = torch.float32 if largest_sum < EXACT_IN_FLOAT32 else torch.float64
-        # The sums are integers; rounding undoes what a Winograd or Fourier algorithm may have left
-        # of an error.
+        # The sums are integers; rounding removes the error of a Winograd or Fourier algorithm.
         sums = self.multiply(codes.to(dtype), weight_codes.to(dtype), None).round().float()
         channels = [1] * sums.dim()
         channels[self.channel_axis] = -1
-        y = sums * (scale.view(-1, *[1] * (sums.dim() - 1)) * step.view(channels))
+        y = sums * (broadcast_first(scale, sums.dim()) * weight_scale.view(channels))
         return y if self.bias is None else y + self.bias.view(channels)
 
     def extra_repr(self) -> str:
@@ -171,12 +168,13 @@ class QuantLinear(QuantizedLayer, nn.Linear):  # type: ignore[misc]  # torch tak
 
 
 class ActivationFakeQuantize(nn.Module):
-    """One activation site: puts a tensor on its grid, at the width its image was allocated.
+    """An activation site: quantizes a tensor at the width that each image was allocated.
 
     Args:
         site: column of this site in a bit allocation.
-        bits: width where no allocation arrives: of a fixed-width student, or of the sites before
-            the bit selector.
+        bits: width without an allocation: of a student of fixed width, or of the sites before the
+            bit selector.
+        learned_range: whether ``low`` and ``high`` have gradients.
     """
 
     low: Tensor
@@ -184,36 +182,40 @@ class ActivationFakeQuantize(nn.Module):
 
     def __init__(self, site: int, bits: int, learned_range: bool) -> None:
         super().__init__()
-        self.site, self.bits = site, bits
+        self.site = site
+        self.bits = bits
         self.low = nn.Parameter(torch.zeros(()), requires_grad=learned_range)
         self.high = nn.Parameter(torch.ones(()), requires_grad=learned_range)
         self.quantizing = True
-        self.observer: Any = None  # set inside `calibration.observing` alone
+        self.observer: Any = None  # set by `ptq.calibration` for the time of a `with` block
 
     def forward(
         self, x: Tensor, allocation: BitAllocation | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, …) activations to their values on the grid and, in evaluation, the (B or 1,) step of
-        each image.
-        """
+        """Return (B, …) quantized values and, in evaluation, the (B or 1,) scale of each image."""
         if self.observer is not None:
             self.observer.update(x)
         if not self.quantizing:
             return x, None
         if self.training:
-            return FakeQuantize.apply(
-                x, self.low, self.high, *self._candidates(allocation, x)
-            ), None
-        bits = (
-            x.new_full((1,), self.bits)
-            if allocation is None
-            else allocation.bits[:, self.site].detach().to(x)
-        )
+            probabilities, widths = self._candidates(allocation, x)
+            return FakeQuantize.apply(x, self.low, self.high, probabilities, widths), None
+        if allocation is None:
+            bits = x.new_full((1,), self.bits)
+        else:
+            bits = allocation.bits[:, self.site].detach().to(x)
         scale, quant_min = choose_qparams(self.low, self.high, bits)
-        shape = (-1, *[1] * (x.dim() - 1))
-        step = scale.view(shape)
-        codes = quantize(x, step, quant_min.view(shape), levels(bits).view(shape))
-        return codes * step, scale
+        image_scale, image_min, image_levels = (
+            broadcast_first(values, x.dim()) for values in (scale, quant_min, levels(bits))
+        )
+        codes = quantize(x, image_scale, image_min, image_levels)
+        return codes * image_scale, scale
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Set the clipping range, extended to contain 0 such that 0.0 has a code."""
+        with torch.no_grad():
+            self.low.copy_(low.clamp(max=0))
+            self.high.copy_(high.clamp(min=0))
 
     def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and widths, (B or 1, M) each; M is 1 where nothing is learned."""
@@ -225,4 +227,5 @@ class ActivationFakeQuantize(nn.Module):
         return allocation.probabilities[:, self.site], allocation.widths[None].to(x)
 
     def extra_repr(self) -> str:
-        return f"site={self.site}, bits={self.bits}, range=[{self.low.item():.4g}, {self.high.item():.4g}]"
+        limits = f"[{self.low.item():.4g}, {self.high.item():.4g}]"
+        return f"site={self.site}, bits={self.bits}, range={limits}"

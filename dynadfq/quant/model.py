@@ -1,4 +1,4 @@
-"""The student: a quantized network that answers with logits and knows what each image cost."""
+"""The student: a quantized network that returns logits and the cost of each image."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from dynadfq.synthesis.dataset import SyntheticSet
 
 
 class Student(nn.Module):
-    """A float classifier, quantized.
+    """A quantized classifier.
 
-    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact one on integer
+    ``train()`` is the fake-quantized form with gradients, ``eval()`` the exact form on integer
     codes; BatchNorm and dropout of the network itself stay in eval mode in both. Build one with
     ``dynadfq.quantize``.
 
     Args:
         module: the float classifier; it is copied.
         input_shape: shape of one image, (C, H, W).
-        scheme: widths, sites and selector.
-        description: what is known of the float network; written beside the weights.
+        scheme: bit-widths, sites and selector.
+        description: facts about the float network, written beside the weights.
     """
 
     def __init__(
@@ -65,12 +65,15 @@ class Student(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalized images to (B, classes) logits."""
+        """Return (B, classes) logits for (B, C, H, W) normalized images."""
         return self.run(images)[0]
 
     def run(self, images: Tensor, allocation: BitAllocation | None = None) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and (B, S) bits; ``allocation`` overrides the
-        selector.
+        """Return (B, classes) logits and (B, S) bits.
+
+        Args:
+            images: (B, C, H, W) normalized images.
+            allocation: used in place of the selector's.
         """
         logits, used = self.network(images, allocation)
         if used is None:
@@ -78,12 +81,13 @@ class Student(nn.Module):
         return to_float32(logits), used.bits.to(images.device).expand(len(images), -1)
 
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
-        """Cost of images in percent of the float model: (B, S) bits to (B,)."""
+        """Return the (B,) cost in percent of the float model for (B, S) bits."""
         return self.cost.percent(bits)
 
     def bit_flops_ratio(self, bits: Tensor) -> Tensor:
-        """Cost relative to the target width everywhere: (B, S) bits to (B,) float32, differentiable
-        (Eq. 10).
+        """Return the (B,) float32 cost of (B, S) bits relative to the target width everywhere.
+
+        It is differentiable (DynaDFQ, Eq. 10).
         """
         target = self.cost.total(torch.full((len(self.sites),), float(self.scheme.target_bits)))
         return (self.cost.total(bits) / target.to(bits.device)).float()
@@ -93,11 +97,8 @@ class Student(nn.Module):
         self.training = mode
         for module in self.network.modules():
             module.training = False
-        for module in (
-            *self.sites,
-            *self.layers,
-            *(self.selector.modules() if self.selector else ()),
-        ):
+        selector = self.selector.modules() if self.selector else ()
+        for module in (*self.sites, *self.layers, *selector):
             module.training = mode
         return self
 
@@ -108,7 +109,7 @@ class Student(nn.Module):
 
     @property
     def layers(self) -> list[QuantizedLayer]:
-        """The network's layers with quantized weights; the selector's own are not among them."""
+        """The network's layers with quantized weights, without those of the selector."""
         own = set(self.selector.modules()) if self.selector else set()
         return [
             module
@@ -125,20 +126,24 @@ class Student(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes what the network reads; the float network's."""
+        """Preprocessing of images, that of the float network."""
         return Preprocessing.of(self.description)
 
     def require_shape(self, images: Tensor) -> None:
-        """See that images, (N, C, H, W), are of the shape the student was made for: its costs hold
-        for no other.
+        """Check that images have the shape that the student's costs hold for.
+
+        Args:
+            images: (N, C, H, W).
 
         Raises:
-            ValueError: names both shapes.
+            ValueError: they have another shape.
         """
-        given, read = tuple(images.shape[1:]), tuple(self.cost.trace.input_shape)
-        if given != read:
+        given = tuple(images.shape[1:])
+        expected = tuple(self.cost.trace.input_shape)
+        if given != expected:
             raise ValueError(
-                f"images: of shape {given} each, but this student reads {read}; prepare them with student.preprocessing"
+                f"images: of shape {given} each, but this student reads {expected}; "
+                "prepare them with student.preprocessing"
             )
 
     @property
@@ -198,7 +203,7 @@ class Student(nn.Module):
             for batch in images.batches(batch_size):
                 self.require_shape(batch.images)
                 features = first_part(batch.images.to(selector.costs.device), None)
-                logits.append(selector.answer(features))
+                logits.append(selector.image_logits(features))
         finally:
             self.train(training)
         return CostCurve(selector, torch.cat(logits), self.bit_flops_percent)
@@ -230,20 +235,17 @@ class Student(nn.Module):
         macs = self.selector.macs if self.selector else 0
         return 100.0 * FLOAT_OPERATION * macs / self.cost.float_total
 
-    @torch.no_grad()
     def keep_zero_in_range(self) -> None:
-        """Bring learned ranges back to low ≤ 0 ≤ high, so that 0.0 stays a code (padding and ReLU
-        zeros are exact).
+        """Restore low ≤ 0 ≤ high of learned ranges.
+
+        0.0 then has a code, so that padding and the zeros of a ReLU are exact.
         """
         for site in self.sites:
-            site.low.clamp_(max=0)
-            site.high.clamp_(min=0)
+            site.set_range(site.low, site.high)
 
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
-        """Within this block the student computes what the float model computes; blocks may be
-        nested.
-        """
+        """Compute what the float model computes within this block; blocks may be nested."""
         parts: list[ActivationFakeQuantize | QuantizedLayer] = [*self.sites, *self.layers]
         before = [part.quantizing for part in parts]
         for part in parts:
@@ -295,7 +297,7 @@ class Student(nn.Module):
 
 
 def scheme_from_json(card: dict[str, Any]) -> Scheme:
-    """Read back what ``Student.save`` wrote under ``scheme``."""
+    """Return the scheme that ``Student.describe`` returned under ``scheme``."""
     values = {
         **card,
         "activation_bits": tuple(card["activation_bits"]),

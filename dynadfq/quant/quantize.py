@@ -2,9 +2,9 @@
 
 A tensor with range [low, high] at b bits has ``levels = 2**b - 1`` steps of size ``scale = (high -
 low) / levels``. Its codes are the integers ``quant_min … quant_min + levels`` with ``quant_min =
-round(low / scale)``, so that 0.0 is always code 0 (the zero point is ``-quant_min``) and a value is
-``scale * code``. With low = 0, as after every ReLU, this is DynaDFQ, Eq. 2; else the grid is
-shifted by less than half a step.
+round(low / scale)``, so that 0.0 always has code 0 (the zero point is ``-quant_min``) and a value
+is ``scale * code``. With low = 0, as after every ReLU, this is DynaDFQ, Eq. 2; otherwise the range
+is shifted by less than half a step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from torch import Tensor
 SMALLEST_RANGE = 1e-8
 
 QParams = tuple[Tensor, Tensor]  # (scale, quant_min)
-Granularity = Literal[
-    "channel", "tensor"
-]  # what shares a weight grid: an output channel, or the whole weight
+Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 
 
 def levels(bits: Tensor | int) -> Tensor:
-    """Number of steps of a grid, ``2**bits - 1``, as a float tensor.
+    """Return the number of steps between codes, ``2**bits - 1``, as a float tensor.
 
     >>> levels(torch.tensor([2, 8]))
     tensor([  3., 255.])
@@ -44,15 +42,21 @@ def choose_qparams(low: Tensor, high: Tensor, bits: Tensor | int) -> QParams:
 
 
 def quantize(x: Tensor, scale: Tensor, quant_min: Tensor, levels: Tensor) -> Tensor:
-    """Nearest integer codes of x on a grid, in the float type of x; values outside take the
-    outermost code.
-    """
+    """Return the nearest integer codes of x, in the float type of x, clipped to the range."""
     return torch.minimum(torch.maximum(torch.round(x / scale), quant_min), quant_min + levels)
 
 
+def broadcast_first(values: Tensor, dimensions: int) -> Tensor:
+    """Return (N,) values as (N, 1, …), to broadcast against a tensor of so many dimensions.
+
+    >>> broadcast_first(torch.ones(2), 4).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    return values.view(-1, *[1] * (dimensions - 1))
+
+
 def fake_quantize_reference(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
-    """Values of x on its grid, with straight-through gradients to x, low and high, written to be
-    read.
+    """Return the quantized values of x, with straight-through gradients to x, low and high.
 
     The tested reference of ``FakeQuantize`` (fake_quantize.py). Rounding has gradient 1;
     comparisons are strict and made on codes, so that the zeros of a ReLU, which lie exactly on the
@@ -65,54 +69,58 @@ def fake_quantize_reference(x: Tensor, low: Tensor, high: Tensor, bits: int) -> 
     n = levels(bits).to(x)
     scale = (high - low).clamp(min=SMALLEST_RANGE) / n
     quant_min = rounded(low / scale)
+    quant_max = quant_min + n
     code = rounded(x / scale)
-    code = torch.where(
-        code < quant_min, quant_min, torch.where(code > quant_min + n, quant_min + n, code)
-    )
-    return code * scale
+    code = torch.where(code > quant_max, quant_max, code)
+    return torch.where(code < quant_min, quant_min, code) * scale
+
+
+def weight_rows(weight: Tensor, granularity: Granularity) -> Tensor:
+    """Return a weight with a row per pair of qparams, (out, …) or (1, …), without gradient."""
+    weight = weight.detach()
+    return weight.flatten(1) if granularity == "channel" else weight.reshape(1, -1)
 
 
 def weight_qparams(weight: Tensor, bits: int, granularity: Granularity = "channel") -> QParams:
-    """Return (scale, quant_min) from the smallest and largest weight: of each output channel, or of
-    all.
+    """Return (scale, quant_min) of a weight's smallest and largest values.
 
-    Both are (out, 1, …) for a grid an output channel, (1, 1, …) for one grid.
+    Args:
+        weight: (out, …).
+        bits: bit-width.
+        granularity: "channel" gives (out, 1, …) qparams, "tensor" (1, 1, …).
     """
-    flat = (
-        weight.detach().flatten(1) if granularity == "channel" else weight.detach().reshape(1, -1)
-    )
-    shape = (-1, *[1] * (weight.dim() - 1))
-    return choose_qparams(flat.amin(dim=1).view(shape), flat.amax(dim=1).view(shape), bits)
+    rows = weight_rows(weight, granularity)
+    low = broadcast_first(rows.amin(dim=1), weight.dim())
+    high = broadcast_first(rows.amax(dim=1), weight.dim())
+    return choose_qparams(low, high, bits)
 
 
 def quantize_weight(
-    weight: Tensor, bits: int, grid: QParams | None = None
+    weight: Tensor, bits: int, qparams: QParams | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return (codes, scale) of a weight, one grid an output channel: integers (out, …) in float,
-    and (out, 1, …).
+    """Return the codes of a weight, integers (out, …) in float, and their scale, (out, 1, …).
 
-    Without a ``grid``, it is that of the weight's own extremes.
+    Args:
+        weight: (out, …).
+        bits: bit-width.
+        qparams: (scale, quant_min); left out, those of each output channel's extremes.
     """
-    scale, quant_min = weight_qparams(weight, bits) if grid is None else grid
+    scale, quant_min = weight_qparams(weight, bits) if qparams is None else qparams
     return quantize(weight.detach(), scale, quant_min, levels(bits).to(weight)), scale
 
 
-def fake_quantize_weight(weight: Tensor, bits: int, grid: QParams | None = None) -> Tensor:
-    """Weight values on the grid of ``quantize_weight``; every weight passes its gradient on
-    unchanged.
-    """
-    values: Tensor = _FakeQuantizeWeight.apply(weight, bits, grid)
+def fake_quantize_weight(weight: Tensor, bits: int, qparams: QParams | None = None) -> Tensor:
+    """Return the quantized values of a weight, with a straight-through gradient to every weight."""
+    values: Tensor = _FakeQuantizeWeight.apply(weight, bits, qparams)
     return values
 
 
 class _FakeQuantizeWeight(torch.autograd.Function):
-    """Straight-through, without the two passes over the weight of ``hard + (soft -
-    soft.detach())``.
-    """
+    """Straight-through, without the two extra passes of ``hard + (soft - soft.detach())``."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: int, grid: QParams | None) -> Tensor:
-        codes, scale = quantize_weight(weight, bits, grid)
+    def forward(ctx: Any, weight: Tensor, bits: int, qparams: QParams | None) -> Tensor:
+        codes, scale = quantize_weight(weight, bits, qparams)
         return codes.mul_(scale)
 
     @staticmethod

@@ -1,6 +1,4 @@
-"""The bit selector: one small network that chooses a width for every site of every image (DynaDFQ,
-Eq. 8).
-"""
+"""The bit selector: a small network that chooses the width of every site (DynaDFQ, Eq. 8)."""
 
 from __future__ import annotations
 
@@ -13,34 +11,35 @@ from dynadfq.ops.precision import in_float32, to_float32
 from dynadfq.quant.bits import BitAllocation, allocate, penalized
 from dynadfq.quant.layers import QuantLinear
 
-SELECTOR_WEIGHT_BITS = (
-    4  # in float32 the selector would weigh twice as much as the 4-bit ResNet-20 it serves
-)
+# In float32 the selector would take twice the memory of a 4-bit ResNet-20.
+SELECTOR_WEIGHT_BITS = 4
 
 
 class BitSelector(nn.Module):
     """Average pool, linear, dropout, linear, softmax over the candidates, as in DynamicQuant (Liu
     et al., CVPR 2022).
 
-    It reads the activation after the second convolution. Sites up to there run at the widest
-    candidate; the answer repeats that width for them, so that an allocation always covers all
-    sites. Its weights lie on a grid of their own width in both forms; what it reads and computes
-    stays float.
+    It reads the activation after the second convolution. The sites up to there run at the widest
+    candidate; an allocation repeats that width for them, and so covers all sites. The selector's
+    weights are quantized to a width of their own; its inputs and sums stay float.
 
-    ``multiplier`` is the budget: what a percentage point of the float model's bit-FLOPs costs, in
-    nats of the logits. 0 is the selector as it was trained, a large multiplier chooses the cheapest
-    width everywhere, a negative one the dearest. A site that no layer reads costs nothing at any
-    width, and keeps its choice.
+    ``multiplier`` is the Lagrange multiplier of the bit budget, in nats of the logits per
+    percentage point of the float model's bit-FLOPs. 0 is the selector as trained, a large one
+    chooses the cheapest width everywhere, a negative one the most expensive. A site that no layer
+    reads costs nothing at any width, and keeps its choice.
 
     Args:
         channels: channels of the activation it reads.
         sites: number of activation sites S of the student.
-        widths: candidate widths in bits, M of them.
-        target: the dearest candidate within it is most probable at the start.
-        fixed_sites: sites that run before the selector can answer.
-        initial_bias: warm-up of the target's logit.
-        percent_per_bit: (S,) what a bit at each site costs an image, in percent of the float
-            model's bit-FLOPs; zeros when None, and the multiplier has no effect.
+        widths: M candidate widths in bits.
+        target: the widest candidate up to it is most probable at first.
+        fixed_sites: sites that run before the selector.
+        pool: height and width of the pooled activation.
+        hidden: outputs of the first linear layer.
+        dropout: probability of dropout.
+        initial_bias: initial logit of the target, where the others have 0.
+        percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's
+            bit-FLOPs; zeros when None, and the multiplier has no effect.
     """
 
     def __init__(
@@ -57,13 +56,15 @@ class BitSelector(nn.Module):
         percent_per_bit: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.sites, self.fixed_sites = sites, fixed_sites
-        self.register_buffer("widths", torch.tensor(widths, dtype=torch.float32), persistent=False)
+        self.sites = sites
+        self.fixed_sites = fixed_sites
         per_bit = torch.zeros(sites) if percent_per_bit is None else percent_per_bit
-        self.register_buffer(
-            "costs", per_bit.double()[fixed_sites:, None] * self.widths.double(), persistent=False
-        )
-        self.register_buffer("multiplier", torch.zeros((), dtype=torch.float64), persistent=False)
+        bits = torch.tensor(widths, dtype=torch.float32)
+        costs = per_bit.double()[fixed_sites:, None] * bits.double()
+        multiplier = torch.zeros((), dtype=torch.float64)
+        self.register_buffer("widths", bits, persistent=False)
+        self.register_buffer("costs", costs, persistent=False)
+        self.register_buffer("multiplier", multiplier, persistent=False)
         self.pool = nn.AdaptiveAvgPool2d(pool)
         self.hidden = _quantized(nn.Linear(channels * pool * pool, hidden))
         self.dropout = nn.Dropout(dropout)
@@ -73,51 +74,48 @@ class BitSelector(nn.Module):
         bias[:, sum(width <= target for width in widths) - 1] = initial_bias
         self.choice.bias = nn.Parameter(bias.flatten())
 
-    widths: Tensor
+    widths: Tensor  # (M,) float32, bits
     costs: Tensor  # (dynamic sites, M) float64, percent of the float model's bit-FLOPs
-    multiplier: Tensor  # () float64, nats for each percentage point
+    multiplier: Tensor  # () float64, nats per percentage point
 
     def forward(self, x: Tensor, allocation: BitAllocation | None = None) -> BitAllocation:
-        """(B, C, H, W) activation to the allocation of its batch; one given from outside is passed
-        on instead.
-        """
+        """Return the allocation of a batch of (B, C, H, W) activations, or the given one."""
         if allocation is not None:
             return allocation
         if self.training:
             return allocate(self.probabilities(x), self.widths)
-        return BitAllocation(self.choose(self.answer(x), self.multiplier))
+        return BitAllocation(self.choose(self.image_logits(x), self.multiplier))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, S, M), rows sum to 1; the fixed sites take the widest candidate for
-        certain.
+        """Return (B, S, M) probabilities for (B, C, H, W) activations.
+
+        At the fixed sites, the widest candidate has probability 1.
         """
-        logits = self.answer(x)
+        logits = self.image_logits(x)
         fixed = torch.zeros(len(x), self.fixed_sites, len(self.widths), device=x.device)
         fixed[:, :, -1] = 1.0
-        return torch.cat(
-            [fixed, penalized(logits, self.costs, self.multiplier).to(logits).softmax(dim=2)], dim=1
-        )
+        dynamic = penalized(logits, self.costs, self.multiplier).to(logits).softmax(dim=2)
+        return torch.cat([fixed, dynamic], dim=1)
 
     def choose(self, logits: Tensor, multiplier: Tensor | float) -> Tensor:
-        """Widths at a multiplier: (B, dynamic sites, M) logits to (B, S) bits; the cheapest of
-        equals.
-        """
-        chosen = self.widths[penalized(logits, self.costs, multiplier).argmax(dim=2)]
-        return torch.cat(
-            [self.widths[-1:].expand(len(logits), self.fixed_sites), chosen], dim=1
-        ).detach()
+        """Return the (B, S) widths in bits that (B, dynamic sites, M) logits choose.
 
-    def answer(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) activation to (B, dynamic sites, M) logits, which no multiplier has
-        changed.
+        Of equals, it chooses the cheapest.
         """
+        dynamic = self.widths[penalized(logits, self.costs, multiplier).argmax(dim=2)]
+        fixed = self.widths[-1:].expand(len(logits), self.fixed_sites)
+        return torch.cat([fixed, dynamic], dim=1).detach()
+
+    def image_logits(self, x: Tensor) -> Tensor:
+        """Return (B, dynamic sites, M) logits for (B, C, H, W) activations, without multiplier."""
         with in_float32(x.device):
-            return self.logits(self.pool(to_float32(x) if self.training else x.double()).flatten(1))
+            x = to_float32(x) if self.training else x.double()
+            return self.logits(self.pool(x).flatten(1))
 
     def logits(self, features: Tensor) -> Tensor:
-        """(B, features) pooled activation to (B, dynamic sites, M).
+        """Return (B, dynamic sites, M) logits for (B, features) pooled activations.
 
-        In float64 when evaluating, so that an image's batch cannot tip a choice.
+        Evaluation computes in float64, so that an image's choice does not depend on its batch.
         """
         if self.training:
             out = self.choice(self.dropout(self.hidden(features)))
@@ -131,7 +129,7 @@ class BitSelector(nn.Module):
 
     @property
     def macs(self) -> int:
-        """MACs the selector adds to an image."""
+        """MACs that the selector adds to an image."""
         return self.hidden.weight.numel() + self.choice.weight.numel()
 
 

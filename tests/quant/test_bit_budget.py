@@ -101,7 +101,7 @@ def test_a_choice_is_argmax_of_log_p_less_multiplier_times_cost(
     costs = torch.tensor([[float(c) - free for c in row] for row in percent], dtype=torch.float64)
     torch.testing.assert_close(selector.costs, costs)
     x = torch.rand(9, 12, 4, 4, generator=torch.Generator().manual_seed(3))
-    log_p = selector.answer(x).log_softmax(dim=2)
+    log_p = selector.image_logits(x).log_softmax(dim=2)
     by_hand = selector.widths[(log_p.double() - 7.0 * costs).argmax(dim=2)]
     student.multiplier = 7.0
     assert torch.equal(selector(x).bits[:, 1:], by_hand)
