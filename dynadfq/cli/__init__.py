@@ -1,3 +1,3 @@
-"""The command line: one file a command, each reading its arguments, calling the library, and
-printing.
+"""The command line: one file per command. Commands import torch when they run, so that help and
+usage errors appear at once.
 """

@@ -1,44 +1,65 @@
-"""The commands together, and what a user sees when one fails."""
+"""All commands together, and how their errors are shown."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from dynadfq.cli import bench, export, inspect, predict, similarity
-from dynadfq.cli import budget as budget
+from dynadfq import __version__
+from dynadfq.cli import bench, budget, export, inspect, predict, similarity
 
+USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError)
 FAILED = 1  # exit status; 2 is a wrong option or argument, which typer reports
+HELP = "Use quantized image classifiers that choose activation bit-widths per image."
 EPILOG = """\b
-MODEL is a folder: artifacts/student, artifacts/fixed or artifacts/teacher, or what
-Student.save or Teacher.save wrote.
-Exit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage.
-Every command has --json and --help with examples."""
+MODEL is a folder that a pipeline stage, Student.save or Teacher.save wrote, such as
+artifacts/student, artifacts/fixed or artifacts/teacher.
+Exit status: 0 success, 1 failure (one sentence on stderr), 2 wrong usage.
+Every command has --json, and --help with examples."""
 
 app = typer.Typer(
     name="dynadfq",
-    help="Use quantized classifiers whose bit-widths are chosen per image.",
-    epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dynadfq {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+    ),
+]
+
+
+@app.callback(help=HELP, epilog=EPILOG, no_args_is_help=True)
+def _options(version: Version = False) -> None:
+    """Options of the program itself."""
+
+
 for command in (inspect, predict, budget, bench, similarity, export):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what a user can mend is one sentence on stderr. DYNADFQ_TRACEBACK=1 shows
-    where it happened.
+    """Run a command. A user's error is one sentence on stderr; DYNADFQ_TRACEBACK=1 shows where it
+    was raised.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="dynadfq")
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+    except USER_ERRORS as error:
         if os.environ.get("DYNADFQ_TRACEBACK"):
             raise
         print(f"dynadfq: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``dynadfq bench``: time as time, and bit-FLOPs as a model of cost, beside the float network."""
+"""``dynadfq bench``: measured time, and bit-FLOPs as a model of cost, beside the float network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from dynadfq.cli.models import Model, load
-from dynadfq.cli.output import AsJson, print_json, table
+from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 from dynadfq.export import Engine
 
 if TYPE_CHECKING:
@@ -26,23 +26,23 @@ Examples:
   dynadfq bench artifacts/student --json > bench.json
 
 \b
-Images are noise, which times hardly depend on. All networks run on this machine's CPU, in turn:
-"torch" is the float network and integer form, "kernels" integer form on 8-bit instructions, compiled
-(which takes a minute first), "onnxruntime" both as ONNX. Neither floats that hold codes nor 8-bit
-instructions are faster at lower widths: bit-FLOPs tell what hardware for these widths would have
-to do, milliseconds what this machine did."""
-HEAD = ("network", "batch", "ms an image", "quartiles", "best", "to float", "bit-FLOPs %")
+Images are noise; times hardly depend on them. All networks run on this machine's CPU, in turn:
+"torch" is the float network and the student's integer form, "kernels" the integer form with 8-bit
+instructions (compiled first, which takes a minute), "onnxruntime" both as ONNX. Neither integers
+held in floats nor 8-bit instructions get faster at lower bit-widths: bit-FLOPs are the work of
+hardware made for these bit-widths, milliseconds the time on this machine."""
+HEAD = ("network", "batch", "ms per image", "quartiles", "best", "to float", "bit-FLOPs %")
 
 BATCHES = [1, 32]  # images
 ENGINES = list(Engine)
 
 Batch = Annotated[
-    list[int], typer.Option(min=1, help="Images at a time; repeat it for more than one.")
+    list[int], typer.Option(min=1, help="Images per batch; repeat it for more than one size.")
 ]
-Repeats = Annotated[int, typer.Option(min=2, help="Runs that are timed, after two that are not.")]
+Repeats = Annotated[int, typer.Option(min=2, help="Timed runs, after two that are not timed.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that an engine may use.")]
 Engines = Annotated[
-    list[Engine], typer.Option("--engine", help="What to run in; repeat it for more than one.")
+    list[Engine], typer.Option("--engine", help="Engine to run in; repeat it for more than one.")
 ]
 
 
@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Time a student beside its float network.
 
-    Each time is a median with quartiles over the repeats; a teacher is timed alone, in torch. An
-    engine that is not there is left out, with a line that says why.
+    Times are medians with quartiles over the repeats. A teacher is timed alone, in torch. An engine
+    that is not available is left out, with the reason on stderr.
     """
     import torch
 
@@ -69,15 +69,20 @@ def run(
     finally:
         torch.set_num_threads(before)
     if as_json:
-        return print_json(
+        print_json(
             {"model": str(model), "threads": threads, "torch": torch.__version__, "times": rows}
         )
-    typer.echo(table(HEAD, [_line(row) for row in rows]))
+    else:
+        print_table(HEAD, [_cells(row) for row in rows])
 
 
 class Network(NamedTuple):
-    """What is timed; ``float_name`` is the float network in the same engine, ``percent`` the
-    bit-FLOPs of an answer.
+    """A network to time.
+
+    float_name: the float network in the same engine.
+    run: (B, C, H, W) images to logits and, of a student, (B, S) widths in bits.
+    percent: bit-FLOPs of what ``run`` returned, in percent of the float network's.
+    shape: C, H, W.
     """
 
     name: str
@@ -88,45 +93,43 @@ class Network(NamedTuple):
 
 
 def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Network]:
-    """What is compared; a float network comes before the student in its engine."""
+    """The networks to compare; a float network comes before the student in its engine."""
     from dynadfq.export.engines import runners
     from dynadfq.export.integer_form import to_integer_form
     from dynadfq.quant.model import Student
     from dynadfq.zoo.architectures import build
 
+    def run_alone(images: Tensor) -> Sequence[Tensor]:
+        return (model(images),)
+
     if not isinstance(model, Student):
-        return [
-            Network(
-                "float",
-                "float",
-                lambda images: (model(images),),
-                lambda _: 100.0,
-                model.input_shape,
-            )
-        ]
-    known, shape = model.description, model.cost.trace.input_shape
-    float_network = build(
-        known["architecture"], shape[0], known["num_classes"]
-    ).eval()  # weights do not change times
-    codes = to_integer_form(model)
+        return [Network("float", "float", run_alone, lambda _: 100.0, model.input_shape)]
+    student = model
 
-    def percent(answer: Sequence[Tensor]) -> float:
-        """Of what the images chose, where there are widths beside the logits."""
-        return (
-            float(model.bit_flops_percent(answer[1].float()).mean()) if len(answer) > 1 else 100.0
-        )
+    def percent(result: Sequence[Tensor]) -> float:
+        if len(result) == 1:  # logits of a float network
+            return 100.0
+        return float(student.bit_flops_percent(result[1].float()).mean())
 
+    shape = student.cost.trace.input_shape
+    architecture = student.description["architecture"]
+    classes = student.description["num_classes"]
+    float_network = build(architecture, shape[0], classes).eval()  # weights do not change times
+    integer_form = to_integer_form(student)
     found: dict[str, Network] = {}
     for engine in engines:
         try:
-            for name, float_name, function in runners(model, float_network, codes, engine, threads):
-                found[name] = found.get(name) or Network(name, float_name, function, percent, shape)
+            for name, float_name, run in runners(
+                student, float_network, integer_form, engine, threads
+            ):
+                found.setdefault(name, Network(name, float_name, run, percent, shape))
         except (ImportError, RuntimeError) as error:
             typer.echo(f"left out {engine.value}: {error}", err=True)
     return list(found.values())
 
 
 def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, Any]]:
+    """One row per network at a batch size."""
     import torch
 
     from dynadfq.runtime.timing import interleaved
@@ -135,27 +138,35 @@ def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, An
         return []
     images = torch.randn(size, *networks[0].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        times = interleaved(
-            {network.name: partial(network.run, images) for network in networks}, repeats
-        )
+        calls = {network.name: partial(network.run, images) for network in networks}
+        times = interleaved(calls, repeats)
         percent = {network.name: network.percent(network.run(images)) for network in networks}
-    return [
-        {
-            "network": network.name,
-            "batch": size,
-            "ms_per_image": 1000 * times[network.name].median / size,
-            "lower_quartile": 1000 * times[network.name].lower_quartile / size,
-            "upper_quartile": 1000 * times[network.name].upper_quartile / size,
-            "best": 1000 * times[network.name].best / size,
-            "to_float": times[network.name].median / times[network.float_name].median,
-            "bit_flops_percent": percent[network.name],
-            "repeats": repeats,
-        }
-        for network in networks
-    ]
+    rows = []
+    for network in networks:
+        time = times[network.name]
+        rows.append(
+            {
+                "network": network.name,
+                "batch": size,
+                "ms_per_image": 1000 * time.median / size,
+                "lower_quartile": 1000 * time.lower_quartile / size,
+                "upper_quartile": 1000 * time.upper_quartile / size,
+                "best": 1000 * time.best / size,
+                "to_float": time.median / times[network.float_name].median,
+                "bit_flops_percent": percent[network.name],
+                "repeats": repeats,
+            }
+        )
+    return rows
 
 
-def _line(row: dict[str, Any]) -> tuple[str | int | float, ...]:
-    spread = f"{row['lower_quartile']:.2f} … {row['upper_quartile']:.2f}"
-    ends = (row["best"], row["to_float"], row["bit_flops_percent"])
-    return (row["network"], row["batch"], row["ms_per_image"], spread, *ends)
+def _cells(row: dict[str, Any]) -> tuple[Cell, ...]:
+    return (
+        row["network"],
+        row["batch"],
+        row["ms_per_image"],
+        f"{row['lower_quartile']:.2f} … {row['upper_quartile']:.2f}",
+        row["best"],
+        row["to_float"],
+        row["bit_flops_percent"],
+    )

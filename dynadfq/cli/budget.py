@@ -1,4 +1,4 @@
-"""``dynadfq budget``: set what images may cost, without training again."""
+"""``dynadfq budget``: set the mean cost of an image, without training again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from dynadfq.cli.output import AsJson, print_json
 NAME = "budget"
 EXAMPLES = """\b
 Examples:
-  dynadfq budget artifacts/student                                    # what is in reach
-  dynadfq budget artifacts/student --bit-flops-percent 2.3            # the multiplier of that budget
-  dynadfq budget artifacts/student --bit-flops-percent 2.3 --to cheap # a student that keeps to it
+  dynadfq budget artifacts/student                                    # the possible range
+  dynadfq budget artifacts/student --bit-flops-percent 2.3            # the multiplier for a budget
+  dynadfq budget artifacts/student --bit-flops-percent 2.3 --to cheap # save a student that keeps it
 
 \b
-The multiplier is found on synthetic images; other images cost about as much, and the report's curve
-says what accuracy that leaves."""
+The Lagrange multiplier is found on synthetic images; other images cost about as much. The report's
+curve shows the accuracy at each budget."""
 
 Percent = Annotated[
-    float | None, typer.Option(help="Mean cost of an image, in percent of the float network's.")
+    float | None,
+    typer.Option(help="Budget: mean bit-FLOPs per image, in percent of the float network's."),
 ]
-Images = Annotated[Path, typer.Option(help="Folder of synthetic images to set it on.")]
-To = Annotated[Path | None, typer.Option(help="Folder to save the student to, budget and all.")]
+Images = Annotated[Path, typer.Option(help="Folder of synthetic images to find the multiplier on.")]
+To = Annotated[Path | None, typer.Option(help="Folder to save the student with its budget to.")]
 
 
 def run(
@@ -35,33 +36,27 @@ def run(
     to: To = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or set what images may cost.
+    """Show or set the bit budget of a student.
 
-    A multiplier on bit-FLOPs shifts the widths that every image chooses; no training is needed.
+    A Lagrange multiplier on bit-FLOPs shifts the bit-widths that images choose. Nothing is trained.
     """
     from dynadfq.synthesis.dataset import SyntheticSet
 
-    student = load_only_student(model)
     if to is not None and bit_flops_percent is None:
         raise typer.BadParameter("give a budget to save: --bit-flops-percent", param_hint="--to")
-    reach = student.cost_range()
-    found: dict[str, object] = {
-        "model": str(model),
-        "bit_flops_percent": reach,
-        "multiplier": student.multiplier,
-    }
+    student = load_only_student(model)
+    possible = student.cost_range()
+    found: dict[str, object] = {"model": str(model), "bit_flops_percent": possible}
+    limits = f"{possible['lowest']:.4f} … {possible['highest']:.4f}"
+    lines = [f"possible: {limits} % of the float network's bit-FLOPs"]
     if bit_flops_percent is not None:
         setting = student.set_budget(bit_flops_percent, SyntheticSet(images).check())
-        found |= {"multiplier": setting.multiplier, "setting": setting._asdict()}
-        if to is not None:
-            student.save(to)
+        found["setting"] = setting._asdict()
+        lines.append(f"reached: {setting.bit_flops_percent:.4f} % over {setting.images} images")
+    if to is not None:
+        student.save(to)
+        lines.append(f"saved: {to}")
     if as_json:
-        return print_json(found)
-    typer.echo(
-        f"in reach: {reach['lowest']:.4f} … {reach['highest']:.4f} % of the float network's bit-FLOPs"
-    )
-    typer.echo(f"multiplier: {student.multiplier:.6g}")
-    if bit_flops_percent is not None:
-        typer.echo(f"reached: {setting.bit_flops_percent:.4f} % over {setting.images} images")
-        if to is not None:
-            typer.echo(f"saved: {to}")
+        print_json(found | {"multiplier": student.multiplier})
+    else:
+        typer.echo("\n".join([*lines, f"multiplier: {student.multiplier:.6g}"]))

@@ -1,13 +1,14 @@
-"""``dynadfq export``: a student as a file that runs without this library."""
+"""``dynadfq export``: write a student as a file that runs without this library."""
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dynadfq.cli.images import image_paths
+from dynadfq.cli.images import image_paths, is_pattern
 from dynadfq.cli.models import StudentModel, load_only_student
 from dynadfq.cli.output import AsJson, print_json
 
@@ -24,24 +25,24 @@ Examples:
   dynadfq export artifacts/student --to pt2 --check photographs/ --check-images 256
 
 \b
-The file is only written if it answers the check images as the student does: the same bits, and
-logits within 1e-4 (onnx) or equal (pt2). They are synthetic images, or files with --check."""
+The file is written only if it computes what the student computes on the check images: the same
+bit-widths, and logits within 1e-4 (onnx) or equal (pt2). These are synthetic images by default."""
 
 To = Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or a torch.export program.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--output", help="The file; left out, beside MODEL, such as artifacts/student.onnx."
+        "-o", "--output", help="The file; by default beside MODEL, such as artifacts/student.onnx."
     ),
 ]
 Form = Annotated[
     Literal["codes", "convinteger"],
-    typer.Option(help="ONNX: products of codes in floats, or integer operators."),
+    typer.Option(help="ONNX: integers held in floats, or integer operators."),
 ]
 Check = Annotated[
     str, typer.Option(help="Synthetic images, or a folder or pattern of image files.")
 ]
-Count = Annotated[int, typer.Option(min=1, help="Images to check on.")]
+Count = Annotated[int, typer.Option(min=1, help="Number of images to check on.")]
 
 
 def run(
@@ -53,17 +54,15 @@ def run(
     check_images: Count = 64,
     as_json: AsJson = False,
 ) -> None:
-    """Write a student as ONNX or as a torch program.
+    """Write a student as ONNX or as a torch.export program.
 
-    The file is checked first: it has to compute what the student computes.
+    The file is checked against the student before it is written.
     """
     from dynadfq.export.onnx_export import export_onnx
     from dynadfq.export.program import export_program
 
     if to == "pt2" and form != "codes":
-        raise typer.BadParameter(
-            "is a form of ONNX files; a torch program holds codes", param_hint="--form convinteger"
-        )
+        raise typer.BadParameter("is for --to onnx only", param_hint=f"--form {form}")
     path = output or _beside(model.resolve(), to, form)
     if path.is_dir():
         raise ValueError(f"--output: {path} is a folder; name a file")
@@ -76,23 +75,23 @@ def run(
         facts = export.facts
     else:
         facts = export_program(student, path, images).facts
-    found |= {
-        "bytes": path.stat().st_size,
-        "not_integer": [str(fact) for fact in facts if not fact.exact],
-    }
+    size = path.stat().st_size
+    not_integer = [str(fact) for fact in facts if not fact.exact]
     if as_json:
-        return print_json(found)
-    typer.echo(f"{path}: {path.stat().st_size:,} bytes, checked on {len(images)} images")
-    for fact in facts:
-        if not fact.exact:
-            typer.echo(f"  {fact}")
+        print_json(found | {"bytes": size, "not_integer": not_integer})
+    else:
+        typer.echo(f"{path}: {size:,} bytes, checked on {len(images)} images")
+        for line in not_integer:
+            typer.echo(f"  {line}")
 
 
 def _beside(model: Path, to: str, form: str) -> Path:
-    return model.with_name(f"{model.name}{'-convinteger' if form == 'convinteger' else ''}.{to}")
+    suffix = "-convinteger" if form == "convinteger" else ""
+    return model.with_name(f"{model.name}{suffix}.{to}")
 
 
 def _images(student: Student, source: str, count: int) -> Tensor:
+    """The first images of the source, normalized, (B, C, H, W)."""
     import torch
 
     from dynadfq.ops.preprocess import read_image
@@ -101,11 +100,9 @@ def _images(student: Student, source: str, count: int) -> Tensor:
     if (Path(source) / MANIFEST).exists():
         synthetic = SyntheticSet(source)
         return synthetic.take(torch.arange(min(count, len(synthetic)))).images
-    if not Path(source).exists() and not any(sign in source for sign in "*?["):
+    if not Path(source).exists() and not is_pattern(source):
         raise ValueError(f"--check: {source} does not exist; give synthetic images or image files")
     preprocessing = student.preprocessing
-    pixels = [
-        read_image(path, preprocessing)
-        for path, _ in zip(image_paths([source]), range(count), strict=False)
-    ]
-    return preprocessing.normalize(torch.stack(pixels))
+    paths = islice(image_paths([source]), count)
+    pixels = torch.stack([read_image(path, preprocessing) for path in paths])
+    return preprocessing.normalize(pixels)

@@ -1,4 +1,4 @@
-"""IMAGES: files, folders, patterns, or paths on standard input."""
+"""The argument IMAGES: files, folders, patterns, or paths on standard input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def image_paths(arguments: Iterable[str], lines: Iterable[str] | None = None) -> Iterator[Path]:
-    """Files that the arguments stand for: a folder's images in order, a pattern's matches; ``-``
-    reads ``lines``.
+def image_paths(arguments: Iterable[str]) -> Iterator[Path]:
+    """Yield the image files that arguments name.
+
+    Args:
+        arguments: a file is yielded as it is, a folder's images and a pattern's matches in order
+            of their names; ``-`` reads one path per line from standard input.
 
     Raises:
         ValueError: a folder holds no image, a pattern matches no file, or no path is read.
@@ -20,36 +23,40 @@ def image_paths(arguments: Iterable[str], lines: Iterable[str] | None = None) ->
     for argument in arguments:
         path = Path(argument)
         if argument == "-":
-            given = sys.stdin if lines is None else lines
-            yield from _listed(given)
+            yield from _listed(sys.stdin)
         elif path.is_dir():
-            yield from _folder(path)
-        elif any(sign in argument for sign in "*?[") and not path.exists():
-            matches = [
-                match
-                for match in map(Path, sorted(glob(argument, recursive=True)))
-                if match.is_file()
-            ]
-            if not matches:
-                raise ValueError(f"IMAGES: no file matches {argument!r}")
-            yield from matches
+            yield from _in_folder(path)
+        elif is_pattern(argument) and not path.exists():
+            yield from _matches(argument)
         else:
             yield path
 
 
+def is_pattern(text: str) -> bool:
+    """Return whether a path has wildcards."""
+    return any(sign in text for sign in "*?[")
+
+
 def _listed(lines: Iterable[str]) -> Iterator[Path]:
-    paths = (Path(line.rstrip("\r\n")) for line in lines if line.strip())
-    first = next(paths, None)
-    if first is None:
-        raise ValueError("IMAGES: no path on standard input; give one a line")
-    yield first
-    yield from paths
+    empty = True
+    for line in lines:
+        if line.strip():
+            empty = False
+            yield Path(line.rstrip("\r\n"))
+    if empty:
+        raise ValueError("IMAGES: no path on standard input; give one per line")
 
 
-def _folder(folder: Path) -> list[Path]:
-    found = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+def _in_folder(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"IMAGES: {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = [Path(name) for name in sorted(glob(pattern, recursive=True)) if Path(name).is_file()]
+    if not found:
+        raise ValueError(f"IMAGES: no file matches {pattern!r}")
     return found

@@ -1,4 +1,4 @@
-"""``dynadfq inspect``: a table of layers, and what the whole costs."""
+"""``dynadfq inspect``: layers of a model, and the cost of the whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dynadfq.cli.models import Model, description, load
-from dynadfq.cli.output import AsJson, print_json, table
+from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
     from dynadfq.evaluation.layer_report import LayerReport
@@ -23,24 +23,27 @@ Examples:
   dynadfq inspect artifacts/teacher
   dynadfq inspect artifacts/student --json | jq '.layers[] | select(.status == "skipped")'"""
 HEAD = ("layer", "kind", "MACs", "weight bits", "activation bits", "range", "status", "reason")
+KNOWN = ("architecture", "input_shape", "num_classes", "source", "float_top1")
+PREPROCESSING = ("mean", "std", "resize", "interpolation")
 
 
 def run(model: Model, as_json: AsJson = False) -> None:
-    """Show what became of each layer.
+    """Show the layers of a student or a teacher.
 
-    For each: MACs, widths in bits, the range of its input, and whether that is fixed, dynamic, or
-    skipped and why.
+    For each layer: MACs, bit-widths, the range of its input, and whether its activation bit-width
+    is fixed or dynamic, or why the layer was skipped.
     """
     from dynadfq.quant.model import Student
 
     loaded = load(model)
     layers, whole = _student(loaded) if isinstance(loaded, Student) else _teacher(loaded)
-    facts, origins = _facts(model, loaded) | whole, description(loaded).get("origins", {})
+    facts = _facts(model, loaded) | whole
+    origins = description(loaded).get("origins", {})
     if as_json:
-        return print_json(
-            facts | {"origins": origins, "layers": [asdict(layer) for layer in layers]}
-        )
-    typer.echo(table(HEAD, [_row(layer) for layer in layers]) + "\n")
+        layers_as_dicts = [asdict(layer) for layer in layers]
+        return print_json(facts | {"origins": origins, "layers": layers_as_dicts})
+    print_table(HEAD, [_row(layer) for layer in layers])
+    typer.echo()
     for name, value in facts.items():
         origin = f" ({origins[name]})" if name in origins else ""
         typer.echo(f"{name.replace('_', ' ')}: {_text(value)}{origin}")
@@ -48,17 +51,11 @@ def run(model: Model, as_json: AsJson = False) -> None:
 
 def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
     known = description(model)
+    preprocessing = {name: known[name] for name in PREPROCESSING if known.get(name) is not None}
     return {
         "model": str(folder),
-        **{
-            key: known[key]
-            for key in ("architecture", "input_shape", "num_classes", "source", "float_top1")
-        },
-        **{
-            key: known[key]
-            for key in ("mean", "std", "resize", "interpolation")
-            if known.get(key) is not None
-        },
+        **{name: known[name] for name in KNOWN},
+        **preprocessing,
         "bytes": (folder / "model.safetensors").stat().st_size,
     }
 
@@ -66,10 +63,10 @@ def _facts(folder: Path, model: Student | Teacher) -> dict[str, Any]:
 def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
     from dynadfq.evaluation.layer_report import inspect_student, macs_percent
 
-    layers, scheme = inspect_student(student), student.scheme
+    layers = inspect_student(student)
     return layers, {
-        "placement": scheme.placement,
-        "target_bits": scheme.target_bits,
+        "placement": student.scheme.placement,
+        "target_bits": student.scheme.target_bits,
         "macs_percent": macs_percent(layers),
         "bit_flops_percent": student.cost_range(),
         "multiplier": student.multiplier,
@@ -83,28 +80,22 @@ def _teacher(teacher: Teacher) -> tuple[list[LayerReport], dict[str, Any]]:
     from dynadfq.evaluation.layer_report import inspect_teacher
 
     trace, layers = inspect_teacher(teacher)
-    norms = [
-        layer
-        for layer in teacher.module.modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    ]
+    batch_norm = nn.modules.batchnorm._BatchNorm
     return layers, {
         "activations": len(trace.activations),
-        "batch_norms": len(norms),
+        "batch_norms": sum(isinstance(part, batch_norm) for part in teacher.module.modules()),
         "macs": trace.layer_macs,
     }
 
 
-def _row(layer: LayerReport) -> tuple[str | int, ...]:
-    bits = ", ".join(map(str, layer.activation_bits))
-    ranges = ", ".join(f"{low:.3g} … {high:.3g}" for low, high in layer.range)
+def _row(layer: LayerReport) -> tuple[Cell, ...]:
     return (
         layer.layer,
         layer.kind,
         layer.macs,
         layer.weight_bits,
-        bits,
-        ranges,
+        ", ".join(map(str, layer.activation_bits)),
+        ", ".join(f"{low:.3g} … {high:.3g}" for low, high in layer.range),
         layer.status,
         layer.reason,
     )
@@ -114,14 +105,10 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {part:.2f} %" for name, part in value.items())
     if isinstance(value, list):
-        whole = all(isinstance(part, int) for part in value)
-        return " × ".join(map(str, value)) if whole else ", ".join(f"{part:.4g}" for part in value)
-    if value is None:
-        return "unknown"
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.4g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+        is_shape = all(isinstance(part, int) for part in value)
+        return (" × " if is_shape else ", ").join(map(_text, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "unknown" if value is None else str(value)

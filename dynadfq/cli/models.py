@@ -1,4 +1,4 @@
-"""MODEL: a student's folder or a teacher's."""
+"""The argument MODEL: the folder of a student or a teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a
 
 
 def load(folder: Path) -> Student | Teacher:
-    """Load what the folder holds.
+    """Return the student or teacher that a folder holds.
 
     Raises:
         ValueError: it holds neither.
@@ -32,28 +32,29 @@ def load(folder: Path) -> Student | Teacher:
         return load_teacher(folder)
     state = "has neither student.json nor teacher.json" if folder.is_dir() else "is not a folder"
     raise ValueError(
-        f"MODEL: {folder} {state}; give one that holds a model, such as artifacts/student"
+        f"MODEL: {folder} {state}; give the folder of a model, such as artifacts/student"
     )
 
 
 def load_only_student(folder: Path) -> Student:
-    """Load a student; a teacher will not do.
+    """Return the student that a folder holds.
 
     Raises:
-        ValueError: the folder holds none.
+        ValueError: it holds none.
     """
     from dynadfq.quant.model import Student
 
     model = load(folder)
     if not isinstance(model, Student):
         raise ValueError(
-            f"MODEL: {folder} holds a teacher; this command needs a student, such as artifacts/student"
+            f"MODEL: {folder} holds a teacher, and this command needs a student; "
+            "give one, such as artifacts/student"
         )
     return model
 
 
 def description(model: Student | Teacher) -> dict[str, Any]:
-    """What is known of the float network: architecture, classes, preprocessing."""
+    """Return facts about the float network: architecture, classes, preprocessing."""
     from dynadfq.quant.model import Student
 
     return model.description if isinstance(model, Student) else model.describe()

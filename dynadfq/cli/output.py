@@ -1,4 +1,4 @@
-"""What commands print: aligned columns for people, JSON for programs."""
+"""Output of commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 Cell = str | int | float | None
+NO_LIMIT = 10_000  # columns of a file or pipe
 
 
 def print_json(content: Any) -> None:
@@ -18,31 +18,43 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Columns under their names, two spaces apart; numbers to the right.
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], with_head: bool = True
+) -> None:
+    """Print rows under their column names, numbers to the right.
 
-    >>> print(table(["name", "bits"], [["conv1", 4], ["fc", 16]]))
+    A terminal's width is kept; elsewhere a row is one plain line.
+
+    >>> print_table(["name", "bits"], [["conv1", 4], ["fc", 16]])
     name   bits
     conv1     4
     fc       16
     """
-    texts = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
-    right = [
-        all(not isinstance(row[i], str) for row in rows) and bool(rows) for i in range(len(head))
-    ]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [list(head), *texts]
-    )
+    from rich.console import Console  # here, because help must not wait for it
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=with_head)
+    for number, name in enumerate(head):
+        cells = [row[number] for row in rows]
+        is_text = any(isinstance(cell, str) for cell in cells)
+        justify = "left" if is_text or not cells else "right"
+        table.add_column(name, justify=justify, min_width=len(name), overflow="fold")
+    for row in rows:
+        table.add_row(*map(_text, row))
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = NO_LIMIT
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def _text(cell: Cell) -> str:
     if cell is None:
-        return "-"
-    return (
-        f"{cell:.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
-    )
+        return ""
+    if isinstance(cell, float):
+        return f"{cell:.2f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return cell

@@ -1,4 +1,4 @@
-"""``dynadfq predict``: class, probability and bits spent for image files."""
+"""``dynadfq predict``: class, probability and cost of image files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from dynadfq.cli.images import image_paths
 from dynadfq.cli.models import Model, description, load
-from dynadfq.cli.output import AsJson, print_json
+from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,18 +31,20 @@ Examples:
   dynadfq predict artifacts/student cat.png --multiplier 50    # cheaper (see dynadfq budget)
 
 \b
-An image is scaled as the network's description says, and its middle is cut out. A file that cannot
-be read is reported on stderr, the others are predicted, and the exit status is 1."""
-LONGEST_NAME = 24
+Images are resized and center-cropped as the network's description says. A file that cannot be read
+is reported on stderr, the others are predicted, and the exit status is 1."""
+LONGEST_NAME = 24  # characters of a class name in the table
+HEAD = ("class", "probability %", "mean bits", "bit-FLOPs %", "file")
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGES...", help="Files, folders, patterns, or - for stdin.")
 ]
-Top = Annotated[int, typer.Option(min=1, help="Classes to show for an image.")]
+Top = Annotated[int, typer.Option(min=1, help="Number of classes to show for an image.")]
 Multiplier = Annotated[
-    float | None, typer.Option(help="Multiplier on bit-FLOPs; left out, the student's own.")
+    float | None,
+    typer.Option(help="Lagrange multiplier on bit-FLOPs; the student's own by default."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time; no result depends on it.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch; changes no result.")]
 
 
 def run(
@@ -53,26 +55,28 @@ def run(
     batch_size: BatchSize = 32,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the class of images.
+    """Predict the classes of images.
 
-    With its probability, and what the image cost: the mean width of its activations in bits, and
-    bit-FLOPs in percent of the float network's.
+    Shows the probability of the class, the mean bit-width of the activations, and the bit-FLOPs in
+    percent of the float network's.
     """
-    loaded = load(model)
-    network = _Predictor(loaded, multiplier, top)
-    paths, answers, unreadable = image_paths(images), list[dict[str, Any]](), False
+    predictor = _Predictor(load(model), multiplier, top)
+    paths = image_paths(images)
+    predictions: list[dict[str, Any]] = []
+    failed = False
     while batch := list(islice(paths, batch_size)):
-        read = list(_readable(batch, network.preprocessing))
-        unreadable |= len(read) < len(batch)
-        for answer in network.answers(read):
-            if not as_json:
-                typer.echo(
-                    network.line(answer) if answers else f"{network.head}\n{network.line(answer)}"
-                )
-            answers.append(answer)
+        read = list(_readable(batch, predictor.preprocessing))
+        failed |= len(read) < len(batch)
+        if not read:
+            continue
+        found = predictor.predict(read)
+        if not as_json:
+            rows = [row for prediction in found for row in predictor.rows(prediction)]
+            print_table(HEAD, rows, with_head=not predictions)
+        predictions += found
     if as_json:
-        print_json(answers)
-    if unreadable:
+        print_json(predictions)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -90,74 +94,72 @@ class _Predictor:
     """A loaded model with its preprocessing and class names."""
 
     def __init__(self, model: Student | Teacher, multiplier: float | None, top: int) -> None:
+        from dynadfq.export.integer_form import to_integer_form
         from dynadfq.quant.model import Student
 
-        self.model, self.preprocessing = model, model.preprocessing
+        self.model = model
+        self.preprocessing = model.preprocessing
         self.names: list[str] = description(model)["class_names"]
         self.top = min(top, len(self.names))
-        self.width = min(max(map(len, [*self.names, "class"])), LONGEST_NAME)
-        self.codes = None
+        self.integer_form = None
         if isinstance(model, Student):
-            from dynadfq.export.integer_form import to_integer_form
-
             if multiplier is not None:
                 model.multiplier = multiplier
-            self.codes = to_integer_form(model)
+            self.integer_form = to_integer_form(model)
         elif multiplier is not None:
             raise ValueError(
-                "--multiplier: a teacher computes in floats and has no widths to choose"
+                "--multiplier: a teacher has no bit-widths to choose; give a student instead"
             )
 
-    def answers(self, read: list[tuple[Path, Tensor]]) -> Iterator[dict[str, Any]]:
-        """One answer an image."""
+    def predict(self, read: list[tuple[Path, Tensor]]) -> list[dict[str, Any]]:
+        """Return one prediction per image."""
         import torch
 
-        if not read:
-            return
         pixels = torch.stack([image for _, image in read])
         logits, bits, percent = self._run(self.preprocessing.normalize(pixels))
         best = logits.double().softmax(dim=1).topk(self.top)
+        predictions = []
         for i, (path, _) in enumerate(read):
             classes = [
-                {"class": self.names[k], "index": k, "probability": p}
-                for k, p in zip(best.indices[i].tolist(), best.values[i].tolist(), strict=True)
+                {"class": self.names[k], "index": k, "probability": probability}
+                for k, probability in zip(
+                    best.indices[i].tolist(), best.values[i].tolist(), strict=True
+                )
             ]
-            yield {
-                "file": str(path),
-                **classes[0],
-                **({"top": classes} if self.top > 1 else {}),
-                "mean_bits": bits[i].double().mean().item(),
-                "bit_flops_percent": percent[i].item(),
-                "bits": bits[i].int().tolist(),
-            }
+            predictions.append(
+                {
+                    "file": str(path),
+                    **classes[0],
+                    **({"top": classes} if self.top > 1 else {}),
+                    "mean_bits": bits[i].double().mean().item(),
+                    "bit_flops_percent": percent[i].item(),
+                    "bits": bits[i].int().tolist(),
+                }
+            )
+        return predictions
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, bits at each site, and cost in percent of the float model."""
+        """Logits, bits at each site, and cost in percent of the float network."""
         import torch
 
-        if self.codes is None:
+        if self.integer_form is None:
             with torch.no_grad():
                 logits = self.model(images)
             return logits, torch.full((len(images), 1), 32.0), torch.full((len(images),), 100.0)
-        logits, bits = self.codes.run(images)
+        logits, bits = self.integer_form.run(images)
         return logits, bits, self.model.bit_flops_percent(bits)  # type: ignore[union-attr]
 
-    @property
-    def head(self) -> str:
-        """What stands above the lines."""
-        return f"{'class':<{self.width}}  probability  mean bits  bit-FLOPs %  file"
-
-    def line(self, answer: dict[str, Any]) -> str:
-        """An answer as a line of text; further classes are on lines of their own."""
-        head = f"{self._name(answer['class'])}  {100 * answer['probability']:9.2f} %"
-        rest = f"{answer['mean_bits']:9.2f}  {answer['bit_flops_percent']:11.2f}  {answer['file']}"
-        more = [
-            f"{self._name(one['class'])}  {100 * one['probability']:9.2f} %"
-            for one in answer.get("top", [])[1:]
-        ]
-        return "\n".join([f"{head}  {rest}", *more])
+    def rows(self, prediction: dict[str, Any]) -> Iterator[tuple[Cell, ...]]:
+        """Yield the table's row of a prediction, and one for each further class."""
+        first, *others = prediction.get("top", [prediction])
+        cost = (prediction["mean_bits"], prediction["bit_flops_percent"], prediction["file"])
+        yield (self._name(first["class"]), 100 * first["probability"], *cost)
+        for other in others:
+            yield (self._name(other["class"]), 100 * other["probability"], None, None, None)
 
     def _name(self, name: str) -> str:
-        return (name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…").ljust(
-            self.width
-        )
+        """A class name, cut or filled to the same width in every batch."""
+        width = min(max(map(len, self.names)), LONGEST_NAME)
+        if len(name) > width:
+            name = name[: width - 1] + "…"
+        return name.ljust(width)

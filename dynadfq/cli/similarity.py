@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dynadfq.cli.models import Model, description, load
-from dynadfq.cli.output import AsJson, print_json, table
+from dynadfq.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,16 +21,18 @@ EXAMPLES = """\b
 Examples:
   dynadfq similarity artifacts/teacher
   dynadfq similarity artifacts/teacher --class cat --top 5 --measure centred
-  dynadfq similarity artifacts/student --json      # from weights of a few bits: an approximation"""
+  dynadfq similarity artifacts/student --json      # approximate: from weights of a few bits"""
+HEAD = ("class", "rank", "similar", "similarity")
 
-Top = Annotated[int, typer.Option(min=1, help="Similar classes to list for each class.")]
+Top = Annotated[int, typer.Option(min=1, help="Number of similar classes to list for each class.")]
 Only = Annotated[
-    list[str] | None, typer.Option("--class", help="Only this class; repeat it for more.")
+    list[str] | None, typer.Option("--class", help="List this class only; repeat it for more.")
 ]
 MeasureOption = Annotated[
     Literal["dot", "cosine", "centred"],
     typer.Option(
-        help="Inner product of weight rows (the paper's), their cosine, or that after subtracting the mean."
+        help="Inner product of weight rows as in the paper, their cosine, or the cosine after "
+        "subtracting their mean."
     ),
 ]
 
@@ -42,9 +44,9 @@ def run(
     measure: MeasureOption = "dot",
     as_json: AsJson = False,
 ) -> None:
-    """List which classes are most similar.
+    """List the most similar classes of each class.
 
-    Similarity is read from the rows of the classification layer's weights, one a class (DynaDFQ,
+    Similarity compares the rows of the classification layer's weights, one per class (DynaDFQ,
     Eq. 5).
     """
     from dynadfq.teacher.similarity import similarity_of_weights, top_similar
@@ -53,14 +55,14 @@ def run(
     names: list[str] = list(description(loaded)["class_names"])
     for name in only or ():
         if name not in names:
-            near = get_close_matches(name, names, n=1, cutoff=0.0)
-            raise ValueError(f"--class: {name!r} is no class of {model}; nearest: {near[0]}")
+            [nearest] = get_close_matches(name, names, n=1, cutoff=0.0)
+            raise ValueError(f"--class: {name!r} is not a class of {model}; nearest: {nearest}")
     found = top_similar(similarity_of_weights(_class_weights(loaded), measure), names, top)
     rows = [row for row in found if not only or row[0] in only]
     if as_json:
-        keys = ("class", "rank", "similar", "similarity")
-        return print_json([dict(zip(keys, row, strict=True)) for row in rows])
-    typer.echo(table(("class", "rank", "similar", "similarity"), rows))
+        print_json([dict(zip(HEAD, row, strict=True)) for row in rows])
+    else:
+        print_table(HEAD, rows)
 
 
 def _class_weights(model: Student | Teacher) -> Tensor:
@@ -72,6 +74,4 @@ def _class_weights(model: Student | Teacher) -> Tensor:
     if not isinstance(model, Student):
         return model.class_weights
     classes: Any = model.description["num_classes"]
-    return class_weights(
-        nn.ModuleList(model.layers), classes
-    )  # the selector's own layers are not among them
+    return class_weights(nn.ModuleList(model.layers), classes)  # without the selector's layers
