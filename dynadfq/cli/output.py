@@ -35,10 +35,9 @@ def print_table(
 
     table = Table(box=None, pad_edge=False, show_header=with_head)
     for number, name in enumerate(head):
-        cells = [row[number] for row in rows]
-        is_text = any(isinstance(cell, str) for cell in cells)
-        justify = "left" if is_text or not cells else "right"
-        table.add_column(name, justify=justify, min_width=len(name), overflow="fold")
+        table.add_column(name, min_width=len(name), overflow="fold")
+        if rows and not any(isinstance(row[number], str) for row in rows):
+            table.columns[number].justify = "right"
     for row in rows:
         table.add_row(*map(_text, row))
     console = Console(markup=False, highlight=False, emoji=False)

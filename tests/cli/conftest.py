@@ -79,13 +79,16 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Run a command with its arguments."""
+    """Run a command; a text may be several arguments."""
 
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
+        words: list[str] = []
+        for argument in arguments:
+            words += argument.split() if isinstance(argument, str) else [str(argument)]
         status: object = 0
         try:
-            main([str(argument) for argument in arguments])
+            main(words)
         except SystemExit as end:
             status = end.code
         captured = capsys.readouterr()

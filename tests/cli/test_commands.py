@@ -14,6 +14,7 @@ from torch import Tensor
 
 import dynadfq
 from dynadfq.cli.app import app
+from dynadfq.cli.output import print_table
 from dynadfq.export import onnx_export
 from dynadfq.export import program as deployed_program
 from dynadfq.export.conversion_report import Fact
@@ -29,6 +30,26 @@ COMMANDS = ["inspect", "predict", "budget", "bench", "similarity", "export"]
 Run = Callable[..., Any]
 
 
+def test_the_version_is_that_of_the_library(run: Run) -> None:
+    assert run("--version").out == f"dynadfq {dynadfq.__version__}\n"
+    shown = run("--help").out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def test_a_table_is_cut_to_a_terminal_and_plain_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["conv1 [bold]", 4, None], ["x" * 100, 16, 0.5]]
+    print_table(["layer", "bits", "range"], rows)
+    plain = capsys.readouterr().out.splitlines()
+    assert len(plain) == 3 and plain[1].split() == ["conv1", "[bold]", "4"]
+    assert plain[0].rfind("bits") == 102 and plain[1].index("4") == 105
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(["layer", "bits", "range"], rows)
+    assert all(len(line) <= 60 + 8 for line in capsys.readouterr().out.splitlines())
+
+
 def test_every_command_has_help_with_examples_that_name_it(run: Run) -> None:
     assert [command.name for command in app.registered_commands] == COMMANDS
     for name in COMMANDS:
@@ -38,8 +59,15 @@ def test_every_command_has_help_with_examples_that_name_it(run: Run) -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from dynadfq.cli.app import main\ntry: main(['predict', '--help'])\nexcept SystemExit: pass\n"
-    command = [sys.executable, "-c", f"{code}print('torch' in sys.modules)"]
+    code = """
+import sys
+from dynadfq.cli.app import main
+try:
+    main(["predict", "--help"])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     assert shown.splitlines()[-1] == "False"
 
@@ -123,8 +151,8 @@ def test_inspect_shows_the_preprocessing_and_its_origin(run: Run, models: Any) -
     )
 
 
-def test_predictions_are_those_of_code_form(run: Run, models: Any) -> None:
-    found = run("predict", models.student, models.images, "--json", "--top", 2).json
+def test_predictions_are_those_of_the_integer_form(run: Run, models: Any) -> None:
+    found = run("predict", models.student, models.images, "--json", "--top 2").json
     assert [Path(one["file"]).name for one in found] == ["0.png", "1.png", "2.png"]
     student = dynadfq.load_student(models.student)
     for one in found:
@@ -164,58 +192,40 @@ def test_a_file_that_is_no_image_does_not_stop_the_others(
     run: Run, models: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_text("no image")
-    done = run(
-        "predict",
-        models.student,
-        models.images / "0.png",
-        tmp_path / "broken.png",
-        tmp_path / "gone.png",
-    )
+    files = (models.images / "0.png", tmp_path / "broken.png", tmp_path / "gone.png")
+    done = run("predict", models.student, *files)
     assert done.status == 1 and len(done.out.splitlines()) == 2
-    assert (
-        done.err.count("\n") == 2
-        and "broken.png: not an image" in done.err
-        and "gone.png: no such" in done.err
-    )
+    broken, gone = done.err.splitlines()
+    assert "broken.png: not an image" in broken and "gone.png: no such" in gone
     nothing = run("predict", models.student, tmp_path / "*.jpg")
     assert nothing.status == 1 and "IMAGES: no file matches" in nothing.err and not nothing.out
     (tmp_path / "broken.png").unlink()
     assert "holds no image" in run("predict", models.student, tmp_path).err
 
 
-def test_a_price_makes_predictions_cheaper(run: Run, models: Any) -> None:
-    costs = [
-        sum(
-            one["bit_flops_percent"]
-            for one in run("predict", models.student, models.images, "--json", *more).json
-        )
-        for more in ((), ("--multiplier", 1e6), ("--multiplier", -1e6))
-    ]
-    assert costs[1] < costs[0] < costs[2]
-    assert run("predict", models.fixed, models.images, "--multiplier", 1).status == 1
-    assert run("predict", models.teacher, models.images, "--multiplier", 1).err.startswith(
-        "dynadfq: --multiplier: "
-    )
+def test_a_multiplier_makes_predictions_cheaper(run: Run, models: Any) -> None:
+    def cost(more: str) -> float:
+        found = run("predict", models.student, models.images, "--json", more).json
+        return sum(one["bit_flops_percent"] for one in found)
+
+    assert cost("--multiplier 1e6") < cost("") < cost("--multiplier -1e6")
+    assert run("predict", models.fixed, models.images, "--multiplier 1").status == 1
+    refused = run("predict", models.teacher, models.images, "--multiplier 1").err
+    assert refused.startswith("dynadfq: --multiplier: ")
     assert run("predict", models.teacher, models.images, "--json").json[0]["mean_bits"] == 32
 
 
-def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> None:
+def test_a_budget_is_set_and_saved(run: Run, models: Any, tmp_path: Path) -> None:
     reach = run("budget", models.student, "--json").json["bit_flops_percent"]
     budget = (reach["lowest"] + reach["highest"]) / 2
     set_to = ("--bit-flops-percent", budget, "--images", models.synthetic)
     found = run("budget", models.student, *set_to, "--to", tmp_path / "cheap", "--json").json
-    assert (
-        found["setting"]["bit_flops_percent"] <= budget + 1e-6 and found["setting"]["images"] == 16
-    )
-    assert (
-        dynadfq.load_student(tmp_path / "cheap").multiplier
-        == found["multiplier"]
-        == found["setting"]["multiplier"]
-    )
+    assert found["setting"]["bit_flops_percent"] <= budget + 1e-6
+    assert found["setting"]["images"] == 16
+    saved = dynadfq.load_student(tmp_path / "cheap")
+    assert saved.multiplier == found["multiplier"] == found["setting"]["multiplier"]
     assert "reached" in run("budget", models.student, *set_to).out
-    too_much = run(
-        "budget", models.student, "--bit-flops-percent", 99, "--images", models.synthetic
-    )
+    too_much = run("budget", models.student, "--bit-flops-percent 99 --images", models.synthetic)
     assert too_much.status == 1 and "bit_flops_percent: 99 is outside" in too_much.err
     assert "a fixed width" in run("budget", models.fixed, *set_to).err
     assert "holds a teacher" in run("budget", models.teacher).err
@@ -223,16 +233,15 @@ def test_the_dial_is_found_and_saved(run: Run, models: Any, tmp_path: Path) -> N
 
 def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     threads = torch.get_num_threads()
-    few = ("--batch", 1, "--batch", 3, "--repeats", 3, "--engine", "torch", "--json")
-    found = run("bench", models.student, *few).json
+    few = "--batch 1 --batch 3 --repeats 3 --engine torch --json"
+    found = run("bench", models.student, few).json
     assert torch.get_num_threads() == threads
     assert [(row["network"], row["batch"]) for row in found["times"]] == [
         (name, size) for size in (1, 3) for name in ("float", "student, integer form")
     ]
     for row in found["times"]:
-        assert (
-            0 < row["best"] <= row["lower_quartile"] <= row["ms_per_image"] <= row["upper_quartile"]
-        )
+        names = ("best", "lower_quartile", "ms_per_image", "upper_quartile")
+        assert sorted(times := [row[name] for name in names]) == times and times[0] > 0
     assert found["times"][0]["to_float"] == 1 and found["times"][0]["bit_flops_percent"] == 100
     student = dynadfq.load_student(models.student)  # what its images choose, not its target
     images = torch.randn(3, *PREPROCESSING.input_shape, generator=torch.Generator().manual_seed(0))
@@ -240,25 +249,15 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
     assert found["times"][3]["bit_flops_percent"] == pytest.approx(spent)
     assert abs(spent - student.cost.at(student.scheme.target_bits).percent) > 0.01
     lines = run("bench", models.teacher, "--batch", 1, "--repeats", 2).out.splitlines()
-    assert len(lines) == 2 and "ms an image" in lines[0]
+    assert len(lines) == 2 and "ms per image" in lines[0]
 
 
 def test_bench_leaves_out_an_engine_that_is_not_there(
     run: Run, models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynadfq.export.kernels.platform.machine", lambda: "arm64")
-    shown = run(
-        "bench",
-        models.fixed,
-        "--batch",
-        1,
-        "--repeats",
-        2,
-        "--engine",
-        "kernels",
-        "--engine",
-        "onnxruntime",
-    )
+    engines = "--engine kernels --engine onnxruntime"
+    shown = run("bench", models.fixed, "--batch 1 --repeats 2", engines)
     assert "left out kernels: no 8-bit kernels: torch has" in shown.err and shown.status == 0
     names = [line.split("  ")[0] for line in shown.out.splitlines()[1:]]
     assert names == ["onnxruntime float32", "onnxruntime, integer form"]
@@ -278,11 +277,7 @@ def test_similarity_is_the_teachers(run: Run, models: Any) -> None:
         ["dog", str(rank)] for rank in (1, 2, 3)
     ]
     wrong = run("similarity", models.teacher, "--class", "dug")
-    assert (
-        wrong.status == 1
-        and "--class: 'dug' is no class" in wrong.err
-        and "nearest: dog" in wrong.err
-    )
+    assert wrong.status == 1 and "'dug' is not a class" in wrong.err and "nearest: dog" in wrong.err
 
 
 @pytest.fixture
@@ -313,33 +308,17 @@ def test_export_is_checked_on_synthetic_images_or_files(
     run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
 ) -> None:
     path = tmp_path / "a.onnx"
-    options = (
-        "-o",
-        path,
-        "--check",
-        models.synthetic,
-        "--check-images",
-        4,
-        "--form",
-        "convinteger",
-        "--json",
-    )
-    found = run("export", models.fixed, *options).json
-    assert (
-        found["bytes"] == 4
-        and found["check_images"] == 4
-        and found["worst_logit_difference"] == 1e-6
-    )
+    options = ("--check", models.synthetic, "--check-images 4 --form convinteger --json")
+    found = run("export", models.fixed, "-o", path, *options).json
+    assert (found["bytes"], found["check_images"]) == (4, 4)
+    assert found["worst_logit_difference"] == 1e-6
     assert found["not_integer"] == ["output: float64 (reads no quantized activation)"]
     assert exports[0][::3] == ("onnx", "convinteger")
     assert torch.equal(exports[0][2], SyntheticSet(models.synthetic).take(torch.arange(4)).images)
-    done = run(
-        "export", models.fixed, "--to", "pt2", "-o", tmp_path / "a.pt2", "--check", models.images
-    )
+    done = run("export", models.fixed, "--to pt2 --check", models.images, "-o", tmp_path / "a.pt2")
     assert done.status == 0 and "7 bytes, checked on 3 images" in done.out
-    pixels = torch.stack(
-        [read_image(file, PREPROCESSING) for file in sorted(models.images.iterdir())]
-    )
+    files = sorted(models.images.iterdir())
+    pixels = torch.stack([read_image(file, PREPROCESSING) for file in files])
     assert torch.equal(exports[1][2], PREPROCESSING.normalize(pixels))
     run("export", models.fixed, "--to", "pt2", "--check", models.images)
     assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
@@ -358,10 +337,8 @@ def test_export_says_what_is_missing(
     run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
 ) -> None:
     folder = run("export", models.fixed, "--check", models.synthetic, "-o", tmp_path)
-    assert (
-        folder.status == 1
-        and folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
-    )
+    assert folder.status == 1
+    assert folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
     (tmp_path / "deep/er").mkdir(parents=True)
     empty = run("export", models.fixed, "--check", f"{tmp_path}/*")
     assert empty.status == 1 and "no file matches" in empty.err
