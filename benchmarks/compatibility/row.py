@@ -84,62 +84,67 @@ COLUMNS = (
     Column(
         "BN",
         attrgetter("batch_norms"),
-        "BatchNorm layers, whose statistics images are synthesized from",
+        "number of BatchNorm layers, whose statistics are needed to synthesize images",
     ),
     Column(
         "traces",
         attrgetter("traces"),
-        "rewritten with one module for each activation call, the network answers with the same bits",
+        "rewritten with one module per activation call, the network gives identical outputs",
     ),
     Column("sites", attrgetter("sites"), "activations that are quantized"),
     Column(
         "MACs",
         lambda row: _millions(row.all_macs),
-        "millions of multiply-accumulates for one image",
+        "millions of multiply-accumulates per image",
     ),
     Column(
         "fvcore",
         attrgetter("counted"),
-        "MACs of convolutions, linear layers and matrix products as fvcore counts them in the network as it came; `=`: "
-        "the same number, to the last digit",
+        "MACs of convolutions, linear layers and matrix products of the original network as "
+        "counted by fvcore; `=`: the same number",
     ),
     Column(
         "float %",
         lambda row: row.percent(row.float_macs),
-        "share of the MACs in calls that are no quantizable layer and stay in float32, such as attention",
+        "share of the MACs in operations that are not quantizable layers and stay in float32, "
+        "such as attention",
     ),
     Column(
         "quantized %",
         lambda row: row.percent(row.quantized_macs),
-        "share of the MACs that read quantized activations (placement `relu_output`); the others read the image, "
-        "pooled features, linear bottlenecks, sums behind shortcuts, products with gates",
+        "share of the MACs that read quantized activations (placement `relu_output`); the "
+        "others read the image, pooled features, linear bottlenecks, sums after shortcuts, or "
+        "products with gates",
     ),
     Column(
         "quantizes",
         attrgetter("quantizes"),
-        "a student is made; with quantization switched off its logits are the teacher's, bit for bit",
+        "a student can be made; with quantization switched off its logits equal the teacher's, "
+        "bit for bit",
     ),
     Column(
         "synthesis",
         attrgetter("synthesis"),
-        "one iteration of the default method: the loss `falls`, or is at least `finite`",
+        "one iteration of the default method: the loss decreases (`falls`), or is at least "
+        "`finite`",
     ),
     Column(
         "fine-tuning",
         attrgetter("finetuning"),
-        "one step of a student with candidates of 3, 4 and 5 bits, on noise: the loss is finite; weights, activation "
-        "ranges and selector move",
+        "one step of a student with candidates of 3, 4 and 5 bits, on noise: the loss is "
+        "finite; weights, activation ranges and selector change",
     ),
     Column(
         "integer form",
         attrgetter("integer_form"),
-        "the student converts to integer codes (`dynadfq.to_integer_form`), and an image's logits do not depend on its batch; "
-        "in brackets the number of calls that stay in float32, so that engines may differ in the last bit",
+        "the student can be converted (`dynadfq.to_integer_form`), and an image's logits do "
+        "not depend on its batch; in brackets, the number of operations that stay in float32, "
+        "so that engines may differ in the last bit",
     ),
     Column(
         "saves",
         attrgetter("saves"),
-        "saved and loaded again, the student gives the same logits and widths, bit for bit",
+        "after saving and loading, the student gives the same logits and bit-widths, bit for bit",
     ),
 )
 

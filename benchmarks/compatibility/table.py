@@ -19,10 +19,10 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorchcv", "fvcore")
 INTRODUCTION = """\
 # Does it work on my network?
 
-{well} of the {all} architectures below work throughout; the list under the table says what stands in the way of the
-others. Weights are random and batches are of two images: what is tested is that a network is understood and that
-nothing is lost on the way, not how accurate it becomes. `dynadfq inspect` shows the same of a network of yours, layer
-by layer.
+{well} of the {all} architectures below pass every check; the list below the table says why the
+others do not. Weights are random and batches have two images: the checks show that a network is
+understood and that nothing is lost, not how accurate it becomes. `dynadfq inspect` shows the same
+for your own network, layer by layer.
 
 Made by `python -m benchmarks.compatibility` with {versions}.
 """
@@ -71,7 +71,7 @@ def document(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
             "## What the columns mean\n",
             meanings,
             "## What does not work, and why\n",
-            reasons or "Nothing that was tried.\n",
+            reasons or "Everything that was tried works.\n",
         )
     )
 
