@@ -19,7 +19,7 @@ from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
 from dynadfq.ptq.calibration import observer
-from dynadfq.ptq.rounding import rounding_of
+from dynadfq.ptq.preparation import rounding_of
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import provenance

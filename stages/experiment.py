@@ -5,7 +5,7 @@ from __future__ import annotations
 from dynadfq import params
 from dynadfq.losses.budget import Budget
 from dynadfq.ptq.calibration import AVERAGES, observer
-from dynadfq.ptq.rounding import rounding_of
+from dynadfq.ptq.preparation import rounding_of
 from dynadfq.quant.insert import Scheme, SelectorShape
 from dynadfq.training.prepare import Calibration, PreparationConfig
 from dynadfq.training.schedule import Schedule

@@ -54,10 +54,13 @@ class Student(Config):
 
     def recipe(self) -> StudentRecipe:
         """Rounding after calibration, no fine-tuning."""
+        from functools import partial
+
         from dynadfq.ptq.adaround import AdaRound as Settings
         from dynadfq.ptq.adaround import adaround
 
-        return StudentRecipe(preparations=(adaround(Settings(**self.model_dump())),))
+        settings = Settings(**self.model_dump())
+        return StudentRecipe(preparations=(partial(adaround, settings=settings),))
 
 
 class AdaRound(Method):

@@ -88,8 +88,8 @@ class Student(Config):
         from functools import partial
 
         from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
-        from dynadfq.ptq.bn_ranges import BNRanges
         from dynadfq.ptq.preparation import Preparation
+        from dynadfq.ptq.ranges import BNRanges
         from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
 
         absorbing = partial(absorb_biases, padded=self.absorb == "all")

@@ -72,9 +72,8 @@ class Student(Config):
 
     def recipe(self) -> StudentRecipe:
         """SQuant's rounding, then the ranges behind rounded layers; no fine-tuning."""
-        from dynadfq.ptq.bn_ranges import BNRanges
-        from dynadfq.ptq.noise_ranges import noise_sigma_ranges
         from dynadfq.ptq.preparation import in_order
+        from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
         from dynadfq.ptq.squant import squant_rounding
 
         rule = noise_sigma_ranges if self.range_rule == "noise_sigma" else BNRanges(self.bn_sigmas)

@@ -1,5 +1,5 @@
-"""AdaRound: whether each weight is rounded up or down is learned, a layer at a time (Nagel et al.,
-ICML 2020).
+"""AdaRound: learn whether each weight is rounded up or down, layer by layer (Nagel et al., ICML
+2020).
 
 "Up or Down? Adaptive Rounding for Post-Training Quantization", arXiv 2004.10568. Any images will
 do; labels are not used. The loss of a layer is asymmetric (Eq. 25): its inputs come from the
@@ -7,15 +7,16 @@ student, whose earlier layers are rounded already, its targets from the float mo
 The student's activations are quantized, each at its target width; the paper quantizes them
 afterwards, which costs accuracy at few bits (QDrop, arXiv 2203.05740).
 
-The paper folds BatchNorm into the layer. Here it stays behind the layer, in the student and in the
-float model, and both are compared behind it, and behind the activation if that directly follows:
-a(BN(W̃x̃ + b)) with a(BN(Wx + b)). BN is frozen and affine, and a channel's grid scales with the
-channel: with a grid a channel, folding changes nothing.
+The paper folds BatchNorm into the layer. Here it stays after the layer, in the student and in the
+float model, and both are compared after it, and after the activation that directly follows:
+a(BN(W̃x̃ + b)) with a(BN(Wx + b)). BN is frozen and affine, and a channel's qparams scale with the
+channel: with one scale per channel, folding changes nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,6 @@ from torch import Tensor
 
 from dynadfq.ptq.calibration import CALIBRATION_BATCH
 from dynadfq.ptq.layerwise import LayerwiseForward
-from dynadfq.ptq.preparation import Preparation
 from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
 from dynadfq.quant.model import Student
@@ -34,7 +34,8 @@ from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
-FIRST_BETA, LAST_BETA = 20.0, 2.0
+FIRST_BETA = 20.0
+LAST_BETA = 2.0
 
 Annealing = Literal["cosine", "linear"]
 
@@ -60,7 +61,7 @@ class AdaRound:
     annealing: Annealing = "cosine"
 
     def beta(self, iteration: int) -> float | None:
-        """The regularizer's exponent; None during the warm start.
+        """Return the regularizer's exponent; None during the warm start.
 
         >>> [AdaRound(10, warm_start=0.2, annealing="linear").beta(i) for i in (1, 2, 6)]
         [None, 20.0, 11.0]
@@ -74,7 +75,7 @@ class AdaRound:
 
 
 def reconstruction_error(y: Tensor, target: Tensor, channel_axis: int) -> Tensor:
-    """Squared error, summed over channels and averaged over everything else."""
+    """Return the squared error, summed over channels and averaged over everything else."""
     return (y - target).square().sum(dim=channel_axis).mean()
 
 
@@ -92,8 +93,8 @@ def learn_rounding(
         NonFiniteLoss: the loss is NaN or infinite.
     """
     layer = call.layer(student)
-    on = least_error_qparams(layer.weight, layer.weight_bits, layer.granularity)
-    soft = SoftRounding(layer.weight, layer.weight_bits, on)
+    qparams = least_error_qparams(layer.weight, layer.weight_bits, layer.granularity)
+    soft = SoftRounding(layer.weight, layer.weight_bits, qparams)
     bias = None if layer.bias is None else layer.bias.detach()
     adam = torch.optim.Adam([soft.v], lr=settings.learning_rate)
     for iteration in range(settings.iterations):
@@ -111,41 +112,40 @@ def learn_rounding(
     return soft
 
 
-def adaround(settings: AdaRound) -> Preparation:
-    """A preparation that rounds the weights of a calibrated student by AdaRound, in place and in
-    forward order.
+def adaround(
+    student: Student, teacher: Teacher, images: SyntheticSet, seed: int, settings: AdaRound
+) -> None:
+    """Round the weights of a calibrated student by AdaRound, in place and in forward order.
+
+    Raises:
+        ValueError: a layer's weight is rounded already.
     """
-
-    def adaround_rounding(
-        student: Student, teacher: Teacher, images: SyntheticSet, seed: int
-    ) -> None:
-        calls = layer_calls(student)
-        _require_float(student, calls)
-        student.eval()
-        floating = deepcopy(student)
-        chosen = torch.randperm(len(images), generator=generator(seed, "adaround"))[
-            : settings.num_images
-        ]
-        parts = chosen.split(CALIBRATION_BATCH)
-        rounded, exact = (
-            LayerwiseForward(one, (images.take(p).images for p in parts), len(chosen))
-            for one in (student, floating)
-        )
-        with Progress("adaround", len(calls) * settings.iterations) as progress:
-            for number, call in enumerate(calls):
-                data = layer_data(rounded, exact, call)
-                soft = learn_rounding(
-                    student, call, data, settings, generator(seed, "adaround", number), progress
-                )
-                call.layer(student).freeze_weight(soft.codes(), (soft.scale, soft.quant_min))
-
-    return adaround_rounding
+    calls = layer_calls(student)
+    _require_unrounded(student, calls)
+    student.eval()
+    floating = deepcopy(student)
+    order = torch.randperm(len(images), generator=generator(seed, "adaround"))
+    chosen = order[: settings.num_images]
+    quantized_pass, float_pass = (
+        LayerwiseForward(network, _batches(images, chosen), len(chosen))
+        for network in (student, floating)
+    )
+    with Progress("adaround", len(calls) * settings.iterations) as progress:
+        for number, call in enumerate(calls):
+            data = layer_data(quantized_pass, float_pass, call)
+            rng = generator(seed, "adaround", number)
+            soft = learn_rounding(student, call, data, settings, rng, progress)
+            call.layer(student).freeze_weight(soft.codes(), (soft.scale, soft.quant_min))
 
 
-def _require_float(student: Student, calls: list[LayerCall]) -> None:
-    rounded = [call.name for call in calls if call.layer(student).frozen_qparams is not None]
-    if rounded:
-        raise ValueError(
-            f"the weights of {rounded[0]} are rounded already, so that AdaRound has none to choose a rounding of; "
-            "set quantization.rounding to nearest for a method that rounds"
-        )
+def _batches(images: SyntheticSet, chosen: Tensor) -> Iterator[Tensor]:
+    return (images.take(part).images for part in chosen.split(CALIBRATION_BATCH))
+
+
+def _require_unrounded(student: Student, calls: list[LayerCall]) -> None:
+    for call in calls:
+        if call.layer(student).frozen_qparams is not None:
+            raise ValueError(
+                f"the weights of {call.name} are rounded already, so AdaRound cannot round them; "
+                "set quantization.rounding to nearest for a method that rounds"
+            )

@@ -1,12 +1,11 @@
-"""Activation ranges before training: observers watch float activations of synthetic images and
-answer with a range.
-"""
+"""Calibration: observers watch float activations of synthetic images and give each site a range."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,29 +14,32 @@ from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, levels, quantize
 
 CALIBRATION_BATCH = 64  # images
-
-Range = tuple[Tensor, Tensor]
-RangeOfBatch = Callable[[Tensor], Range]
-Average = Callable[[Tensor], Tensor]  # (batches,) bounds, in their order, to one
 EMA_DECAY = 0.9
+SHRINKS = 40  # ranges tried by `least_squared_error`
+
+Range = tuple[Tensor, Tensor]  # (low, high)
+RangeOfBatch = Callable[[Tensor], Range]
+Average = Callable[[Tensor], Tensor]  # (batches,) bounds in their order, to a scalar
 
 
 def extremes(x: Tensor) -> Range:
-    """Smallest and largest value of a batch."""
+    """Return the smallest and the largest value of a batch."""
     return x.amin(), x.amax()
 
 
 def median_of_extremes(x: Tensor) -> Range:
-    """Median over images of each image's smallest and largest value: one odd image cannot widen
-    it.
+    """Return the median over images of each image's smallest and largest value.
+
+    A single outlying image does not widen it.
     """
     flat = x.flatten(1)
     return flat.amin(dim=1).median(), flat.amax(dim=1).median()
 
 
 def quantiles(x: Tensor, share: float) -> Range:
-    """The range that leaves out a share of (1 - ``share``) of the values on each side that has any
-    beyond zero.
+    """Return the range that leaves out a share of (1 - ``share``) of the values on each side.
+
+    It contains 0.
     """
     flat = x.flatten()
     beyond = max(1, round((1 - share) * flat.numel()))
@@ -46,30 +48,29 @@ def quantiles(x: Tensor, share: float) -> Range:
     return low.minimum(x.new_zeros(())), high
 
 
-def least_squared_error(x: Tensor, bits: int, candidates: int = 40) -> Range:
-    """The range of a batch, shrunk in ``candidates`` equal steps, whose grid at ``bits`` has least
-    squared error.
-    """
+def least_squared_error(x: Tensor, bits: int) -> Range:
+    """Return the range with the least squared error at a width, of 40 shrunk ranges of a batch."""
     low, high = extremes(x)
-    best, best_error = (low, high), float("inf")
-    for step in range(candidates):
-        ratio = 1 - step / (candidates + 5)
+    best = (low, high)
+    best_error = float("inf")
+    for step in range(SHRINKS):
+        ratio = 1 - step / (SHRINKS + 5)
         scale, quant_min = choose_qparams(low * ratio, high * ratio, bits)
-        error = float(
-            (quantize(x, scale, quant_min, levels(bits).to(x)) * scale - x).square().mean()
-        )
+        values = quantize(x, scale, quant_min, levels(bits).to(x)) * scale
+        error = float((values - x).square().mean())
         if error < best_error:
-            best, best_error = (low * ratio, high * ratio), error
+            best = (low * ratio, high * ratio)
+            best_error = error
     return best
 
 
 def mean_of_bounds(bounds: Tensor) -> Tensor:
-    """The mean of all batches: (batches,) to a scalar."""
+    """Return the mean of (batches,) bounds."""
     return bounds.mean()
 
 
 def ema_of_bounds(bounds: Tensor) -> Tensor:
-    """An exponential average that starts without bias, m / (1 - 0.9ᵗ): (batches,) to a scalar."""
+    """Return an exponential average of (batches,) bounds without bias, m / (1 - 0.9ᵗ)."""
     average = bounds.new_zeros(())
     for bound in bounds:
         average = EMA_DECAY * average + (1 - EMA_DECAY) * bound
@@ -77,11 +78,10 @@ def ema_of_bounds(bounds: Tensor) -> Tensor:
 
 
 def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
-    """The released code's average (GDFQ, IntraQ, HAST and others), which keeps what it has
-    corrected: (batches,).
+    """Return the average of released code (GDFQ, IntraQ, HAST and others) of (batches,) bounds.
 
-    For a constant it overshoots, 3945 times after 21 batches, and is within a hundredth of it after
-    153.
+    It keeps what it has corrected: for a constant it overshoots, 3945 times after 21 batches, and
+    is within a hundredth of it after 153.
 
     >>> [round(float(legacy_ema_of_bounds(torch.ones(batches))), 2) for batches in (1, 2, 21, 200)]
     [1.0, 5.26, 3945.1, 1.0]
@@ -101,24 +101,33 @@ AVERAGES: dict[str, Average] = {
 
 @dataclass
 class Observer:
-    """Watches batches and averages their ranges."""
+    """Collects the ranges of batches and averages them."""
 
     range_of_batch: RangeOfBatch
     average: Average = mean_of_bounds
     ranges: list[Range] = field(default_factory=list)
 
     def update(self, x: Tensor) -> None:
-        """Watch one batch, (B, …)."""
+        """Observe one batch, (B, …)."""
         self.ranges.append(self.range_of_batch(x.detach()))
 
     def range(self) -> Range:
-        """Average low and high of all batches."""
+        """Return the average low and high of all batches."""
         lows, highs = zip(*self.ranges, strict=True)
         return self.average(torch.stack(lows)), self.average(torch.stack(highs))
 
 
 def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBatch:
-    """The range rule of ``quantization.ranges.observer``."""
+    """Return the range rule of that name.
+
+    Args:
+        name: "max", "median_max", "quantile" or "mse".
+        target_bits: width in bits, for "mse".
+        quantile: share of the values within the range, for "quantile".
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     rules: dict[str, RangeOfBatch] = {
         "max": extremes,
         "median_max": median_of_extremes,
@@ -126,26 +135,30 @@ def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBat
         "mse": lambda x: least_squared_error(x, target_bits),
     }
     if name not in rules:
-        raise ValueError(f"ranges: {name!r} is none of {', '.join(rules)}")
+        raise ValueError(f"ranges: must be one of {', '.join(rules)}; got {name!r}")
     return rules[name]
+
+
+@contextmanager
+def attached(student: Student, observers: Sequence[Any]) -> Iterator[None]:
+    """Attach an observer to each site for the time of this block."""
+    for site, watcher in zip(student.sites, observers, strict=True):
+        site.observer = watcher
+    try:
+        yield
+    finally:
+        for site in student.sites:
+            site.observer = None
 
 
 @contextmanager
 def observing(
     student: Student, rule: RangeOfBatch, average: Average = mean_of_bounds
 ) -> Iterator[list[Observer]]:
-    """Within this block the student runs in float and every site is watched; nothing is left
-    behind.
-    """
+    """Run the student in float within this block, and observe every site."""
     observers = [Observer(rule, average) for _ in student.sites]
-    with student.unquantized():
-        for site, watcher in zip(student.sites, observers, strict=True):
-            site.observer = watcher
-        try:
-            yield observers
-        finally:
-            for site in student.sites:
-                site.observer = None
+    with student.unquantized(), attached(student, observers):
+        yield observers
 
 
 @torch.no_grad()
@@ -155,12 +168,17 @@ def calibrate(
     rule: RangeOfBatch,
     average: Average = mean_of_bounds,
 ) -> None:
-    """Set the range of every site from (B, C, H, W) batches of synthetic images."""
+    """Set the range of every site.
+
+    Args:
+        student: its ranges are set in place.
+        batches: (B, C, H, W) synthetic images.
+        rule: range of one batch.
+        average: average of the bounds of all batches.
+    """
     device = next(student.parameters()).device
     with observing(student, rule, average) as observers:
         for images in batches:
             student(images.to(device))
     for site, watcher in zip(student.sites, observers, strict=True):
-        low, high = watcher.range()
-        site.low.copy_(low.clamp(max=0))
-        site.high.copy_(high.clamp(min=0))
+        site.set_range(*watcher.range())

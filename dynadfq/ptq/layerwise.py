@@ -1,4 +1,4 @@
-"""A forward pass of many images through a student that is changed on the way, layer after layer."""
+"""A forward pass of many images that stops before each layer, so that layers can be changed."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from dynadfq.runtime.spill import spill
 
 
 class LayerwiseForward:
-    """One forward pass, stopped before a layer for as long as it takes; every module runs once on
-    every image.
+    """One forward pass through a student; every module runs once on every image.
 
-    What later modules still read is held for all images, a batch at a time in memory where that is
-    much. Each activation has its target width.
+    Values that later modules read are kept for all images; where that is too much memory, they are
+    in temporary files, and one batch at a time is in memory. Activations have the target width.
 
-    batches: (B, C, H, W) images, of which there are ``count`` in all; they are gone through once,
-    in the beginning.
+    Args:
+        student: the student.
+        batches: (B, C, H, W) images; they are read once, at the start.
+        count: number of images in all batches.
     """
 
     def __init__(self, student: Student, batches: Iterable[Tensor], count: int) -> None:
-        self.student, self.count = student, count
+        self.student = student
+        self.count = count
         self._interpreter = fx.Interpreter(student.network)
         self._nodes = list(student.network.graph.nodes)
-        place = {node: index for index, node in enumerate(self._nodes)}
+        position = {node: index for index, node in enumerate(self._nodes)}
         self._last_read = {
-            node: max((place[user] for user in node.users), default=-1) for node in self._nodes
+            node: max((position[user] for user in node.users), default=-1) for node in self._nodes
         }
         images, allocation = (node for node in self._nodes if node.op == "placeholder")
         bits = uniform(student.scheme.target_bits, len(student.sites))
         self._values: list[dict[fx.Node, Any]] = [
-            {images: self._held(batch), allocation: bits} for batch in batches
+            {images: self._kept(batch), allocation: bits} for batch in batches
         ]
         self._done = 0
 
     @torch.no_grad()
     def before(self, layer: str) -> list[Tensor]:
-        """Go on to the first call of a layer, by name, and return the batches that it will read.
+        """Continue to the first call of a layer, by name, and return its input, batch by batch.
 
         Raises:
-            ValueError: the pass has left that call behind.
+            ValueError: the pass has already run the layer.
         """
-        calls = (
-            i
-            for i, node in enumerate(self._nodes)
+        stop = next(
+            index
+            for index, node in enumerate(self._nodes)
             if node.op == "call_module" and node.target == layer
         )
-        stop = next(calls)
         if stop < self._done:
             raise ValueError(
-                f"the forward pass is beyond {layer}; take the layers in the order of their calls"
+                f"layer: the forward pass is beyond {layer}; take the layers in the order of calls"
             )
         for values in self._values:
-            self._go_on(values, stop)
+            self._continue(values, stop)
         self._done = stop
-        source = self._nodes[stop].args[0]
-        assert isinstance(source, fx.Node)
+        source = self._nodes[stop].all_input_nodes[0]
         return [values[source] for values in self._values]
 
-    def _go_on(self, values: dict[fx.Node, Any], stop: int) -> None:
-        """One batch, to the stop; of its values, those remain that are read from there on."""
+    def _continue(self, values: dict[fx.Node, Any], stop: int) -> None:
+        """Run one batch up to a node; keep those of its values that are read from there on."""
         device = next(self.student.parameters()).device
         env = {
             node: value.to(device) if isinstance(value, Tensor) else value
@@ -82,11 +82,9 @@ class LayerwiseForward:
         for node in values.keys() - env.keys():
             del values[node]
         for node in env.keys() - values.keys():
-            values[node] = self._held(env[node])
+            values[node] = self._kept(env[node])
 
-    def _held(self, value: Any) -> Any:
-        """A value of one batch; tensors that have a row an image may be many images' worth of
-        memory.
-        """
+    def _kept(self, value: Any) -> Any:
+        """A value of one batch, in a temporary file if those of all batches need much memory."""
         has_rows = isinstance(value, Tensor) and value.dim() and len(value)
         return spill(value, -(-self.count // len(value))) if has_rows else value

@@ -1,23 +1,45 @@
-"""What may be done to a calibrated student before it learns: rounding, ranges, corrections."""
+"""Changes of a calibrated student before fine-tuning: ranges, rounding of weights, corrections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from dynadfq.ptq.adaround import AdaRound, adaround
+from dynadfq.ptq.squant import squant_rounding
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
-Preparation = Callable[
-    [Student, Teacher, SyntheticSet, int], None
-]  # (student, teacher, images, seed), in place
+# Changes a student in place: (student, teacher, images, seed).
+Preparation = Callable[[Student, Teacher, SyntheticSet, int], None]
+
+ROUNDINGS: dict[str, tuple[Preparation, ...]] = {  # quantization.rounding
+    "nearest": (),  # done by the student itself at every forward pass
+    "squant": (squant_rounding,),
+    "adaround": (partial(adaround, settings=AdaRound()),),
+}
 
 
 def in_order(*preparations: Preparation) -> Preparation:
-    """Several preparations as one."""
+    """Return several preparations as one."""
 
     def prepare(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
         for preparation in preparations:
             preparation(student, teacher, images, seed)
 
     return prepare
+
+
+def rounding_of(name: str) -> tuple[Preparation, ...]:
+    """Return the preparations that round a student's weights.
+
+    >>> rounding_of("nearest")
+    ()
+
+    Raises:
+        ValueError: the rounding is unknown.
+    """
+    if name not in ROUNDINGS:
+        raise ValueError(f"rounding: must be one of {', '.join(ROUNDINGS)}; got {name!r}")
+    return ROUNDINGS[name]

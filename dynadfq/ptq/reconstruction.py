@@ -1,6 +1,4 @@
-"""What layer-wise reconstruction works on: a layer's inputs in the student and its outputs in the
-float model.
-"""
+"""Data of layerwise reconstruction: inputs in the student, targets from the float model."""
 
 from __future__ import annotations
 
@@ -20,29 +18,31 @@ from dynadfq.runtime.spill import spill_concatenated
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A quantized layer, by name, and the modules that alone and directly follow it: BatchNorm,
-    activation.
+    """A quantized layer and the modules that alone and directly follow it, by name.
+
+    Followers are its BatchNorm and its activation, where it has them.
     """
 
     name: str
     followers: tuple[str, ...] = ()
 
     def layer(self, student: Student) -> QuantizedLayer:
-        """The layer of a student."""
+        """Return the layer of a student."""
         layer = student.network.get_submodule(self.name)
         assert isinstance(layer, QuantizedLayer)
         return layer
 
     def follow(self, student: Student, y: Tensor) -> Tensor:
-        """What becomes of the layer's output, (B, …), behind its BatchNorm and activation."""
+        """Return the (B, …) output of the followers for an output of the layer."""
         for name in self.followers:
             y = student.network.get_submodule(name)(y)
         return y
 
 
 class LayerData(NamedTuple):
-    """Inputs of a layer and what its followers should answer, an image each; much of it lies in
-    temporary files.
+    """Inputs of a layer and targets of its followers' outputs, for N images.
+
+    Where they are large, they are in temporary files.
     """
 
     inputs: Tensor  # (N, …), in the quantized student
@@ -50,15 +50,14 @@ class LayerData(NamedTuple):
 
 
 def layer_calls(student: Student) -> list[LayerCall]:
-    """The layers with quantized weights in the order in which they are called first."""
-    network, calls = student.network, dict[str, LayerCall]()
+    """Return the layers with quantized weights in the order of their first calls."""
+    network = student.network
+    calls: dict[str, LayerCall] = {}
     for node in network.graph.nodes:
         name = str(node.target)
-        if (
-            node.op == "call_module"
-            and name not in calls
-            and isinstance(network.get_submodule(name), QuantizedLayer)
-        ):
+        if node.op != "call_module" or name in calls:
+            continue
+        if isinstance(network.get_submodule(name), QuantizedLayer):
             calls[name] = LayerCall(name, tuple(_followers(network, node)))
     return list(calls.values())
 
@@ -83,16 +82,20 @@ def _is_batch_norm(network: fx.GraphModule, node: fx.Node) -> bool:
 
 
 @torch.no_grad()
-def layer_data(student: LayerwiseForward, floating: LayerwiseForward, call: LayerCall) -> LayerData:
-    """What a layer, ahead of both passes, is to reconstruct.
+def layer_data(
+    quantized_pass: LayerwiseForward, float_pass: LayerwiseForward, call: LayerCall
+) -> LayerData:
+    """Return the data of a layer that both passes have not run yet.
 
-    ``student`` walks through a network that is quantized up to the layer, every activation at its
-    target width; ``floating`` through the same network before any weight was rounded, which
-    computes in float here.
+    Args:
+        quantized_pass: through a student that is quantized up to the layer.
+        float_pass: through the same student before any weight was rounded; it computes in float.
+        call: the layer.
     """
-    inputs = spill_concatenated(student.before(call.name), student.count)
-    model, device = floating.student, next(floating.student.parameters()).device
+    inputs = spill_concatenated(quantized_pass.before(call.name), quantized_pass.count)
+    model = float_pass.student
+    device = next(model.parameters()).device
     with model.unquantized():
-        exact = (batch.to(device) for batch in floating.before(call.name))
+        exact = (batch.to(device) for batch in float_pass.before(call.name))
         targets = (call.follow(model, call.layer(model)(batch)) for batch in exact)
-        return LayerData(inputs, spill_concatenated(targets, floating.count))
+        return LayerData(inputs, spill_concatenated(targets, float_pass.count))

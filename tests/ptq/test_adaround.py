@@ -201,7 +201,7 @@ def test_a_student_is_rounded(
 ) -> None:
     student, expected = make_student(4), teacher(images)
     nearest = student(images)
-    adaround(FAST)(student, teacher, synthetic, 0)
+    adaround(student, teacher, synthetic, 0, FAST)
     rounded = student(images)
     assert not torch.equal(rounded, nearest) and torch.equal(teacher(images), expected)
     assert all(p.grad is None for p in student.parameters())
@@ -212,7 +212,7 @@ def test_a_student_is_rounded(
     assert torch.equal(load_student(tmp_path, make_net())(images), rounded)
     for seed, same in ((0, True), (1, False)):
         again = make_student(4)
-        adaround(FAST)(again, teacher, synthetic, seed)
+        adaround(again, teacher, synthetic, seed, FAST)
         assert torch.equal(again(images), rounded) == same
 
 
@@ -256,7 +256,7 @@ def test_rounded_weights_are_refused(
         ValueError,
         match=r"weights of conv2 are rounded already.*set quantization\.rounding to nearest",
     ):
-        adaround(FAST)(student, teacher, synthetic, 0)
+        adaround(student, teacher, synthetic, 0, FAST)
 
 
 def test_what_is_not_finite_stops(make_student: Build, images: Tensor) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection, quantized_weight
-from dynadfq.ptq.bn_ranges import BNRanges
+from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
+from dynadfq.ptq.ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.quant.model import Student
@@ -210,6 +210,6 @@ def test_a_layer_that_is_called_twice_stays_as_it_is(kind: str) -> None:
 def test_a_quantized_weight_is_on_its_grid(teacher: Teacher) -> None:
     student = built(teacher, 3)
     for layer in student.layers:
-        weight = quantized_weight(layer)
+        weight = layer.quantized_weight
         assert all(len(row.unique()) <= 8 for row in weight.detach())
         assert 0 < (weight - layer.weight).abs().max() < layer.qparams[0].max()

@@ -101,9 +101,7 @@ def test_every_layer_runs_once_and_those_ahead_may_change(
 def test_a_layer_that_lies_behind(make_student: Build, images: Tensor) -> None:
     walk = LayerwiseForward(make_student(4), images[:8].split(8), 8)
     walk.before("conv3")
-    with pytest.raises(
-        ValueError, match="beyond conv2; take the layers in the order of their calls"
-    ):
+    with pytest.raises(ValueError, match="beyond conv2; take the layers in the order of calls"):
         walk.before("conv2")
 
 
@@ -179,9 +177,9 @@ def test_adaround_does_not_depend_on_where_activations_lie(
         (make_student(4), make_student(4)),
         AdaRound(20, batch_size=8, learning_rate=0.02),
     )
-    adaround(settings)(students[0], teacher, synthetic, 0)
+    adaround(students[0], teacher, synthetic, 0, settings)
     monkeypatch.setattr(module, "IN_MEMORY", 0)
-    adaround(settings)(students[1], teacher, synthetic, 0)
+    adaround(students[1], teacher, synthetic, 0, settings)
     states = [student.network.state_dict() for student in students]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
@@ -202,7 +200,7 @@ def test_nothing_is_left_after_an_exception(
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     monkeypatch.setattr(Progress, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        adaround(AdaRound(5))(student, teacher, synthetic, 0)
+        adaround(student, teacher, synthetic, 0, AdaRound(5))
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in student.network.state_dict().items()
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ptq.bn_ranges import BNRanges
+from dynadfq.ptq.ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.insert import Scheme
 from dynadfq.teacher.teacher import Teacher

@@ -3,22 +3,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 from torch import Tensor
 
 from dynadfq.params.quantization import Quantization
-from dynadfq.ptq.rounding import ROUNDINGS, rounding_of
+from dynadfq.ptq.preparation import ROUNDINGS, rounding_of
 from dynadfq.quant.model import Student
 from dynadfq.runtime.config import choices
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 
-def test_the_names_are_those_of_the_parameter() -> None:
+def test_roundings_have_the_names_of_the_parameter() -> None:
     assert choices(Quantization.model_fields["rounding"]) == tuple(ROUNDINGS)
-    with pytest.raises(
-        ValueError, match=r"quantization\.rounding: 'up' is none of nearest, squant, adaround"
-    ):
+    expected = r"rounding: must be one of nearest, squant, adaround; got 'up'"
+    with pytest.raises(ValueError, match=expected):
         rounding_of("up")
 
 
@@ -30,9 +28,9 @@ def test_a_dynamic_student_is_rounded_once_for_all_widths(
     for preparation in rounding_of("squant"):
         preparation(student, teacher, synthetic, 0)
     rounded, used = student.run(images)
-    assert not torch.equal(rounded, logits) and len(used.unique(dim=0)) > 5
+    assert not rounded.equal(logits)
+    assert len(used.unique(dim=0)) > 5
     student.train()(images).square().mean().backward()
-    assert all(
-        layer.weight.grad is not None and layer.weight.grad.abs().sum() > 0
-        for layer in student.layers
-    )
+    for layer in student.layers:
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().sum() > 0

@@ -1,0 +1,146 @@
+"""Activation ranges without real images: from BatchNorm statistics, or from noise.
+
+``BNRanges`` (DFQ, arXiv 1906.04721, Sec. 5): a channel after a BatchNorm lies within β ± n|γ|, with
+n = 6 nearly always; a site's range is the union over its channels, after its activation. After
+additions, means and variances of the branches are added; dynadfq/graph/propagate.py says how other
+tensors are followed. BatchNorms may be in place or folded into the layers before them.
+
+``noise_sigma_ranges`` (SQuant, Guo et al., ICLR 2022, arXiv 2202.07471, released code): multiples
+of the standard deviation of activations of noise, from the first site to the last, each after sites
+that are quantized already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from dynadfq.graph.gaussian import Gaussian
+from dynadfq.graph.normalize import normalize
+from dynadfq.graph.propagate import propagate
+from dynadfq.ptq.calibration import Range, attached
+from dynadfq.quant.bits import uniform
+from dynadfq.quant.layers import ActivationFakeQuantize
+from dynadfq.quant.model import Student
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.transforms import FoldedTeacher
+
+NOISE_IMAGES = 256
+NOISE_SIGMAS = {4: 12.0, 6: 14.0, 8: 25.0}  # bits to standard deviations
+OBSERVED_BELOW = 6  # bits; narrower ranges end at the largest value observed
+SIGNED_SHARE = 1.25
+
+
+@dataclass(frozen=True)
+class BNRanges:
+    """A preparation that sets all ranges from BatchNorm statistics; it uses no images.
+
+    sigmas: n, standard deviations around the mean that a channel's range covers.
+    """
+
+    sigmas: float = 6.0
+
+    @torch.no_grad()
+    def __call__(
+        self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
+    ) -> None:
+        """Set ``low`` and ``high`` of each site; ``teacher`` is the network that was quantized.
+
+        Raises:
+            ValueError: no BatchNorm is upstream of a site.
+        """
+        network = quantized_network(student, teacher)
+        found = propagate(network, teacher.input_shape, layer_gaussians(teacher), self.sigmas)
+        described = student.cost.trace.sites(student.scheme.placement)
+        for site, of_site in zip(student.sites, described, strict=True):
+            low = found[of_site.node].low.min()
+            high = found[of_site.node].high.max()
+            if not (low + high).isfinite():
+                raise ValueError(
+                    f"{of_site.name}: no BatchNorm statistics reach this site, so its range is "
+                    "unknown; use images: method.dfq.student.ranges: images, or "
+                    "method.squant.student.range_rule: noise_sigma"
+                )
+            site.set_range(low, high)
+
+
+def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
+    """Return the normalized float network of a student, with the node names of its trace.
+
+    Raises:
+        ValueError: the teacher is not what was quantized: one of the two is folded.
+    """
+    folded = isinstance(teacher, FoldedTeacher)
+    if student.scheme.folded != folded:
+        states = {True: "folded", False: "not folded"}
+        raise ValueError(
+            f"teacher: the student's network is {states[student.scheme.folded]} and the teacher's "
+            f"is {states[folded]}; pass the network that was quantized"
+        )
+    return normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+
+
+def layer_gaussians(teacher: Teacher) -> Mapping[str, Gaussian]:
+    """Return the output distributions of layers into which BatchNorms were folded, by name."""
+    return teacher.folded.gaussians if isinstance(teacher, FoldedTeacher) else {}
+
+
+def noise_sigmas(bits: int) -> float:
+    """Return half a range in standard deviations: SQuant's for 4, 6 and 8 bits, else interpolated.
+
+    >>> [noise_sigmas(bits) for bits in (2, 4, 5, 6, 7, 8)]
+    [12.0, 12.0, 13.0, 14.0, 19.5, 25.0]
+    """
+    return float(np.interp(bits, list(NOISE_SIGMAS), list(NOISE_SIGMAS.values())))
+
+
+def noise_range(x: Tensor, bits: int) -> Range:
+    """Return [0, kσ] with σ of the positive values, or [-kσ, kσ] with σ of all, divided by 1.25.
+
+    The second is for x with negative values. Below 6 bits neither ends beyond the largest absolute
+    value.
+    """
+    signed = bool(x.amin() < 0)
+    values = x.flatten() if signed else x[x > 0]
+    if not values.numel():
+        return x.new_zeros(()), x.new_zeros(())
+    deviation = values.std(correction=0) / (SIGNED_SHARE if signed else 1.0)
+    high = noise_sigmas(bits) * deviation
+    if bits < OBSERVED_BELOW:
+        high = high.minimum(x.abs().amax())
+    return (-high if signed else torch.zeros_like(high)), high
+
+
+@dataclass
+class _RangeSetter:
+    """Sets a site's range from the batch that it is about to quantize."""
+
+    site: ActivationFakeQuantize
+    rule: Callable[[Tensor], Range]
+
+    def update(self, x: Tensor) -> None:
+        self.site.set_range(*self.rule(x.detach()))
+
+
+@contextmanager
+def setting_ranges(student: Student, rule: Callable[[Tensor], Range]) -> Iterator[None]:
+    """Within this block a forward pass sets each range, just before the site quantizes."""
+    with attached(student, [_RangeSetter(site, rule) for site in student.sites]):
+        yield
+
+
+@torch.no_grad()
+def noise_sigma_ranges(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
+    """Set ranges in one pass of up to 256 images through the quantized student at target width."""
+    bits = student.scheme.target_bits
+    device = next(student.parameters()).device
+    batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(device)
+    student.eval()
+    with setting_ranges(student, lambda x: noise_range(x, bits)):
+        student.run(batch, uniform(bits, len(student.sites)))
