@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dynadfq import params
-from dynadfq.runtime.distributed import RankLost, joined
+from dynadfq.runtime.distributed import RankUnreachable, joined
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -92,9 +92,10 @@ def as_rank(stage: Callable[[], None], user_errors: tuple[type[Exception], ...])
         with joined():
             stage()
     except Exception as error:
-        if isinstance(error, RankLost):
+        if isinstance(error, RankUnreachable):
             time.sleep(GRACE)  # the rank that failed first reports
         get_error_handler().record_exception(error)
-        if isinstance(error, (*user_errors, RankLost)) and not os.environ.get("DYNADFQ_TRACEBACK"):
+        expected = isinstance(error, (*user_errors, RankUnreachable))
+        if expected and not os.environ.get("DYNADFQ_TRACEBACK"):
             sys.exit(1)
         raise

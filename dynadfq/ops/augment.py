@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from dynadfq.runtime.distributed import WHOLE, Part
+from dynadfq.runtime.distributed import WHOLE, BatchPart
 
 
-def random_flip(images: Tensor, rng: torch.Generator, part: Part = WHOLE) -> Tensor:
+def random_flip(images: Tensor, rng: torch.Generator, part: BatchPart = WHOLE) -> Tensor:
     """Mirror half of the images left to right: (B, C, H, W) to the same. They may be a part of a
     larger batch.
     """
@@ -35,7 +35,7 @@ def random_shift(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
 
 
 def random_resized_crop(
-    images: Tensor, smallest: float, rng: torch.Generator, part: Part = WHOLE
+    images: Tensor, smallest: float, rng: torch.Generator, part: BatchPart = WHOLE
 ) -> Tensor:
     """Crop a random rectangle and enlarge it to the full size: (B, C, H, W) to the same, bilinear.
 

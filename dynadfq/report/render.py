@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dynadfq.report.images import data_uri, draw, load_tiles, tile_png
 from dynadfq.report.load import Evidence, artifact, load_evidence
 from dynadfq.report.plots import plot_tables
 from dynadfq.report.tables import extremes, paired_outcome, result_rows
+from dynadfq.runtime.resume import atomic_write
 
 
 def write_report(
@@ -104,9 +104,7 @@ def render_page(evidence: Evidence, title: str | None, shown: list[dict[str, Any
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8 with Unix line ends on every system, complete or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(text.encode("utf-8"))
-    os.replace(part, path)
+    atomic_write(path, text.encode("utf-8"))
 
 
 def without_nan(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The device that tensors live on."""
+"""The device of tensors."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from dynadfq.runtime import distributed
 
 
 def resolve(device: str) -> torch.device:
-    """``auto`` is a GPU where there is one, else the CPU; of several ranks on a machine each takes
-    its own GPU.
+    """Return a device by name. Each rank on a machine gets its own GPU.
+
+    Args:
+        device: "auto" is a GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: a GPU is asked for and there is none, or one is asked for by all ranks.
+        ValueError: the GPU does not exist, or several ranks ask for the same one.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device: {device} is not available on this machine; set device: auto")
-    index = torch.device(device).index if device != "auto" else None
-    if index is not None and index >= torch.cuda.device_count():
-        last = torch.cuda.device_count() - 1
-        raise ValueError(f"device: {device} is none of this machine's GPUs, cuda:0 … cuda:{last}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return (
-        torch.device(device)
-        if distributed.world_size() == 1 or device == "cpu"
-        else _own_gpu(device)
-    )
-
-
-def _own_gpu(device: str) -> torch.device:
-    number, gpus = distributed.local_rank(), torch.cuda.device_count()
+    found = torch.device(device)
+    gpus = torch.cuda.device_count()
+    if found.index is not None and found.index >= gpus:
+        raise ValueError(f"device: must be one of cuda:0 … cuda:{gpus - 1}; got {device}")
+    if distributed.world_size() == 1 or device == "cpu":
+        return found
     if device != "cuda":
         raise ValueError(
-            f"device: {device} is one GPU for all processes; set device: cuda, and each takes its own"
+            f"device: {device} is one GPU for all processes; set device: cuda, which gives each "
+            "its own"
         )
+    number = distributed.local_rank()
     if number >= gpus:
         raise ValueError(
-            f"launch.processes: more than this machine's GPUs ({gpus}); set launch.processes: {gpus}"
+            f"launch.processes: must be at most the number of this machine's GPUs, {gpus}"
         )
     return torch.device("cuda", number)

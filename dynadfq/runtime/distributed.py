@@ -1,8 +1,8 @@
-"""The processes of one run, called ranks, as torchrun starts them. In a single process everything
-here is trivial.
+"""What the processes (ranks) of one run exchange. torchrun starts them; a single process is the
+only rank, and exchanges nothing.
 
-CPU tensors travel by gloo, those of a GPU by nccl. A function that needs all ranks is called by all
-of them, in the same order.
+CPU tensors are sent by gloo, those of a GPU by nccl. All ranks must call a function that exchanges
+something, in the same order.
 """
 
 from __future__ import annotations
@@ -18,64 +18,62 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-PATIENCE = timedelta(
-    days=7
-)  # how long a rank waits for another that is at work; one that has ended is noticed at once
+# How long a rank waits for one that is still working; one that has ended is noticed at once.
+PATIENCE = timedelta(days=7)
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-_waiting: dist.ProcessGroup | None = (
-    None  # for waits that last as long as the work does; set by `joined`
-)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_waiting: dist.ProcessGroup | None = None  # for waits as long as the work; set by `joined`
 
 
-class RankLost(RuntimeError):
-    """Another rank has ended or cannot be reached; what went wrong is its to tell."""
+class RankUnreachable(RuntimeError):
+    """Another rank has ended or cannot be reached. The cause is in that rank's error."""
 
 
-class Part(NamedTuple):
-    """One rank's rows of a batch that all ranks share: slices of one length, in rank order."""
+class BatchPart(NamedTuple):
+    """One rank's part of a batch: parts have equal numbers of rows, and lie in rank order."""
 
     rank: int = 0
     ranks: int = 1
 
     def rows(self, count: int) -> slice:
-        """Where the rank's ``count`` rows stand in the whole batch.
+        """Return the place of the rank's ``count`` rows in the whole batch.
 
-        >>> Part(1, 3).rows(2)
+        >>> BatchPart(1, 3).rows(2)
         slice(2, 4, None)
         """
         return slice(self.rank * count, (self.rank + 1) * count)
 
     def of(self, batch: Tensor) -> Tensor:
-        """(B, …) of the whole batch to the rank's own rows, (B / ranks, …)."""
+        """Return the rank's rows, (B / ranks, ...), of a whole batch, (B, ...)."""
         return batch[self.rows(len(batch) // self.ranks)]
 
     def indices(self, chosen: Tensor, count: int) -> Tensor:
-        """(n,) indices into the whole batch to those of the rank's own ``count`` rows, counted from
-        its first.
+        """Return those of (n,) indices into the whole batch that are among the rank's ``count``
+        rows, counted from the first of these.
 
-        >>> Part(1, 2).indices(torch.tensor([3, 0, 2]), 2)
+        >>> BatchPart(1, 2).indices(torch.tensor([3, 0, 2]), 2)
         tensor([1, 0])
         """
+        if self.ranks == 1:
+            return chosen
         own = self.rows(count)
-        return (
-            chosen
-            if self.ranks == 1
-            else chosen[(chosen >= own.start) & (chosen < own.stop)] - own.start
-        )
+        is_own = (chosen >= own.start) & (chosen < own.stop)
+        indices: Tensor = chosen[is_own] - own.start
+        return indices
 
 
-WHOLE = Part()
+WHOLE = BatchPart()
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the ranks that torchrun started, for the block; a process that it did not start stays
-    alone.
+    """Connect this process with the other ranks that torchrun started, for the block.
+
+    A process that torchrun did not start remains the only rank.
 
     Raises:
-        RankLost: the others cannot be reached.
+        RankUnreachable: the others cannot be reached.
     """
     global _waiting
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -87,48 +85,46 @@ def joined() -> Iterator[None]:
     with _reaching():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         _waiting = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))
-        dist.barrier(
-            _waiting
-        )  # else one that ends at once breaks the connections that another still makes
+        # Else a rank that ends at once breaks connections that another is still making.
+        dist.barrier(_waiting)
     try:
         yield
     finally:
         _waiting = None
-        if not (
-            gpu and sys.exc_info()[0]
-        ):  # nccl may wait for the others before it ends; a rank that failed must not
+        failed = sys.exc_info()[0] is not None
+        if not (gpu and failed):  # nccl may wait for the others here; a rank that failed must not
             dist.destroy_process_group()
 
 
-def part() -> Part:
-    """This process among the ranks."""
-    return Part(dist.get_rank(), dist.get_world_size()) if _waiting else WHOLE
+def part() -> BatchPart:
+    """Return the part of each batch that belongs to this rank."""
+    return BatchPart(dist.get_rank(), dist.get_world_size()) if _waiting else WHOLE
 
 
 def rank() -> int:
-    """Number of this process, from 0; the first one writes what all share."""
+    """Return the number of this process, from 0. Rank 0 writes the results."""
     return part().rank
 
 
 def world_size() -> int:
-    """How many processes work together, on all machines."""
+    """Return the number of processes on all machines together."""
     return part().ranks
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, from 0: which GPU it takes."""
+    """Return the number of this process on its machine, from 0: the GPU that it uses."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def barrier() -> None:
-    """Return when all ranks have come here, however long one of them works."""
+    """Wait until all ranks have called this, however long that takes."""
     if _waiting:
         with _reaching():
             dist.barrier(_waiting)
 
 
 def total(value: Tensor) -> Tensor:
-    """Sum over the ranks of a tensor without gradient; the same number everywhere."""
+    """Return the sum of a tensor over the ranks, without gradient; all ranks get the same bits."""
     if not _waiting:
         return value
     summed = value.detach().clone()
@@ -138,26 +134,22 @@ def total(value: Tensor) -> Tensor:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Mean over the ranks of a tensor without gradient; of a single process, the tensor itself."""
+    """Return the mean of a tensor over the ranks, without gradient; one rank gets it unchanged."""
     return total(value) / world_size() if _waiting else value
 
 
 def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Means over the ranks of named scalars, which all ranks name alike."""
+    """Return the means over the ranks of scalars by name; all ranks have the same names."""
     if not _waiting:
         return dict(values)
-    return dict(
-        zip(
-            values,
-            mean(torch.stack([value.detach().double() for value in values.values()])),
-            strict=True,
-        )
-    )
+    stacked = torch.stack([value.detach().double() for value in values.values()])
+    return dict(zip(values, mean(stacked), strict=True))
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Every rank's (b, …) rows, in rank order: (b · ranks, …), without gradient. All ranks have the
-    same b.
+    """Return all ranks' (b, ...) rows in rank order, (b · ranks, ...), without gradient.
+
+    All ranks have the same b.
     """
     if not _waiting:
         return rows
@@ -168,27 +160,28 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def in_turns(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
-    """What ``work`` makes of each item, in order, on every rank; rank r does items r, r + ranks,
-    and so on.
+def in_turns(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return the result of ``work`` for each item, in order, on every rank.
 
-    All ranks walk the same items. What is made of them travels as it is: tensors are to be on the
-    CPU.
+    Rank r works on items r, r + ranks, and so on.
+
+    Args:
+        work: its results are pickled; tensors in them must be on the CPU.
+        items: the same on all ranks.
     """
     own = [work(item) for number, item in enumerate(items) if number % world_size() == rank()]
     if not _waiting:
         return own
-    parts: list[list[Made]] = [[] for _ in range(world_size())]
+    parts: list[list[Result]] = [[] for _ in range(world_size())]
     with _reaching():
         dist.all_gather_object(parts, own, group=_waiting)
-    return [
-        parts[number % len(parts)][number // len(parts)] for number in range(sum(map(len, parts)))
-    ]
+    count = sum(map(len, parts))
+    return [parts[number % len(parts)][number // len(parts)] for number in range(count)]
 
 
 @contextmanager
 def first_rank_first() -> Iterator[None]:
-    """The first rank runs the block, and then the others, who find what it left."""
+    """Run the block on rank 0 first, then on the others, which find the files that it wrote."""
     if rank() > 0:
         barrier()
     yield
@@ -196,10 +189,8 @@ def first_rank_first() -> Iterator[None]:
         barrier()
 
 
-def from_first(make: Callable[[], Made]) -> Made:
-    """What the first rank makes, on all of them; the others wait for it. Tensors are to be on the
-    CPU.
-    """
+def from_first(make: Callable[[], Result]) -> Result:
+    """Return rank 0's result of ``make`` on all ranks. Tensors in it must be on the CPU."""
     if not _waiting:
         return make()
     box = [make() if rank() == 0 else None]
@@ -209,7 +200,7 @@ def from_first(make: Callable[[], Made]) -> Made:
 
 
 def share_state(module: nn.Module) -> None:
-    """Give every rank the parameters and buffers that the first one's module has."""
+    """Set a module's parameters and buffers to those of rank 0."""
     if _waiting:
         state = from_first(
             lambda: {name: tensor.cpu() for name, tensor in module.state_dict().items()}
@@ -218,29 +209,26 @@ def share_state(module: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their means over the ranks: those of the whole batch, if its parts are
-    of one size.
+    """Replace gradients by their means over the ranks, which are those of the whole batch.
 
-    All travel as one tensor, after the backward pass. ``DistributedDataParallel`` would send the
-    first while the last are computed, but rules out ``torch.autograd.grad``, which perturbed images
-    and class activation maps need.
+    They are sent as one tensor, after the backward pass. ``DistributedDataParallel`` would overlap
+    the two, but rules out ``torch.autograd.grad``, which perturbed images and class activation maps
+    need.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not _waiting or not gradients:
         return
     flat = mean(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, values in zip(
-        gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
-    ):
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, values in zip(gradients, flat.split(sizes), strict=True):
         gradient.copy_(values.view(gradient.shape))
 
 
 @contextmanager
 def _reaching() -> Iterator[None]:
-    """Tell a lost connection from an error of this rank's own."""
+    """Raise `RankUnreachable` for a lost connection."""
     try:
         yield
     except RuntimeError as error:
-        raise RankLost(
-            f"rank {os.environ.get('RANK', '0')} cannot reach the others: {error}"
-        ) from error
+        rank_number = os.environ.get("RANK", "0")
+        raise RankUnreachable(f"rank {rank_number} cannot reach the others: {error}") from error

@@ -12,7 +12,7 @@ PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 
 
 def is_import_path(text: str) -> bool:
-    """Whether a text has the form of an import path: a module, a colon, a name in it.
+    """Return whether a text has the form of an import path: a module, a colon, a name in it.
 
     >>> is_import_path("my_pkg.data:build"), is_import_path("cifar10")
     (True, False)
@@ -21,7 +21,11 @@ def is_import_path(text: str) -> bool:
 
 
 def imported(path: str, key: str) -> Any:
-    """The object that an import path names; ``key`` is where the user wrote it, for the message.
+    """Return the object that an import path names.
+
+    Args:
+        path: the import path.
+        key: the setting that holds it, for the error.
 
     Raises:
         ImportError: there is no such module, or no such name in it.
@@ -31,24 +35,30 @@ def imported(path: str, key: str) -> Any:
         return reduce(getattr, name.split("."), import_module(module))
     except (ImportError, AttributeError) as error:
         raise ImportError(
-            f"{key}: {path!r} cannot be imported ({error}); the module must define the name after the colon, and be "
-            f"installed or on PYTHONPATH: PYTHONPATH=/folder/that/holds/{module.partition('.')[0]}"
+            f"{key}: {path!r} cannot be imported ({error}); the module must define the name after "
+            "the colon, and be installed or on PYTHONPATH: PYTHONPATH=/folder/that/holds/"
+            f"{module.partition('.')[0]}"
         ) from error
 
 
 def called(path: str, key: str, returns: str, **offered: Any) -> Any:
-    """What a function or class named by an import path returns, called with those of the offered
-    arguments it takes.
+    """Call the function or class that an import path names, and return the result.
+
+    Args:
+        path: the import path.
+        key: the setting that holds it, for the error.
+        returns: what it should return, for the error.
+        offered: keyword arguments; it gets those that it takes.
 
     Raises:
         ImportError: it cannot be imported.
-        ValueError: it is no function or class, or needs other arguments; ``returns`` says what it
-            should return.
+        ValueError: it is not callable, or needs other arguments.
     """
     target = imported(path, key)
     if not callable(target):
         raise ValueError(
-            f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns {returns}"
+            f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns "
+            f"{returns}"
         )
     arguments = accepted(target, **offered)
     needed = [
@@ -60,14 +70,15 @@ def called(path: str, key: str, returns: str, **offered: Any) -> Any:
     ]
     if needed:
         raise ValueError(
-            f"{key}: {path!r} needs {', '.join(needed)}, and is called with {' and '.join(offered)} at most; "
+            f"{key}: {path!r} needs {', '.join(needed)}, and is called with "
+            f"{' and '.join(offered)} at most; "
             "write a function that takes no more and fills in the rest"
         )
     return target(**arguments)
 
 
 def accepted(target: Any, **offered: Any) -> dict[str, Any]:
-    """Those of the offered arguments that a callable takes by name.
+    """Return those of the offered arguments that a callable takes by name.
 
     >>> accepted(lambda root, *, train: None, root="data", train=True, size=3)
     {'root': 'data', 'train': True}

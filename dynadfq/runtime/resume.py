@@ -1,9 +1,8 @@
-"""Resumable state of long work: one folder outside the pipeline's outputs, written atomically,
-deleted on success.
+"""State of unfinished work that a later run continues, atomic writes, and checksums of files.
 
-DVC deletes a stage's outputs when the stage starts, so half-finished work is kept in
-``.scratch/<stage>-<fingerprint>`` instead. The fingerprint covers everything the result depends on;
-work that was started with other parameters is never resumed.
+DVC deletes a stage's outputs when the stage starts, so unfinished work is kept in
+``.scratch/<stage>-<fingerprint>`` and deleted on success. The fingerprint covers everything that
+the result depends on: work that was started with other parameters is never continued.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def fingerprint(*parts: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, of which a piece at a time is in memory."""
+    """Return the sha256 of a file's content, which is read in chunks."""
     found = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(HASHED_AT_ONCE):
-            found.update(piece)
+        while chunk := file.read(HASHED_AT_ONCE):
+            found.update(chunk)
     return found.hexdigest()
 
 
@@ -38,59 +39,60 @@ def digest(folder: Path) -> str:
     return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in files])
 
 
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A name to write a file under, which replaces ``path`` after the block, or is deleted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        # It still exists if it is a hard link to `path`, where replacing does nothing (rename(2)).
+        temporary.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+    """Write a file so that readers see either the old content or the new.
 
     Raises:
-        IsADirectoryError: there is a folder of this name.
-        OSError: it cannot be written; the error names this file, and what was written of it is
-            gone.
+        IsADirectoryError: ``path`` is a folder.
+        OSError: it cannot be written; the error names this file, and no part of it is left.
     """
     if path.is_dir():
         raise IsADirectoryError(
             f"{path} is a folder, not a file; choose another name, or move the folder away"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with _replaced(path) as temporary, open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def put(source: Path, target: Path) -> None:
-    """Give a finished file a second name, atomically: its bytes lie on the disk once where it can
-    hold hard links.
+    """Give a finished file a second name, atomically, as a hard link where that is possible.
 
-    Elsewhere, as between two disks, the file is copied. Neither file may be written in place
+    Elsewhere, as between two disks, the file is copied. Neither file may be modified in place
     afterwards.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
+    with _replaced(target) as temporary:
         try:
             os.link(source, temporary)
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(
-            missing_ok=True
-        )  # replacing a name of the same file does nothing (rename(2))
 
 
 class Scratch:
-    """A folder for unfinished work. ``Scratch(None)`` keeps nothing, for callers who do not need to
-    resume.
+    """A folder for the state of unfinished work.
+
+    Args:
+        folder: None keeps nothing, for callers who do not need to resume.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -98,38 +100,36 @@ class Scratch:
 
     @classmethod
     def of_stage(cls, stage: str, *identity: Any) -> Scratch:
-        """Return the scratch folder of a DVC stage, under the main repository also in queued
+        """Return the scratch folder of a DVC stage, in the main repository also for queued
         experiments.
         """
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
 
     def exists(self) -> bool:
-        """Whether there is a saved state to go on from."""
+        """Return whether a state was saved."""
         return self.folder is not None and self._state.exists()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last saved state, or None when there is none."""
+        """Return the last saved state, or None where there is none."""
         if not self.exists():
             return None
-        import torch  # here, because files are also hashed and moved by commands that need no torch
+        import torch  # here, because commands and stages without torch write files as well
 
         state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state (tensors, numbers, strings, lists and dicts of them)."""
+        """Replace the saved state: tensors, numbers, strings, and lists and dicts of them."""
         if self.folder is None:
             return
         import torch
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._state.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._state)
+        with _replaced(self._state) as temporary:
+            torch.save(state, temporary)
 
     def delete(self) -> None:
-        """Remove the folder; called when the results are in place."""
+        """Delete the folder, once the results are in place."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,8 +1,8 @@
-"""One seed in, independent random streams out.
+"""Independent random streams from one seed.
 
-Every random decision draws from a stream named by what it is for, for example ``("synthesis",
-shard)``. A stream depends on the seed and its name alone: work may be done in any order, by any
-number of processes, or resumed, and gives the same bytes.
+Every random choice draws from a stream named after its purpose, such as ``("synthesis", shard)``. A
+stream depends on the seed and the name only: work gives the same bytes in any order, in any number
+of processes, and after it was resumed.
 """
 
 from __future__ import annotations
@@ -28,29 +28,25 @@ def derive(seed: int, *name: int | str) -> int:
 
 
 def generator(seed: int, *name: int | str) -> torch.Generator:
-    """Return a CPU generator for a named stream; tensors are drawn on the CPU and moved, so that
-    devices agree.
+    """Return the CPU generator of a named stream. Tensors are drawn on the CPU and then moved, so
+    that all devices get the same numbers.
     """
     return torch.Generator().manual_seed(derive(seed, *name))
 
 
 @contextmanager
 def global_stream(seed: int, *name: int | str) -> Iterator[None]:
-    """Run a block on a named stream of torch's global generators (dropout has no other); restore
-    them afterwards.
-    """
+    """Set torch's global generators, which dropout uses, to a named stream for the block."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, *name))
         yield
 
 
 def deterministic() -> None:
-    """Ask torch for deterministic kernels: the same seed gives the same bytes on the same
-    machine.
-    """
+    """Ask torch for deterministic kernels: a seed gives the same bytes again on one machine."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode(
-        "warn"
-    )  # use_deterministic_algorithms would import the compiler, for seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a fifth of the time
+    # torch.use_deterministic_algorithms would import the compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("warn")
+    # Filling memory takes a fifth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -1,5 +1,4 @@
-"""Wall-clock time of functions, interleaved: what slows the machine down for a while slows all of
-them.
+"""Wall-clock times of functions that take turns, so that a slow machine slows all of them.
 
 Their order changes from round to round: a function finds in the caches what the one before it left
 there.
@@ -16,7 +15,7 @@ import numpy as np
 
 
 class Timing(NamedTuple):
-    """Seconds a call: median, quartiles and the smallest of so many repeats."""
+    """Seconds per call: median, quartiles and minimum over the repeats."""
 
     median: float
     lower_quartile: float
@@ -28,8 +27,12 @@ class Timing(NamedTuple):
 def interleaved(
     functions: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 2
 ) -> dict[str, Timing]:
-    """Call each function once a round, in ``repeats`` rounds after ``warm_up`` ones that do not
-    count.
+    """Return the times of functions, each called once per round.
+
+    Args:
+        functions: by name.
+        repeats: number of rounds that are timed.
+        warm_up: number of rounds before them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + repeats):

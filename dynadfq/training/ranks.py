@@ -17,7 +17,7 @@ from torch.nn.functional import dropout
 
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
-from dynadfq.runtime.distributed import Part
+from dynadfq.runtime.distributed import BatchPart
 from dynadfq.training.recipe import StudentRecipe
 
 
@@ -26,7 +26,7 @@ class DropoutOfPart(nn.Dropout):
     process draws it.
     """
 
-    def __init__(self, p: float, part: Part) -> None:
+    def __init__(self, p: float, part: BatchPart) -> None:
         super().__init__(p)
         self.part = part
 

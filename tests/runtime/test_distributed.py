@@ -7,7 +7,7 @@ from torch import nn
 
 from dynadfq.ops.augment import random_flip, random_resized_crop
 from dynadfq.runtime import distributed
-from dynadfq.runtime.distributed import Part
+from dynadfq.runtime.distributed import BatchPart
 
 BATCH = torch.arange(12.0).view(6, 2)
 
@@ -15,7 +15,7 @@ BATCH = torch.arange(12.0).view(6, 2)
 def test_a_single_process_is_all_there_is():
     value = torch.tensor([1.0, 2.0])
     with distributed.joined():
-        assert (distributed.rank(), distributed.world_size(), distributed.part()) == (0, 1, Part())
+        assert (distributed.rank(), distributed.world_size(), distributed.part()) == (0, 1, BatchPart())
         assert all(
             same(value) is value
             for same in (distributed.mean, distributed.total, distributed.gather)
@@ -28,7 +28,7 @@ def test_a_single_process_is_all_there_is():
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_parts_make_up_the_batch(ranks):
-    parts = [Part(rank, ranks) for rank in range(ranks)]
+    parts = [BatchPart(rank, ranks) for rank in range(ranks)]
     assert torch.equal(torch.cat([part.of(BATCH) for part in parts]), BATCH)
     chosen = torch.tensor([5, 0, 3])
     own = [part.of(BATCH)[part.indices(chosen, 6 // ranks)] for part in parts]
@@ -43,7 +43,7 @@ def test_a_part_is_augmented_as_in_the_whole(augment, images):
         return torch.Generator().manual_seed(0)
 
     whole = augment(images[:6], rng())
-    parts = [Part(rank, 3) for rank in range(3)]
+    parts = [BatchPart(rank, 3) for rank in range(3)]
     assert torch.equal(
         torch.cat([augment(part.of(images[:6]), rng(), part) for part in parts]), whole
     )
@@ -73,7 +73,7 @@ def _exchanged():
 
 def test_what_ranks_exchange():
     one, other = run_ranks(2, _exchanged)
-    assert (one["part"], other["part"]) == (Part(0, 2), Part(1, 2))
+    assert (one["part"], other["part"]) == (BatchPart(0, 2), BatchPart(1, 2))
     layer = nn.Linear(2, 1)
     layer.load_state_dict(one["state"])
     layer(BATCH).square().mean().backward()
@@ -122,9 +122,9 @@ def test_a_rank_that_ends_is_missed_at_once():
     def waits():
         if distributed.rank() == 1:
             return "ended"
-        with pytest.raises(distributed.RankLost, match="rank 0 cannot reach the others"):
+        with pytest.raises(distributed.RankUnreachable, match="rank 0 cannot reach the others"):
             distributed.barrier()
-        with pytest.raises(distributed.RankLost):
+        with pytest.raises(distributed.RankUnreachable):
             distributed.mean(torch.ones(1))
         return "missed it"
 

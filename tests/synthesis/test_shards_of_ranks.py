@@ -81,7 +81,7 @@ def test_a_rank_that_sees_another_folder_is_told(make, recipe, teacher, tmp_path
         source = PixelSource(teacher, recipe, OPTIMISER)
         try:
             synthesize.synthesize_set(source, 6, 3, 0, place, Scratch(None))
-        except (FileNotFoundError, distributed.RankLost) as error:
+        except (FileNotFoundError, distributed.RankUnreachable) as error:
             return str(error)
 
     first, _ = run_ranks(2, work)

@@ -15,7 +15,7 @@ from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import distillation_term, label_term
 from dynadfq.quant.insert import SelectorShape
 from dynadfq.runtime import distributed
-from dynadfq.runtime.distributed import Part
+from dynadfq.runtime.distributed import BatchPart
 from dynadfq.runtime.resume import Scratch
 from dynadfq.training.features import last_convolution, residual_branches
 from dynadfq.training.finetune import finetune_student
@@ -118,7 +118,7 @@ def test_dropout_of_parts_is_dropout_of_the_whole():
     whole = dropout(x, 0.4)
     for rank in range(3):
         torch.manual_seed(3)
-        part = Part(rank, 3)
+        part = BatchPart(rank, 3)
         layer = DropoutOfPart(0.4, part)
         assert torch.equal(layer(part.of(x)), part.of(whole))
         assert torch.equal(layer.eval()(x), x)
