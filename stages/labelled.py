@@ -8,7 +8,7 @@ from typing import Any
 from dynadfq import data
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.teacher.teacher import Teacher
-from stages.runtime import root
+from stages.runtime import root, yaml_keys
 
 
 def labelled_set(
@@ -21,15 +21,16 @@ def labelled_set(
     """``count`` images of the section ``data``, as a network of these class names reads and numbers
     them.
     """
-    return data.load(
-        source.name,
-        root(source.root),
-        train,
-        preprocessing,
-        count=count,
-        class_names=class_names,
-        class_file=root(source.classes) if source.classes else None,
-    )
+    with yaml_keys("data", class_file="data.classes"):
+        return data.load(
+            source.name,
+            root(source.root),
+            train,
+            preprocessing,
+            count=count,
+            class_names=class_names,
+            class_file=root(source.classes) if source.classes else None,
+        )
 
 
 def test_set(source: Any, teacher: Teacher, count: int | None) -> data.LabelledSet | None:

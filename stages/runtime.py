@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dynadfq import params
@@ -49,6 +51,24 @@ def root(path: str) -> Path:
     queued experiment runs in.
     """
     return Path(os.environ.get("DVC_ROOT", ".")) / path
+
+
+@contextmanager
+def yaml_keys(section: str, **renamed: str) -> Iterator[None]:
+    """Turn the arguments that a library error begins with into keys of params.yaml.
+
+    Args:
+        section: prefix of the keys: "num_classes: …" becomes "teacher.num_classes: …".
+        renamed: keys of arguments that are called otherwise in params.yaml.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        names, _, message = str(error).partition(": ")
+        if not re.fullmatch(r"\w+(, \w+)*", names):
+            raise
+        keys = [renamed.get(name, f"{section}.{name}") for name in names.split(", ")]
+        raise type(error)(f"{', '.join(keys)}: {message}") from error
 
 
 def main(stage: Callable[[], None], divisible: bool = False) -> None:

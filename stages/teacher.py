@@ -20,7 +20,7 @@ from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
 from stages.artifacts import TEACHER
 from stages.labelled import labelled_set
-from stages.runtime import begin, main, root
+from stages.runtime import begin, main, root, yaml_keys
 
 GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
@@ -31,7 +31,8 @@ def make(p: StageParams, folder: Path) -> None:
     """
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
-    data_set = data_metadata(p.data.name, None if imported else root(p.data.root))
+    with yaml_keys("data"):
+        data_set = data_metadata(p.data.name, None if imported else root(p.data.root))
     facts = teacher_metadata(
         p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size
     )
@@ -67,7 +68,9 @@ def train(p: StageParams, facts: TeacherMetadata, folder: Path) -> None:
 
 def run() -> None:
     """Write artifacts/teacher."""
-    make(begin("teacher"), TEACHER)
+    p = begin("teacher")
+    with yaml_keys("teacher", data_set="data.name"):
+        make(p, TEACHER)
 
 
 if __name__ == "__main__":

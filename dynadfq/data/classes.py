@@ -1,6 +1,4 @@
-"""Which class of a network each class of a data set is: by name, by a file that says so, or by
-order.
-"""
+"""Matching of a data set's classes with a network's: by name, by a file, or by order."""
 
 from __future__ import annotations
 
@@ -10,102 +8,106 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHOWN = 3  # names in a message
+LISTED = 3  # names in an error message
 
 
 @dataclass(frozen=True)
 class ClassOrder:
     """The network's class for each class of a data set.
 
-    numbers: one a class of the data set, in its order.
-    words: how they were found, for the report.
-    assumed: whether nothing but the order and the count speaks for them.
+    Args:
+        indices: the network's class per class of the data set.
+        origin: how they were found, as text for the report.
+        assumed: whether they were matched by order and count alone.
     """
 
-    numbers: tuple[int, ...]
-    words: str
+    indices: tuple[int, ...]
+    origin: str
     assumed: bool = False
-
-    @classmethod
-    def own(cls, count: int) -> ClassOrder:
-        """The data set's own classes."""
-        return cls(tuple(range(count)), "its own")
 
 
 def class_order(
     names: Sequence[str], class_names: Sequence[str], given: Mapping[str, int] | None = None
 ) -> ClassOrder:
-    """Match the sorted ``names`` of folders with the ``class_names`` of a network; ``given``
-    numbers win.
+    """Match the classes of a data set with those of a network.
 
-    Names are compared without regard to case, and an underscore is a blank. A part of the network's
-    classes will do.
+    Names are compared without regard to case and underscores. The data set may have a part of the
+    network's classes.
 
-    >>> class_order(["cat", "horse"], ["horse", "dog", "cat"]).numbers
+    Args:
+        names: sorted names of the data set's class folders.
+        class_names: the network's.
+        given: the network's class by folder name, instead of a match.
+
+    >>> class_order(["cat", "horse"], ["horse", "dog", "cat"]).indices
     (2, 0)
-    >>> class_order(["n01440764", "n01443537"], ["tench", "goldfish"]).words
+    >>> class_order(["n01440764", "n01443537"], ["tench", "goldfish"]).origin
     "sorted folder names, taken to be the teacher's classes in order; first n01440764 = tench"
 
     Raises:
-        ValueError: a name has no class; or no name is the network's, and the counts differ.
+        ValueError: a folder has no class; or no name matches and the counts differ.
     """
     if given is not None:
         return ClassOrder(_given(names, given, len(class_names)), "as data.classes says")
-    theirs = [_plain(name) for name in class_names]
-    unknown = [name for name in names if _plain(name) not in theirs]
+    known = [_normalized(name) for name in class_names]
+    unknown = [name for name in names if _normalized(name) not in known]
     if not unknown:
-        return ClassOrder(
-            _by_name(names, theirs),
-            f"by name, {len(names)} of the teacher's {len(class_names)} classes",
-        )
+        origin = f"by name, {len(names)} of the teacher's {len(class_names)} classes"
+        return ClassOrder(_by_name(names, known), origin)
     if len(unknown) < len(names):
         raise ValueError(
-            f"data.root: {len(unknown)} of {len(names)} class folders have no class of the teacher by that name: "
-            f"{_some(unknown)}; name the folders as its classes, or give data.classes a file that says which is which"
+            f"root: {len(unknown)} of {len(names)} class folders have no class of the teacher by "
+            f"that name: {_some(unknown)}; name the folders as its classes, or list the classes in "
+            "a class file"
         )
     if len(names) != len(class_names):
         raise ValueError(
-            f"data.root: {len(names)} class folders ({_some(names)}) for the teacher's {len(class_names)} classes "
-            f"({_some(class_names)}), and no name in common; give data.classes a file that says which is which"
+            f"root: {len(names)} class folders ({_some(names)}) for the teacher's "
+            f"{len(class_names)} classes ({_some(class_names)}), and no name in common; list the "
+            "classes in a class file"
         )
-    first = f"first {names[0]} = {class_names[0]}"
-    words = f"sorted folder names, taken to be the teacher's classes in order; {first}"
-    return ClassOrder(tuple(range(len(names))), words, assumed=True)
+    return ClassOrder(
+        tuple(range(len(names))),
+        "sorted folder names, taken to be the teacher's classes in order; "
+        f"first {names[0]} = {class_names[0]}",
+        assumed=True,
+    )
 
 
 def read_classes(path: Path) -> dict[str, int]:
-    """Names with the class each stands for: a text file or JSON list in order, JSON numbers, or
-    class_index.json.
+    """Read the class of each name from a file.
 
-    ImageNet's class_index.json is ``{"0": ["n01440764", "tench"], …}``: either name will do, unless
-    two classes share it.
+    Args:
+        path: a text file with one name per line or a JSON list, in the order of classes; a JSON
+            mapping of names to classes; or ImageNet's ``class_index.json``,
+            ``{"0": ["n01440764", "tench"], …}``, where each of the two names counts unless two
+            classes share it.
 
     Raises:
         ValueError: the file holds none of these.
         FileNotFoundError: there is no such file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"data.classes: {path}: no such file")
+        raise FileNotFoundError(f"class_file: {path}: no such file")
     text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() != ".json":
-        content: object = [line.strip() for line in text.splitlines() if line.strip()]
-    else:
+    content: object = [line.strip() for line in text.splitlines() if line.strip()]
+    if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"data.classes: {path} is not valid JSON ({error})") from error
+            raise ValueError(f"class_file: {path} is not valid JSON ({error})") from error
     pairs = _pairs(content)
     if not pairs:
         raise ValueError(
-            f"data.classes: {path} is neither a name a line, nor JSON of the form ['tench', …], {{'tench': 0, …}} or "
-            "{'0': ['n01440764', 'tench'], …}"
+            f"class_file: {path} has neither one name per line, nor JSON of the form ['tench', …], "
+            "{'tench': 0, …} or {'0': ['n01440764', 'tench'], …}"
         )
-    often = Counter(name for name, _ in pairs)
-    return {name: number for name, number in pairs if often[name] == 1}
+    occurrences = Counter(name for name, _ in pairs)
+    return {name: number for name, number in pairs if occurrences[name] == 1}
 
 
 def _pairs(content: object) -> list[tuple[str, int]]:
-    """(name, class) pairs of any of the forms; none where it is something else."""
+    """(name, class) pairs of any of the forms; empty for something else."""
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return [(name, number) for number, name in enumerate(content)]
     if not isinstance(content, dict):
@@ -119,33 +121,33 @@ def _pairs(content: object) -> list[tuple[str, int]]:
     return []
 
 
-def _given(names: Sequence[str], given: Mapping[str, int], classes: int) -> tuple[int, ...]:
+def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> tuple[int, ...]:
     absent = [name for name in names if name not in given]
     if absent:
         raise ValueError(
-            f"data.classes: it says nothing of {len(absent)} class folders: {_some(absent)}; add them"
+            f"class_file: it lacks {len(absent)} class folders: {_some(absent)}; add them"
         )
-    outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < classes]
+    outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < num_classes]
     if outside:
         raise ValueError(
-            f"data.classes: {_some(outside)}: the teacher's classes are 0 … {classes - 1}"
+            f"class_file: {_some(outside)}: the teacher's classes are 0 … {num_classes - 1}"
         )
     return tuple(given[name] for name in names)
 
 
-def _by_name(names: Sequence[str], theirs: Sequence[str]) -> tuple[int, ...]:
-    twice = [name for name in names if theirs.count(_plain(name)) > 1]
-    if twice:
+def _by_name(names: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
+    ambiguous = [name for name in names if known.count(_normalized(name)) > 1]
+    if ambiguous:
         raise ValueError(
-            f"data.root: the teacher has more than one class named {_some(twice)}; give data.classes a file that says "
-            "which class each folder is"
+            f"root: the teacher has more than one class named {_some(ambiguous)}; list the classes "
+            "in a class file"
         )
-    return tuple(theirs.index(_plain(name)) for name in names)
+    return tuple(known.index(_normalized(name)) for name in names)
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return name.casefold().replace("_", " ")
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")

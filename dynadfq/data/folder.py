@@ -1,4 +1,4 @@
-"""Folders of images in ImageNet's layout: a folder a class."""
+"""Folders of images in ImageNet's layout: one folder per class."""
 
 from __future__ import annotations
 
@@ -7,58 +7,65 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-PARTS = {True: ("train",), False: ("val", "test", "validation")}  # by whether it is to train
+TRAINING = ("train",)
+EVALUATION = ("val", "test", "validation")
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Image files with the folder that each lies in, as a number into the sorted ``names``."""
+    """Image files, the index of each one's class folder, and the sorted names of these."""
 
     paths: tuple[Path, ...]
-    numbers: tuple[int, ...]
+    labels: tuple[int, ...]
     names: tuple[str, ...]
 
 
 def image_folder(root: Path, train: bool) -> ImageFolder:
-    """The images below a folder's ``train`` or ``val`` (or ``test``), or below the folder itself to
-    evaluate only.
+    """Return the images below ``root/train`` or ``root/val`` (or ``test``) in torchvision's order.
 
-    Files that do not end as images do are passed over; the order is torchvision's.
+    A folder without these parts is an evaluation set itself. Files without an image's extension
+    are ignored.
+
+    Args:
+        root: folder of the data set.
+        train: training part instead of the evaluation part.
 
     Raises:
         FileNotFoundError: there is no such part, or no image in it.
     """
-    place = _part(root, train)
+    part = _part(root, train)
     try:
-        names, places = find_classes(str(place))
+        names, label_of = find_classes(str(part))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"data.root: {place} has no class folders; give a folder of <class>/<image>"
+            f"root: {part} has no class folders; give a folder of <class>/<image>"
         ) from None
-    samples = make_dataset(str(place), places, extensions=IMG_EXTENSIONS, allow_empty=True)
+    samples = make_dataset(str(part), label_of, extensions=IMG_EXTENSIONS, allow_empty=True)
     if not samples:
         raise FileNotFoundError(
-            f"data.root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {place}"
+            f"root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {part}"
         )
-    paths, numbers = zip(*samples, strict=True)
-    return ImageFolder(tuple(map(Path, paths)), numbers, tuple(names))
+    paths, labels = zip(*samples, strict=True)
+    return ImageFolder(tuple(map(Path, paths)), labels, tuple(names))
 
 
 def folder_names(root: Path) -> tuple[str, ...]:
-    """The class folders to train on where there are any, else those to evaluate on, sorted."""
-    train = any((root / name).is_dir() for name in PARTS[True])
-    return tuple(find_classes(str(_part(root, train)))[0])
+    """Return the sorted class folders of the training part if there is one, else of the other."""
+    return tuple(find_classes(str(_part(root, train=_has_training_part(root))))[0])
+
+
+def _has_training_part(root: Path) -> bool:
+    return any((root / name).is_dir() for name in TRAINING)
 
 
 def _part(root: Path, train: bool) -> Path:
     if not root.is_dir():
-        raise FileNotFoundError(f"data.root: {root} is no folder; give the folder of the images")
-    for name in PARTS[train]:
+        raise FileNotFoundError(f"root: {root} is no folder; give the folder of the images")
+    names = TRAINING if train else EVALUATION
+    for name in names:
         if (root / name).is_dir():
             return root / name
-    if train or any((root / name).is_dir() for name in PARTS[True]):
-        wanted = " or ".join(f"{name}/" for name in PARTS[train])
-        raise FileNotFoundError(
-            f"data.root: {root} has no folder {wanted}; put <class>/<image> in one"
-        )
+    if train or _has_training_part(root):
+        wanted = " or ".join(f"{name}/" for name in names)
+        raise FileNotFoundError(f"root: {root} has no folder {wanted}; put <class>/<image> in one")
     return root

@@ -1,4 +1,4 @@
-"""Data sets of (image, label) items: torchvision's, or the user's own by import path."""
+"""Data sets of (image, label) items: torchvision's, or a user's own by import path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import datasets
@@ -15,13 +14,14 @@ from torchvision import datasets
 from dynadfq.data.sets import from_disk_or_download
 from dynadfq.runtime.import_path import accepted, called
 
-# Names that torchvision's sets give to what a network learns from, and to what it is measured on.
-SPLITS = {True: ("train", "trainval", "train-standard"), False: ("test", "val", "valid")}
+# What torchvision's data sets call their training and evaluation parts.
+TRAINING = ("train", "trainval", "train-standard")
+EVALUATION = ("test", "val", "valid")
 WANTED = "give PIL images, or uint8 of shape (C, H, W) with C = 1 or 3, or (H, W)"
 
 
 class Items(Protocol):
-    """Pairs of an image and a label, by number."""
+    """(image, label) pairs by index."""
 
     def __len__(self) -> int: ...
 
@@ -29,130 +29,113 @@ class Items(Protocol):
 
 
 def torchvision_items(kind: str, root: Path, train: bool) -> Items:
-    """A data set of torchvision's by the name of its class, from disk or by download.
+    """Open one of torchvision's data sets, from disk or by download.
+
+    Args:
+        kind: name of its class in ``torchvision.datasets``.
+        root: folder of its files.
+        train: training part instead of the evaluation part.
 
     Raises:
-        FileNotFoundError: it is not there and cannot be downloaded.
-        ValueError: it has no part to train or to evaluate on.
+        FileNotFoundError: it is not on disk and cannot be downloaded.
+        ValueError: it has no such part.
     """
     make = getattr(datasets, kind)
-    part = accepted(make, root=str(root), train=train)
-    splits = SPLITS[train] if accepted(make, split="") else ("",)
+    arguments = accepted(make, root=str(root), train=train)
+    instructions = f"its files, as torchvision.datasets.{kind} describes them, in {root}"
 
-    def opened(split: str) -> Items:
-        chosen = part | ({"split": split} if split else {})
-        needs = f"its files, as torchvision.datasets.{kind} describes them, in {root}"
+    def opened(**split: str) -> Items:
         found: Items = from_disk_or_download(
-            kind, needs, lambda download: make(**chosen, **accepted(make, download=download))
+            kind,
+            instructions,
+            lambda download: make(**arguments, **split, **accepted(make, download=download)),
         )
         return found
 
-    for split in splits[:-1]:
+    if not accepted(make, split=""):
+        return opened()
+    *others, last = TRAINING if train else EVALUATION
+    for split in others:
         try:
-            return opened(split)
-        except ValueError:  # torchvision's word for a split that the set does not have
+            return opened(split=split)
+        except ValueError:  # torchvision's error for a split that the data set lacks
             continue
-    return opened(splits[-1])
+    return opened(split=last)
 
 
 def own_items(path: str, root: Path, train: bool) -> Items:
-    """What a callable of the user's returns; it is called with those of ``root`` and ``train`` that
-    it takes.
+    """Return the data set that a user's function or class makes.
+
+    Args:
+        path: import path of a callable; it is called with ``root`` and ``train`` if it takes them.
+        root: folder of its files.
+        train: training part instead of the evaluation part.
 
     Raises:
         ImportError: there is no such callable.
-        ValueError: it needs other arguments, or returns no data set that has a length and can be
-            indexed.
+        ValueError: it needs other arguments, or returns no data set with a length and an index.
     """
-    items = called(path, "data.name", "a data set", root=root, train=train)
+    items = called(path, "name", "a data set", root=root, train=train)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise ValueError(
-            f"data.name: {path} returned {type(items).__name__}; return a data set with len() and [index]"
+            f"name: {path} returned {type(items).__name__}; return a data set with len() and "
+            "[index]"
         )
     if not len(items):
-        raise ValueError(
-            f"data.name: {path} returned a data set of no image to {'train' if train else 'evaluate'} on"
-        )
+        purpose = "train" if train else "evaluate"
+        raise ValueError(f"name: {path} returned a data set without images to {purpose} on")
     found: Items = items
     return found
 
 
-def item(items: Items, index: int, name: str) -> tuple[Image.Image, int]:
-    """One item as an image and its label.
+def read_item(items: Items, index: int, name: str) -> tuple[Image.Image, int]:
+    """Return one item as image and label; ``name`` of the data set is for the message.
 
     Raises:
-        ValueError: says what the item is instead.
+        ValueError: the item is something else.
     """
     found = items[index]
     if not (isinstance(found, Sequence) and len(found) == 2):
         raise ValueError(
-            f"data.name: item {index} of {name} is {_kind(found)}; give a pair (image, label)"
+            f"name: item {index} of {name} is {_type_of(found)}; give a pair (image, label)"
         )
     image, label = found
-    one = np.asarray(label)
-    number = one.item() if one.size == 1 else None
+    values = np.asarray(label)
+    number = values.item() if values.size == 1 else None
     if not isinstance(number, int) or isinstance(number, bool):
         raise ValueError(
-            f"data.name: the label of item {index} of {name} is {_kind(label)}; give a whole number"
+            f"name: the label of item {index} of {name} is {_type_of(label)}; give an integer"
         )
-    return picture(image, f"the image of item {index} of {name}"), number
+    return _to_image(image, f"the image of item {index} of {name}"), number
 
 
-def picture(image: object, what: str) -> Image.Image:
-    """A PIL image of one, or of uint8 pixels."""
-    if isinstance(image, Image.Image):
-        return image
-    pixels = image.numpy() if isinstance(image, Tensor) else image
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"data.name: {what} is {_kind(image)}, not an image or uint8 pixels; {WANTED}"
-        )
-    if pixels.ndim == 3 and pixels.shape[0] == 3:
-        pixels = pixels.transpose(1, 2, 0)
-    elif pixels.ndim == 3 and pixels.shape[0] == 1:
-        pixels = pixels[0]
-    elif pixels.ndim != 2:
-        raise ValueError(f"data.name: {what} is {_kind(image)}; {WANTED}")
-    return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _kind(value: object) -> str:
-    """A value as a message calls it: its type, of pixels also their shape."""
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
-        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-    return f"of type {type(value).__name__}"
-
-
-def names_of(items: Items) -> tuple[str, ...] | None:
-    """The names of the classes where the data set says them, as torchvision's do; else None."""
+def class_names_of(items: Items) -> tuple[str, ...] | None:
+    """Return the class names in the data set's attribute ``classes``; None if there are none."""
     names = getattr(items, "classes", None)
     if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
         return tuple(names)
     return None
 
 
-class InMemory:
-    """Pixels that are in memory already, as items."""
+def _to_image(image: object, what: str) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    pixels = image.numpy() if isinstance(image, Tensor) else image
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"name: {what} is {_type_of(image)}, not an image or uint8 pixels; {WANTED}"
+        )
+    if pixels.ndim == 3 and pixels.shape[0] == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    elif pixels.ndim == 3 and pixels.shape[0] == 1:
+        pixels = pixels[0]
+    elif pixels.ndim != 2:
+        raise ValueError(f"name: {what} is {_type_of(image)}; {WANTED}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
-        self.pixels, self.labels = pixels, labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.pixels[index], int(self.labels[index])
-
-
-def spread(total: int, count: int | None) -> Tensor:
-    """``count`` places of ``total``, evenly spread; all of them when None or when there are no
-    more.
-
-    >>> spread(10, 4).tolist(), spread(2, 4).tolist()
-    ([0, 2, 5, 7], [0, 1])
-    """
-    return (
-        torch.arange(total)
-        if count is None or count >= total
-        else torch.arange(count) * total // count
-    )
+def _type_of(value: object) -> str:
+    """Type of a value for a message, with the shape of arrays."""
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"of type {type(value).__name__}"

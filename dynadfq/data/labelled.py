@@ -1,26 +1,27 @@
-"""Labelled images as pixels; normalized when read."""
+"""Labelled images as pixels, normalized when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from dynadfq.data.classes import ClassOrder
-from dynadfq.data.items import spread
 from dynadfq.ops.preprocess import Preprocessing
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Images as pixels, (N, C, H, W) uint8, with labels, (N,) int64.
+    """Labelled images of one size.
 
-    The pixels may be mapped from a file, and be more than memory holds: read them batch by batch.
-
-    preprocessing: what made the pixels, and what normalizes them.
-    classes: how the data set's classes became the network's, where they are not its own by
-    definition.
+    Args:
+        preprocessing: what made the pixels, and what normalizes them.
+        pixels: (N, C, H, W) uint8. They may be mapped from a file and exceed the memory: read them
+            batch by batch.
+        labels: (N,) int64.
+        classes: how the data set's classes were matched with the network's; None if they were not.
     """
 
     preprocessing: Preprocessing
@@ -33,26 +34,35 @@ class LabelledSet:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Shape of one image: C, H, W."""
+        """Shape of one image, (C, H, W)."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Pixels, (B, C, H, W) uint8, to what the network reads."""
+        """Return what the network reads: (B, C, H, W) uint8 to float32."""
         return self.preprocessing.normalize(pixels)
 
-    def spread(self, count: int | None) -> LabelledSet:
-        """``count`` images, evenly spread over the set; all of them when None or when there are no
-        more.
-        """
-        if count is None or count >= len(self):
+    def evenly_spaced(self, count: int | None) -> LabelledSet:
+        """Return ``count`` images evenly spaced over the set; all if None or if there are fewer."""
+        chosen = evenly_spaced(len(self), count)
+        if len(chosen) == len(self):
             return self
-        chosen = spread(len(self), count)
         return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in order: normalized (B, C, H, W) float32 and (B,) int64."""
-        for pixels, labels in zip(
-            self.pixels.split(batch_size), self.labels.split(batch_size), strict=True
-        ):
-            yield self.normalize(pixels), labels
+        pixels = self.pixels.split(batch_size)
+        labels = self.labels.split(batch_size)
+        for some_pixels, some_labels in zip(pixels, labels, strict=True):
+            yield self.normalize(some_pixels), some_labels
+
+
+def evenly_spaced(total: int, count: int | None) -> Tensor:
+    """Return ``count`` of ``total`` indices, evenly spaced; all if None or if there are fewer.
+
+    >>> evenly_spaced(10, 4).tolist(), evenly_spaced(2, 4).tolist()
+    ([0, 2, 5, 7], [0, 1])
+    """
+    if count is None or count >= total:
+        return torch.arange(total)
+    return torch.arange(count) * total // count

@@ -1,4 +1,4 @@
-"""Labelled images by the name of their data set, whatever form it has."""
+"""Labelled images by the name of their data set."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from dynadfq.data.classes import ClassOrder, class_order, read_classes
 from dynadfq.data.decoded import decoded_files
 from dynadfq.data.folder import folder_names, image_folder
-from dynadfq.data.items import InMemory, Items, item, names_of, own_items, spread, torchvision_items
-from dynadfq.data.labelled import LabelledSet
-from dynadfq.data.sets import CARDS, DataCard
+from dynadfq.data.items import Items, class_names_of, own_items, read_item, torchvision_items
+from dynadfq.data.labelled import LabelledSet, evenly_spaced
+from dynadfq.data.sets import CARDS
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.spill import temporary_tensor
 from dynadfq.zoo.metadata import Metadata
@@ -23,14 +24,8 @@ IMAGE_FOLDER = "image-folder"
 TORCHVISION = "torchvision/"
 
 
-def card(name: str | None) -> DataCard | None:
-    """What is known of a data set without opening it; None where that is nothing."""
-    return CARDS.get(name or "")
-
-
 def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:
-    """The names of a data set's classes, in the order of its labels; None where it does not say
-    them.
+    """Return a data set's class names in the order of its labels; None if it has no names.
 
     Raises:
         FileNotFoundError: its files are missing.
@@ -40,29 +35,32 @@ def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:
         return CARDS[name].class_names
     if name == IMAGE_FOLDER:
         return folder_names(Path(root))
-    return names_of(_items(name, Path(root), train=True))
+    return class_names_of(_items(name, Path(root), train=True))
 
 
 def data_metadata(name: str | None, folder: Path | None) -> Metadata | None:
-    """Classes, size and statistics of a known data set; of any other its classes alone, read from
-    its ``folder``.
+    """Return what a data set tells about a network that is trained on it.
 
-    ``folder`` is None where the network was trained elsewhere: a folder of images may hold a part
-    of its classes.
+    Args:
+        name: of the data set; None has no metadata.
+        folder: of its files, which the class names of other than known data sets are read from.
+            None if the network was trained elsewhere: the folder may hold a part of its classes.
     """
-    known = card(name)
-    if known is not None:
-        shape = (known.channels, known.size, known.size)
-        names = known.class_names
+    if name in CARDS:
+        card = CARDS[name]
         return Metadata(
-            f"data set {name}", shape, len(names), known.mean, known.std, class_names=names
+            origin=f"data set {name}",
+            input_shape=(card.channels, card.size, card.size),
+            num_classes=len(card.class_names),
+            mean=card.mean,
+            std=card.std,
+            class_names=card.class_names,
         )
     if name is None or folder is None:
         return None
-    found = class_names(name, folder)
-    return Metadata(
-        f"data set {name}", num_classes=len(found) if found else None, class_names=found
-    )
+    names = class_names(name, folder)
+    count = len(names) if names else None
+    return Metadata(f"data set {name}", num_classes=count, class_names=names)
 
 
 def load(
@@ -76,50 +74,49 @@ def load(
     class_names: Sequence[str] | None = None,
     class_file: Path | None = None,
 ) -> LabelledSet:
-    """Open a data set: a known one, ``image-folder``, ``torchvision/<Class>``, or by import path.
+    """Open a labelled data set.
 
     Args:
-        name: what `data.name` may be, null excepted.
+        name: of a known data set, ``image-folder``, ``torchvision/<Class>``, or an import path.
         root: folder of its files.
-        train: the part to train on, not the one to evaluate on.
-        preprocessing: how its images become what the network reads; of a known set, None leaves
-            them as they are.
-        image_size: instead of ``preprocessing``, the side of a known set's images in pixels.
-        count: images, evenly spread over the set, and no others are decoded; None is all of them.
-        class_names: the network's, with which the data set's are matched; None where its own
-            classes are meant.
-        class_file: which class of the network each folder is, see ``read_classes``.
+        train: training part instead of the evaluation part.
+        preprocessing: of the network; None keeps the size of a known data set.
+        image_size: side in pixels of a known data set's images, instead of ``preprocessing``.
+        count: images, evenly spaced over the set; no others are decoded. None takes all.
+        class_names: the network's, which the data set's are matched with; None keeps its own.
+        class_file: the network's class of each class folder, see ``read_classes``.
 
     Raises:
-        ValueError: the name is unknown, an item is no labelled image, or its classes are not the
-            network's.
-        FileNotFoundError: files are missing and cannot be downloaded; the message says where to put
-            them.
-        ImportError: an import path leads nowhere.
+        ValueError: the name is unknown, an item is no labelled image, or classes do not match.
+        FileNotFoundError: files are missing and cannot be downloaded.
+        ImportError: an import path cannot be imported.
     """
-    folder, total = Path(root), None if class_names is None else len(class_names)
+    folder = Path(root)
+    num_classes = None if class_names is None else len(class_names)
     if name in CARDS:
-        pixels, labels = CARDS[name].read(folder, train)
-        chosen = spread(len(labels), count)
-        pixels, labels = pixels[chosen], labels[chosen]
-        wanted = preprocessing or _as_they_are(CARDS[name], image_size)
-        if wanted.input_shape == pixels.shape[1:] and wanted.resize is None:
-            return LabelledSet(wanted, pixels, _within(labels, total, name))
-        return _decoded(InMemory(pixels, labels), torch.arange(len(labels)), wanted, total, name)
+        card = CARDS[name]
+        pixels, labels = card.read(folder, train)
+        chosen = evenly_spaced(len(labels), count)
+        pixels = pixels[chosen]
+        labels = labels[chosen]
+        side = image_size or card.size
+        own = Preprocessing((card.channels, side, side), card.mean, card.std)
+        preprocessing = preprocessing or own
+        if preprocessing.input_shape == pixels.shape[1:] and preprocessing.resize is None:
+            _require_labels(labels, num_classes, name)
+            return LabelledSet(preprocessing, pixels, labels)
+        items: Items = TensorDataset(pixels, labels)
+        return _decode(items, torch.arange(len(labels)), preprocessing, num_classes, name)
     if preprocessing is None:
         raise ValueError(
-            f"preprocessing: the images of {name} have no size of their own; give what the network reads"
+            f"preprocessing: the images of {name} have no size of their own; give the network's"
         )
     if name == IMAGE_FOLDER:
-        return _folder(folder, train, preprocessing, count, class_names, class_file)
+        return _load_folder(folder, train, preprocessing, count, class_names, class_file)
     items = _items(name, folder, train)
-    found = _decoded(items, spread(len(items), count), preprocessing, total, name)
-    return _by_name(found, names_of(items), class_names)
-
-
-def _as_they_are(known: DataCard, size: int | None) -> Preprocessing:
-    side = size or known.size
-    return Preprocessing((known.channels, side, side), known.mean, known.std)
+    chosen = evenly_spaced(len(items), count)
+    found = _decode(items, chosen, preprocessing, num_classes, name)
+    return _match_names(found, class_names_of(items), class_names)
 
 
 def _items(name: str, root: Path, train: bool) -> Items:
@@ -128,65 +125,65 @@ def _items(name: str, root: Path, train: bool) -> Items:
     return own_items(name, root, train)
 
 
-def _folder(
-    root: Path, train: bool, preprocessing: Preprocessing, count: int | None, names: Sequence[str] | None,
+def _load_folder(
+    root: Path,
+    train: bool,
+    preprocessing: Preprocessing,
+    count: int | None,
+    class_names: Sequence[str] | None,
     class_file: Path | None,
-) -> LabelledSet:  # fmt: skip
+) -> LabelledSet:
     files = image_folder(root, train)
-    given = read_classes(class_file) if class_file else None
-    order = (
-        class_order(files.names, names, given)
-        if names is not None
-        else ClassOrder.own(len(files.names))
-    )
-    chosen = spread(len(files.paths), count)
-    labels = torch.tensor(order.numbers)[torch.tensor(files.numbers)[chosen]]
-    pixels = decoded_files([files.paths[i] for i in chosen.tolist()], preprocessing, _scratch())
+    if class_names is None:
+        order = ClassOrder(tuple(range(len(files.names))), "its own")
+    else:
+        given = read_classes(class_file) if class_file else None
+        order = class_order(files.names, class_names, given)
+    chosen = evenly_spaced(len(files.paths), count)
+    labels = torch.tensor(order.indices)[torch.tensor(files.labels)[chosen]]
+    paths = [files.paths[index] for index in chosen.tolist()]
+    pixels = decoded_files(paths, preprocessing, _scratch())
     return LabelledSet(preprocessing, pixels, labels, order)
 
 
-def _decoded(
-    items: Items, chosen: Tensor, preprocessing: Preprocessing, total: int | None, name: str
+def _decode(
+    items: Items, chosen: Tensor, preprocessing: Preprocessing, num_classes: int | None, name: str
 ) -> LabelledSet:
-    """The chosen items; each is read once, its label beside its pixels."""
-    labels: list[int] = []
+    """Read the chosen items, each once."""
     shape = (len(chosen), *preprocessing.input_shape)
     pixels = temporary_tensor(shape, torch.uint8, folder=_scratch())
-    for place, index in enumerate(chosen.tolist()):
-        image, label = item(items, index, name)
-        labels.append(label)
-        _within(torch.tensor([label]), total, name)
-        pixels[place] = preprocessing.pixels(image)
-    return LabelledSet(preprocessing, pixels, torch.tensor(labels))
+    labels = torch.empty(len(chosen), dtype=torch.int64)
+    for row, index in enumerate(chosen.tolist()):
+        image, label = read_item(items, index, name)
+        labels[row] = label
+        _require_labels(labels[row : row + 1], num_classes, name)
+        pixels[row] = preprocessing.pixels(image)
+    return LabelledSet(preprocessing, pixels, labels)
 
 
-def _by_name(
-    found: LabelledSet, own: Sequence[str] | None, theirs: Sequence[str] | None
+def _match_names(
+    found: LabelledSet, own: Sequence[str] | None, class_names: Sequence[str] | None
 ) -> LabelledSet:
-    """Labels as the network numbers the classes that both know by name; else as the data set
-    numbers them.
-    """
-    if own is None or theirs is None or not set(own) <= set(theirs):
+    """Renumber labels as the network does if it knows all class names; else keep them."""
+    if own is None or class_names is None or not set(own) <= set(class_names):
         return found
-    order = class_order(own, theirs)
-    return LabelledSet(
-        found.preprocessing, found.pixels, torch.tensor(order.numbers)[found.labels], order
-    )
+    order = class_order(own, class_names)
+    labels = torch.tensor(order.indices)[found.labels]
+    return LabelledSet(found.preprocessing, found.pixels, labels, order)
 
 
-def _within(labels: Tensor, total: int | None, name: str) -> Tensor:
-    """The labels, all of which the network must have; ``total`` None is any number of classes."""
-    outside = labels[(labels < 0) | (labels >= (labels.max() + 1 if total is None else total))]
-    if len(outside):
-        allowed = (
-            "negative"
-            if total is None
-            else f"outside the teacher's {total} classes, 0 … {total - 1}"
-        )
+def _require_labels(labels: Tensor, num_classes: int | None, name: str) -> None:
+    """Check that labels are the network's; ``num_classes`` None allows any that is not negative."""
+    wrong = labels < 0
+    allowed = "negative"
+    if num_classes is not None:
+        wrong = wrong | (labels >= num_classes)
+        allowed = f"outside the teacher's {num_classes} classes, 0 … {num_classes - 1}"
+    if wrong.any():
         raise ValueError(
-            f"data.name: a label of {name} is {int(outside[0])}, {allowed}; give labels of its classes"
+            f"name: a label of {name} is {int(labels[wrong][0])}, {allowed}; "
+            "give labels of its classes"
         )
-    return labels
 
 
 def _scratch() -> Path:

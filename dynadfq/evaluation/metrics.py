@@ -30,7 +30,7 @@ def data_metrics(name: str | None, test: LabelledSet | None) -> dict[str, Any]:
         return {"name": name}
     metrics = {"name": name, "test_images": len(test)}
     if test.classes is not None:
-        metrics["class_order"] = test.classes.words
+        metrics["class_order"] = test.classes.origin
         metrics["order_assumed"] = test.classes.assumed
     return metrics
 

@@ -1,8 +1,7 @@
-"""BatchNorm layers that do not learn: one multiplication and one addition, and a gradient to the
-input alone.
+"""BatchNorm layers in eval mode: their statistics, their inputs, and a cheap backward pass.
 
-``torch.nn.functional.batch_norm`` in eval mode sums up gradients of gain and bias whether or not
-they are asked for, which on a CPU costs four times as much as the gradient to the input.
+``torch.nn.functional.batch_norm`` in eval mode sums up gradients of weight and bias even if they
+are not needed, which on a CPU costs four times as much as the gradient of the input.
 """
 
 from __future__ import annotations
@@ -41,9 +40,8 @@ def layers_with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
     if keeping:
         return keeping, ""
     if norms:
-        count = len(norms)
         return [], (
-            f"none of its {count} BatchNorm layers keeps running statistics "
+            f"none of its {len(norms)} BatchNorm layers keeps running statistics "
             "(track_running_stats=False)"
         )
     if synchronized := sum(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
@@ -55,9 +53,7 @@ def layers_with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
 
 
 class _Affine(torch.autograd.Function):
-    """x · gain + shift, and x once more: what arrives at the second x joins the gradient in the
-    same pass.
-    """
+    """(x · gain + shift, x): gradients of both outputs reach x in one pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,32 +63,37 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any, to_y: Tensor | None, to_x: Tensor | None
+        ctx: Any, grad_y: Tensor | None, grad_x: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         (gain,) = ctx.saved_tensors
-        if to_y is None:
-            return to_x, None, None
-        total = to_y * gain if to_x is None else torch.addcmul(to_x, to_y, gain)
-        return total.to(to_y.dtype), None, None
+        if grad_y is None:
+            return grad_x, None, None
+        total = grad_y * gain if grad_x is None else torch.addcmul(grad_x, grad_y, gain)
+        return total.to(grad_y.dtype), None, None
 
 
 @contextmanager
-def frozen(
-    layers: Iterable[BatchNorm], keep: Callable[[BatchNorm, Tensor], None]
+def frozen_batch_norms(
+    layers: Iterable[BatchNorm], on_input: Callable[[BatchNorm, Tensor], None]
 ) -> Iterator[None]:
-    """Within this block ``keep`` is given every layer's (B, C, …) input; nothing is left behind.
+    """Call ``on_input`` with the (B, C, …) input of each layer while the block runs.
 
-    Layers of torch's own types in eval mode compute in the cheap form, which gives their parameters
-    no gradient. Subclasses may do more than normalize, and compute as they always do.
+    Layers of torch's own types in eval mode compute in the cheap form, without gradients of their
+    parameters. Subclasses may do more than normalize, and keep their own forward.
+
+    Args:
+        layers: BatchNorm layers.
+        on_input: receives a layer and its input.
     """
-    layers, handles = list(layers), []
+    layers = list(layers)
     plain = [layer for layer in layers if type(layer) in PLAIN and not layer.training]
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, inputs: on_input(layer, inputs[0]))
+        for layer in layers
+        if layer not in plain
+    ]
     for layer in plain:
-        layer.__dict__["forward"] = _forward(layer, keep)
-    for layer in (other for other in layers if other not in plain):
-        handles.append(
-            layer.register_forward_pre_hook(lambda layer, inputs: keep(layer, inputs[0]))
-        )
+        layer.__dict__["forward"] = _cheap_forward(layer, on_input)
     try:
         yield
     finally:
@@ -102,23 +103,21 @@ def frozen(
             del layer.__dict__["forward"]
 
 
-def _forward(
-    layer: BatchNorm, keep: Callable[[BatchNorm, Tensor], None]
+def _cheap_forward(
+    layer: BatchNorm, on_input: Callable[[BatchNorm, Tensor], None]
 ) -> Callable[[Tensor], Tensor]:
-    """The layer's function, with its gain and shift computed once."""
-    assert layer.running_mean is not None and layer.running_var is not None
-    scale = (layer.running_var + layer.eps).rsqrt()
+    """Return the layer's function, with gain and shift computed once."""
+    mean, variance = running_statistics(layer)
+    scale = (variance + layer.eps).rsqrt()
     gain = scale if layer.weight is None else scale * layer.weight.detach()
     bias = torch.zeros_like(gain) if layer.bias is None else layer.bias.detach()
-    shift = torch.addcmul(
-        bias, layer.running_mean, gain, value=-1
-    )  # rounded as torch's own kernel does
+    shift = torch.addcmul(bias, mean, gain, value=-1)  # rounded as in torch's own kernel
 
     def forward(x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.dim() - 2))
+        y: Tensor
         y, same = _Affine.apply(x, gain.view(shape), shift.view(shape))
-        keep(layer, same)
-        out: Tensor = y
-        return out
+        on_input(layer, same)
+        return y
 
     return forward

@@ -1,6 +1,4 @@
-"""Which modules are layers whose weights can be quantized: `nn.Conv2d`, `nn.Linear`, and what
-computes the same.
-"""
+"""Layers whose weights can be quantized: ``nn.Conv2d``, ``nn.Linear`` and equivalent subclasses."""
 
 from __future__ import annotations
 
@@ -13,17 +11,21 @@ LayerKind = Literal["conv", "linear"]
 
 
 def layer_kind(module: nn.Module) -> LayerKind | None:
-    """The kind of a quantizable layer, None for any other module.
+    """Return the kind of a quantizable layer, None for any other module.
 
-    A subclass with a forward of its own (weight standardization, dynamic padding) computes
-    something else, which replacing it by a quantized layer would lose: it counts as float.
+    A subclass with its own forward (weight standardization, dynamic padding) computes something
+    else, which a quantized layer in its place would lose: it is not quantizable.
 
-    >>> layer_kind(nn.Conv2d(3, 8, 3)), layer_kind(nn.Linear(4, 2)), layer_kind(nn.ConvTranspose2d(3, 8, 3))
-    ('conv', 'linear', None)
+    >>> layer_kind(nn.Conv2d(3, 8, 3)), layer_kind(nn.Linear(4, 2))
+    ('conv', 'linear')
+    >>> layer_kind(nn.ConvTranspose2d(3, 8, 3)) is None
+    True
     """
     if _computes_like(module, nn.Conv2d):
         return "conv"
-    return "linear" if _computes_like(module, nn.Linear) else None
+    if _computes_like(module, nn.Linear):
+        return "linear"
+    return None
 
 
 def _computes_like(module: nn.Module, base: type[nn.Module]) -> bool:
@@ -33,29 +35,23 @@ def _computes_like(module: nn.Module, base: type[nn.Module]) -> bool:
 
 
 def own_layers(network: fx.GraphModule) -> set[str]:
-    """Names of the layers that a graph calls once and whose parameters nothing else uses: they may
-    be rescaled.
+    """Return the names of layers that may be rescaled.
+
+    These are called once, and nothing else uses their parameters.
     """
     calls = Counter(str(node.target) for node in network.graph.nodes if node.op == "call_module")
-    modules = [network.get_submodule(name) for name in calls]
-    uses = Counter(
-        id(parameter) for module in modules for parameter in module.parameters(recurse=False)
-    )
+    modules = {name: network.get_submodule(name) for name in calls}
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    uses = Counter(id(p) for m in modules.values() for p in m.parameters(recurse=False))
     uses.update(
-        id(network.get_parameter(str(n.target)))
-        for n in network.graph.nodes
-        if _reads_parameter(network, n)
+        id(parameters[str(node.target)])
+        for node in network.graph.nodes
+        if node.op == "get_attr" and str(node.target) in parameters
     )
     return {
         name
-        for name, module in zip(calls, modules, strict=True)
+        for name, module in modules.items()
         if layer_kind(module)
         and calls[name] == 1
-        and all(uses[id(p)] == 1 for p in module.parameters())
+        and all(uses[id(parameter)] == 1 for parameter in module.parameters())
     }
-
-
-def _reads_parameter(network: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "get_attr" and str(node.target) in dict(
-        network.named_parameters(remove_duplicate=False)
-    )

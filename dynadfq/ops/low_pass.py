@@ -1,5 +1,6 @@
-"""Fine detail, taken out of images: synthetic ones carry more of it than natural ones (SynQ, arXiv
-2603.18423).
+"""A Gaussian low-pass filter for images (SynQ, arXiv 2603.18423).
+
+Synthetic images carry more high-frequency content than natural ones.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ from torch import Tensor
 
 
 def low_pass(images: Tensor, cutoff: float, side: int | None = None) -> Tensor:
-    """Multiply the spectrum by exp(-D² / (2 · cutoff²)), D in cycles per image: (B, C, H, W) to the
-    same.
+    """Multiply the spectrum of images by exp(-D² / (2 · cutoff²)), D in cycles per image.
 
-    With a ``side``, the cutoff is that of images of so many pixels, and is scaled to these images'
-    shorter side. The mean of an image stays: its gain is 1.
+    The mean of an image stays, since the gain at D = 0 is 1.
+
+    Args:
+        images: (B, C, H, W).
+        cutoff: cycles per image.
+        side: pixels of the images that the cutoff is meant for; it is scaled in proportion to the
+            shorter side of ``images``. None takes the cutoff as it is.
+
+    Returns:
+        (B, C, H, W) filtered images.
     """
     height, width = images.shape[2:]
-    cutoff *= min(height, width) / side if side else 1.0
+    if side is not None:
+        cutoff *= min(height, width) / side
     rows = torch.fft.fftfreq(height, 1 / height, device=images.device)
     columns = torch.fft.rfftfreq(width, 1 / width, device=images.device)
     gain = torch.exp(-(rows[:, None].square() + columns.square()) / (2 * cutoff**2))

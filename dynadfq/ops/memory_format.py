@@ -1,4 +1,4 @@
-"""The memory layout that a network reads its images in."""
+"""The memory format of images that a network is fastest in."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from torch import nn
 
 @torch.no_grad()
 def fastest_memory_format(module: nn.Module, input_shape: Sequence[int]) -> torch.memory_format:
-    """Channels last, which convolutions are fastest in, unless the network cannot read it; two grey
-    images are tried.
+    """Return channels last, the fastest for convolutions, unless the network cannot read it.
 
-    A network that flattens a map of several pixels by ``x.view(len(x), -1)`` reads contiguous maps
-    alone.
+    A network that flattens a map by ``x.view(len(x), -1)`` needs contiguous maps. Two images of
+    zeros are tried; hooks do not run.
+
+    Args:
+        module: the network.
+        input_shape: (C, H, W).
     """
-    weight, training = next(module.parameters()), module.training
+    weight = next(module.parameters())
+    training = module.training
     images = torch.zeros(2, *input_shape, dtype=weight.dtype, device=weight.device)
     module.eval()
     try:
-        module.forward(
-            images.contiguous(memory_format=torch.channels_last)
-        )  # past hooks, which wait for real images
+        module.forward(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
     finally:

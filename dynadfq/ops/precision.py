@@ -1,9 +1,9 @@
-"""How precisely convolutions and linear layers multiply while images are made and students learn.
+"""Precision of convolutions and linear layers during synthesis and fine-tuning.
 
-TF32 keeps ten bits of a factor's mantissa, bfloat16 seven, and the maps between layers are bfloat16
-then too. All else is float32: batch statistics, logits and losses, the selector, quantization
-steps, weights and what an optimizer keeps. Nothing is measured so: evaluation is in float32.
-docs/performance.md has what it gains and what it costs.
+TF32 keeps ten bits of a factor's mantissa, bfloat16 seven; with bfloat16 the maps between layers
+are bfloat16 too. Everything else is float32: batch statistics, logits and losses, the selector,
+quantization scales, weights and the optimizer's state. Evaluation is always in float32.
+docs/performance.md has speed and accuracy of each.
 """
 
 from __future__ import annotations
@@ -19,69 +19,73 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def require_precision(precision: str, device: torch.device) -> None:
-    """See that a device can multiply so.
+    """Check that a device supports a precision.
 
     Raises:
-        ValueError: the precision is unknown, or a CPU is to multiply in TF32.
+        ValueError: the precision is unknown, or TF32 is asked of a CPU.
     """
     if precision not in get_args(Precision):
-        raise ValueError(f"precision: {precision!r} is none of {', '.join(get_args(Precision))}")
+        known = ", ".join(get_args(Precision))
+        raise ValueError(f"precision: must be one of {known}; got {precision!r}")
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(
-            f"precision: tf32 is a GPU's, and the device is {device}; set precision: float32 or bfloat16"
+            f"precision: tf32 needs a GPU, and the device is {device}; "
+            "set precision: float32 or bfloat16"
         )
 
 
 @contextmanager
 def compute_precision(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within this block products on a device are of this precision; nothing is left behind.
+    """Multiply in this precision on a device while the block runs.
+
+    Args:
+        precision: of convolutions and linear layers.
+        device: where they run.
 
     Raises:
         ValueError: as ``require_precision``.
     """
     require_precision(precision, device)
-    # Without a cache: it would keep parameters as they were when the block was entered.
-    narrow = torch.autocast(
+    # No cache: it would keep parameters as they were when the block was entered.
+    autocast = torch.autocast(
         device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
     )
-    with _tf32(precision == "tf32"), narrow:
+    with _tf32(precision == "tf32"), autocast:
         yield
 
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    """Whether a GPU may multiply float32 in TF32, which torch by default allows convolutions and
-    forbids products.
-    """
-    switches, states = _switches()
+    """Allow or forbid TF32; torch's default allows it in convolutions and not in products."""
+    switches, off, on = _tf32_switches()
     before = [getattr(switch, name) for switch, name in switches]
     try:
         for switch, name in switches:
-            setattr(switch, name, states[allowed])
+            setattr(switch, name, on if allowed else off)
         yield
     finally:
         for (switch, name), state in zip(switches, before, strict=True):
             setattr(switch, name, state)
 
 
-def _switches() -> tuple[list[tuple[Any, str]], tuple[Any, Any]]:
-    """Torch's switches, and their states for "no" and "yes"; newer ones must not be mixed with
-    those before 2.9.
+def _tf32_switches() -> tuple[list[tuple[Any, str]], Any, Any]:
+    """Torch's switches as (object, attribute), their value for off, and for on.
+
+    Torch 2.9 renamed them, and forbids mixing old and new ones.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    matmul = torch.backends.cuda.matmul
+    cudnn = cast(Any, torch.backends.cudnn)
     if hasattr(matmul, "fp32_precision"):
-        return [(switch, "fp32_precision") for switch in (matmul, cudnn.conv, cudnn.rnn)], (
-            "ieee",
-            "tf32",
-        )
-    return [(switch, "allow_tf32") for switch in (matmul, cudnn)], (False, True)
+        switches = [(switch, "fp32_precision") for switch in (matmul, cudnn.conv, cudnn.rnn)]
+        return switches, "ieee", "tf32"
+    return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")], False, True
 
 
 def to_float32(x: Tensor) -> Tensor:
-    """bfloat16 as float32; any other type as it is."""
+    """Return a bfloat16 tensor as float32, and any other as it is."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def in_float32(device: torch.device) -> torch.autocast:
-    """Within this block products of float32 are of float32, whatever precision is set around it."""
+    """Return a context in which products are float32, whatever precision is set around it."""
     return torch.autocast(device.type, enabled=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from dynadfq.ops.preprocess import Interpolation
 from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.zoo import architectures as zoo
+from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata, Shape
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, resolve
 from dynadfq.zoo.weights import load_weights
@@ -28,91 +28,99 @@ def load_teacher(
     resize: int | None = None,
     interpolation: Interpolation | None = None,
 ) -> Teacher:
-    """Load a teacher from a folder that ``Teacher.save`` wrote, or by the name or import path of
-    its network.
+    """Load a teacher from a folder that ``Teacher.save`` wrote, or by architecture.
 
-    Weights are those of ``checkpoint``, else the library's published ones, or random with
-    ``pretrained=False``. What is None is taken from the library's metadata; without any, pixels are
-    read as they are, in 0 … 1.
+    Args:
+        source: a folder, ``family/model``, or the import path of a function or class.
+        checkpoint: a file of weights; None takes published ones.
+        pretrained: False without a checkpoint takes random weights.
+        num_classes, input_shape, mean, std, class_names, resize, interpolation: see ``Teacher``;
+            None takes them from the library's metadata, and without any, mean 0 and std 1.
 
     Raises:
-        ValueError: the weights do not fit, a file is altered or not safe to read, or a fact is
+        ValueError: weights do not fit, a file is altered or not safe to read, or an argument is
             missing.
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
     if (Path(source) / "teacher.json").exists():
         return _load_folder(Path(source))
-    architecture, shape = str(source), _shape(input_shape)
+    architecture = str(source)
+    shape: Shape | None = None
+    if input_shape is not None:
+        channels, height, width = input_shape
+        shape = (channels, height, width)
     given = Metadata(
-        "as given",
-        shape,
-        num_classes,
-        tuple(mean) if mean else None,
-        tuple(std) if std else None,
-        resize,
-        interpolation,
-        tuple(class_names) if class_names else None,
+        origin="as given",
+        input_shape=shape,
+        num_classes=num_classes,
+        mean=tuple(mean) if mean else None,
+        std=tuple(std) if std else None,
+        resize=resize,
+        interpolation=interpolation,
+        class_names=tuple(class_names) if class_names else None,
     )
-    library = zoo.metadata(architecture)
     channels = shape[0] if shape else 3
-    as_they_are = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
-    facts = resolve(given, [one for one in (library, as_they_are) if one is not None])
-    return import_teacher(architecture, facts, checkpoint, pretrained)
+    unnormalized = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
+    library = architectures.metadata(architecture)
+    sources = [unnormalized] if library is None else [library, unnormalized]
+    return import_teacher(architecture, resolve(given, sources), checkpoint, pretrained)
 
 
 def import_teacher(
     architecture: str,
-    facts: TeacherMetadata,
+    metadata: TeacherMetadata,
     checkpoint: str | Path | None = None,
     pretrained: bool = True,
 ) -> Teacher:
-    """A teacher by the name or import path of its network, with weights from a checkpoint or the
-    published ones.
+    """Build a teacher's network and load its weights.
+
+    Args:
+        architecture: ``family/model`` or an import path.
+        metadata: inputs and classes.
+        checkpoint: a file of weights; None takes published ones.
+        pretrained: False without a checkpoint takes random weights.
 
     Raises:
-        ValueError: the weights do not fit the architecture, or its answers are not logits of
-            ``facts.num_classes``.
+        ValueError: weights do not fit the architecture, or its outputs are not logits of
+            ``metadata.num_classes`` classes.
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
+    num_classes = metadata.num_classes
     published = pretrained and checkpoint is None
-    library = zoo.metadata(architecture) if published else None
-    if library and library.num_classes not in (None, facts.num_classes):
+    library = architectures.metadata(architecture) if published else None
+    if library and library.num_classes not in (None, num_classes):
         raise ValueError(
-            f"teacher.num_classes: {facts.num_classes} is not what the published weights of {architecture} tell apart, "
-            f"{library.num_classes}; leave it out, or set teacher.pretrained: false"
+            f"num_classes: {num_classes} differs from the {library.num_classes} classes of the "
+            f"published weights of {architecture}; leave it out, or set pretrained to false"
         )
-    module = zoo.build(architecture, facts.input_shape[0], facts.num_classes, published)
-    source = zoo.source_of_weights(architecture, published)
+    module = architectures.build(architecture, metadata.input_shape[0], num_classes, published)
+    source = architectures.source_of_weights(architecture, published)
     if checkpoint is not None:
         load_weights(module, checkpoint)
         source = str(checkpoint)
-    teacher = Teacher(module, architecture=architecture, source=source, **facts.arguments())
-    require_classifier(module, facts.input_shape, facts.num_classes)
+    teacher = Teacher(module, architecture=architecture, source=source, **metadata.arguments())
+    require_classifier(module, metadata.input_shape, num_classes)
     return teacher
 
 
-def _shape(values: Sequence[int] | None) -> Shape | None:
-    if values is None:
-        return None
-    channels, height, width = values
-    return channels, height, width
-
-
 def _load_folder(folder: Path) -> Teacher:
-    card = json.loads((folder / "teacher.json").read_text())
-    if card["architecture"] is None:
+    arguments = json.loads((folder / "teacher.json").read_text())
+    architecture = arguments["architecture"]
+    if architecture is None:
         raise ValueError(
-            f"{folder} holds a network that is in no zoo and has no import path; build it yourself and pass it to "
-            "dynadfq.Teacher, with architecture='my_pkg.models:build' so that it can be built again"
+            f"{folder} holds a network that is in no zoo and has no import path; build it yourself "
+            "and pass it to dynadfq.Teacher, with architecture='my_pkg.models:build' so that it "
+            "can be built again"
         )
-    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card.pop(
-        "sha256"
-    ):
+    path = folder / "model.safetensors"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != arguments.pop("sha256"):
         raise ValueError(
-            f"{folder}/model.safetensors is not the file teacher.json describes (sha256 differs); make it again"
+            f"{path} is not the file that teacher.json describes (sha256 differs); make it again"
         )
-    module = zoo.build(card["architecture"], card["input_shape"][0], card["num_classes"])
-    load_weights(module, folder / "model.safetensors")
-    return Teacher(module, **card)
+    module = architectures.build(
+        architecture, arguments["input_shape"][0], arguments["num_classes"]
+    )
+    load_weights(module, path)
+    return Teacher(module, **arguments)

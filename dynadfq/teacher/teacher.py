@@ -1,4 +1,4 @@
-"""The teacher: a frozen float classifier, with all that is known of its inputs and classes."""
+"""The teacher: a frozen float classifier with its preprocessing and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.batch_norm import BatchNorm, frozen, layers_with_statistics
+from dynadfq.ops.batch_norm import BatchNorm, frozen_batch_norms, layers_with_statistics
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
@@ -22,6 +22,20 @@ from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.classifier import class_weights, find_classifier
 from dynadfq.teacher.recording import Recording
 from dynadfq.zoo.weights import unshare
+
+_DESCRIBED = (
+    "architecture",
+    "class_names",
+    "float_top1",
+    "input_shape",
+    "interpolation",
+    "mean",
+    "num_classes",
+    "origins",
+    "resize",
+    "source",
+    "std",
+)
 
 
 class Teacher:
@@ -31,18 +45,17 @@ class Teacher:
         module: the network; it is set to eval mode and its parameters stop requiring gradients.
         input_shape: shape of one image, (C, H, W).
         num_classes: number of logits.
-        mean, std: a channel each, of pixels in 0 … 1; what a normalized image was made with.
-        class_names: one a class; their numbers when None.
+        mean, std: normalization, one value per channel, of pixels in 0 … 1.
+        class_names: one per class; their numbers when None.
         architecture: ``family/model`` of a zoo or an import path, from which the network can be
             rebuilt for a file.
-        source: where the weights come from, in words.
+        source: where the weights come from, as text.
         float_top1: accuracy on its test set in percent, if known.
-        resize, interpolation: how images of any size are scaled before their middle is cut out, see
-            ``Preprocessing``.
-        origins: where these facts are from, in words, by the names of the arguments.
+        resize, interpolation: scaling of images before the center crop, see ``Preprocessing``.
+        origins: where the other arguments come from, as text by argument name.
 
     Raises:
-        ValueError: facts do not fit each other, such as two means for three channels.
+        ValueError: arguments do not fit each other, such as two means for three channels.
     """
 
     def __init__(
@@ -60,43 +73,48 @@ class Teacher:
         interpolation: Interpolation = "bilinear",
         origins: Mapping[str, str] | None = None,
     ) -> None:
-        self.module = module.eval().requires_grad_(False)
         channels, height, width = input_shape
+        self.module = module.eval().requires_grad_(False)
         self.input_shape = (channels, height, width)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.resize = resize
+        self.interpolation: Interpolation = interpolation
         self.num_classes = num_classes
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.resize, self.interpolation = resize, interpolation
-        self.origins = dict(origins or {})
         self.class_names = tuple(class_names or map(str, range(num_classes)))
-        self.architecture, self.source, self.float_top1 = architecture, source, float_top1
+        self.architecture = architecture
+        self.source = source
+        self.float_top1 = float_top1
+        self.origins = dict(origins or {})
         if len(self.class_names) != num_classes:
             raise ValueError(
-                f"class_names: {len(self.class_names)} names for {num_classes} classes; give one a class"
+                f"class_names: {len(self.class_names)} names for {num_classes} classes; "
+                "give one per class"
             )
-        _ = self.preprocessing  # which checks the rest
+        _ = self.preprocessing  # checks the other arguments
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalized images, (B, C, H, W), to logits, (B, classes)."""
+        """Return the float32 logits of normalized images: (B, C, H, W) to (B, classes)."""
         return to_float32(self.module(images))
 
     def to(self, device: torch.device | str) -> Teacher:
-        """Move the network in place, in the layout that it reads."""
+        """Move the network in place, in its fastest memory format, and return the teacher."""
         self.module.to(device).to(memory_format=self.memory_format)
         return self
 
     @cached_property
     def memory_format(self) -> torch.memory_format:
-        """The layout of images that the network is fastest in, of those that it can read."""
+        """The memory format of images that the network is fastest in."""
         return fastest_memory_format(self.module, self.input_shape)
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters lie."""
+        """The device of the network's parameters."""
         return next(self.module.parameters()).device
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes what the network reads."""
+        """Scaling, center crop and normalization of the images that the network reads."""
         return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)
 
     @property
@@ -106,11 +124,10 @@ class Teacher:
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
-        """Record BatchNorm inputs and classifier features of the forward passes in this block;
-        nothing is left behind.
+        """Record BatchNorm inputs and classifier features of forward passes in this block.
 
-        Of a network without BatchNorm statistics the features alone: asking for its ``batch_norms``
-        is an error.
+        A network without BatchNorm statistics records features alone; its ``batch_norms`` raise
+        ``NoBatchNormStatistics``.
 
         Raises:
             ValueError: the network has no classification layer.
@@ -124,44 +141,31 @@ class Teacher:
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             recording.features = to_float32(inputs[0].flatten(1))
 
-        handle = find_classifier(self.module, self.num_classes).register_forward_pre_hook(
-            keep_features
-        )
+        classifier = find_classifier(self.module, self.num_classes)
+        handle = classifier.register_forward_pre_hook(keep_features)
         try:
-            with frozen(layers, keep_input):
+            with frozen_batch_norms(layers, keep_input):
                 yield recording
         finally:
             handle.remove()
             recording.clear()
 
     def serialized(self) -> bytes:
-        """The weights as a safetensors file."""
+        """Return the weights as the content of a safetensors file."""
         return safetensors.torch.save(unshare(self.module.state_dict()))
 
     def describe(self) -> dict[str, Any]:
-        """All that is known of the network, JSON-able; of the weights the checksum of their
-        file.
-        """
-        return {
-            "architecture": self.architecture,
-            "class_names": list(self.class_names),
-            "float_top1": self.float_top1,
-            "input_shape": list(self.input_shape),
-            "interpolation": self.interpolation,
-            "mean": list(self.mean),
-            "num_classes": self.num_classes,
-            "origins": self.origins,
-            "resize": self.resize,
-            "sha256": hashlib.sha256(self.serialized()).hexdigest(),
-            "source": self.source,
-            "std": list(self.std),
+        """Return what ``teacher.json`` holds: arguments, and the sha256 of the weights' file."""
+        values = {name: getattr(self, name) for name in _DESCRIBED}
+        facts: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
         }
+        return facts | {"sha256": hashlib.sha256(self.serialized()).hexdigest()}
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``teacher.json``."""
         folder = Path(folder)
+        text = json.dumps(self.describe(), indent=2, sort_keys=True) + "\n"
         atomic_write(folder / "model.safetensors", self.serialized())
-        atomic_write(
-            folder / "teacher.json",
-            (json.dumps(self.describe(), indent=2, sort_keys=True) + "\n").encode(),
-        )
+        atomic_write(folder / "teacher.json", text.encode())

@@ -1,9 +1,10 @@
-"""Training of a float classifier on labelled data, where no teacher is given."""
+"""Training of a float classifier on labelled data, for a teacher without given weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,23 @@ from dynadfq.teacher.teacher import Teacher
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """SGD with Nesterov momentum under a one-cycle learning rate (Smith & Topin 2017, arXiv
-    1708.07120).
+    """SGD with Nesterov momentum and a one-cycle learning rate (Smith & Topin 2017, 1708.07120).
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        learning_rate: peak of the cycle.
+        momentum, weight_decay: of SGD.
+        crop_padding: pixels by which images are shifted at random; 0 leaves them.
+        horizontal_flip: flip images at random.
     """
 
     epochs: int
     batch_size: int
-    learning_rate: float  # the peak of the cycle
+    learning_rate: float
     momentum: float
     weight_decay: float
-    crop_padding: int  # pixels
+    crop_padding: int
     horizontal_flip: bool
 
 
@@ -41,11 +49,18 @@ def train_teacher(
     device: torch.device,
     scratch: Scratch,
 ) -> nn.Module:
-    """Train ``module`` in place for ``recipe.epochs`` passes over ``data`` and return it in eval
-    mode.
+    """Train a network in place.
 
-    State is saved to ``scratch`` after every epoch; a run that was killed goes on with the epoch it
-    had not finished.
+    Args:
+        module: the network.
+        data: training images.
+        recipe: hyperparameters.
+        seed: of the order of images and their augmentation.
+        device: where to train.
+        scratch: keeps the state after every epoch, from which an interrupted run resumes.
+
+    Returns:
+        ``module`` in eval mode.
 
     Raises:
         ValueError: there are fewer images than a batch holds.
@@ -53,10 +68,10 @@ def train_teacher(
     """
     if recipe.batch_size > len(data):
         raise ValueError(
-            f"teacher.batch_size: {recipe.batch_size} is more than the {len(data)} training images"
+            f"batch_size: {recipe.batch_size} is more than the {len(data)} training images"
         )
-    layout = fastest_memory_format(module, data.input_shape)
-    module.to(device).to(memory_format=layout)
+    memory_format = fastest_memory_format(module, data.input_shape)
+    module.to(device).to(memory_format=memory_format)
     optimizer = torch.optim.SGD(
         module.parameters(),
         recipe.learning_rate,
@@ -65,11 +80,13 @@ def train_teacher(
         nesterov=True,
     )
     steps = len(data) // recipe.batch_size
+    total = recipe.epochs * steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
+        optimizer, recipe.learning_rate, total_steps=total, pct_start=0.2
     )
-    start = _resume(scratch, module, optimizer, schedule)
-    with Progress("teacher", recipe.epochs * steps, done=start * steps, unit="step") as progress:
+    parts = (module, optimizer, schedule)
+    start = _resume(scratch, *parts)
+    with Progress("teacher", total, done=start * steps, unit="step") as progress:
         for epoch in range(start, recipe.epochs):
             module.train()
             rng = generator(seed, "teacher", epoch)
@@ -80,7 +97,7 @@ def train_teacher(
                     images = random_shift(images, recipe.crop_padding, rng)
                 if recipe.horizontal_flip:
                     images = random_flip(images, rng)
-                logits = module(images.contiguous(memory_format=layout))
+                logits = module(images.contiguous(memory_format=memory_format))
                 loss = cross_entropy(logits, data.labels[chosen].to(device))
                 require_finite({"label": loss}, step=progress.done)
                 optimizer.zero_grad()
@@ -88,29 +105,34 @@ def train_teacher(
                 optimizer.step()
                 schedule.step()
                 progress.step(label=float(loss.detach()))
-            _save(scratch, epoch + 1, module, optimizer, schedule)
+            states = [part.state_dict() for part in parts]
+            scratch.save({"epoch": epoch + 1, "parts": states})
     return module.eval()
 
 
-def _save(scratch: Scratch, epoch: int, *parts: object) -> None:
-    scratch.save({"epoch": epoch, "parts": [part.state_dict() for part in parts]})  # type: ignore[attr-defined]
-
-
-def _resume(scratch: Scratch, *parts: object) -> int:
+def _resume(scratch: Scratch, *parts: Any) -> int:
+    """Load the states of an interrupted run, and return the epochs that it finished."""
     state = scratch.load()
     if state is None:
         return 0
     for part, saved in zip(parts, state["parts"], strict=True):
-        part.load_state_dict(saved)  # type: ignore[attr-defined]
+        part.load_state_dict(saved)
     epoch: int = state["epoch"]
     return epoch
 
 
 @torch.no_grad()
 def accuracy(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Top-1 accuracy in percent on batches of (B, C, H, W) images with (B,) labels."""
-    right, seen = 0, 0
+    """Return the top-1 accuracy in percent.
+
+    Args:
+        teacher: the classifier.
+        batches: (B, C, H, W) images with (B,) labels.
+    """
+    correct = 0
+    seen = 0
     for images, labels in batches:
-        right += int((teacher(images.to(teacher.device)).argmax(dim=1).cpu() == labels).sum())
+        predictions = teacher(images.to(teacher.device)).argmax(dim=1).cpu()
+        correct += int((predictions == labels).sum())
         seen += len(labels)
-    return 100.0 * right / seen
+    return 100.0 * correct / seen

@@ -1,5 +1,6 @@
-"""Changes of the float network before it is quantized, teacher to teacher: folding, equalization,
-absorption (DFQ).
+"""Transforms of the float network before quantization (DFQ): folding, equalization, absorption.
+
+Nagel et al., ICCV 2019, arXiv 1906.04721. Each takes a teacher and returns another.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from dynadfq.teacher.teacher import Teacher
 
 
 class FoldedTeacher(Teacher):
-    """A teacher whose BatchNorms are part of its layers; it goes on by the name of the teacher it
-    was made of.
+    """A teacher whose BatchNorms are folded; it is described as the teacher that it was made of.
 
     Args:
-        source: the teacher, or an earlier form of the same folded one.
-        folded: its network, and the distributions of its layers' outputs.
+        source: that teacher, or another folded one of it.
+        folded: the network, and the distributions of its layers' outputs.
         relu6_as_relu: whether its ReLU6 became ReLU.
     """
 
@@ -38,52 +38,59 @@ class FoldedTeacher(Teacher):
             source.resize,
             source.interpolation,
         )
-        self.folded, self.relu6_as_relu = folded, relu6_as_relu
+        self.folded = folded
+        self.relu6_as_relu = relu6_as_relu
         self._description = source.describe()
 
     def describe(self) -> dict[str, Any]:
-        """What is known of the teacher it was made of."""
+        """Return the description of the teacher that it was made of."""
         return self._description
 
     def save(self, folder: str | Path) -> None:
-        """Not written: folding is done again from the teacher.
+        """Refuse: folding is repeated from the saved teacher.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError("a folded teacher is no file of its own; save the teacher it was made of")
+        raise ValueError("a folded teacher cannot be saved; save the teacher that it was made of")
 
 
 def fold_batch_norms(teacher: Teacher, relu6_as_relu: bool = False) -> FoldedTeacher:
-    """The teacher with BatchNorms folded into the layers before them, optionally with ReLU in place
-    of ReLU6.
+    """Fold BatchNorms into the layers before them.
+
+    Args:
+        teacher: stays unchanged.
+        relu6_as_relu: replace ReLU6 by ReLU, which commutes with scaling.
     """
     example = torch.zeros(1, *teacher.input_shape, device=teacher.device)
     return FoldedTeacher(teacher, fold(teacher.module, example, relu6_as_relu), relu6_as_relu)
 
 
 def equalize_layers(teacher: Teacher) -> FoldedTeacher:
-    """A folded teacher with its channel ranges balanced across layers.
+    """Balance the channel ranges of a folded teacher across layers (DFQ, Sec. 4.1).
 
     Raises:
         TypeError: the teacher is not folded.
     """
-    source = _folded(teacher)
+    source = _require_folded(teacher)
     return FoldedTeacher(source, equalize(source.folded), source.relu6_as_relu)
 
 
 def absorb_biases(teacher: Teacher, padded: bool = False) -> FoldedTeacher:
-    """A folded teacher with high biases moved into the next layer, also across zero padding if
-    ``padded``.
+    """Move high biases of a folded teacher into the next layers (DFQ, Sec. 4.1.3).
+
+    Args:
+        teacher: stays unchanged.
+        padded: also across zero padding, where the result is approximate.
 
     Raises:
         TypeError: the teacher is not folded.
     """
-    source = _folded(teacher)
+    source = _require_folded(teacher)
     return FoldedTeacher(source, absorb_high_biases(source.folded, padded), source.relu6_as_relu)
 
 
-def _folded(teacher: Teacher) -> FoldedTeacher:
+def _require_folded(teacher: Teacher) -> FoldedTeacher:
     if not isinstance(teacher, FoldedTeacher):
         raise TypeError("the teacher still has its BatchNorms; apply fold_batch_norms first")
     return teacher

@@ -1,138 +1,127 @@
-"""Architectures by name, ``torchvision/resnet18``, or by the import path of a user's own,
-``my_pkg.models:build``.
-"""
+"""Networks by name, ``torchvision/resnet18``, or by import path, ``my_pkg.models:build``."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import nn
 
 from dynadfq.runtime.import_path import called, is_import_path
-from dynadfq.zoo.families import efficientnet, pytorchcv, timm, torchvision
 from dynadfq.zoo.metadata import Metadata, WeightsFile
+
+FAMILIES = {
+    "pytorchcv": "pytorchcv",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "efficientnet": "timm",
+}
+"""Names of the modules in ``dynadfq.zoo.families``, and the package that each needs."""
 
 
 class Family(Protocol):
-    """A library of architectures."""
-
-    PACKAGES: dict[str, str]  # what has to be imported, and what installs it
+    """A library of networks: the functions of each module in ``dynadfq.zoo.families``."""
 
     def names(self) -> list[str]:
-        """All models of the library."""
+        """Return the names of all networks of the library."""
 
     def build(self, name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-        """A float classifier, with published weights or newly initialized."""
+        """Return a float classifier, with published or random weights."""
 
     def metadata(self, name: str) -> Metadata:
-        """What the library knows of its published weights; nothing is downloaded."""
+        """Return what the library knows of its published weights, without downloading them."""
 
     def weights_file(self, name: str) -> WeightsFile:
-        """Where the published weights come from and are kept."""
-
-
-FAMILIES: dict[str, Family] = {
-    "pytorchcv": pytorchcv,
-    "torchvision": torchvision,
-    "timm": timm,
-    "efficientnet": efficientnet,
-}
+        """Return where the published weights come from and are kept."""
 
 
 def build(
     architecture: str, in_channels: int = 3, num_classes: int = 10, pretrained: bool = False
 ) -> nn.Module:
-    """Return a float classifier for (B, in_channels, H, W) images; an import path's own weights are
-    kept.
+    """Return a float classifier for (B, in_channels, H, W) images.
+
+    Args:
+        architecture: ``family/model``, or the import path of a function or class that returns a
+            network; it is called with ``in_channels`` and ``num_classes`` if it takes them.
+        in_channels: of the images.
+        num_classes: number of logits.
+        pretrained: load the family's published weights. A network by import path keeps the weights
+            that it has.
 
     Raises:
-        ValueError: the name is neither an import path nor ``family/model`` with a known family and
-            model.
+        ValueError: there is no such family or model, or the import path returns no network.
         ImportError: the family's package or the user's module cannot be imported.
-        FileNotFoundError: published weights cannot be downloaded; the message says which file to
-            put where.
+        FileNotFoundError: published weights cannot be downloaded.
     """
     if is_import_path(architecture):
-        return _build_own(architecture, in_channels, num_classes)
-    family, name = _found(architecture)
+        return _build_from_import_path(architecture, in_channels, num_classes)
+    family, name = _find(architecture)
     if not pretrained:
         return family.build(name, in_channels, num_classes, pretrained=False)
     try:
         return family.build(name, in_channels, num_classes, pretrained=True)
-    except (
-        Exception
-    ) as error:  # each library's client fails in its own ways: URLError, requests', the hub's, …
+    except Exception as error:  # download clients raise URLError, requests' errors, the hub's, …
         if isinstance(error, (ImportError, ValueError)) and not isinstance(error, OSError):
-            raise  # from the number of classes or a package, not from a download
-        raise FileNotFoundError(_missing(architecture, family.weights_file(name), error)) from error
+            raise  # a wrong number of classes or a missing package, not a failed download
+        file = family.weights_file(name)
+        destination = f"put it at {file.path}, or " if file.path else ""
+        raise FileNotFoundError(
+            f"pretrained: the weights of {architecture} are not on disk and could not be "
+            f"downloaded ({type(error).__name__}: {error}). Download {file.source}; {destination}"
+            "give the file as checkpoint"
+        ) from error
 
 
 def metadata(architecture: str) -> Metadata | None:
-    """What the library knows of an architecture's published weights; None of a user's own network.
+    """Return what the library knows of its published weights; None for an import path.
 
     Raises:
-        ValueError: as ``build``.
-        ImportError: as ``build``.
+        ValueError, ImportError: as ``build``.
     """
     if is_import_path(architecture):
         return None
-    family, name = _found(architecture)
+    family, name = _find(architecture)
     return family.metadata(name)
 
 
 def source_of_weights(architecture: str, published: bool) -> str:
-    """Where the weights of a network come from that no checkpoint was loaded into, in words."""
+    """Return where the weights of a network come from if no checkpoint is loaded, as text."""
     if is_import_path(architecture):
         return f"weights as {architecture} returns them"
     return "pretrained weights" if published else "random weights"
 
 
-def _found(architecture: str) -> tuple[Family, str]:
-    family, _, name = architecture.partition("/")
-    if family not in FAMILIES or not name:
-        raise ValueError(
-            f"teacher.architecture: {architecture!r} is not <family>/<model>; families: {', '.join(FAMILIES)}; "
-            f"for example pytorchcv/resnet20_cifar10, or my_pkg.models:build for a network of your own"
-        )
-    for package, distribution in FAMILIES[family].PACKAGES.items():
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(
-                f"teacher.architecture: {architecture!r} needs the package {package}: pip install {distribution}"
-            ) from error
-    known = FAMILIES[family].names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"teacher.architecture: {family} has no model {name!r}{hint}")
-    return FAMILIES[family], name
-
-
-def _missing(architecture: str, file: WeightsFile, error: Exception) -> str:
-    there = f"put it at {file.place}, or " if file.place else ""
-    return (
-        f"teacher.pretrained: the weights of {architecture} are not on disk and could not be downloaded "
-        f"({type(error).__name__}: {error}). Fetch {file.source}, where there is a network; {there}"
-        "name the file in teacher.checkpoint"
-    )
-
-
-def _build_own(path: str, in_channels: int, num_classes: int) -> nn.Module:
-    """Call a function or class that returns a network, with ``in_channels`` and ``num_classes`` if
-    it takes them.
-
-    Raises:
-        ImportError: it cannot be imported.
-        ValueError: it needs other arguments, or returns no network.
-    """
+def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn.Module:
     network = called(
-        path, "teacher.architecture", "a network", in_channels=in_channels, num_classes=num_classes
+        path, "architecture", "a network", in_channels=in_channels, num_classes=num_classes
     )
     if not isinstance(network, nn.Module):
         raise ValueError(
-            f"teacher.architecture: {path!r} returned {type(network).__name__}, not a torch.nn.Module"
+            f"architecture: {path!r} returned {type(network).__name__}, not a torch.nn.Module"
         )
     return network
+
+
+def _find(architecture: str) -> tuple[Family, str]:
+    """The family of ``family/model``, and the model's name."""
+    family, _, name = architecture.partition("/")
+    if family not in FAMILIES or not name:
+        raise ValueError(
+            f"architecture: {architecture!r} is not <family>/<model>; families: "
+            f"{', '.join(FAMILIES)}; for example pytorchcv/resnet20_cifar10, or "
+            "my_pkg.models:build for a network of your own"
+        )
+    try:  # imported here: a user may lack the other families' packages
+        module = cast(Family, importlib.import_module(f"dynadfq.zoo.families.{family}"))
+    except ImportError as error:
+        package = FAMILIES[family]
+        raise ImportError(
+            f"architecture: {architecture!r} needs the package {package}: pip install {package}"
+        ) from error
+    known = module.names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"architecture: {family} has no model {name!r}{hint}")
+    return module, name

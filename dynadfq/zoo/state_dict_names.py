@@ -1,5 +1,7 @@
-"""The same tensors under other names: what wrappers and older versions of a library do to a
-network's state_dict.
+"""Matching of a file's tensor names with a network's.
+
+Wrappers (DataParallel, torch.compile, Lightning modules) and older versions of a library save the
+same tensors under other names.
 """
 
 from __future__ import annotations
@@ -7,96 +9,86 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-Spelling = Callable[[Collection[str]], list[str]]
+Canonical = Callable[[Collection[str]], list[str]]
 
 # Parts of a name that belong to a wrapper: DataParallel's and AveragedModel's, torch.compile's.
 WRAPPERS = ("module", "_orig_mod")
-# What a network answers without: counters, and leftovers of FLOP counters.
+# Tensors without effect on the output: counters, and leftovers of FLOP counters.
 COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|n_averaged|total_ops|total_params)$")
-# What a file may have for nobody: classifiers that only help training, which zoos build without.
-HELPERS = re.compile(r"^(aux1|aux2|AuxLogits)\.")
+# Auxiliary classifiers, which only help training; the zoos build networks without them.
+AUXILIARY = re.compile(r"^(aux1|aux2|AuxLogits)\.")
 
 
-def renamed(names: Collection[str], own: Collection[str]) -> dict[str, str]:
-    """For each name of a file the network's own name for it, or the file's where there is none.
+def match_names(names: Collection[str], own: Collection[str]) -> dict[str, str]:
+    """Return for each name of a file the network's own name, or the same name if there is none.
 
-    Both sides are spelled alike, in the first of several ways that leaves the fewest of the
-    network's names out.
+    Both sides are brought to a common form, by the first of several rules that leaves the fewest of
+    the network's names unmatched.
 
-    >>> renamed(["module.fc.weight", "module.fc.bias"], ["fc.weight", "fc.bias"])
+    >>> match_names(["module.fc.weight", "module.fc.bias"], ["fc.weight", "fc.bias"])
     {'module.fc.weight': 'fc.weight', 'module.fc.bias': 'fc.bias'}
     """
-    matches = [_matched(names, own, theirs, ours) for theirs, ours in SPELLINGS]
-    best = max(matches, key=lambda match: sum(not counter(name) for name in match.values()))
+    matches = [_match(names, own, of_file, of_network) for of_file, of_network in RULES]
+    best = max(matches, key=lambda match: sum(not is_counter(name) for name in match.values()))
     return {name: best.get(name, name) for name in names}
 
 
-def counter(name: str) -> bool:
-    """Whether a tensor may be missing from the file.
+def is_counter(name: str) -> bool:
+    """Return whether a tensor may be missing from the file.
 
-    >>> counter("bn1.num_batches_tracked"), counter("bn1.running_mean"), counter("aux1.fc.weight")
-    (True, False, False)
+    >>> is_counter("bn1.num_batches_tracked"), is_counter("bn1.running_mean")
+    (True, False)
     """
     return COUNTERS.search(name) is not None
 
 
-def needless(name: str) -> bool:
-    """Whether a tensor may be missing from the network.
+def is_unused(name: str) -> bool:
+    """Return whether a tensor of the file may be missing from the network.
 
-    >>> needless("bn1.num_batches_tracked"), needless("bn1.running_mean"), needless("aux1.fc.weight")
-    (True, False, True)
+    >>> is_unused("bn1.num_batches_tracked"), is_unused("aux1.fc.weight"), is_unused("fc.weight")
+    (True, True, False)
     """
-    return counter(name) or HELPERS.search(name) is not None
+    return is_counter(name) or AUXILIARY.search(name) is not None
 
 
-def _matched(
-    names: Collection[str], own: Collection[str], theirs: Spelling, ours: Spelling
+def _match(
+    names: Collection[str], own: Collection[str], of_file: Canonical, of_network: Canonical
 ) -> dict[str, str]:
-    """Names that are the same when the file's are spelled one way and the network's another; none
-    where unclear.
-    """
-    spelled, place = theirs(names), dict(zip(ours(own), own, strict=True))
-    if len(set(spelled)) < len(names) or len(place) < len(own):
+    """Names that are the same in a common form; empty if that form is ambiguous."""
+    common = of_file(names)
+    own_name = dict(zip(of_network(own), own, strict=True))
+    if len(set(common)) < len(names) or len(own_name) < len(own):
         return {}
     return {
-        name: place[common] for name, common in zip(names, spelled, strict=True) if common in place
+        name: own_name[form] for name, form in zip(names, common, strict=True) if form in own_name
     }
 
 
-def _as_they_are(names: Collection[str]) -> list[str]:
-    return list(names)
-
-
-def _unwrapped(names: Collection[str]) -> list[str]:
+def _without_wrappers(names: Collection[str]) -> list[str]:
     return [".".join(part for part in name.split(".") if part not in WRAPPERS) for name in names]
 
 
 def _without_first_part(names: Collection[str]) -> list[str]:
-    """Without what all begin with, such as the ``model.`` of a Lightning module."""
-    unwrapped = _unwrapped(names)
-    first = {name.partition(".")[0] for name in unwrapped if not needless(name)}
-    return (
-        [name.removeprefix(f"{next(iter(first))}.") for name in unwrapped]
-        if len(first) == 1
-        else unwrapped
-    )
+    """Names without a first part that all share, such as the ``model.`` of a Lightning module."""
+    unwrapped = _without_wrappers(names)
+    first = {name.partition(".")[0] for name in unwrapped if not is_unused(name)}
+    if len(first) != 1:
+        return unwrapped
+    prefix = f"{first.pop()}."
+    return [name.removeprefix(prefix) for name in unwrapped]
 
 
-def _densenet(names: Collection[str]) -> list[str]:
-    """As torchvision's published DenseNets are spelled, which are of a time when ``norm1`` was
-    ``norm.1``.
-    """
-    return [
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
-        for name in _unwrapped(names)
-    ]
+def _of_old_densenet(names: Collection[str]) -> list[str]:
+    """Names of torchvision's published DenseNets, which have ``norm.1`` for today's ``norm1``."""
+    old = r"(denselayer\d+\.(?:norm|conv))\.([12])\."
+    return [re.sub(old, r"\1\2.", name) for name in _without_wrappers(names)]
 
 
-# How the file's names and the network's are spelled before they are compared.
-SPELLINGS: tuple[tuple[Spelling, Spelling], ...] = (
-    (_as_they_are, _as_they_are),
-    (_unwrapped, _unwrapped),
-    (_without_first_part, _unwrapped),
-    (_unwrapped, _without_first_part),
-    (_densenet, _unwrapped),
+RULES: tuple[tuple[Canonical, Canonical], ...] = (
+    (list, list),
+    (_without_wrappers, _without_wrappers),
+    (_without_first_part, _without_wrappers),
+    (_without_wrappers, _without_first_part),
+    (_of_old_densenet, _without_wrappers),
 )
+"""Common forms of the file's names and of the network's, in order of preference."""

@@ -1,11 +1,9 @@
-"""What a teacher reads and tells apart: put together from what the user says, the library and the
-data set know.
-"""
+"""Inputs and classes of a teacher: from the user, the zoo's library and the data set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
@@ -13,12 +11,13 @@ from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata, Shape
 
 NUMBERS = "numbers, since no names are known"
+_SHOWN = ("input_shape", "num_classes", "class_names", "mean", "std", "resize", "interpolation")
 
 
 @dataclass(frozen=True)
 class TeacherMetadata:
-    """All that a teacher needs beside its network; ``origins`` says in words where each fact is
-    from.
+    """All arguments of ``Teacher`` that describe inputs and classes; ``origins`` says where each
+    comes from, as text.
     """
 
     input_shape: Shape
@@ -32,124 +31,16 @@ class TeacherMetadata:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes what the teacher reads."""
+        """Scaling, center crop and normalization of images."""
         return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of ``Teacher``."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return keyword arguments of ``Teacher``."""
+        return asdict(self)
 
     def lines(self) -> list[str]:
-        """A line a fact: its value, and where it is from."""
-        return [
-            f"{name} {_text(getattr(self, name))}: {origin}"
-            for name, origin in self.origins.items()
-        ]
-
-
-def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
-    """Facts from several sources: what is given, then the first source that knows a fact.
-
-    Size and scaling belong together: images are scaled as the first source says that knows their
-    size, in proportion where another size is given. Statistics of another number of channels are
-    passed over.
-
-    Raises:
-        ValueError: a fact is neither given nor known, or what is given does not fit; the keys are
-            named.
-    """
-    shape, shape_from = _first("input_shape", given, sources)
-    classes, classes_from = _first("num_classes", given, sources)
-    fitting = [
-        one for one in sources if shape is None or one.mean is None or len(one.mean) == shape[0]
-    ]
-    mean, mean_from = _first("mean", given, fitting)
-    std, std_from = _first("std", given, fitting)
-    found = {"input_shape": shape, "num_classes": classes, "mean": mean, "std": std}
-    missing = [f"teacher.{name}" for name, value in found.items() if value is None]
-    if missing:
-        known = f" nor known from {' or '.join(one.origin for one in sources)}" if sources else ""
-        raise ValueError(
-            f"{', '.join(missing)}: not given{known}; write what the network was trained with"
-        )
-    resize, resize_from, interpolation, interpolation_from = _scaling(shape, given, sources)
-    names, names_from = _names(classes, given, sources)
-    try:
-        Preprocessing(shape, mean, std, resize, interpolation)
-    except ValueError as error:
-        raise ValueError(f"teacher.{error}") from error
-    return TeacherMetadata(
-        shape,
-        classes,
-        mean,
-        std,
-        resize,
-        interpolation,
-        names,
-        {
-            "input_shape": shape_from,
-            "num_classes": classes_from,
-            "class_names": names_from,
-            "mean": mean_from,
-            "std": std_from,
-            "resize": resize_from,
-            "interpolation": interpolation_from,
-        },
-    )
-
-
-def _first(name: str, given: Metadata, sources: Sequence[Metadata]) -> tuple[Any, str]:
-    """The first value that is known, and its origin."""
-    known = ((getattr(source, name), source.origin) for source in (given, *sources))
-    return next((pair for pair in known if pair[0] is not None), (None, ""))
-
-
-def _scaling(
-    shape: Shape, given: Metadata, sources: Sequence[Metadata]
-) -> tuple[int | None, str, Interpolation, str]:
-    """Resize and interpolation with their origins."""
-    source = next(
-        (one for one in sources if one.input_shape is not None), Metadata("nothing known of it")
-    )
-    resize, resize_from = source.resize, source.origin
-    if (
-        resize is not None
-        and source.input_shape is not None
-        and source.input_shape[1:] != shape[1:]
-    ):
-        resize = round(resize * max(shape[1:]) / max(source.input_shape[1:]))
-        resize_from += f", {source.resize} for {max(source.input_shape[1:])}, in proportion"
-    if given.resize is not None:
-        resize, resize_from = given.resize, given.origin
-    if given.interpolation is not None:
-        return resize, resize_from, given.interpolation, given.origin
-    return resize, resize_from, source.interpolation or "bilinear", source.origin
-
-
-def _names(
-    classes: int, given: Metadata, sources: Sequence[Metadata]
-) -> tuple[tuple[str, ...] | None, str]:
-    """Class names, as many as classes unless they are given; numbers where none are known."""
-    if given.class_names is not None:
-        return given.class_names, given.origin
-    for source in sources:
-        if source.class_names is not None and len(source.class_names) == classes:
-            return source.class_names, source.origin
-    return None, NUMBERS
-
-
-def _text(value: Any) -> str:
-    """A value on one line, lists without brackets, long ones cut.
-
-    >>> _text((0.485, 0.456)), _text((3, 32, 32)), _text(None), _text(("cat", "dog", "bird", "frog"))
-    ('0.485, 0.456', '3, 32, 32', 'none', 'cat, dog, bird, … (4)')
-    """
-    if value is None:
-        return "none"
-    if not isinstance(value, tuple):
-        return str(value)
-    parts = [f"{part:.4g}" if isinstance(part, float) else str(part) for part in value]
-    return ", ".join(parts) if len(parts) <= 3 else f"{', '.join(parts[:3])}, … ({len(parts)})"
+        """Return a line of text per value: the value and its origin."""
+        return [f"{name} {_text(getattr(self, name))}: {self.origins[name]}" for name in _SHOWN]
 
 
 def teacher_metadata(
@@ -159,19 +50,21 @@ def teacher_metadata(
     published_weights: bool,
     image_size: int | None = None,
 ) -> TeacherMetadata:
-    """What a teacher reads and tells apart, of all that params.yaml leaves open.
+    """Complete what the user gives from the zoo's library and the data set.
 
-    The library is asked first about weights it published, and the data set first about any others:
-    those were trained on it, or will be.
+    Published weights take the library's values first, all others the data set's: they were trained
+    on it, or will be.
 
     Args:
-        given: what params.yaml says.
-        data_set: what the labelled data set knows; None where there is none.
-        image_size: side in pixels in place of the one that library or data set know.
+        architecture: ``family/model`` or an import path.
+        given: what the user says; it has precedence.
+        data_set: what the labelled data set knows; None if there is none.
+        published_weights: whether the weights are the library's.
+        image_size: side in pixels that replaces the one that library or data set know.
 
     Raises:
-        ValueError: a fact is missing or does not fit, or the data set's classes are not the
-            teacher's.
+        ValueError: a value is missing or does not fit, or the data set has other classes than the
+            teacher.
     """
     library = architectures.metadata(architecture)
     order = (library, data_set) if published_weights else (data_set, library)
@@ -179,10 +72,94 @@ def teacher_metadata(
     if image_size is not None and given.input_shape is None:
         channels = next((source.input_shape[0] for source in sources if source.input_shape), 3)
         given = replace(given, input_shape=(channels, image_size, image_size))
-    facts = resolve(given, sources)
-    if data_set is not None and data_set.num_classes not in (None, facts.num_classes):
+    found = resolve(given, sources)
+    if data_set is not None and data_set.num_classes not in (None, found.num_classes):
         raise ValueError(
-            f"data.name: {data_set.origin} has {data_set.num_classes} classes and the teacher {facts.num_classes} "
-            f"({facts.origins['num_classes']}); take the data set it was trained for, or null"
+            f"data_set: {data_set.origin} has {data_set.num_classes} classes and the teacher "
+            f"{found.num_classes} ({found.origins['num_classes']}); take the data set it was "
+            "trained for, or null"
         )
-    return facts
+    return found
+
+
+def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
+    """Take each value from the first source that knows it.
+
+    Size and scaling belong together: ``resize`` and ``interpolation`` are those of the first source
+    that knows ``input_shape``, in proportion if another size is given. Class names must be as many
+    as classes, and mean and std as many as channels, unless they are given.
+
+    Args:
+        given: has precedence over ``sources``.
+        sources: in order of precedence.
+
+    Raises:
+        ValueError: a value is missing, or a given one does not fit the others.
+    """
+    origins: dict[str, str] = {}
+
+    def first(name: str, *candidates: Metadata) -> Any:
+        for source in candidates:
+            if getattr(source, name) is not None:
+                origins[name] = source.origin
+                return getattr(source, name)
+        return None
+
+    shape = first("input_shape", given, *sources)
+    num_classes = first("num_classes", given, *sources)
+    fitting = [
+        source
+        for source in sources
+        if shape is None or source.mean is None or len(source.mean) == shape[0]
+    ]
+    mean = first("mean", given, *fitting)
+    std = first("std", given, *fitting)
+    missing = [
+        name for name in ("input_shape", "num_classes", "mean", "std") if name not in origins
+    ]
+    if missing:
+        asked = " or ".join(source.origin for source in sources)
+        known = f" nor known from {asked}" if asked else ""
+        raise ValueError(
+            f"{', '.join(missing)}: not given{known}; write what the network was trained with"
+        )
+    named = [source for source in sources if len(source.class_names or ()) == num_classes]
+    class_names = first("class_names", given, *named)
+    origins.setdefault("class_names", NUMBERS)
+    scaling = next(
+        (source for source in sources if source.input_shape is not None), Metadata("unknown")
+    )
+    interpolation: Interpolation = first("interpolation", given, scaling) or "bilinear"
+    origins.setdefault("interpolation", scaling.origin)
+    resize = first("resize", given)
+    if resize is None:
+        resize, origins["resize"] = _scaled_resize(scaling, shape)
+    Preprocessing(shape, mean, std, resize, interpolation)  # raises an error if they do not fit
+    return TeacherMetadata(
+        shape, num_classes, mean, std, resize, interpolation, class_names, origins
+    )
+
+
+def _scaled_resize(source: Metadata, shape: Shape) -> tuple[int | None, str]:
+    """A source's ``resize`` in proportion to the size of ``shape``, and its origin."""
+    if source.resize is None or source.input_shape is None or source.input_shape[1:] == shape[1:]:
+        return source.resize, source.origin
+    side = max(source.input_shape[1:])
+    resize = round(source.resize * max(shape[1:]) / side)
+    return resize, f"{source.origin}, {source.resize} for {side}, in proportion"
+
+
+def _text(value: Any) -> str:
+    """A value on one line: lists without brackets, long ones cut.
+
+    >>> _text((0.485, 0.456)), _text((3, 32, 32)), _text(None), _text(("cat", "dog", "bird", "ox"))
+    ('0.485, 0.456', '3, 32, 32', 'none', 'cat, dog, bird, … (4)')
+    """
+    if value is None:
+        return "none"
+    if not isinstance(value, tuple):
+        return str(value)
+    parts = [f"{part:.4g}" if isinstance(part, float) else str(part) for part in value]
+    if len(parts) <= 3:
+        return ", ".join(parts)
+    return f"{', '.join(parts[:3])}, … ({len(parts)})"

@@ -13,28 +13,28 @@ WNIDS, TENCH = ["n01440764", "n01443537", "n01484850"], ["tench", "goldfish", "g
 
 
 def test_names_in_another_order_are_found() -> None:
-    assert class_order(["goldfish", "great_white_shark", "Tench"], TENCH).numbers == (1, 2, 0)
+    assert class_order(["goldfish", "great_white_shark", "Tench"], TENCH).indices == (1, 2, 0)
 
 
 def test_a_part_of_the_classes_will_do() -> None:
     order = class_order(["goldfish"], TENCH)
-    assert order.numbers == (1,) and not order.assumed
+    assert order.indices == (1,) and not order.assumed
 
 
 def test_folders_that_are_numbers_are_class_numbers() -> None:
-    assert class_order(["0", "1", "10", "2"], list(map(str, range(11)))).numbers == (0, 1, 10, 2)
+    assert class_order(["0", "1", "10", "2"], list(map(str, range(11)))).indices == (0, 1, 10, 2)
 
 
 def test_wnids_are_taken_to_be_in_order() -> None:
     order = class_order(WNIDS, TENCH)
-    assert order.numbers == (0, 1, 2) and order.assumed
-    assert order.words.endswith("in order; first n01440764 = tench")
+    assert order.indices == (0, 1, 2) and order.assumed
+    assert order.origin.endswith("in order; first n01440764 = tench")
 
 
 def test_what_fits_neither_way_is_an_error_with_counts() -> None:
     with pytest.raises(
         ValueError,
-        match=r"data\.root: 2 class folders \(n01440764, n01443537\) for the teacher's 3 ",
+        match=r"root: 2 class folders \(n01440764, n01443537\) for the teacher's 3 ",
     ):
         class_order(WNIDS[:2], TENCH)
     with pytest.raises(
@@ -61,7 +61,7 @@ def test_a_file_says_which_is_which(tmp_path: Path, name: str, content: str) -> 
     path = tmp_path / name
     path.write_text(content)
     order = class_order(WNIDS[1:], TENCH, read_classes(path))
-    assert order.numbers == (1, 2) and order.words == "as data.classes says"
+    assert order.indices == (1, 2) and order.origin == "as data.classes says"
 
 
 def test_two_classes_of_one_name_leave_their_wnids(tmp_path: Path) -> None:
@@ -71,18 +71,18 @@ def test_two_classes_of_one_name_leave_their_wnids(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_the_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"data\.classes: .*absent\.txt: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"class_file: .*absent\.txt: no such file"):
         read_classes(tmp_path / "absent.txt")
     path = tmp_path / "classes.json"
     for content, message in (
         ("[", "is not valid JSON"),
-        ("3", "is neither a name a line"),
+        ("3", "has neither one name per line"),
         ("[[1]]", "neither"),
     ):
         path.write_text(content)
-        with pytest.raises(ValueError, match=rf"data\.classes: .*{message}"):
+        with pytest.raises(ValueError, match=rf"class_file: .*{message}"):
             read_classes(path)
-    with pytest.raises(ValueError, match=r"it says nothing of 1 class folders: tench"):
+    with pytest.raises(ValueError, match=r"it lacks 1 class folders: tench"):
         class_order(["tench"], TENCH, {"trout": 0})
     with pytest.raises(ValueError, match=r"tench = 3: the teacher's classes are 0 … 2"):
         class_order(["tench"], TENCH, {"tench": 3})

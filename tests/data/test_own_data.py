@@ -75,7 +75,7 @@ def test_a_mapped_set_is_what_its_files_are_in_memory(folder: Path) -> None:
     assert torch.equal(
         torch.cat([images for images, _ in batches]), PREPROCESSING.normalize(found.pixels)
     )
-    spread = found.spread(5)
+    spread = found.evenly_spaced(5)
     fewer = load(folder, count=5)
     assert torch.equal(fewer.pixels, spread.pixels) and torch.equal(fewer.labels, spread.labels)
 
@@ -140,11 +140,11 @@ def test_folders_are_found_where_imagenet_has_them(folder: Path, tmp_path: Path)
     (folder / "val").rename(folder / "test")
     assert torch.equal(load(folder).pixels, expected)
     (folder / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=r"data\.root: .* has no folder val/ or test/"):
+    with pytest.raises(FileNotFoundError, match=r"root: .* has no folder val/ or test/"):
         load(folder)
     with pytest.raises(FileNotFoundError, match=r"has no folder train/"):
         load(tmp_path / "elsewhere", train=True)
-    with pytest.raises(FileNotFoundError, match=r"data\.root: .*nowhere is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"root: .*nowhere is no folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no image"):
@@ -155,7 +155,8 @@ def test_labels_are_the_teachers_classes(folder: Path) -> None:
     found = load(folder, class_names=["Emu", "horse", "DOG", "cat"])
     assert found.labels.tolist() == [3] * 4 + [2] * 4 + [0] * 4
     assert (
-        found.classes is not None and found.classes.words == "by name, 3 of the teacher's 4 classes"
+        found.classes is not None
+        and found.classes.origin == "by name, 3 of the teacher's 4 classes"
     )
 
 
@@ -183,7 +184,8 @@ class Items:
 
 def arrays(train): return Items(lambda i: (pixels(i), i % 3), 9 if train else 7)
 def tensors(root, train): return Items(lambda i: (torch.from_numpy(pixels(i)), torch.tensor(i % 3)))
-def pictures(): return Items(lambda i: (Image.fromarray(pixels(i).transpose(1, 2, 0)), np.int64(i % 3)))
+def picture(i): return Image.fromarray(pixels(i).transpose(1, 2, 0))
+def pictures(): return Items(lambda i: (picture(i), np.int64(i % 3)))
 def grey(): return Items(lambda i: (pixels(i)[0], i % 3))
 def named():
     items = Items(lambda i: (pixels(i), i % 3))
@@ -240,29 +242,29 @@ def test_every_form_of_an_item_gives_the_same_pixels(
     [
         (
             "floats",
-            r"the image of item 0 of users_own:floats is float32 of shape \(3, 8, 8\), .*give PIL images",
+            r"item 0 of users_own:floats is float32 of shape \(3, 8, 8\), .*give PIL images",
         ),
         ("last", r"is uint8 of shape \(8, 8, 3\); give PIL images, or uint8 of shape \(C, H, W\)"),
-        ("words", r"the label of item 0 of users_own:words is of type str; give a whole number"),
+        ("words", r"the label of item 0 of users_own:words is of type str; give an integer"),
         ("single", r"item 0 of users_own:single is uint8 of shape \(3, 8, 8\); give a pair"),
         ("many", r"a label of users_own:many is 3, outside the teacher's 3 classes, 0 … 2"),
         (
             "nothing",
-            r"users_own:nothing returned list_iterator; return a data set with len\(\) and \[index\]",
+            r"users_own:nothing returned list_iterator; return a data set with len\(\)",
         ),
-        ("empty", "users_own:empty returned a data set of no image to evaluate on"),
+        ("empty", "users_own:empty returned a data set without images to evaluate on"),
         ("greedy", "'users_own:greedy' needs path, and is called with root and train at most"),
     ],
 )
 def test_what_is_wrong_with_an_item_is_said(
     own: Callable[..., data.LabelledSet], name: str, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^data\.name: .*{message}"):
+    with pytest.raises(ValueError, match=rf"^name: .*{message}"):
         own(name)
 
 
 def test_an_import_path_that_leads_nowhere_says_so(own: Callable[..., data.LabelledSet]) -> None:
-    with pytest.raises(ImportError, match=r"data\.name: 'users_own:absent' cannot be imported"):
+    with pytest.raises(ImportError, match=r"name: 'users_own:absent' cannot be imported"):
         own("absent")
 
 
@@ -302,7 +304,7 @@ def test_a_known_set_is_fitted_to_any_network(repository: Path) -> None:
     small, colour = data.load("digits"), Preprocessing((3, 12, 12), (0.5,) * 3, (0.5,) * 3)
     fitted = data.load("digits", preprocessing=colour, count=10)
     assert fitted.pixels.shape == (10, 3, 12, 12) and torch.equal(
-        fitted.labels, small.spread(10).labels
+        fitted.labels, small.evenly_spaced(10).labels
     )
-    alone = colour.pixels(Image.fromarray(small.spread(10).pixels[4, 0].numpy()))
+    alone = colour.pixels(Image.fromarray(small.evenly_spaced(10).pixels[4, 0].numpy()))
     assert torch.equal(fitted.pixels[4], alone)

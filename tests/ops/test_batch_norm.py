@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ops.batch_norm import BatchNorm, frozen
+from dynadfq.ops.batch_norm import BatchNorm, frozen_batch_norms
 
 
 def layer_of(dtype: torch.dtype, affine: bool = True) -> nn.BatchNorm2d:
@@ -34,7 +34,7 @@ def ignore(layer: BatchNorm, x: Tensor) -> None:
 def test_values_and_gradients_are_torchs(affine: bool) -> None:
     layer, x, seen = layer_of(torch.float64, affine), images().requires_grad_(), []
     expected = layer(x)
-    with frozen([layer], lambda _, recorded: seen.append(recorded)):
+    with frozen_batch_norms([layer], lambda _, recorded: seen.append(recorded)):
         found = layer(x)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     upstream = images().flip(0)
@@ -50,7 +50,7 @@ def test_values_and_gradients_are_torchs(affine: bool) -> None:
 @pytest.mark.parametrize("used", ["output", "input"])
 def test_either_of_output_and_recorded_input_may_be_left_unused(used: str) -> None:
     layer, x, seen = layer_of(torch.float64), images().requires_grad_(), []
-    with frozen([layer], lambda _, recorded: seen.append(recorded)):
+    with frozen_batch_norms([layer], lambda _, recorded: seen.append(recorded)):
         found = layer(x)
     (gradient,) = torch.autograd.grad((found if used == "output" else seen[0]).sum(), x)
     (reference,) = torch.autograd.grad((layer(x) if used == "output" else x).sum(), x)
@@ -59,7 +59,7 @@ def test_either_of_output_and_recorded_input_may_be_left_unused(used: str) -> No
 
 def test_nothing_is_left_behind_after_an_error() -> None:
     layer, other = layer_of(torch.float32), layer_of(torch.float32).train()
-    with pytest.raises(RuntimeError, match="stop"), frozen([layer, other], ignore):
+    with pytest.raises(RuntimeError, match="stop"), frozen_batch_norms([layer, other], ignore):
         assert "forward" in layer.__dict__
         raise RuntimeError("stop")
     assert "forward" not in layer.__dict__ and not other._forward_pre_hooks
@@ -73,7 +73,7 @@ class NormAndActivation(nn.BatchNorm2d):
 def test_subclasses_and_layers_that_train_compute_as_they_always_do() -> None:
     x, seen = images(torch.float32), []
     layers = [NormAndActivation(5).eval(), layer_of(torch.float32).train()]
-    with frozen(layers, lambda layer, recorded: seen.append((layer, recorded))):
+    with frozen_batch_norms(layers, lambda layer, recorded: seen.append((layer, recorded))):
         found = [layer(x) for layer in layers]
     assert [layer for layer, _ in seen] == layers and all(
         torch.equal(recorded, x) for _, recorded in seen
@@ -84,7 +84,7 @@ def test_subclasses_and_layers_that_train_compute_as_they_always_do() -> None:
 
 def test_bfloat16_stays_bfloat16() -> None:
     layer, x = layer_of(torch.float32), images(torch.float32).bfloat16().requires_grad_()
-    with frozen([layer], ignore):
+    with frozen_batch_norms([layer], ignore):
         y = layer(x)
     (gradient,) = torch.autograd.grad(y.float().sum(), x)
     assert y.dtype == gradient.dtype == torch.bfloat16

@@ -86,7 +86,7 @@ def test_patches_in_place_of_images_have_no_width_of_an_images_own() -> None:
     teacher = teacher_of(Patches().eval())
     with pytest.raises(
         ValueError,
-        match=r"quantization\.activation_bits: relu.* has 2 rows for an image .*give one width",
+        match=r"activation_bits: relu.* has 2 rows per image .*give one width",
     ):
         api.quantize(teacher, activation_bits=(3, 4, 5))
     student = api.quantize(teacher, activation_bits=4)

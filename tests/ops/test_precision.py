@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dynadfq import api
 from dynadfq.losses.objective import Objective, Term
 from dynadfq.ops.precision import (
-    _switches,
+    _tf32_switches,
     compute_precision,
     in_float32,
     require_precision,
@@ -36,7 +36,7 @@ STEP = Schedule(
 
 
 def flags() -> tuple[object, ...]:
-    switches, _ = _switches()
+    switches, _, _ = _tf32_switches()
     return (
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_cache_enabled(),
@@ -67,10 +67,10 @@ def test_nothing_is_left_behind(precision: str) -> None:
 def test_what_a_device_cannot_do_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"precision: tf32 is a GPU's, and the device is cpu; set precision: float32",
+        match=r"precision: tf32 needs a GPU, and the device is cpu; set precision: float32",
     ):
         require_precision("tf32", CPU)
-    with pytest.raises(ValueError, match="precision: 'half' is none of float32, tf32, bfloat16"):
+    with pytest.raises(ValueError, match="precision: must be one of float32, tf32, bfloat16"):
         require_precision("half", CPU)
     require_precision("tf32", torch.device("cuda"))
 
@@ -79,7 +79,7 @@ def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch, "autocast", lambda *_, **__: torch.inference_mode(False)
     )  # none is at hand here
-    switches, (no, yes) = _switches()
+    switches, no, yes = _tf32_switches()
     for precision, expected in (("tf32", yes), ("float32", no)):
         with compute_precision(precision, torch.device("cuda")):  # type: ignore[arg-type]
             assert {getattr(switch, name) for switch, name in switches} == {expected}

@@ -165,7 +165,7 @@ def test_an_image_stands_as_its_exif_entry_says(tmp_path: Path) -> None:
         ({"resize": 15}, "resize: 15 pixels are fewer than input_shape, 16"),
         (
             {"interpolation": "lanczos"},
-            "interpolation: 'lanczos' is none of nearest, bilinear, bicubic",
+            "interpolation: must be one of nearest, bilinear, bicubic; got 'lanczos'",
         ),
     ],
 )

@@ -8,6 +8,8 @@ import sys
 import pytest
 from project import ROOT
 
+from stages.runtime import yaml_keys
+
 PAGES = """
 import resource
 import torch
@@ -37,3 +39,24 @@ def test_memory_that_was_freed_is_used_again() -> None:
     ).stdout
     plain, kept = map(int, said.split())
     assert kept < 50 < plain  # 100,000 pages of 4 KiB, or 200 of 2 MiB
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("num_classes: 9 differs", "teacher.num_classes: 9 differs"),
+        ("mean, std: not given", "teacher.mean, teacher.std: not given"),
+        ("data_set: has 10 classes", "data.name: has 10 classes"),
+        ("a/b.png: not an image", "a/b.png: not an image"),
+        ("no key here", "no key here"),
+    ],
+)
+def test_arguments_in_library_errors_become_keys_of_params_yaml(
+    message: str, expected: str
+) -> None:
+    with (
+        pytest.raises(ValueError) as error,
+        yaml_keys("teacher", data_set="data.name"),
+    ):
+        raise ValueError(message)
+    assert str(error.value) == expected

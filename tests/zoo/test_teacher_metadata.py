@@ -41,12 +41,10 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     with pytest.raises(ValueError) as error:
         resolve(NOTHING, [Metadata("data set pets", num_classes=37), Metadata("my library")])
     assert str(error.value) == (
-        "teacher.input_shape, teacher.mean, teacher.std: not given nor known from data set pets or my library; write "
+        "input_shape, mean, std: not given nor known from data set pets or my library; write "
         "what the network was trained with"
     )
-    with pytest.raises(
-        ValueError, match=r"^teacher\.input_shape, teacher\.num_classes, .*std: not given; write"
-    ):
+    with pytest.raises(ValueError, match=r"^input_shape, num_classes, .*std: not given; write"):
         resolve(NOTHING, [])
 
 
@@ -66,7 +64,7 @@ def test_scaling_follows_the_size() -> None:
 def test_statistics_of_other_channels_are_passed_over_unless_they_are_given() -> None:
     grey = Metadata("grey", mean=(0.1,), std=(0.2,))
     assert resolve(Metadata("as given", (1, 28, 28)), [LIBRARY, grey]).mean == (0.1,)
-    with pytest.raises(ValueError, match=r"teacher\.mean: \[0\.1\] has 1 values for 3 channels"):
+    with pytest.raises(ValueError, match=r"mean: \[0\.1\] has 1 values for 3 channels"):
         resolve(Metadata("as given", mean=(0.1,)), [LIBRARY])
 
 
@@ -125,7 +123,7 @@ def test_a_checkpoint_without_a_data_set_has_the_librarys_preprocessing() -> Non
 def test_a_data_set_with_other_classes_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"data\.name: data set cifar10 has 10 classes and the teacher 1000 \(torchv",
+        match=r"data_set: data set cifar10 has 10 classes and the teacher 1000 \(torchv",
     ):
         teacher_metadata(RESNET18, NOTHING, CIFAR, published_weights=True)
 
@@ -138,5 +136,5 @@ def test_data_image_size_replaces_the_size_alone() -> None:
 
 
 def test_a_network_of_ones_own_knows_nothing() -> None:
-    with pytest.raises(ValueError, match=r"teacher\.input_shape, .*: not given; write what"):
+    with pytest.raises(ValueError, match=r"input_shape, .*: not given; write what"):
         teacher_metadata("my_pkg.models:build", NOTHING, None, published_weights=True)
