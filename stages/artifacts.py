@@ -1,6 +1,4 @@
-"""Where the pipeline's files lie, and tables written so that the same content has the same
-bytes.
-"""
+"""Paths of the pipeline's files, and writers that give the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -34,6 +32,6 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write each table as a CSV file of its name."""
+    """Write each table as <name>.csv."""
     for name, table in tables.items():
         write_table(folder / f"{name}.csv", table)

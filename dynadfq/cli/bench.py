@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynadfq.cli.models import Model, load
+from dynadfq.cli.models import Model, description, load
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 from dynadfq.export import Engine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dynadfq.export.engines import Runner
     from dynadfq.quant.model import Student
     from dynadfq.teacher.teacher import Teacher
 
@@ -64,8 +65,9 @@ def run(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        networks = _networks(load(model), engine, threads)
-        rows = [row for size in batch for row in _rows(networks, size, repeats)]
+        loaded = load(model)
+        networks = _runners(loaded, engine, threads)
+        rows = [row for size in batch for row in _rows(loaded, networks, size, repeats)]
     finally:
         torch.set_num_threads(before)
     if as_json:
@@ -76,71 +78,43 @@ def run(
         print_table(HEAD, [_cells(row) for row in rows])
 
 
-class Network(NamedTuple):
-    """A network to time.
-
-    float_name: the float network in the same engine.
-    run: (B, C, H, W) images to logits and, of a student, (B, S) widths in bits.
-    percent: bit-FLOPs of what ``run`` returned, in percent of the float network's.
-    shape: C, H, W.
-    """
-
-    name: str
-    float_name: str
-    run: Callable[[Tensor], Sequence[Tensor]]
-    percent: Callable[[Sequence[Tensor]], float]
-    shape: tuple[int, ...]
-
-
-def _networks(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Network]:
-    """The networks to compare; a float network comes before the student in its engine."""
-    from dynadfq.export.engines import runners
+def _runners(model: Student | Teacher, engines: Sequence[Engine], threads: int) -> list[Runner]:
+    """The networks to time; a float network comes before the student in its engine."""
+    from dynadfq.export.engines import Runner, runners
     from dynadfq.export.integer_form import to_integer_form
     from dynadfq.quant.model import Student
     from dynadfq.zoo.architectures import build
 
-    def run_alone(images: Tensor) -> Sequence[Tensor]:
-        return (model(images),)
-
     if not isinstance(model, Student):
-        return [Network("float", "float", run_alone, lambda _: 100.0, model.input_shape)]
-    student = model
-
-    def percent(result: Sequence[Tensor]) -> float:
-        if len(result) == 1:  # logits of a float network
-            return 100.0
-        return float(student.bit_flops_percent(result[1].float()).mean())
-
-    shape = student.cost.trace.input_shape
-    architecture = student.description["architecture"]
-    classes = student.description["num_classes"]
-    float_network = build(architecture, shape[0], classes).eval()  # weights do not change times
-    integer_form = to_integer_form(student)
-    found: dict[str, Network] = {}
+        return [Runner("float", "float", lambda images: (model(images),))]
+    channels = model.cost.trace.input_shape[0]
+    known = model.description
+    float_network = build(known["architecture"], channels, known["num_classes"]).eval()
+    integer_form = to_integer_form(model)
+    found: dict[str, Runner] = {}
     for engine in engines:
         try:
-            for name, float_name, run in runners(
-                student, float_network, integer_form, engine, threads
-            ):
-                found.setdefault(name, Network(name, float_name, run, percent, shape))
+            for runner in runners(model, float_network, integer_form, engine, threads):
+                found.setdefault(runner.name, runner)
         except (ImportError, RuntimeError) as error:
             typer.echo(f"left out {engine.value}: {error}", err=True)
     return list(found.values())
 
 
-def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, Any]]:
+def _rows(
+    model: Student | Teacher, networks: list[Runner], size: int, repeats: int
+) -> list[dict[str, Any]]:
     """One row per network at a batch size."""
     import torch
 
     from dynadfq.runtime.timing import interleaved
 
-    if not networks:
-        return []
-    images = torch.randn(size, *networks[0].shape, generator=torch.Generator().manual_seed(0))
+    shape = description(model)["input_shape"]
+    images = torch.randn(size, *shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         calls = {network.name: partial(network.run, images) for network in networks}
         times = interleaved(calls, repeats)
-        percent = {network.name: network.percent(network.run(images)) for network in networks}
+        percent = {name: _percent(model, call()) for name, call in calls.items()}
     rows = []
     for network in networks:
         time = times[network.name]
@@ -158,6 +132,13 @@ def _rows(networks: list[Network], size: int, repeats: int) -> list[dict[str, An
             }
         )
     return rows
+
+
+def _percent(model: Any, result: tuple[Tensor, ...]) -> float:
+    """Mean bit-FLOPs in percent of the float network's, from what a network returned."""
+    if len(result) == 1:  # a float network returns logits only
+        return 100.0
+    return float(model.bit_flops_percent(result[1].float()).mean())
 
 
 def _cells(row: dict[str, Any]) -> tuple[Cell, ...]:

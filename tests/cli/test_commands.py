@@ -32,6 +32,7 @@ Run = Callable[..., Any]
 
 def test_the_version_is_that_of_the_library(run: Run) -> None:
     assert run("--version").out == f"dynadfq {dynadfq.__version__}\n"
+    assert f"\nversion: {dynadfq.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     shown = run("--help").out
     assert all(f"\n  {name} " in shown for name in COMMANDS)
 
