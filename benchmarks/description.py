@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
-from dynadfq.params.errors import dotted, shown
 from dynadfq.runtime.config import Config
+from dynadfq.runtime.errors import dotted, shown
 
 Overrides = dict[
     str, Any

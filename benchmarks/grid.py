@@ -16,8 +16,9 @@ from benchmarks.chains import Cells
 from benchmarks.description import Description, described
 from benchmarks.estimate import MEANINGS, Rates, estimate
 from benchmarks.expand import expand
-from dynadfq.params.errors import ParameterError, did_you_mean
+from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader, read_yaml
+from dynadfq.runtime.errors import did_you_mean
 from dynadfq.runtime.resume import atomic_write
 
 GRIDS = Path("benchmarks/grids")

@@ -15,16 +15,17 @@ from benchmarks.description import Width
 from dynadfq.methods import METHODS, Methods
 from dynadfq.params import Params, StageParams
 from dynadfq.params.declared import Key, declared_keys
-from dynadfq.params.errors import did_you_mean, nearest_key
+from dynadfq.params.errors import nearest_key
 from dynadfq.params.loading import check
 from dynadfq.params.rules import lookup
+from dynadfq.runtime.errors import did_you_mean
 
 Document = dict[str, Any]
 
 # Which stage of the pipeline a key matters to; `images` and `student` stand for groups of the
 # method in use.
 IMAGE_GROUPS = ("images", "synthesis")
-STUDENT_GROUPS = ("student", "quantization", "finetune")
+STUDENT_GROUPS = ("student", "quantization", "selector", "finetune")
 METHOD_GROUPS = ("images", "student")
 
 
@@ -57,7 +58,7 @@ def widths(width: Width) -> dict[str, Any]:
     return {
         "quantization.weight_bits": width.weight_bits,
         "quantization.target_bits": width.target_bits,
-        "quantization.activation_bits": list(width.candidates or (low, low + 1)),
+        "selector.candidates": list(width.candidates or (low, low + 1)),
     }
 
 

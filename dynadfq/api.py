@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,65 +13,86 @@ from torch import nn
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
 from dynadfq.graph.network import Placement
-from dynadfq.losses.budget import Budget, Form
+from dynadfq.losses.budget import Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
-from dynadfq.ptq.calibration import observer
-from dynadfq.ptq.preparation import rounding_of
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import QuantizationConfig, RangeConfig, RangeRule, Rounding, Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import provenance
 from dynadfq.quant.quantize import Granularity
+from dynadfq.runtime.config import Config
+from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.resume import Scratch, fingerprint
+from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
-from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher.similarity import Measure, class_similarity
+from dynadfq.teacher.config import Measure, SimilarityConfig
+from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import Calibration, PreparationConfig, new_student, prepare_student
-from dynadfq.training.schedule import Schedule
-from dynadfq.training.selector_warm_up import SelectorWarmUp
+from dynadfq.training.prepare import new_student, prepare_student
+
+# The defaults of the arguments below are those of the settings.
+SIMILARITY = SimilarityConfig()
+SYNTHESIS = SynthesisConfig()
+QUANTIZATION = QuantizationConfig()
+SELECTOR = SelectorConfig()
+FINETUNE = FinetuneConfig()
+METHOD = "dynadfq"
 
 
 def synthesize(
     teacher: Teacher,
-    method: str = "dynadfq",
-    num_images: int = 5120,
-    iterations: int = 4000,
-    batch_size: int = 64,
+    method: str = METHOD,
+    num_images: int = SYNTHESIS.num_images,
+    iterations: int = SYNTHESIS.iterations,
+    batch_size: int = SYNTHESIS.batch_size,
     seed: int = 0,
     folder: str | Path | None = None,
-    similarity: Measure = "dot",
-    optimizer: PixelOptimizer | None = None,
-    storage: Storage = "float32",
+    similarity: Measure = SIMILARITY.measure,
+    optimizer: PixelOptimizerConfig | None = None,
+    storage: Storage = SYNTHESIS.storage,
     precision: Precision = "float32",
     **hyperparameters: Any,
 ) -> SyntheticSet:
-    """Make synthetic images of a teacher; ``hyperparameters`` are the method's, such as
-    ``similar_classes=2``.
+    """Make synthetic images of a teacher.
 
-    Shards are written to ``folder``, where the same call goes on if it was interrupted; without one
-    they live as long as the returned set. ``storage`` is the type in which they hold the images:
-    "float32", or half as much, "float16". ``precision`` is what the network multiplies with:
-    "float32", "bfloat16", or on a GPU "tf32".
+    Args:
+        teacher: the float network; nothing else is read.
+        method: what the images are optimized for, such as "dynadfq" or "zeroq".
+        num_images: images to make.
+        iterations: steps of Adam on each batch.
+        batch_size: images optimized together, stored as one shard.
+        seed: the same seed gives the same images.
+        folder: where shards are written; the same call continues there if it was interrupted.
+            Without one, they live as long as the returned set.
+        similarity: how class similarity is measured.
+        optimizer: settings of Adam, in place of ``iterations``.
+        storage: number type in which images are stored, "float32" or, for half the space,
+            "float16".
+        precision: of convolutions and linear layers: "float32", "bfloat16", or on a GPU "tf32".
+        hyperparameters: the method's settings for images, such as ``similar_classes=2``.
 
     Raises:
-        ValueError: the method, the storage or the precision is unknown, or a hyperparameter is
-            (pydantic's ``ValidationError``).
+        InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
-    settings = _method(method).model_fields["images"].default.__class__(**hyperparameters)
+    settings = _settings(method, "images", hyperparameters)
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
+    adam = optimizer or PixelOptimizerConfig.checked(iterations=iterations)
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
-    optimizer = optimizer or PixelOptimizer(iterations)
-    source = recipe.source(teacher, optimizer)
-    made_with = (method, settings.model_dump(mode="json"), asdict(optimizer), similarity, precision)
-    scratch = Scratch(
-        target / f".unfinished-{fingerprint(*made_with, teacher.describe()['sha256'])}"
+    made_with = (
+        method,
+        settings.model_dump(mode="json"),
+        adam.model_dump(include=set(PixelOptimizerConfig.model_fields)),
+        similarity,
+        precision,
+        teacher.describe()["sha256"],
     )
+    scratch = Scratch(target / f".unfinished-{fingerprint(*made_with)}")
+    source = recipe.source(teacher, adam)
     with compute_precision(precision, teacher.device), suggest_other_methods():
         return synthesize_set(
             source, num_images, batch_size, seed, target, scratch, keep_alive, storage
@@ -81,58 +101,46 @@ def synthesize(
 
 def quantize(
     teacher: Teacher,
-    weight_bits: int = 4,
-    activation_bits: int | Sequence[int] = (3, 4, 5),
+    weight_bits: int = QUANTIZATION.weight_bits,
+    activation_bits: int | Sequence[int] = SELECTOR.candidates,
     target_bits: int | None = None,
-    placement: Placement = "relu_output",
-    learned_ranges: bool = True,
+    placement: Placement = QUANTIZATION.placement,
+    learned_ranges: bool = QUANTIZATION.ranges.learned,
     seed: int = 0,
-    method: str = "dynadfq",
-    weight_granularity: Granularity = "channel",
+    method: str = METHOD,
+    weight_granularity: Granularity = QUANTIZATION.weight_granularity,
     **hyperparameters: Any,
 ) -> Student:
-    """A student of the teacher, not yet calibrated or fine-tuned.
+    """Return a student of the teacher, not yet calibrated or fine-tuned.
 
-    Some methods change the float network first, such as "dfq"; ``hyperparameters`` are the method's
-    for the student.
-
-    ``activation_bits`` is one width, or the candidates that every image chooses from.
-    ``target_bits`` is the width whose bit-FLOPs are the budget; left out, the fixed width or the
-    middle candidate. ``weight_granularity`` is what shares a grid of weights: an output channel or
-    the whole tensor.
+    Args:
+        teacher: the float network; some methods change it first, such as "dfq".
+        weight_bits: width of every weight.
+        activation_bits: one width, or the candidates that are chosen from for every image.
+        target_bits: the width whose bit-FLOPs are the budget; None is the fixed width or the middle
+            candidate.
+        placement: which activations are quantized, "relu_output" or "layer_input".
+        learned_ranges: whether fine-tuning moves the activation ranges.
+        seed: initializes the bit selector.
+        method: the method whose student it is.
+        weight_granularity: what shares a scale, an output "channel" or the whole "tensor".
+        hyperparameters: the method's settings for the student.
 
     Raises:
-        ValueError: a width is outside 2 … 8 or comes twice, the target is outside the candidates,
-            or the placement or the granularity is unknown.
+        InvalidArgument: an argument is wrong, or does not fit the network.
     """
-    widths = (
-        (activation_bits,) if isinstance(activation_bits, int) else tuple(sorted(activation_bits))
-    )
-    if not widths:
-        raise ValueError("activation_bits: give at least one width")
-    if len(set(widths)) < len(widths):
-        raise ValueError(f"activation_bits: {widths} holds a width twice")
-    if placement not in get_args(Placement):
-        raise ValueError(f"placement: {placement!r} is none of {', '.join(get_args(Placement))}")
-    if weight_granularity not in get_args(Granularity):
-        raise ValueError(
-            f"weight_granularity: {weight_granularity!r} is none of {', '.join(get_args(Granularity))}"
-        )
-    target = widths[(len(widths) - 1) // 2] if target_bits is None else target_bits
-    for name, bits in [
-        ("weight_bits", weight_bits),
-        *(("activation_bits", width) for width in widths),
-    ]:
-        if not 2 <= bits <= 8:
-            raise ValueError(f"{name}: {bits} is outside 2 … 8")
-    if not min(widths) <= target <= max(widths):
-        raise ValueError(f"target_bits: {target} is outside activation_bits {widths}")
-    scheme = Scheme(
-        weight_bits,
-        widths,
-        target,
-        placement,
-        learned_ranges,
+    if isinstance(activation_bits, int):
+        widths: tuple[int, ...] = (activation_bits,)
+    else:
+        widths = tuple(sorted(activation_bits))
+    if target_bits is None and widths:
+        target_bits = widths[(len(widths) - 1) // 2]
+    scheme = Scheme.checked(
+        weight_bits=weight_bits,
+        activation_bits=widths,
+        target_bits=QUANTIZATION.target_bits if target_bits is None else target_bits,
+        placement=placement,
+        learned_ranges=learned_ranges,
         weight_granularity=weight_granularity,
     )
     return new_student(teacher, _student_recipe(method, hyperparameters), scheme, seed)
@@ -142,77 +150,106 @@ def finetune(
     student: Student,
     teacher: Teacher,
     images: SyntheticSet,
-    epochs: int = 400,
-    method: str = "dynadfq",
-    budget: Form = "penalty",
-    bit_weight: float = 100.0,
-    ranges: str = "median_max",
-    rounding: str = "nearest",
-    calibration_images: int = 1024,
-    warm_up_images: int = 0,
+    epochs: int = FINETUNE.epochs,
+    method: str = METHOD,
+    budget: Form = SELECTOR.budget,
+    bit_weight: float = SELECTOR.bit_weight,
+    ranges: RangeRule = QUANTIZATION.ranges.observer,
+    rounding: Rounding = QUANTIZATION.rounding,
+    calibration_images: int = FINETUNE.calibration_images,
+    warm_up_images: int = SELECTOR.warm_up_images,
     seed: int = 0,
-    schedule: Schedule | None = None,
+    schedule: FinetuneConfig | None = None,
     precision: Precision = "float32",
     **hyperparameters: Any,
 ) -> pd.DataFrame:
-    """Calibrate a student's ranges and fine-tune it in place on synthetic images; returns one row
-    of history an epoch.
+    """Calibrate a student's ranges and fine-tune it in place on synthetic images.
 
-    ``hyperparameters`` are the method's for the student, such as ``mixup_share=0.25``; ``schedule``
-    holds steps and learning rates, and its ``epochs`` win over the argument. ``warm_up_images``
-    gives the selector a warm-up, ``rounding`` ("nearest", "squant", "adaround") says how weights
-    are rounded before the first step. ``precision`` is what the networks multiply with in the
-    steps: "float32", "bfloat16", or on a GPU "tf32".
+    Args:
+        student: what ``quantize`` returned.
+        teacher: the float network that it was made from.
+        images: what it learns from.
+        epochs: length of the training.
+        method: what it learns.
+        budget: how the bit-FLOPs target binds, "penalty" or "constraint".
+        bit_weight: weight of the penalty.
+        ranges: how calibration sets the activation ranges, such as "median_max".
+        rounding: how weights are rounded before the first step: "nearest", "squant", "adaround".
+        calibration_images: images that set the activation ranges.
+        warm_up_images: images of the selector's warm-up; 0 is off.
+        seed: the same seed gives the same student.
+        schedule: steps and learning rates, in place of ``epochs`` and ``calibration_images``.
+        precision: of convolutions and linear layers in the steps: "float32", "bfloat16", or on a
+            GPU "tf32".
+        hyperparameters: the method's settings for the student, such as ``mixup_share=0.25``.
+
+    Returns:
+        The history, one row per epoch.
+
+    Raises:
+        InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     require_precision(precision, teacher.device)
-    binding = Budget(budget, bit_weight)
     recipe = _student_recipe(method, hyperparameters)
-    calibration = Calibration(observer(ranges, student.scheme.target_bits), calibration_images)
-    given = PreparationConfig(calibration, rounding_of(rounding), SelectorWarmUp(warm_up_images))
-    prepare_student(student, teacher, images, recipe, given, seed)
-    schedule = schedule or Schedule(epochs=epochs)
+    config = schedule or FinetuneConfig.checked(
+        epochs=epochs, calibration_images=calibration_images
+    )
+    selector = SelectorConfig.checked(
+        budget=budget, bit_weight=bit_weight, warm_up_images=warm_up_images
+    )
+    require_choice("ranges", ranges, get_args(RangeRule))
+    quantization = QuantizationConfig.checked(
+        rounding=rounding, ranges=RangeConfig(observer=ranges)
+    )
+    prepare_student(student, teacher, images, recipe, seed, quantization, config, selector)
     with compute_precision(precision, teacher.device):
         history = finetune_student(
-            student, teacher, images, recipe, schedule, binding, seed, Scratch(None)
+            student, teacher, images, recipe, config, selector, seed, Scratch(None)
         )
     steps = int(history["step"].iloc[-1]) if len(history) else 0
-    student.provenance = provenance(method, len(images), steps, rounding) | {
-        "data_free": None
-    }  # the images may be anyone's
+    # The images may be anyone's, labelled ones too.
+    student.provenance = provenance(method, len(images), steps, rounding) | {"data_free": None}
     return history
 
 
 def bit_flops(
     model: Teacher | Student | nn.Module,
     input_shape: Sequence[int] | None = None,
-    weight_bits: int = 4,
-    activation_bits: int | Sequence[float] = 4,
-    placement: Placement = "relu_output",
+    weight_bits: int = QUANTIZATION.weight_bits,
+    activation_bits: int | Sequence[float] = QUANTIZATION.target_bits,
+    placement: Placement = QUANTIZATION.placement,
 ) -> BitFlops:
-    """The cost of one image at given widths.
+    """Return what one image costs at given widths.
 
-    ``.total`` is in bit-FLOPs, ``.percent`` of the float model, ``.layers`` a table. A student has
-    its own weight width and placement; of a teacher, ``input_shape`` (C, H, W) is context.
+    Args:
+        model: a student, whose own weight width and placement count; a teacher; or a bare network.
+        input_shape: (C, H, W) of an image; a teacher or a student knows it.
+        weight_bits: width of every weight.
+        activation_bits: one width, or one per site.
+        placement: which activations are quantized.
+
+    Returns:
+        ``.total`` in bit-FLOPs, ``.percent`` of the float model, ``.layers`` a table.
+
+    Raises:
+        InvalidArgument: a bare network is given without ``input_shape``.
     """
     if isinstance(model, Student):
         return model.cost.at(activation_bits)
-    module, shape = (
-        (model.module, input_shape or model.input_shape)
-        if isinstance(model, Teacher)
-        else (model, input_shape)
-    )
+    module = model.module if isinstance(model, Teacher) else model
+    shape = input_shape or getattr(model, "input_shape", None)
     if shape is None:
-        raise ValueError("input_shape: a bare module does not know it; pass (C, H, W)")
+        raise InvalidArgument("input_shape", "a bare network does not know it; pass (C, H, W)")
     return cost.bit_flops(module, shape, weight_bits, activation_bits, placement)
 
 
-def _method(name: str) -> Any:
-    if name not in METHODS:
-        raise ValueError(f"method: {name!r} is unknown; the methods are {', '.join(METHODS)}")
-    return METHODS[name]
+def _settings(method: str, part: str, hyperparameters: dict[str, Any]) -> Any:
+    """Return the method's settings for "images" or "student"."""
+    require_choice("method", method, METHODS)
+    kind: type[Config] = METHODS[method].model_fields[part].annotation
+    return kind.checked(**hyperparameters)
 
 
 def _student_recipe(method: str, hyperparameters: dict[str, Any]) -> StudentRecipe:
-    settings = _method(method).model_fields["student"].default.__class__(**hyperparameters)
-    recipe: StudentRecipe = settings.recipe()
+    recipe: StudentRecipe = _settings(method, "student", hyperparameters).recipe()
     return recipe

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.params import StageParams
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
+from dynadfq.training.config import SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.ranks import require_divisible
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from stages.experiment import budget_of, preparation_config_of, schedule_of, scheme_of
 from stages.runtime import begin, main
 
 
@@ -36,14 +37,17 @@ def make(
     images = SyntheticSet(images_folder).check()
     stage = "finetune_fixed" if fixed else "finetune"
     scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
-    recipe, schedule, budget = p.method.student.recipe(), schedule_of(p, fixed), budget_of(p, fixed)
-    require_divisible(recipe, schedule.batch_size)
-    student = new_student(teacher, recipe, scheme_of(p, fixed), p.seed)
+    recipe, selector = p.method.student.recipe(), None if fixed else p.selector
+    require_divisible(recipe, p.finetune.batch_size)
+    student = new_student(teacher, recipe, Scheme.of(p.quantization, selector), p.seed)
+    training = selector or SelectorTrainingConfig()
     if distributed.rank() == 0 and not scratch.exists():
-        prepare_student(student, teacher, images, recipe, preparation_config_of(p, fixed), p.seed)
+        prepare_student(
+            student, teacher, images, recipe, p.seed, p.quantization, p.finetune, training
+        )
     with compute_precision(p.precision, where):
         history = finetune_student(
-            student, teacher, images, recipe, schedule, budget, p.seed, scratch
+            student, teacher, images, recipe, p.finetune, training, p.seed, scratch
         )
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     if distributed.rank() > 0:

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from dynadfq import data
+from dynadfq.data.config import DataConfig
+from dynadfq.data.labelled import LabelledSet
+from dynadfq.data.loading import load
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.teacher.teacher import Teacher
 from stages.runtime import root, yaml_keys
 
 
 def labelled_set(
-    source: Any,
+    data: DataConfig,
     train: bool,
     preprocessing: Preprocessing,
     class_names: Sequence[str] | None,
     count: int | None = None,
-) -> data.LabelledSet:
-    """``count`` images of the section ``data``, as a network of these class names reads and numbers
-    them.
-    """
+) -> LabelledSet:
+    """Return ``count`` images of the data set, in the size and class order of a network."""
+    assert data.name is not None
     with yaml_keys("data", class_file="data.classes"):
-        return data.load(
-            source.name,
-            root(source.root),
+        return load(
+            data.name,
+            root(data.root),
             train,
             preprocessing,
             count=count,
             class_names=class_names,
-            class_file=root(source.classes) if source.classes else None,
+            class_file=root(data.classes) if data.classes else None,
         )
 
 
-def test_set(source: Any, teacher: Teacher, count: int | None) -> data.LabelledSet | None:
-    """The images that are measured; None where the section names none."""
-    if source.name is None:
+def test_set(data: DataConfig, teacher: Teacher, count: int | None) -> LabelledSet | None:
+    """Return the test images; None where no data set is named."""
+    if data.name is None:
         return None
-    return labelled_set(source, False, teacher.preprocessing, teacher.class_names, count)
+    return labelled_set(data, False, teacher.preprocessing, teacher.class_names, count)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dynadfq.report import write_report
+from dynadfq.report.render import write_report
 from stages.runtime import begin, main
 
 

@@ -15,7 +15,6 @@ from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
@@ -33,14 +32,11 @@ def make(
         "similarity"
     ]
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
-    optimizer = PixelOptimizer(
-        **p.synthesis.model_dump(exclude={"num_images", "batch_size", "storage"})
-    )
     scratch = Scratch.of_stage(
         "synthesize", p.as_dict(), digest(teacher_folder), digest(similarity_folder)
     )
     source, sizes = (
-        recipe.source(teacher, optimizer),
+        recipe.source(teacher, p.synthesis),
         (p.synthesis.num_images, p.synthesis.batch_size),
     )
     if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:

@@ -4,7 +4,6 @@ labelled data.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from dynadfq.data.loading import data_metadata
@@ -14,7 +13,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.loading import import_teacher
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.teacher.training import TeacherRecipe, accuracy, train_teacher
+from dynadfq.teacher.training import accuracy, train_teacher
 from dynadfq.zoo.architectures import build
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
@@ -48,20 +47,17 @@ def train(p: StageParams, facts: TeacherMetadata, folder: Path) -> None:
     """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
-    recipe = TeacherRecipe(
-        **p.teacher.model_dump(include={field.name for field in fields(TeacherRecipe)})
-    )
     scratch = Scratch.of_stage("teacher", p.as_dict())
     require_classifier(module.eval(), facts.input_shape, facts.num_classes)
     images, test = (
         labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)
     )
-    train_teacher(module, images, recipe, p.seed, device.resolve(p.device), scratch)
-    source = f"trained on {p.data.name} for {recipe.epochs} epochs"
+    train_teacher(module, images, p.teacher, p.seed, device.resolve(p.device), scratch)
+    source = f"trained on {p.data.name} for {p.teacher.epochs} epochs"
     teacher = Teacher(
         module, architecture=p.teacher.architecture, source=source, **facts.arguments()
     )
-    teacher.float_top1 = accuracy(teacher, test.batches(recipe.batch_size))
+    teacher.float_top1 = accuracy(teacher, test.batches(p.teacher.batch_size))
     teacher.save(folder)
     scratch.delete()
 

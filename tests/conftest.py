@@ -17,11 +17,11 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
-from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -122,7 +122,16 @@ def make_student(teacher: Teacher, images: Tensor) -> Callable[..., Student]:
         widths = activation_bits or (3, 4, 5)
         target = widths[(len(widths) - 1) // 2]
         selector = shape or SelectorShape(pool=2, hidden=16)
-        student = build_student(teacher, Scheme(4, widths, target, selector=selector, **scheme))  # type: ignore[arg-type]
+        student = build_student(
+            teacher,
+            Scheme(
+                weight_bits=4,
+                activation_bits=widths,
+                target_bits=target,
+                selector=selector,
+                **scheme,
+            ),
+        )  # type: ignore[arg-type]
         calibrate(student, images.split(64), extremes)
         if varied and student.selector is not None:
             _tell_images_apart(student, images)
@@ -164,5 +173,5 @@ def synthetic(
     recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     folder: Path = tmp_path_factory.mktemp("synthetic")
     return synthesize_set(
-        recipe.source(teacher, PixelOptimizer(3)), 24, 8, 0, folder, Scratch(None)
+        recipe.source(teacher, PixelOptimizerConfig(iterations=3)), 24, 8, 0, folder, Scratch(None)
     )

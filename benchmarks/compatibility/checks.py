@@ -21,13 +21,13 @@ from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.synthesis.pixels import PixelOptimizer
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.schedule import Schedule
+from dynadfq.training.config import FinetuneConfig
 
 IMAGES, SETTLING = 2, 8
 WIDTHS = (3, 4, 5)
-STEP = Schedule(
+STEP = FinetuneConfig(
     epochs=1, steps_per_epoch=1, batch_size=IMAGES, learning_rate=1e-3, range_learning_rate=1e-3
 )
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -83,7 +83,7 @@ def synthesis(teacher: Teacher) -> str:
             teacher,
             num_images=IMAGES,
             batch_size=IMAGES,
-            optimizer=PixelOptimizer(iterations, learning_rate=0.05),
+            optimizer=PixelOptimizerConfig(iterations=iterations, learning_rate=0.05),
         ).manifest["shards"][0]
         for iterations in (0, 1)
     )

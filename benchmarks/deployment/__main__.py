@@ -24,7 +24,7 @@ from benchmarks.deployment.forms import INTEGER_FORM, Forms, forms
 from benchmarks.deployment.markdown import page
 from benchmarks.deployment.sizes import sizes
 from benchmarks.deployment.times import REFERENCE, times
-from dynadfq import data
+from dynadfq.data import loading as data
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet

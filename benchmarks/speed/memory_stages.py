@@ -15,21 +15,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dynadfq.losses.budget import Budget
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.runtime.resume import Scratch, digest
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import PreparationConfig, new_student, prepare_student
-from dynadfq.training.schedule import Schedule
-from dynadfq.training.selector_warm_up import SelectorWarmUp
+from dynadfq.training.prepare import new_student, prepare_student
 
 BATCH = 64  # images in a shard and in a step
 SAMPLING = 0.002  # seconds between looks at RssAnon
@@ -87,7 +85,7 @@ def synthesize(teacher: Teacher, images: int, folder: Path, storage: Storage) ->
     """One step on each batch of pixels, by way of a scratch folder as in the pipeline."""
     recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     scratch = Scratch(folder.with_suffix(".scratch"))
-    source = recipe.source(teacher, PixelOptimizer(iterations=1))
+    source = recipe.source(teacher, PixelOptimizerConfig(iterations=1))
     synthesize_set(source, images, BATCH, 0, folder, scratch, storage=storage)
 
 
@@ -97,17 +95,21 @@ def finetune(teacher: Teacher, folder: Path) -> None:
     """
     images, recipe = SyntheticSet(folder).check(), DynaDFQ().student.recipe()
     digest(folder)
-    student = new_student(teacher, recipe, Scheme(4, (3, 4, 5), 4), 0)
+    student = new_student(
+        teacher, recipe, Scheme(weight_bits=4, activation_bits=(3, 4, 5), target_bits=4), 0
+    )
     prepare_student(
         student,
         teacher,
         images,
         recipe,
-        PreparationConfig(selector_warm_up=SelectorWarmUp(256, 10)),
         0,
+        selector=SelectorTrainingConfig(warm_up_images=256, warm_up_steps=10),
     )
-    schedule = Schedule(epochs=1, steps_per_epoch=-(-len(images) // BATCH), batch_size=BATCH)
-    finetune_student(student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None))
+    schedule = FinetuneConfig(epochs=1, steps_per_epoch=-(-len(images) // BATCH), batch_size=BATCH)
+    finetune_student(
+        student, teacher, images, recipe, schedule, SelectorTrainingConfig(), 0, Scratch(None)
+    )
 
 
 def main() -> None:

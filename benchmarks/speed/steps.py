@@ -14,17 +14,16 @@ from torch.nn.functional import cross_entropy
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.ratio import Result, alternate, summed_up
 from dynadfq.export.integer_form import to_integer_form
-from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import PixelOptimizer
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.training.batches import TrainingBatch
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import Finetuning
-from dynadfq.training.schedule import Schedule
 
 CANDIDATES = (3, 4, 5)  # bits
 ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares once weighs little
@@ -48,7 +47,7 @@ class Synthesis:
         recipe = DynaDFQ().images.recipe(
             MethodContext(bench.teacher, class_similarity(bench.teacher), 0)
         )
-        self.source = recipe.source(bench.teacher, PixelOptimizer(ITERATIONS))
+        self.source = recipe.source(bench.teacher, PixelOptimizerConfig(iterations=ITERATIONS))
         self.module = copy.deepcopy(bench.teacher.module)
 
     def bare(self) -> None:
@@ -87,7 +86,9 @@ def finetuning_step(
     student, recipe = bench.student(bits), DynaDFQ().student.recipe()
     batches, rng = _OneBatch(bench, answered), generator(0, "finetune", 0)
     run, stream = (
-        Finetuning(student, bench.teacher, batches, recipe, Schedule(), Budget()),
+        Finetuning(
+            student, bench.teacher, batches, recipe, FinetuneConfig(), SelectorTrainingConfig()
+        ),
         batches.epoch(rng),
     )
     student.train()

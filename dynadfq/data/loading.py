@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dynadfq.data.classes import ClassOrder, class_order, read_classes
+from dynadfq.data.config import IMAGE_FOLDER, TORCHVISION
 from dynadfq.data.decoded import decoded_files
 from dynadfq.data.folder import folder_names, image_folder
 from dynadfq.data.items import Items, class_names_of, own_items, read_item, torchvision_items
@@ -19,9 +20,6 @@ from dynadfq.data.sets import CARDS
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.spill import temporary_tensor
 from dynadfq.zoo.metadata import Metadata
-
-IMAGE_FOLDER = "image-folder"
-TORCHVISION = "torchvision/"
 
 
 def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:

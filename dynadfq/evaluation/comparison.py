@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from dynadfq.data import LabelledSet
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
 from dynadfq.evaluation.evaluate import (
     LabelledBatch,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dynadfq.data import LabelledSet
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.correlation import rank_correlation
 from dynadfq.evaluation.evaluate import Evaluation
 from dynadfq.quant.model import Student

@@ -5,7 +5,7 @@ mean at the target.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
@@ -29,21 +29,11 @@ class Budget:
         both sides, and what one image does not need another may spend.
     weight: γ of the penalty, or the curvature of the constraint's quadratic part.
     multiplier: the constraint's multiplier.
-
-    Raises:
-        ValueError: the form is unknown.
     """
 
-    form: Form = "penalty"
-    weight: float = 100.0
+    form: Form
+    weight: float
     multiplier: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the form."""
-        if self.form not in get_args(Form):
-            raise ValueError(
-                f"quantization.selector.budget: {self.form!r} is none of {', '.join(get_args(Form))}"
-            )
 
     def value(self, ratio: Tensor) -> Tensor:
         """The term before its weight."""

@@ -25,13 +25,13 @@ from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.source import Shard
 from dynadfq.teacher.teacher import Teacher
 
 if TYPE_CHECKING:
-    from dynadfq.data import LabelledSet
+    from dynadfq.data.labelled import LabelledSet
 
 
 def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
@@ -101,7 +101,7 @@ class LabelledRecipe:
     classes: Path | None
     class_balanced: bool
 
-    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> LabelledImages:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
         """The data set's training images in the teacher's size; nothing is optimized."""
         from dynadfq import (
             data,

@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 from dynadfq.params import ParameterError, read
-from dynadfq.params.complete import completed
 from dynadfq.params.docs import render
-from dynadfq.params.errors import did_you_mean
+from dynadfq.runtime.errors import did_you_mean
 
 ACTIVE, CONFIGS, DOCS = Path("params.yaml"), Path("configs"), Path("docs/params.md")
 
@@ -25,12 +24,6 @@ def main(arguments: list[str] | None = None) -> str:
     check.add_argument("file", nargs="?", type=Path, default=ACTIVE)
     use = commands.add_parser("use", help="copy configs/NAME.yaml to params.yaml")
     use.add_argument("name")
-    complete = commands.add_parser(
-        "complete", help="add the keys that a file lacks, at their defaults"
-    )
-    complete.add_argument(
-        "files", nargs="*", type=Path, default=[ACTIVE, *sorted(CONFIGS.glob("*.yaml"))]
-    )
     commands.add_parser("docs", help="write docs/params.md")
     options = parser.parse_args(arguments)
     if options.command == "check":
@@ -38,12 +31,6 @@ def main(arguments: list[str] | None = None) -> str:
         return f"{options.file} is valid"
     if options.command == "use":
         return use_config(options.name)
-    if options.command == "complete":
-        for file in options.files:
-            file.write_text(
-                completed(file.read_text(encoding="utf-8"), read(file)), encoding="utf-8"
-            )
-        return f"complete: {', '.join(map(str, options.files))}"
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(render(), encoding="utf-8")
     return f"wrote {DOCS}"

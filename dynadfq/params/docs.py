@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from inspect import getdoc
 
-from dynadfq.params.errors import shown
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import Params
 from dynadfq.runtime.config import Config, allowed, is_config, note
+from dynadfq.runtime.errors import shown
 
 HEAD = """# Parameters
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from os import PathLike
 
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dynadfq.params.sections import Params
-from dynadfq.runtime.config import allowed, choices, leaves, note
+from dynadfq.runtime.config import explain, leaves
+from dynadfq.runtime.errors import dotted
 
 Location = tuple[int | str, ...]
-
-BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
 
 class ParameterError(ValueError):
@@ -28,62 +25,13 @@ class ParameterError(ValueError):
         super().__init__("\n  ".join([f"{path} has {count}:", *self.problems]))
 
 
-def dotted(location: Iterable[int | str]) -> str:
-    """A place in the file as one writes it.
-
-    >>> dotted(("quantization", "activation_bits", 1))
-    'quantization.activation_bits[1]'
-    """
-    return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
-    ).removeprefix(".")
-
-
-def shown(value: object) -> str:
-    """A value as it stands in the file: ``true``, ``null``, ``"text"``, ``[3, 4, 5]``."""
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def explain(error: ErrorDetails) -> str:
-    """One line for one of pydantic's errors."""
-    location, kind = error["loc"], error["type"]
-    path, value = dotted(location) or "the file", shown(error["input"])
-    if kind == "extra_forbidden":
-        return f"{path}: unknown key; {nearest_key(location)}"
-    if kind == "model_type":
-        return f"{path}: {value} is not a group of keys"
-    field = find(location)
-    if field is None:
-        return f"{path}: {error['msg']}"
-    if kind in BOUNDS:
-        return f"{path}: {value} is outside {note(field, 'interval')}"
-    if kind == "value_error":
-        return f"{path}: {value} is {error['ctx']['error']}"
-    if isinstance(location[-1], int):
-        names = choices(field)
-        words = (
-            f"one of {', '.join(names)}"
-            if names
-            else f"a whole number in {note(field, 'interval')}"
-        )
-        return f"{path}: {value} is not {words}{did_you_mean(error['input'], names)}"
-    return f"{path}: {value} is not {allowed(field)}{did_you_mean(error['input'], choices(field))}"
-
-
-def find(location: Location) -> FieldInfo | None:
-    """The setting at a location, or at the list that holds it; None where there is none."""
-    path = dotted(part for part in location if isinstance(part, str))
-    return dict(leaves(Params)).get(path)
-
-
-def did_you_mean(word: object, known: Sequence[str]) -> str:
-    """``; did you mean …?`` with the nearest known name, empty where none is near.
-
-    >>> did_you_mean("zeroQ", ["dynadfq", "zeroq"])
-    '; did you mean zeroq?'
-    """
-    near = difflib.get_close_matches(str(word), known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def line_of(error: ErrorDetails) -> str:
+    """Return one line for one of pydantic's errors."""
+    location = error["loc"]
+    if error["type"] == "extra_forbidden":
+        return f"{dotted(location)}: unknown key; {nearest_key(location)}"
+    key, problem = explain(error, Params)
+    return f"{key or 'the file'}: {problem}"
 
 
 def keys() -> list[str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dynadfq.params.errors import Location, ParameterError, dotted, explain
+from dynadfq.params.errors import Location, ParameterError, line_of
 from dynadfq.params.rules import broken_rules
 from dynadfq.params.sections import Params
 from dynadfq.params.yaml12 import read_yaml
+from dynadfq.runtime.errors import dotted
 
 
 def read(path: str | Path = "params.yaml") -> Params:
@@ -35,7 +36,7 @@ def check(document: object) -> tuple[Params, list[str]]:
         params, problems, doubtful = Params.model_validate(document), list[str](), set[str]()
     except ValidationError as error:
         errors = _causes(error.errors(include_url=False))
-        problems = list(map(explain, errors))
+        problems = list(map(line_of, errors))
         # What remains after the wrong values is checked too, so that one run shows every problem.
         doubtful = {dotted(_settings(item["loc"])) for item in errors}
         params = Params.model_validate(_without(document, [item["loc"] for item in errors]))

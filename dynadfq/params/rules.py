@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
-from dynadfq.params.data_names import CLASSES
-from dynadfq.params.errors import shown
+from dynadfq.data.config import CLASSES
 from dynadfq.params.sections import Params
+from dynadfq.runtime.errors import shown
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ RULES = (
     Rule(("method.name", "method.real_data.images.data"), _named_where_used,
          "the second names the labelled data set where the first is real_data",
          "reads labelled data, but method.real_data.images.data: {1} names none"),
-    Rule(("quantization.target_bits", "quantization.activation_bits"), _within,
-         "the first within the second", "is outside quantization.activation_bits: {1}"),
+    Rule(("quantization.target_bits", "selector.candidates"), _within,
+         "the first within the second", "is outside selector.candidates: {1}"),
     Rule(("finetune.calibration_images", "synthesis.num_images"), operator.le,
          "the first at most the second", "is more than synthesis.num_images: {1}"),
     Rule(("finetune.batch_size", "launch.processes"), _divides,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from dynadfq.params.errors import ParameterError, dotted
+from dynadfq.params.errors import ParameterError
+from dynadfq.runtime.errors import dotted
 
 # The core schema of YAML 1.2 (section 10.3.2), and the merge key `<<`, which dvc.yaml may use.
 SCALARS = {

@@ -18,13 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dynadfq.ptq.calibration import CALIBRATION_BATCH
+from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
@@ -37,41 +36,21 @@ from dynadfq.teacher.teacher import Teacher
 FIRST_BETA = 20.0
 LAST_BETA = 2.0
 
-Annealing = Literal["cosine", "linear"]
 
+def regularizer_exponent(config: AdaRoundConfig, iteration: int) -> float | None:
+    """Return the regularizer's exponent β at a step; None during the warm start.
 
-@dataclass(frozen=True)
-class AdaRound:
-    """How roundings are learned.
-
-    iterations: steps a layer.
-    num_images: at most so many are used; a layer's inputs and outputs on all of them are held, in
-        temporary files (TMPDIR) where they are large.
-    regularization: λ, weight of the term that pushes roundings to 0 or 1.
-    warm_start: share of the iterations without that term.
-    annealing: how its exponent β falls from 20 to 2.
+    >>> config = AdaRoundConfig(iterations=10, warm_start=0.2, annealing="linear")
+    >>> [regularizer_exponent(config, i) for i in (1, 2, 6)]
+    [None, 20.0, 11.0]
     """
-
-    iterations: int = 10_000
-    num_images: int = 1024
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    regularization: float = 0.01
-    warm_start: float = 0.2
-    annealing: Annealing = "cosine"
-
-    def beta(self, iteration: int) -> float | None:
-        """Return the regularizer's exponent; None during the warm start.
-
-        >>> [AdaRound(10, warm_start=0.2, annealing="linear").beta(i) for i in (1, 2, 6)]
-        [None, 20.0, 11.0]
-        """
-        start = self.warm_start * self.iterations
-        if iteration < start:
-            return None
-        progress = (iteration - start) / (self.iterations - start)
-        share = progress if self.annealing == "linear" else (1 - math.cos(math.pi * progress)) / 2
-        return FIRST_BETA + share * (LAST_BETA - FIRST_BETA)
+    start = config.warm_start * config.iterations
+    if iteration < start:
+        return None
+    share = (iteration - start) / (config.iterations - start)
+    if config.annealing == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return FIRST_BETA + share * (LAST_BETA - FIRST_BETA)
 
 
 def reconstruction_error(y: Tensor, target: Tensor, channel_axis: int) -> Tensor:
@@ -83,7 +62,7 @@ def learn_rounding(
     student: Student,
     call: LayerCall,
     data: LayerData,
-    settings: AdaRound,
+    settings: AdaRoundConfig,
     rng: torch.Generator,
     progress: Progress,
 ) -> SoftRounding:
@@ -102,7 +81,7 @@ def learn_rounding(
         inputs, targets = (part[chosen.to(part.device)].to(layer.weight.device) for part in data)
         y = call.follow(student, layer.multiply(inputs, soft.weight(), bias))
         error = reconstruction_error(y, targets, layer.channel_axis)
-        beta = settings.beta(iteration)
+        beta = regularizer_exponent(settings, iteration)
         rounding = error.new_zeros(()) if beta is None else rounding_regularizer(soft.share, beta)
         loss = error + settings.regularization * rounding
         require_finite({"reconstruction": error, "rounding": rounding}, iteration)
@@ -113,7 +92,7 @@ def learn_rounding(
 
 
 def adaround(
-    student: Student, teacher: Teacher, images: SyntheticSet, seed: int, settings: AdaRound
+    student: Student, teacher: Teacher, images: SyntheticSet, seed: int, settings: AdaRoundConfig
 ) -> None:
     """Round the weights of a calibrated student by AdaRound, in place and in forward order.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynadfq.quant.config import RangeAverage, RangeRule
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, levels, quantize
 
@@ -92,7 +93,7 @@ def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
     return average.to(bounds)
 
 
-AVERAGES: dict[str, Average] = {
+AVERAGES: dict[RangeAverage, Average] = {
     "mean": mean_of_bounds,
     "ema": ema_of_bounds,
     "legacy_ema": legacy_ema_of_bounds,
@@ -117,25 +118,20 @@ class Observer:
         return self.average(torch.stack(lows)), self.average(torch.stack(highs))
 
 
-def observer(name: str, target_bits: int, quantile: float = 0.999) -> RangeOfBatch:
+def observer(name: RangeRule, target_bits: int, quantile: float) -> RangeOfBatch:
     """Return the range rule of that name.
 
     Args:
         name: "max", "median_max", "quantile" or "mse".
         target_bits: width in bits, for "mse".
         quantile: share of the values within the range, for "quantile".
-
-    Raises:
-        ValueError: the name is unknown.
     """
-    rules: dict[str, RangeOfBatch] = {
+    rules: dict[RangeRule, RangeOfBatch] = {
         "max": extremes,
         "median_max": median_of_extremes,
         "quantile": lambda x: quantiles(x, quantile),
         "mse": lambda x: least_squared_error(x, target_bits),
     }
-    if name not in rules:
-        raise ValueError(f"ranges: must be one of {', '.join(rules)}; got {name!r}")
     return rules[name]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dynadfq.ptq.adaround import AdaRound, adaround
+from dynadfq.ptq.adaround import adaround
+from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.squant import squant_rounding
+from dynadfq.quant.config import Rounding
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -14,10 +16,10 @@ from dynadfq.teacher.teacher import Teacher
 # Changes a student in place: (student, teacher, images, seed).
 Preparation = Callable[[Student, Teacher, SyntheticSet, int], None]
 
-ROUNDINGS: dict[str, tuple[Preparation, ...]] = {  # quantization.rounding
+ROUNDINGS: dict[Rounding, tuple[Preparation, ...]] = {  # quantization.rounding
     "nearest": (),  # done by the student itself at every forward pass
     "squant": (squant_rounding,),
-    "adaround": (partial(adaround, settings=AdaRound()),),
+    "adaround": (partial(adaround, settings=AdaRoundConfig()),),
 }
 
 
@@ -31,15 +33,10 @@ def in_order(*preparations: Preparation) -> Preparation:
     return prepare
 
 
-def rounding_of(name: str) -> tuple[Preparation, ...]:
+def rounding_of(name: Rounding) -> tuple[Preparation, ...]:
     """Return the preparations that round a student's weights.
 
     >>> rounding_of("nearest")
     ()
-
-    Raises:
-        ValueError: the rounding is unknown.
     """
-    if name not in ROUNDINGS:
-        raise ValueError(f"rounding: must be one of {', '.join(ROUNDINGS)}; got {name!r}")
     return ROUNDINGS[name]

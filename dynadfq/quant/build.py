@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from dynadfq.graph.fold import fold
 from dynadfq.quant.artifact import FACTS, REMEDY, read_facts, read_tensors
-from dynadfq.quant.insert import Scheme
-from dynadfq.quant.model import Student, scheme_from_json
+from dynadfq.quant.config import Scheme
+from dynadfq.quant.model import Student
 from dynadfq.quant.packing import load_tensors
 from dynadfq.runtime.seeding import global_stream
 from dynadfq.teacher.teacher import Teacher
@@ -29,7 +29,7 @@ def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
         seed: initializes the selector.
     """
     if isinstance(teacher, FoldedTeacher):
-        scheme = replace(scheme, folded=True, relu6_as_relu=teacher.relu6_as_relu)
+        scheme = scheme.model_copy(update={"folded": True, "relu6_as_relu": teacher.relu6_as_relu})
     with global_stream(seed, "student", "weights"):
         student = Student(teacher.module, teacher.input_shape, scheme, teacher.describe())
     return student.to(teacher.device)
@@ -67,8 +67,8 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
 
 def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
     try:
-        return scheme_from_json(facts["scheme"])
-    except TypeError as error:  # an unknown key, or a value of another type
+        return Scheme.model_validate(facts["scheme"])
+    except ValidationError as error:
         raise ValueError(
             f"{folder / FACTS}: the scheme cannot be read ({error}); {REMEDY}"
         ) from error

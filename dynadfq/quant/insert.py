@@ -9,57 +9,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.network import NetworkTrace, Placement, Site
+from dynadfq.graph.network import NetworkTrace, Site
 from dynadfq.ops.layers import layer_kind
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
-from dynadfq.quant.quantize import Granularity
 from dynadfq.quant.selector import BitSelector
+from dynadfq.runtime.errors import InvalidArgument
 
 # The site after the first convolution; the selector reads the activation after the second one
 # (DynaDFQ, Sec. 4.1).
 FIXED_SITES = 1
 QUANTIZED: dict[str, type[QuantizedLayer]] = {"conv": QuantConv2d, "linear": QuantLinear}
-
-
-@dataclass(frozen=True)
-class SelectorShape:
-    """Sizes of the bit selector's layers (``quantization.selector`` in params.yaml)."""
-
-    pool: int = 8
-    hidden: int = 64
-    dropout: float = 0.2
-    initial_bias: float = 1.0
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a student is quantized.
-
-    activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
-    target_bits: the width whose cost is the budget.
-    weight_granularity: what shares a grid of weights, an output channel or the whole tensor.
-    folded: the float network had its BatchNorms folded first (models/fold.py).
-    relu6_as_relu: and its ReLU6 replaced by ReLU.
-    """
-
-    weight_bits: int = 4
-    activation_bits: tuple[int, ...] = (3, 4, 5)
-    target_bits: int = 4
-    placement: Placement = "relu_output"
-    learned_ranges: bool = True
-    selector: SelectorShape = SelectorShape()
-    weight_granularity: Granularity = "channel"
-    folded: bool = False
-    relu6_as_relu: bool = False
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether images choose their widths."""
-        return len(self.activation_bits) > 1
 
 
 def insert_quantizers(
@@ -74,7 +37,7 @@ def insert_quantizers(
         percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's bit-FLOPs.
 
     Raises:
-        ValueError: the network cannot have a bit selector: it is too short, the selector would not
+        InvalidArgument: the network cannot have a bit selector: it is too short, the selector would not
             read a map of channels and pixels, or a site's first axis does not count images.
     """
     sites = trace.sites(scheme.placement)
@@ -114,22 +77,25 @@ def insert_quantizers(
 
 def _require_selectable(sites: Sequence[Site], scheme: Scheme) -> None:
     if len(sites) <= FIXED_SITES:
-        raise ValueError(
-            f"activation_bits: the network has {len(sites)} activation sites, and a bit selector "
-            f"needs {FIXED_SITES + 1}; give one width"
+        raise InvalidArgument(
+            "activation_bits",
+            f"the network has {len(sites)} activation sites, and a bit selector "
+            f"needs {FIXED_SITES + 1}; give one width",
         )
     read = sites[FIXED_SITES]
     if read.axes != 4:
-        raise ValueError(
-            f"activation_bits: to choose among {list(scheme.activation_bits)}, a bit selector "
+        raise InvalidArgument(
+            "activation_bits",
+            f"to choose among {list(scheme.activation_bits)}, a bit selector "
             f"would read {read.name}, which is not a map of channels and pixels (tokens of a "
-            "transformer?); give one width"
+            "transformer?); give one width",
         )
     for site in sites:
         if site.rows > 1:
-            raise ValueError(
-                f"activation_bits: {site.name} has {site.rows} rows per image (patches instead of "
-                "images?), and a width per image needs one row; give one width"
+            raise InvalidArgument(
+                "activation_bits",
+                f"{site.name} has {site.rows} rows per image (patches instead of "
+                "images?), and a width per image needs one row; give one width",
             )
 
 

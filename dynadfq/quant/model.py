@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.artifact import write_artifact
 from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
 from dynadfq.quant.bits import BitAllocation, uniform
-from dynadfq.quant.insert import Scheme, SelectorShape, insert_quantizers, site_nodes
+from dynadfq.quant.config import Scheme
+from dynadfq.quant.insert import insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
@@ -275,7 +275,7 @@ class Student(nn.Module):
             },
             "multiplier": self.multiplier,
             "provenance": self.provenance,
-            "scheme": asdict(self.scheme),
+            "scheme": self.scheme.model_dump(mode="json"),
             "sites": [
                 {"name": name, "macs": round(count)}
                 for name, count in zip(self.site_names, macs, strict=True)
@@ -294,13 +294,3 @@ class Student(nn.Module):
         """
         tensors = to_tensors(self.network, self.scheme.activation_bits)
         write_artifact(Path(folder), self.describe(), tensors)
-
-
-def scheme_from_json(card: dict[str, Any]) -> Scheme:
-    """Return the scheme that ``Student.describe`` returned under ``scheme``."""
-    values = {
-        **card,
-        "activation_bits": tuple(card["activation_bits"]),
-        "selector": SelectorShape(**card["selector"]),
-    }
-    return Scheme(**values)

@@ -1,26 +1,47 @@
-"""How groups of settings are written: frozen classes whose fields say what they mean and where
-defaults come from.
+"""How settings are declared: frozen classes whose fields say what they mean, what they may be and
+where their defaults come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from dynadfq.runtime.errors import InvalidArgument, did_you_mean, dotted, shown
+
+C = TypeVar("C", bound="Config")
 
 PAPER = "DynaDFQ"  # numbered as in the ICLR 2024 submission
 LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
 
+BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+
 
 class Config(BaseModel):
-    """A group of ``params.yaml``: unknown keys are errors, nothing is converted, nothing changes
-    after loading.
-    """
+    """A group of settings: unknown names are errors, no value is converted, none changes later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def checked(cls: type[C], **values: Any) -> C:
+        """Return the settings with these values.
+
+        Raises:
+            InvalidArgument: one is unknown or wrong; of several, the first in the order given.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            order = list(values)
+            found = error.errors(include_url=False)
+            first = min(found, key=lambda one: order.index(one["loc"][0]) if one["loc"] else -1)
+            argument, problem = explain(first, cls)
+            raise InvalidArgument(argument, problem) from None
 
 
 def setting(
@@ -39,8 +60,8 @@ def setting(
     """A field with what a reader of ``docs/params.md`` and of an error message needs.
 
     Args:
-        default: the value of a key that is left out.
-        meaning: one sentence on what the number does.
+        default: the value of a setting that is left out.
+        meaning: one sentence on what it does.
         source: paper and equation or section, "lineage", or "dynadfq" for a choice of this library.
         unit: images, steps, bits, pixels, nats, a fraction …; empty where there is none.
         allowed: the permitted values in words, where type and bounds do not tell.
@@ -60,7 +81,7 @@ def setting(
 
 
 def interval(ge: float | None = None, gt: float | None = None, le: float | None = None) -> str:
-    """The permitted numbers in words.
+    """Return the permitted numbers in words.
 
     >>> interval(ge=2, le=8), interval(ge=1), interval(gt=0, le=1)
     ('2 … 8', '1 … ∞', '0 … 1 (not 0)')
@@ -68,13 +89,13 @@ def interval(ge: float | None = None, gt: float | None = None, le: float | None 
     low = ge if gt is None else gt
     if low is None:
         return ""
-    return f"{low:g} … {'∞' if le is None else format(le, 'g')}" + (
-        f" (not {gt:g})" if gt is not None else ""
-    )
+    high = "∞" if le is None else format(le, "g")
+    exception = "" if gt is None else f" (not {gt:g})"
+    return f"{low:g} … {high}{exception}"
 
 
 def note(field: FieldInfo, name: str) -> str:
-    """What ``setting`` was told about a field: ``unit``, ``source``, ``allowed`` or
+    """Return what ``setting`` was told of a field: its ``unit``, ``source``, ``allowed`` or
     ``interval``.
     """
     extra = field.json_schema_extra
@@ -87,7 +108,7 @@ def is_config(kind: object) -> TypeGuard[type[Config]]:
 
 
 def leaves(section: type[Config], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key under a group with its field, in the order in which they are written."""
+    """Yield every dotted key of a group with its field, in the order in which they are written."""
     for name, field in section.model_fields.items():
         if is_config(field.annotation):
             yield from leaves(field.annotation, f"{prefix}{name}.")
@@ -96,16 +117,16 @@ def leaves(section: type[Config], prefix: str = "") -> Iterator[tuple[str, Field
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a field, or an element of its list, may take, where it takes names."""
-    kind = (
-        get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
-    )
+    """Return the names that a field, or an element of its list, may take; none where it is open."""
+    kind = field.annotation
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def allowed(field: FieldInfo) -> str:
-    """The permitted values of a field in words, such as "a whole number in 2 … 8" or "one of max,
-    mse".
+    """Return the permitted values of a field in words, such as "a whole number in 2 … 8" or "one
+    of max, mse".
     """
     if words := note(field, "allowed"):
         return words
@@ -114,7 +135,54 @@ def allowed(field: FieldInfo) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     members = get_args(field.annotation) or (field.annotation,)
     text = next(words for kind, words in kinds.items() if kind in members)
+    null = "null or " if type(None) in members else ""
     bounds = note(field, "interval")
-    return (
-        ("null or " if type(None) in members else "") + text + (f" in {bounds}" if bounds else "")
-    )
+    return f"{null}{text} in {bounds}" if bounds else f"{null}{text}"
+
+
+def explain(error: ErrorDetails, root: type[Config]) -> tuple[str, str]:
+    """Return the dotted setting that one of pydantic's errors is about, and what is wrong with it.
+
+    Args:
+        error: one of the errors of a validation.
+        root: the class that was validated.
+    """
+    location = error["loc"]
+    key = dotted(location)
+    value = shown(error["input"])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return key, f"unknown{did_you_mean(location[-1], root.model_fields)}"
+    if kind == "model_type":
+        return key, f"must be a group of keys; got {value}"
+    if kind == "value_error":
+        cause = error["ctx"]["error"]
+        if isinstance(cause, InvalidArgument):
+            return cause.argument, cause.problem
+        return key, str(cause)
+    field = find(root, location)
+    if field is None:
+        return key, error["msg"]
+    names = choices(field)
+    if kind in BOUNDS:
+        wanted = f"in {note(field, 'interval')}"
+    elif kind == "missing":  # an element of a list of fixed length
+        key = dotted(location[:-1])
+        wanted = allowed(field)
+    elif not isinstance(location[-1], int):
+        wanted = allowed(field)
+    elif names:
+        wanted = f"one of {', '.join(names)}"
+    else:
+        number = "a whole number" if kind.startswith("int") else "a number"
+        bounds = note(field, "interval")
+        wanted = f"{number} in {bounds}" if bounds else number
+    return key, f"must be {wanted}; got {value}{did_you_mean(error['input'], names)}"
+
+
+def find(root: type[Config], location: tuple[int | str, ...]) -> FieldInfo | None:
+    """Return the setting at a location, or the one whose list holds it; None where there is
+    none.
+    """
+    path = dotted(part for part in location if isinstance(part, str))
+    return dict(leaves(root)).get(path)

@@ -20,7 +20,8 @@ from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
 from dynadfq.teacher.teacher import Teacher
 
 CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
@@ -109,7 +110,7 @@ class CentredRecipe(ImageRecipe):
 
     centres: Centres
 
-    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> CentredSource:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> CentredSource:
         """The recipe, applied to a teacher; the centres come before the first shard."""
         return CentredSource(teacher, self, optimizer, self.centres)
 
@@ -118,12 +119,18 @@ class CentredSource(PixelSource):
     """Makes the centres, then shards."""
 
     def __init__(
-        self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizer, centres: Centres
+        self,
+        teacher: Teacher,
+        recipe: ImageRecipe,
+        optimizer: PixelOptimizerConfig,
+        centres: Centres,
     ) -> None:
         super().__init__(teacher, recipe, optimizer)
         iterations = round(centres.effort * optimizer.iterations)
         self.centres = centres
-        self.first = PixelOptimizer(iterations, centres.rate, patience=iterations)
+        self.first = PixelOptimizerConfig(
+            iterations=iterations, learning_rate=centres.rate, patience=max(1, iterations)
+        )
         self.classes = torch.arange(teacher.num_classes).split(CENTRES_AT_ONCE)
         self.preparation_steps = iterations * len(self.classes)
 

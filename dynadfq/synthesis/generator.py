@@ -16,10 +16,10 @@ from dynadfq.ops.precision import in_float32
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator, global_stream
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
 from dynadfq.synthesis.latent import Latent, MixtureSampler
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.source import Shard
 from dynadfq.teacher.teacher import Teacher
 
@@ -53,7 +53,7 @@ class GeneratorRecipe:
     learning_rate: float = 1e-3
     against_student: bool = False
 
-    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> GeneratorSource:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> GeneratorSource:
         """The recipe, applied to a teacher; of the optimizer's settings the number of iterations
         counts.
         """

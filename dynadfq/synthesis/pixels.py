@@ -11,6 +11,7 @@ from torch import Tensor
 from dynadfq.losses.objective import Objective, SynthesisStep
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.labels import LabelSampler
 from dynadfq.synthesis.source import Shard
@@ -21,19 +22,6 @@ from dynadfq.teacher.teacher import Teacher
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Pixels from N(0, 1), in the scale of normalized images."""
     return torch.randn(shape, generator=rng)
-
-
-@dataclass(frozen=True)
-class PixelOptimizer:
-    """Adam on pixels; its rate falls by ``decay`` after ``patience`` iterations without gain
-    (DynaDFQ, Sec. 4.1).
-    """
-
-    iterations: int = 4000
-    learning_rate: float = 0.5
-    decay: float = 0.1
-    patience: int = 100
-    min_learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class ImageRecipe:
     remember: Callable[[Batch], None] | None = None
     optimized: bool = True
 
-    def source(self, teacher: Teacher, optimizer: PixelOptimizer) -> PixelSource:
+    def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> PixelSource:
         """The recipe, applied to a teacher."""
         return PixelSource(teacher, self, optimizer)
 
@@ -66,7 +54,9 @@ class PixelSource:
 
     preparation_steps = 0
 
-    def __init__(self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizer) -> None:
+    def __init__(
+        self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizerConfig
+    ) -> None:
         self.teacher, self.recipe, self.optimizer = teacher, recipe, optimizer
         self.steps = optimizer.iterations if recipe.optimized else 0
         self.sequential = recipe.remember is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Storage = Literal["float32", "float16"]
+from dynadfq.synthesis.config import Storage
+
 DTYPES: dict[Storage, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dynadfq.teacher.config import Measure
 from dynadfq.teacher.teacher import Teacher
-
-Measure = Literal["dot", "cosine", "centred"]
 
 
 def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:

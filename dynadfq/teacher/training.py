@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dynadfq.data import LabelledSet
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.ops.augment import random_flip, random_shift
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
+from dynadfq.teacher.config import TrainingConfig
 from dynadfq.teacher.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class TeacherRecipe:
-    """SGD with Nesterov momentum and a one-cycle learning rate (Smith & Topin 2017, 1708.07120).
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images per step.
-        learning_rate: peak of the cycle.
-        momentum, weight_decay: of SGD.
-        crop_padding: pixels by which images are shifted at random; 0 leaves them.
-        horizontal_flip: flip images at random.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    crop_padding: int
-    horizontal_flip: bool
 
 
 def train_teacher(
     module: nn.Module,
     data: LabelledSet,
-    recipe: TeacherRecipe,
+    recipe: TrainingConfig,
     seed: int,
     device: torch.device,
     scratch: Scratch,

@@ -13,8 +13,8 @@ from dynadfq.ops.augment import random_flip, random_resized_crop
 from dynadfq.runtime import distributed
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig
 from dynadfq.training.recipe import StudentRecipe
-from dynadfq.training.schedule import Schedule
 
 
 class TrainingBatch(NamedTuple):
@@ -52,7 +52,11 @@ class StoredBatches:
     """
 
     def __init__(
-        self, images: SyntheticSet, teacher: Teacher, recipe: StudentRecipe, schedule: Schedule
+        self,
+        images: SyntheticSet,
+        teacher: Teacher,
+        recipe: StudentRecipe,
+        schedule: FinetuneConfig,
     ) -> None:
         self.images, self.teacher, self.recipe, self.schedule = images, teacher, recipe, schedule
         self.part = distributed.part()
@@ -118,7 +122,7 @@ class StoredBatches:
         return torch.cat(list(answers))[:count]
 
 
-def _indices(images: int, schedule: Schedule, rng: torch.Generator) -> list[Tensor]:
+def _indices(images: int, schedule: FinetuneConfig, rng: torch.Generator) -> list[Tensor]:
     """One epoch's batches, (B,) indices each."""
     needed = schedule.steps_per_epoch * schedule.batch_size
     passes = [torch.randperm(images, generator=rng) for _ in range(-(-needed // images))]

@@ -23,11 +23,12 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.batches import BatchStream, TrainingBatch
 from dynadfq.training.compare import compare
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.mixup import easiest, mix_pairs
 from dynadfq.training.online_generator import batch_stream
+from dynadfq.training.optimizer import sgd
 from dynadfq.training.ranks import divided, require_divisible
 from dynadfq.training.recipe import StudentRecipe
-from dynadfq.training.schedule import Schedule
 
 Losses = tuple[Tensor, dict[str, Tensor], Tensor]  # their sum, each by name, and the bits in use
 
@@ -68,14 +69,15 @@ class Finetuning:
         teacher: Teacher,
         batches: BatchStream,
         recipe: StudentRecipe,
-        schedule: Schedule,
-        budget: Budget,
+        schedule: FinetuneConfig,
+        selector: SelectorTrainingConfig,
     ) -> None:
         self.student, self.teacher, self.batches = student, teacher, batches
-        self.recipe, self.schedule, self.budget = recipe, schedule, budget
+        self.recipe, self.schedule = recipe, schedule
+        self.budget = Budget(selector.budget, selector.bit_weight)
         self.part = distributed.part()
         self.features = recipe.features(teacher) if recipe.features else {}
-        self.optimizer = schedule.optimizer(student)
+        self.optimizer = sgd(student, schedule, selector.learning_rate)
         self.rates = torch.optim.lr_scheduler.StepLR(
             self.optimizer, schedule.decay_every, schedule.decay
         )
@@ -238,8 +240,8 @@ def finetune_student(
     teacher: Teacher,
     images: SyntheticSet,
     recipe: StudentRecipe,
-    schedule: Schedule,
-    budget: Budget,
+    schedule: FinetuneConfig,
+    selector: SelectorTrainingConfig,
     seed: int,
     scratch: Scratch,
 ) -> pd.DataFrame:
@@ -260,7 +262,7 @@ def finetune_student(
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     batches = batch_stream(student, teacher, images, recipe, schedule)
-    run = Finetuning(student, teacher, batches, recipe, schedule, budget)
+    run = Finetuning(student, teacher, batches, recipe, schedule, selector)
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)

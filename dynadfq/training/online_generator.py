@@ -17,8 +17,8 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorTraining
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.batches import BatchStream, StoredBatches, TrainingBatch
+from dynadfq.training.config import FinetuneConfig
 from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
-from dynadfq.training.schedule import Schedule
 
 
 class OnlineGeneratorBatches:
@@ -35,7 +35,7 @@ class OnlineGeneratorBatches:
         teacher: Teacher,
         student: Student,
         online_generator: OnlineGenerator,
-        schedule: Schedule,
+        schedule: FinetuneConfig,
     ) -> None:
         self.student, self.schedule = student, schedule
         self.training = _continued(images, teacher, online_generator)
@@ -76,7 +76,7 @@ def batch_stream(
     teacher: Teacher,
     images: SyntheticSet,
     recipe: StudentRecipe,
-    schedule: Schedule,
+    schedule: FinetuneConfig,
 ) -> BatchStream:
     """What the recipe's student sees: the stored images, or those of their generator."""
     if recipe.online_generator is None:

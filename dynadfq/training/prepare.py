@@ -4,48 +4,23 @@ the selector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 
 from dynadfq.ops.precision import compute_precision
-from dynadfq.ptq.calibration import (
-    CALIBRATION_BATCH,
-    Average,
-    RangeOfBatch,
-    calibrate,
-    mean_of_bounds,
-    median_of_extremes,
-)
+from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
+from dynadfq.ptq.preparation import rounding_of
 from dynadfq.quant.build import build_student
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import QuantizationConfig, RangeConfig, Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.recipe import Preparation, StudentRecipe
-from dynadfq.training.selector_warm_up import SelectorWarmUp, warm_up_selector
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.recipe import StudentRecipe
+from dynadfq.training.selector_warm_up import warm_up_selector
 
-NO_WARM_UP = SelectorWarmUp(images=0)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How activation ranges are set from synthetic images, where the method has no rule of its
-    own.
-    """
-
-    rule: RangeOfBatch = median_of_extremes
-    images: int = 1024
-    average: Average = mean_of_bounds
-
-
-@dataclass(frozen=True)
-class PreparationConfig:
-    """What a student is given before it learns, whatever its method."""
-
-    calibration: Calibration = Calibration()
-    rounding: Sequence[Preparation] = ()
-    selector_warm_up: SelectorWarmUp = NO_WARM_UP
+QUANTIZATION = QuantizationConfig()
+FINETUNE = FinetuneConfig()
+SELECTOR = SelectorTrainingConfig()
 
 
 def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
@@ -63,8 +38,10 @@ def prepare_student(
     teacher: Teacher,
     images: SyntheticSet,
     recipe: StudentRecipe,
-    given: PreparationConfig,
     seed: int,
+    quantization: QuantizationConfig = QUANTIZATION,
+    finetune: FinetuneConfig = FINETUNE,
+    selector: SelectorTrainingConfig = SELECTOR,
 ) -> None:
     """Set ranges, round weights, do what the method adds, and give the selector its warm-up; in
     place.
@@ -74,10 +51,12 @@ def prepare_student(
     """
     network = transformed(teacher, recipe)
     with compute_precision("float32", teacher.device):
-        calibrate_ranges(student, network, images, recipe, given.calibration, seed)
-        for preparation in (*given.rounding, *recipe.preparations):
+        calibrate_ranges(
+            student, network, images, recipe, quantization.ranges, finetune.calibration_images, seed
+        )
+        for preparation in (*rounding_of(quantization.rounding), *recipe.preparations):
             preparation(student, network, images, seed)
-        warm_up_selector(student, teacher, images, given.selector_warm_up, seed)
+        warm_up_selector(student, teacher, images, selector, seed)
 
 
 def calibrate_ranges(
@@ -85,12 +64,16 @@ def calibrate_ranges(
     teacher: Teacher,
     images: SyntheticSet,
     recipe: StudentRecipe,
-    calibration: Calibration,
+    ranges: RangeConfig,
+    count: int,
     seed: int,
 ) -> None:
-    """Set the range of every site by the method's rule or by the observer."""
+    """Set the range of every site by the method's rule, or by the observer on ``count``
+    images.
+    """
     if recipe.ranges is not None:
         recipe.ranges(student, teacher, images, seed)
     else:
-        batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, calibration.images))
-        calibrate(student, batches, calibration.rule, calibration.average)
+        batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, count))
+        rule = observer(ranges.observer, student.scheme.target_bits, ranges.quantile)
+        calibrate(student, batches, rule, AVERAGES[ranges.average])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +23,23 @@ from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import SelectorTrainingConfig
 
 BATCH = 128  # images
 MULTIPLIER_RATE = 5.0  # how far the multiplier moves for a mean cost off by the whole target
 
 
-@dataclass(frozen=True)
-class SelectorWarmUp:
-    """How much is measured, and how long the selector learns from it; 0 images is off."""
-
-    images: int = 0
-    steps: int = 500
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-
-
 def warm_up_selector(
-    student: Student, teacher: Teacher, images: SyntheticSet, settings: SelectorWarmUp, seed: int
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    settings: SelectorTrainingConfig,
+    seed: int,
 ) -> None:
     """Teach a calibrated student's selector in place; without a selector, or with 0 images, nothing
     happens.
     """
-    selector, count = student.selector, min(settings.images, len(images))
+    selector, count = student.selector, min(settings.warm_up_images, len(images))
     if selector is None or not count:
         return
     with Progress("sensitivity", -(-count // BATCH) * passes(student), unit="pass") as progress:
@@ -92,18 +86,20 @@ def _fit(
     selector: BitSelector,
     features: Tensor,
     divergence: Tensor,
-    settings: SelectorWarmUp,
+    settings: SelectorTrainingConfig,
     rng: torch.Generator,
 ) -> None:
     fixed = selector.fixed_sites
     harm = divergence[:, fixed:] - divergence.amin(dim=2, keepdim=True)[:, fixed:]
     harm = harm / harm.mean().clamp(min=1e-12)
     adam = torch.optim.Adam(
-        selector.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        selector.parameters(),
+        settings.warm_up_learning_rate,
+        weight_decay=settings.warm_up_weight_decay,
     )
     multiplier = 0.0
     student.train()
-    for _ in range(settings.steps):
+    for _ in range(settings.warm_up_steps):
         chosen = torch.randint(len(features), (BATCH,), generator=rng).to(features.device)
         p = selector.logits(features[chosen]).softmax(dim=2)
         widest = p.new_zeros(len(p), fixed, p.shape[2])

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 import dynadfq
-from dynadfq.training.schedule import Schedule
+from dynadfq.training.config import FinetuneConfig
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SLOW = {"export": ["--help"], "bench": ["--batch", "1", "--repeats", "2"]}
-SHORT_STEPS = Schedule(epochs=1, steps_per_epoch=1, batch_size=4)
+SHORT_STEPS = FinetuneConfig(epochs=1, steps_per_epoch=1, batch_size=4)
 
 
 def blocks(page: Path, info: str) -> list[str]:

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dynadfq import data
 from dynadfq.data import decoded
+from dynadfq.data import loading as data
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import decoded_files
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
@@ -58,7 +59,7 @@ def files(folder: Path, part: str = "val") -> list[Path]:
     return sorted(path for path in (folder / part).rglob("*.*") if path.suffix != ".txt")
 
 
-def load(folder: Path, **options: Any) -> data.LabelledSet:
+def load(folder: Path, **options: Any) -> LabelledSet:
     options = {"preprocessing": PREPROCESSING, "class_names": NAMES} | options
     return data.load("image-folder", folder, **options)
 
@@ -203,7 +204,7 @@ def greedy(path): return []
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., data.LabelledSet]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LabelledSet]:
     """Loads what a module of the user's returns."""
     (tmp_path / "users_own.py").write_text(SVHN_LIKE)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -215,7 +216,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., data.L
 
 
 def test_every_form_of_an_item_gives_the_same_pixels(
-    own: Callable[..., data.LabelledSet], repository: Path
+    own: Callable[..., LabelledSet], repository: Path
 ) -> None:
     expected = torch.stack([torch.from_numpy(noise(i, 3, 8, 8)) for i in range(7)])
     for name in ("arrays", "tensors", "pictures"):
@@ -257,13 +258,13 @@ def test_every_form_of_an_item_gives_the_same_pixels(
     ],
 )
 def test_what_is_wrong_with_an_item_is_said(
-    own: Callable[..., data.LabelledSet], name: str, message: str
+    own: Callable[..., LabelledSet], name: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"^name: .*{message}"):
         own(name)
 
 
-def test_an_import_path_that_leads_nowhere_says_so(own: Callable[..., data.LabelledSet]) -> None:
+def test_an_import_path_that_leads_nowhere_says_so(own: Callable[..., LabelledSet]) -> None:
     with pytest.raises(ImportError, match=r"name: 'users_own:absent' cannot be imported"):
         own("absent")
 

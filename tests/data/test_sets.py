@@ -11,7 +11,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from dynadfq.data import CARDS, load, sets
+from dynadfq.data import sets
+from dynadfq.data.loading import load
+from dynadfq.data.sets import CARDS
 
 RNG = np.random.default_rng(0)
 

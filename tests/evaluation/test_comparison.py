@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.data import LabelledSet
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation import comparison
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.model import Student

@@ -10,8 +10,8 @@ from typing import get_args
 import pytest
 from torch import Tensor
 
+from dynadfq.export.config import Format
 from dynadfq.export.files import FORMATS, require, write_file
-from dynadfq.params.export import Format
 from dynadfq.quant.model import Student
 
 ROOT = Path(__file__).parents[2]

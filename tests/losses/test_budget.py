@@ -102,11 +102,3 @@ def test_the_value_that_is_logged_is_the_whole_form(multiplier: float) -> None:
     logged = constraint.factor(value) * value - constraint.surplus(value)
     assert logged.item() == pytest.approx(multiplier * 0.3 + 2.0 / 2 * 0.3**2)
     assert penalty.surplus(value) == 0
-
-
-def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"^quantization\.selector\.budget: 'multiplier' is none of penalty, constraint$",
-    ):
-        Budget("multiplier")  # type: ignore[arg-type]

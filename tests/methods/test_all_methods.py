@@ -16,31 +16,37 @@ import torch
 from pydantic.fields import FieldInfo
 from torch import Tensor
 
-from dynadfq.losses.budget import Budget
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import compute_precision
-from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.runtime.config import Config, choices, leaves
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import Calibration, PreparationConfig, new_student, prepare_student
-from dynadfq.training.schedule import Schedule
+from dynadfq.training.prepare import new_student, prepare_student
 
 NAMES = [
     name for name in METHODS if name != "real_data"
 ]  # it needs a labelled data set: test_real_data.py
-FINE = Schedule(
+FINE = FinetuneConfig(
     epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3
 )
-SCHEME = Scheme(4, (4,), 4, selector=SelectorShape(pool=2, hidden=16))
-DYNAMIC = Scheme(4, (3, 4, 5), 4, selector=SelectorShape(pool=2, hidden=16, dropout=0.0))
+SCHEME = Scheme(
+    weight_bits=4, activation_bits=(4,), target_bits=4, selector=SelectorShape(pool=2, hidden=16)
+)
+DYNAMIC = Scheme(
+    weight_bits=4,
+    activation_bits=(3, 4, 5),
+    target_bits=4,
+    selector=SelectorShape(pool=2, hidden=16, dropout=0.0),
+)
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
 NEEDED: dict[str, dict[str, Any]] = {
     "dfq.student.correction_images": {"bias_correction": "empirical"},
@@ -88,7 +94,7 @@ def make_images(
     recipe = settings_of(name, "images", **changes).recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
-    source = recipe.source(teacher, PixelOptimizer(iterations, learning_rate=0.1))
+    source = recipe.source(teacher, PixelOptimizerConfig(iterations=iterations, learning_rate=0.1))
     return synthesize_set(source, 16, 8, 0, folder, Scratch(None))
 
 
@@ -97,14 +103,16 @@ def teach(
     teacher: Teacher,
     images: SyntheticSet,
     scheme: Scheme = SCHEME,
-    schedule: Schedule = FINE,
+    schedule: FinetuneConfig = FINE,
     **changes: Any,
 ) -> tuple[Student, Any]:
     recipe = settings_of(name, "student", **changes).recipe()
     student = new_student(teacher, recipe, scheme, 0)
-    prepare_student(student, teacher, images, recipe, PreparationConfig(Calibration(images=16)), 0)
+    prepare_student(
+        student, teacher, images, recipe, 0, finetune=FinetuneConfig(calibration_images=16)
+    )
     history = finetune_student(
-        student, teacher, images, recipe, schedule, Budget(), 0, Scratch(None)
+        student, teacher, images, recipe, schedule, SelectorTrainingConfig(), 0, Scratch(None)
     )
     return student, history
 
@@ -197,7 +205,7 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
 def test_its_student_learns(
     name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]
 ) -> None:
-    plain = Schedule(
+    plain = FinetuneConfig(
         epochs=6,
         steps_per_epoch=4,
         batch_size=16,

@@ -12,8 +12,8 @@ from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.deepinversion import DeepInversion, Images
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -25,7 +25,7 @@ def context(teacher: Teacher) -> MethodContext:
 
 def make(teacher: Teacher, folder: Path, **settings: object) -> SyntheticSet:
     recipe = Images(**settings).recipe(context(teacher))  # type: ignore[arg-type]
-    source = recipe.source(teacher, PixelOptimizer(20, learning_rate=0.1))
+    source = recipe.source(teacher, PixelOptimizerConfig(iterations=20, learning_rate=0.1))
     return synthesize_set(source, 8, 8, 0, folder, Scratch(None))
 
 

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dfq import Images, Student
 from dynadfq.quant.build import load_student
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student as QuantizedStudent
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.prepare import Calibration, PreparationConfig, new_student, prepare_student
+from dynadfq.training.config import FinetuneConfig
+from dynadfq.training.prepare import new_student, prepare_student
 
 SHAPE = (3, 8, 8)
 
@@ -69,7 +70,12 @@ def teacher() -> Teacher:
 def images_of(teacher: Teacher, folder: Path, **settings: Any) -> SyntheticSet:
     recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     return synthesize_set(
-        recipe.source(teacher, PixelOptimizer(5, 0.1)), 128, 64, 0, folder, Scratch(None)
+        recipe.source(teacher, PixelOptimizerConfig(iterations=5, learning_rate=0.1)),
+        128,
+        64,
+        0,
+        folder,
+        Scratch(None),
     )
 
 
@@ -83,9 +89,16 @@ def student_of(
 ) -> QuantizedStudent:
     recipe = Student(**settings).recipe()
     assert not recipe.terms
-    scheme = Scheme(weight_bits, (bits,), bits, weight_granularity="tensor")
+    scheme = Scheme(
+        weight_bits=weight_bits,
+        activation_bits=(bits,),
+        target_bits=bits,
+        weight_granularity="tensor",
+    )
     student = new_student(teacher, recipe, scheme, 0)
-    prepare_student(student, teacher, images, recipe, PreparationConfig(Calibration(images=128)), 0)
+    prepare_student(
+        student, teacher, images, recipe, 0, finetune=FinetuneConfig(calibration_images=128)
+    )
     return student
 
 

@@ -13,7 +13,7 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dsg import DSG, Images
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import PixelOptimizer
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -86,7 +86,7 @@ def test_images_of_dsg_are_less_alike_than_zeroqs(teacher: Teacher, tmp_path: Pa
 
     def spread(settings: Images | ZeroQImages, name: str) -> float:
         source = settings.recipe(context(teacher)).source(
-            teacher, PixelOptimizer(150, learning_rate=0.1)
+            teacher, PixelOptimizerConfig(iterations=150, learning_rate=0.1)
         )
         made = synthesize_set(source, 16, 16, 0, tmp_path / name, Scratch(None)).take(
             torch.arange(16)

@@ -23,9 +23,9 @@ from dynadfq.methods import gdfq, qimera
 from dynadfq.methods.adadfq import Images, Student, zero_sum
 from dynadfq.methods.qimera import Superpositions
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.generator import CARD, GeneratorTraining
 from dynadfq.synthesis.latent import SuperposedEmbeddings
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.teacher import Teacher
@@ -226,7 +226,11 @@ def test_large_images_have_class_conditional_batch_norm(images: Images, make_net
 
 
 def test_adadfqs_images_are_of_a_class_too(teacher: Teacher, tmp_path: Path) -> None:
-    source = Images(generator_batch_size=8).generator(teacher).source(teacher, PixelOptimizer(2))
+    source = (
+        Images(generator_batch_size=8)
+        .generator(teacher)
+        .source(teacher, PixelOptimizerConfig(iterations=2))
+    )
     assert synthesize_set(source, 8, 8, 0, tmp_path, Scratch(None)).one_hot_recognized is not None
 
 

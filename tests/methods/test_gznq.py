@@ -21,7 +21,8 @@ from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
-        source = composed(teacher).source(teacher, PixelOptimizer(4))
+        source = composed(teacher).source(teacher, PixelOptimizerConfig(iterations=4))
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 

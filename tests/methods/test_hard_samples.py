@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch
-from dynadfq.losses.budget import Budget
 from dynadfq.losses.hard_samples import hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
@@ -22,16 +21,17 @@ from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
 from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer, PixelSource
+from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.schedule import Schedule
 
-SCHEDULE = Schedule(
+SCHEDULE = FinetuneConfig(
     epochs=3,
     steps_per_epoch=2,
     batch_size=8,
@@ -108,11 +108,18 @@ def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Callable[..., object]
     def run(
         student: Student,
         recipe: StudentRecipe,
-        schedule: Schedule = SCHEDULE,
+        schedule: FinetuneConfig = SCHEDULE,
         scratch: Path | None = None,
     ) -> object:
         return finetune_student(
-            student, teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(scratch)
+            student,
+            teacher,
+            synthetic,
+            recipe,
+            schedule,
+            SelectorTrainingConfig(),
+            0,
+            Scratch(scratch),
         )
 
     return run
@@ -146,7 +153,9 @@ def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
 def test_harder_images_raise_the_loss(
     make_student: Callable[..., Student], finetune: Callable[..., object]
 ) -> None:
-    schedule = replace(SCHEDULE, epochs=1, learning_rate=1e-9, range_learning_rate=1e-9)
+    schedule = SCHEDULE.model_copy(
+        update={"epochs": 1, "learning_rate": 1e-9, "range_learning_rate": 1e-9}
+    )
     student = make_student(8)
     history = finetune(student, replace(RECIPES["hast"], perturbation=0.005), schedule)
     term, weights = RECIPES["hast"].terms, ("distillation", "attention")
@@ -205,7 +214,7 @@ def test_a_student_like_its_teacher_has_nothing_to_align(
     finetune: Callable[..., object],
 ) -> None:
     student = make_student(*widths)
-    schedule = replace(SCHEDULE, epochs=1, steps_per_epoch=1)
+    schedule = SCHEDULE.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
     with student.unquantized():
         history = finetune(student, RECIPES[name], schedule)
     for term in {"attention", "activation_map"} & set(history.columns):  # type: ignore[attr-defined]
@@ -319,7 +328,7 @@ def test_the_objective_of_centres_by_hand(teacher: Teacher, images: Tensor) -> N
 
 
 def test_released_synq_makes_no_centres(teacher: Teacher) -> None:
-    optimizer = PixelOptimizer(4)
+    optimizer = PixelOptimizerConfig(iterations=4)
     assert (
         type(composed(synq.Images(layered_weight=0.0), teacher).source(teacher, optimizer))
         is PixelSource
@@ -338,7 +347,9 @@ def test_a_killed_synq_goes_on_to_the_same_bytes(
     steps: list[int] = []
 
     def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
-        source = composed(synq.Images(), teacher).source(teacher, PixelOptimizer(4))
+        source = composed(synq.Images(), teacher).source(
+            teacher, PixelOptimizerConfig(iterations=4)
+        )
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 

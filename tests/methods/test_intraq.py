@@ -12,8 +12,8 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.intraq import Images, IntraQ, soft_inception
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -31,7 +31,7 @@ def make(
     **settings: float,
 ) -> SyntheticSet:
     recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
-    source = recipe.source(teacher, PixelOptimizer(iterations, learning_rate=0.1))
+    source = recipe.source(teacher, PixelOptimizerConfig(iterations=iterations, learning_rate=0.1))
     return synthesize_set(source, images, 4, 0, folder, Scratch(scratch))
 
 
@@ -92,7 +92,10 @@ def test_without_margins_shards_are_independent(teacher: Teacher, tmp_path: Path
     recipe = Images(margin_low=0.0, margin_high=2.0).recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
-    assert recipe.remember is None and not recipe.source(teacher, PixelOptimizer(3)).sequential
+    assert (
+        recipe.remember is None
+        and not recipe.source(teacher, PixelOptimizerConfig(iterations=3)).sequential
+    )
     losses = make(teacher, tmp_path / "free", margin_low=0.0, margin_high=2.0).manifest["shards"][
         1
     ]["losses"]

@@ -9,21 +9,22 @@ import torch
 from imports import closure
 from torch import nn
 
-from dynadfq import data
+from dynadfq.data import loading as data
+from dynadfq.data.sets import CARDS
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import Images, drawn
 from dynadfq.params.loading import check
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 
 
 @pytest.fixture(scope="module")
 def digits_teacher() -> Teacher:
-    card = data.CARDS["digits"]
+    card = CARDS["digits"]
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     return Teacher(module, (1, 8, 8), 10, card.mean, card.std)
 
@@ -35,7 +36,7 @@ def take(
         MethodContext(teacher, torch.zeros(10, 10), seed)
     )
     return synthesize_set(
-        recipe.source(teacher, PixelOptimizer()),
+        recipe.source(teacher, PixelOptimizerConfig()),
         count,
         40,
         seed,

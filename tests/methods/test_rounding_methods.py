@@ -9,21 +9,21 @@ import torch
 
 from dynadfq.methods import adaround, squant
 from dynadfq.methods.base import MethodContext
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.quantize import quantize_weight
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.prepare import PreparationConfig, new_student, prepare_student
+from dynadfq.training.prepare import new_student, prepare_student
 
 
 def noise(teacher: Teacher, folder: Path, kind: str) -> SyntheticSet:
     recipe = squant.Images(noise=kind).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     return synthesize_set(
-        recipe.source(teacher, PixelOptimizer(3)), 24, 8, 0, folder, Scratch(None)
+        recipe.source(teacher, PixelOptimizerConfig(iterations=3)), 24, 8, 0, folder, Scratch(None)
     )
 
 
@@ -49,8 +49,10 @@ def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(
     recipe, states = squant.Student(range_rule="bn_sigma").recipe(), []
     for kind in ("uniform", "gaussian"):
         images = noise(teacher, tmp_path / kind, kind)
-        student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
-        prepare_student(student, teacher, images, recipe, PreparationConfig(), 0)
+        student = new_student(
+            teacher, recipe, Scheme(weight_bits=4, activation_bits=(4,), target_bits=4), 0
+        )
+        prepare_student(student, teacher, images, recipe, 0)
         states.append(student.network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
@@ -60,9 +62,11 @@ def test_students_are_rounded_and_not_fine_tuned(teacher: Teacher, synthetic: Sy
     assert not any(recipe.terms for recipe in recipes)
     found = []
     for recipe in recipes:
-        student = new_student(teacher, recipe, Scheme(4, (4,), 4), 0)
+        student = new_student(
+            teacher, recipe, Scheme(weight_bits=4, activation_bits=(4,), target_bits=4), 0
+        )
         plain = [quantize_weight(layer.weight, 4)[0] for layer in student.layers]
-        prepare_student(student, teacher, synthetic, recipe, PreparationConfig(), 0)
+        prepare_student(student, teacher, synthetic, recipe, 0)
         codes = [
             quantize_weight(layer.weight, 4, layer.frozen_qparams)[0] for layer in student.layers
         ]

@@ -15,8 +15,8 @@ from dynadfq.graph.fold import fold
 from dynadfq.methods import METHODS, suggest_other_methods, without_batch_norm
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import RealData
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 
@@ -110,7 +110,7 @@ def test_real_data_needs_no_statistics(tmp_path: Path) -> None:
     teacher = Teacher(module, (1, 8, 8), 10, (0.3,), (0.4,))
     settings = RealData().images.model_copy(update={"data": "digits"})
     source = settings.recipe(MethodContext(teacher, class_similarity(teacher), 0)).source(
-        teacher, PixelOptimizer(1)
+        teacher, PixelOptimizerConfig(iterations=1)
     )
     images: SyntheticSet = synthesize_set(source, 16, 8, 0, tmp_path, Scratch(None))
     student, history = teach("real_data", teacher, images)

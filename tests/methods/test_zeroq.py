@@ -9,8 +9,8 @@ from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -21,7 +21,12 @@ STEP = StudentStep(torch.eye(4), torch.randn(4, 4), torch.randn(4, 4), torch.one
 def make(teacher: Teacher, folder: Path, iterations: int, **settings: object) -> SyntheticSet:
     recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
     return synthesize_set(
-        recipe.source(teacher, PixelOptimizer(iterations)), 8, 8, 0, folder, Scratch(None)
+        recipe.source(teacher, PixelOptimizerConfig(iterations=iterations)),
+        8,
+        8,
+        0,
+        folder,
+        Scratch(None),
     )
 
 

@@ -11,10 +11,11 @@ from dynadfq.data.labelled import LabelledSet
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis.pixels import PixelOptimizer
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.teacher.config import TrainingConfig
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.teacher.training import TeacherRecipe, train_teacher
-from dynadfq.training.schedule import Schedule
+from dynadfq.teacher.training import train_teacher
+from dynadfq.training.config import FinetuneConfig
 
 SHAPE = (3, 8, 8)
 
@@ -61,12 +62,22 @@ def test_it_goes_all_the_way(last: bool) -> None:
     labelled = LabelledSet(
         Preprocessing(SHAPE, (0.5,) * 3, (0.25,) * 3), pixels, torch.arange(32) % 4
     )
-    recipe = TeacherRecipe(1, 16, 0.01, 0.9, 1e-4, crop_padding=1, horizontal_flip=False)
+    recipe = TrainingConfig(
+        epochs=1,
+        batch_size=16,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=1e-4,
+        crop_padding=1,
+        horizontal_flip=False,
+    )
     train_teacher(module, labelled, recipe, 0, torch.device("cpu"), Scratch(None))
     teacher = teacher_of(module).to("cpu")
-    images = api.synthesize(teacher, num_images=8, batch_size=8, optimizer=PixelOptimizer(1))
+    images = api.synthesize(
+        teacher, num_images=8, batch_size=8, optimizer=PixelOptimizerConfig(iterations=1)
+    )
     student = api.quantize(teacher, activation_bits=(3, 4, 5))
-    step = Schedule(epochs=1, steps_per_epoch=1, batch_size=8, decay_every=1)
+    step = FinetuneConfig(epochs=1, steps_per_epoch=1, batch_size=8, decay_every=1)
     history = api.finetune(student, teacher, images, schedule=step, mixup_start=0.0)
     assert torch.isfinite(torch.tensor(history["loss"].tolist())).all()
 

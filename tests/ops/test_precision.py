@@ -18,14 +18,14 @@ from dynadfq.ops.precision import (
     to_float32,
 )
 from dynadfq.quant.model import Student
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.compare import watching
-from dynadfq.training.schedule import Schedule
+from dynadfq.training.config import FinetuneConfig
 
 CPU = torch.device("cpu")
-STEP = Schedule(
+STEP = FinetuneConfig(
     epochs=1,
     steps_per_epoch=1,
     batch_size=8,
@@ -165,7 +165,7 @@ def test_images_and_students_of_bfloat16(
             teacher,
             num_images=8,
             batch_size=4,
-            optimizer=PixelOptimizer(5),
+            optimizer=PixelOptimizerConfig(iterations=5),
             precision=precision,  # type: ignore[arg-type]
         )
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 from torchvision.transforms._presets import ImageClassification
 
-from dynadfq import data
+from dynadfq.data import loading as data
+from dynadfq.data.sets import CARDS
 from dynadfq.ops.preprocess import Interpolation, Preprocessing, read_image
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
@@ -39,7 +40,7 @@ def photograph(width: int, height: int) -> Image.Image:
 
 def test_a_test_image_that_went_through_a_file_is_the_same(tmp_path: Path) -> None:
     small, large = data.load("digits"), data.load("digits", image_size=16)
-    preprocessing = Preprocessing((1, 16, 16), data.CARDS["digits"].mean, data.CARDS["digits"].std)
+    preprocessing = Preprocessing((1, 16, 16), CARDS["digits"].mean, CARDS["digits"].std)
     for i in range(5):
         path = save(tmp_path / f"{i}.png", small.pixels[i])
         pixels = read_image(path, preprocessing)

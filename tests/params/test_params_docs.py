@@ -27,7 +27,7 @@ def test_every_key_says_what_it_means_and_where_its_default_comes_from(key):
 
 
 def test_what_the_paper_does_not_have_is_said_to_be_the_librarys():
-    selector = "quantization.selector."
+    selector = "selector."
     assert note(LEAVES[selector + "warm_up_images"], "source") == "dynadfq"
     assert "constraint: dynadfq" in note(LEAVES[selector + "budget"], "source")
     meaning = LEAVES[selector + "bit_weight"].description

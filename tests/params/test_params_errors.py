@@ -3,12 +3,16 @@
 import pytest
 import yaml
 
+from dynadfq.data.config import ALLOWED
 from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
-from dynadfq.params.data_names import ALLOWED
-from dynadfq.params.errors import shown
-from dynadfq.params.teacher_keys import ARCHITECTURES, CHANNELS, DEVIATIONS, SHAPES
-from dynadfq.runtime.config import leaves
+from dynadfq.runtime.config import allowed, leaves
+from dynadfq.runtime.errors import shown
+from dynadfq.teacher.config import ARCHITECTURES, TeacherConfig
+
+SHAPES, CHANNELS, DEVIATIONS = (
+    allowed(TeacherConfig.model_fields[key]) for key in ("input_shape", "mean", "std")
+)
 
 
 def problems(path) -> list[str]:
@@ -23,7 +27,6 @@ def test_every_problem_is_reported_at_once(written):
         """
 quantization:
   weight_bits: 16
-  activation_bits: [3, 4]
   target_bits: 5
 finetune:
   lr: 1e-3
@@ -33,6 +36,7 @@ finetune:
 synthesis: {num_images: 512, top: 3, momentum: 0.5}
 method: {name: zeroQ}
 optimizer: adam
+selector: {candidates: [3, 4]}
 """
     )
     with pytest.raises(ParameterError) as caught:
@@ -41,13 +45,13 @@ optimizer: adam
         f"""{path} has 10 problems:
   synthesis.top: unknown key; did you mean similarity.top?
   synthesis.momentum: unknown key; did you mean teacher.momentum?
-  method.name: "zeroQ" is not one of {", ".join(METHODS)}; did you mean zeroq?
-  quantization.weight_bits: 16 is outside 2 … 8
-  finetune.epochs: "ten" is not a whole number in 1 … ∞
-  finetune.decay: 0 is outside 0 … 1 (not 0)
+  method.name: must be one of {", ".join(METHODS)}; got "zeroQ"; did you mean zeroq?
+  quantization.weight_bits: must be in 2 … 8; got 16
+  finetune.epochs: must be a whole number in 0 … ∞; got "ten"
+  finetune.decay: must be in 0 … 1 (not 0); got 0
   finetune.lr: unknown key; did you mean finetune.learning_rate?
   optimizer: unknown key; the file has {", ".join(Params.model_fields)}
-  quantization.target_bits: 5 is outside quantization.activation_bits: [3, 4]
+  quantization.target_bits: 5 is outside selector.candidates: [3, 4]
   finetune.calibration_images: 600 is more than synthesis.num_images: 512"""
     )
 
@@ -55,7 +59,7 @@ optimizer: adam
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("seed: -1", "seed: -1 is outside 0 … ∞"),
+        ("seed: -1", "seed: must be in 0 … ∞; got -1"),
         (
             "launch: {processes: 3}",
             "finetune.batch_size: 256 cannot be divided evenly among launch.processes: 3",
@@ -65,42 +69,42 @@ optimizer: adam
             "method.gdfq.student.online_generator: true lets a generator learn on beside the student, in one process only, "
             "and launch.processes is 2",
         ),
-        ("seed: 1.5", "seed: 1.5 is not a whole number in 0 … ∞"),
-        ("seed: true", "seed: true is not a whole number in 0 … ∞"),
-        ("seed:", "seed: null is not a whole number in 0 … ∞"),
-        ("device: gpu", 'device: "gpu" is not one of auto, cpu, cuda, cuda:N'),
-        ("device: cuda:x", 'device: "cuda:x" is not one of auto, cpu, cuda, cuda:N'),
-        ("data: {image_size: 4}", "data.image_size: 4 is outside 8 … ∞"),
-        ("data: {image_size: big}", 'data.image_size: "big" is not null or a whole number in 8 … ∞'),
+        ("seed: 1.5", "seed: must be a whole number in 0 … ∞; got 1.5"),
+        ("seed: true", "seed: must be a whole number in 0 … ∞; got true"),
+        ("seed:", "seed: must be a whole number in 0 … ∞; got null"),
+        ("device: gpu", 'device: must be one of auto, cpu, cuda, cuda:N; got "gpu"'),
+        ("device: cuda:x", 'device: must be one of auto, cpu, cuda, cuda:N; got "cuda:x"'),
+        ("data: {image_size: 4}", "data.image_size: must be in 8 … ∞; got 4"),
+        ("data: {image_size: big}", 'data.image_size: must be null or a whole number in 8 … ∞; got "big"'),
         (
             "data: {name: cifar_10}",
-            f'data.name: "cifar_10" is not {ALLOWED}; did you mean cifar10?',
+            f'data.name: must be {ALLOWED}; got "cifar_10"; did you mean cifar10?',
         ),
         (
             "data: {name: torchvision/SVNH}",
-            f'data.name: "torchvision/SVNH" is not {ALLOWED}; did you mean torchvision/SVHN?',
+            f'data.name: must be {ALLOWED}; got "torchvision/SVNH"; did you mean torchvision/SVHN?',
         ),
-        ("data: {name: 'my_pkg.data:'}", f'data.name: "my_pkg.data:" is not {ALLOWED}'),
-        ("data: {name: 3}", f"data.name: 3 is not {ALLOWED}"),
+        ("data: {name: 'my_pkg.data:'}", f'data.name: must be {ALLOWED}; got "my_pkg.data:"'),
+        ("data: {name: 3}", f"data.name: must be {ALLOWED}; got 3"),
         (
             "data: {name: null}\nteacher: {pretrained: false}",
             "data.name: null names no labelled data to train a teacher with; give teacher.checkpoint a file, or take "
             "published weights with teacher.pretrained: true",
         ),
-        ("data: {root: 3}", "data.root: 3 is not text"),
-        ("data: {root: ''}", 'data.root: "" is not text'),
-        ("finetune: {horizontal_flip: yes}", 'finetune.horizontal_flip: "yes" is not true or false'),
-        ("finetune: {decay: '0.1'}", 'finetune.decay: "0.1" is not a number in 0 … 1 (not 0)'),
-        ("finetune: {learning_rate: .inf}", "finetune.learning_rate: Infinity is outside 0 … ∞ (not 0)"),
-        ("finetune: {learning_rate: .nan}", "finetune.learning_rate: NaN is outside 0 … ∞ (not 0)"),
-        ("finetune: 3", "finetune: 3 is not a group of keys"),
+        ("data: {root: 3}", "data.root: must be text; got 3"),
+        ("data: {root: ''}", 'data.root: must be text; got ""'),
+        ("finetune: {horizontal_flip: yes}", 'finetune.horizontal_flip: must be true or false; got "yes"'),
+        ("finetune: {decay: '0.1'}", 'finetune.decay: must be a number in 0 … 1 (not 0); got "0.1"'),
+        ("finetune: {learning_rate: .inf}", "finetune.learning_rate: must be in 0 … ∞ (not 0); got Infinity"),
+        ("finetune: {learning_rate: .nan}", "finetune.learning_rate: must be in 0 … ∞ (not 0); got NaN"),
+        ("finetune: 3", "finetune: must be a group of keys; got 3"),
         (
             "export: {formats: [pt2, onnx-code]}",
-            'export.formats[1]: "onnx-code" is not one of onnx-codes, onnx-convinteger, pt2; did you mean onnx-codes?',
+            'export.formats[1]: must be one of onnx-codes, onnx-convinteger, pt2; got "onnx-code"; did you mean onnx-codes?',
         ),
-        ("export: {formats: [pt2, pt2]}", 'export.formats: ["pt2", "pt2"] is not without repetition'),
-        ("finetune:", "finetune: null is not a group of keys"),
-        ("[1, 2]", "the file: [1, 2] is not a group of keys"),
+        ("export: {formats: [pt2, pt2]}", "export.formats: must be without repetition; got ['pt2', 'pt2']"),
+        ("finetune:", "finetune: must be a group of keys; got null"),
+        ("[1, 2]", "the file: must be a group of keys; got [1, 2]"),
         ("quant: {bits: 4}", "quant: unknown key; did you mean quantization?"),
         (
             "method: {images: {similar_classes: 3}}",
@@ -108,49 +112,49 @@ optimizer: adam
         ),
         (
             "teacher: {architecture: resnet20}",
-            f'teacher.architecture: "resnet20" is not {ARCHITECTURES}',
+            f'teacher.architecture: must be {ARCHITECTURES}; got "resnet20"',
         ),
-        ("teacher: {architecture: 'my_pkg:'}", f'teacher.architecture: "my_pkg:" is not {ARCHITECTURES}'),
-        ("teacher: {num_classes: 0}", "teacher.num_classes: 0 is outside 1 … ∞"),
-        ("teacher: {input_shape: [3, 32]}", f"teacher.input_shape: [3, 32] is not {SHAPES}"),
-        ("teacher: {input_shape: [3, 32, 2.5]}", f"teacher.input_shape: [3, 32, 2.5] is not {SHAPES}"),
-        ("teacher: {mean: 0.5}", f"teacher.mean: 0.5 is not {CHANNELS}"),
-        ("teacher: {mean: [a]}", f'teacher.mean: ["a"] is not {CHANNELS}'),
-        ("teacher: {std: [0.5, 0]}", f"teacher.std: [0.5, 0] is not {DEVIATIONS}"),
+        ("teacher: {architecture: 'my_pkg:'}", f'teacher.architecture: must be {ARCHITECTURES}; got "my_pkg:"'),
+        ("teacher: {num_classes: 0}", "teacher.num_classes: must be in 1 … ∞; got 0"),
+        ("teacher: {input_shape: [3, 32]}", f"teacher.input_shape: must be {SHAPES}; got [3, 32]"),
+        ("teacher: {input_shape: [3, 32, 2.5]}", "teacher.input_shape[2]: must be a whole number; got 2.5"),
+        ("teacher: {mean: 0.5}", f"teacher.mean: must be {CHANNELS}; got 0.5"),
+        ("teacher: {mean: [a]}", 'teacher.mean[0]: must be a number; got "a"'),
+        ("teacher: {std: [0.5, 0]}", "teacher.std[1]: must be in 0 … ∞ (not 0); got 0"),
         (
             "teacher: {interpolation: cubic}",
-            'teacher.interpolation: "cubic" is not null or one of nearest, bilinear, bicubic',
+            'teacher.interpolation: must be null or one of nearest, bilinear, bicubic; got "cubic"',
         ),
         (
-            "quantization: {activation_bits: [3, 9, '4']}",
+            "selector: {candidates: [3, 9, '4']}",
             [
-                "quantization.activation_bits[1]: 9 is outside 2 … 8",
-                'quantization.activation_bits[2]: "4" is not a whole number in 2 … 8',
+                "selector.candidates[1]: must be in 2 … 8; got 9",
+                'selector.candidates[2]: must be a whole number in 2 … 8; got "4"',
             ],
         ),
         (
-            "quantization: {selector: {warm_up_images: -1}}",
-            "quantization.selector.warm_up_images: -1 is outside 0 … ∞",
+            "selector: {warm_up_images: -1}",
+            "selector.warm_up_images: must be in 0 … ∞; got -1",
         ),
         (
-            "quantization: {selector: {budget: multiplier}}",
-            'quantization.selector.budget: "multiplier" is not one of penalty, constraint',
+            "selector: {budget: multiplier}",
+            'selector.budget: must be one of penalty, constraint; got "multiplier"',
         ),
         (
-            "quantization: {activation_bits: [4]}",
-            "quantization.activation_bits: [4] is not a list of two or more whole numbers in 2 … 8, ascending",
+            "selector: {candidates: [4]}",
+            "selector.candidates: must be a list of two or more whole numbers in 2 … 8, ascending; got [4]",
         ),
         (
-            "quantization: {activation_bits: 4}",
-            "quantization.activation_bits: 4 is not a list of two or more whole numbers in 2 … 8, ascending",
+            "selector: {candidates: 4}",
+            "selector.candidates: must be a list of two or more whole numbers in 2 … 8, ascending; got 4",
         ),
         (
-            "quantization: {activation_bits: [4, 4, 5]}",
-            "quantization.activation_bits: [4, 4, 5] is not ascending without repetition",
+            "selector: {candidates: [4, 4, 5]}",
+            "selector.candidates: must be ascending without repetition; got [4, 4, 5]",
         ),
         (
             "quantization: {target_bits: 6}",
-            "quantization.target_bits: 6 is outside quantization.activation_bits: [3, 4, 5]",
+            "quantization.target_bits: 6 is outside selector.candidates: [3, 4, 5]",
         ),
         (
             "synthesis: {num_images: 100}",
@@ -174,7 +178,7 @@ optimizer: adam
         ),
         (
             "seed: 1\nseed: -2",
-            ["seed: given twice, on lines 1 and 2", "seed: -2 is outside 0 … ∞"],
+            ["seed: given twice, on lines 1 and 2", "seed: must be in 0 … ∞; got -2"],
         ),
         (
             "seed: [1",
@@ -229,9 +233,9 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 
 
 def test_a_wrong_value_hides_no_constraint_and_causes_none(written):
-    path = written("quantization: {activation_bits: [7, 9]}\nfinetune: {calibration_images: 6000}")
+    path = written("selector: {candidates: [7, 9]}\nfinetune: {calibration_images: 6000}")
     assert problems(path) == [
-        "quantization.activation_bits[1]: 9 is outside 2 … 8",
+        "selector.candidates[1]: must be in 2 … 8; got 9",
         "finetune.calibration_images: 6000 is more than synthesis.num_images: 5120",
     ]
 
@@ -242,7 +246,7 @@ def test_every_key_refuses_a_mapping_by_name(written, key):
     for name in reversed(key.split(".")):
         tree = {name: tree}
     assert any(
-        line.startswith(f"{key}: {shown({'no': 'value'})} is not ")
+        line.startswith(f"{key}: must be ") and shown({"no": "value"}) in line
         for line in problems(written(yaml.safe_dump(tree)))
     )
 

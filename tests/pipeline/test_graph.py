@@ -136,7 +136,7 @@ def test_both_students_differ_in_what_they_may_see_only():
     dynamic, fixed = GRAPH["finetune"], GRAPH["finetune_fixed"]
     assert dynamic["deps"] == fixed["deps"]
     assert fixed["cmd"] == dynamic["cmd"] + " --fixed"
-    hidden = {"quantization.activation_bits", "quantization.selector"}
+    hidden = {"selector.candidates", "selector"}
     assert not hidden & set(fixed["params"])
     rest = {key for key in fixed["params"] if not key.startswith("quantization")}
     assert rest | {"quantization"} == set(dynamic["params"])

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ptq.adaround import AdaRound, adaround, learn_rounding, reconstruction_error
+from dynadfq.ptq.adaround import (
+    adaround,
+    learn_rounding,
+    reconstruction_error,
+    regularizer_exponent,
+)
+from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import (
@@ -26,7 +32,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 Build = Callable[..., Student]
-FAST = AdaRound(iterations=60, batch_size=8, learning_rate=0.02)
+FAST = AdaRoundConfig(iterations=60, batch_size=8, learning_rate=0.02)
 
 
 def weights(*shape: int) -> Tensor:
@@ -74,13 +80,15 @@ def test_the_regularizer_pushes_to_the_nearer_end(beta: float) -> None:
 
 def test_beta() -> None:
     for annealing in ("cosine", "linear"):
-        settings = AdaRound(100, annealing=annealing)  # type: ignore[arg-type]
-        betas = [settings.beta(i) for i in range(100)]
+        settings = AdaRoundConfig(iterations=100, annealing=annealing)  # type: ignore[arg-type]
+        betas = [regularizer_exponent(settings, i) for i in range(100)]
         assert betas[:20] == [None] * 20 and betas[20] == 20.0 and betas[60] == pytest.approx(11.0)
         tail = [beta for beta in betas if beta is not None]
         assert len(tail) == 80 and tail == sorted(tail, reverse=True) and 2.0 < tail[-1] < 2.5
-    assert AdaRound(100).beta(40) == pytest.approx(20 - 18 * (1 - 0.5**0.5) / 2)
-    assert AdaRound(100, warm_start=0.0).beta(0) == 20.0
+    assert regularizer_exponent(AdaRoundConfig(iterations=100), 40) == pytest.approx(
+        20 - 18 * (1 - 0.5**0.5) / 2
+    )
+    assert regularizer_exponent(AdaRoundConfig(iterations=100, warm_start=0.0), 0) == 20.0
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -164,7 +172,7 @@ def test_learned_roundings_reconstruct_better_than_nearest_ones(
     call, data = data_of(student, name, images)
     layer, settings = (
         call.layer(student),
-        AdaRound(600, batch_size=64, learning_rate=0.02, regularization=0.1),
+        AdaRoundConfig(iterations=600, batch_size=64, learning_rate=0.02, regularization=0.1),
     )
     before = layer.weight.detach().clone()
     with Progress("test", 600) as progress:
@@ -235,14 +243,14 @@ def test_every_setting_changes_something(
     student = make_student(4)
     call, data = data_of(student, "conv2", images[:64])
 
-    def learned(settings: AdaRound) -> Tensor:
+    def learned(settings: AdaRoundConfig) -> Tensor:
         few = LayerData(data.inputs[: settings.num_images], data.targets[: settings.num_images])
         with Progress("test", settings.iterations) as progress:
             return learn_rounding(student, call, few, settings, rng(), progress).v.detach()
 
     settings = {"iterations": 60, "batch_size": 8, "learning_rate": 0.02}
     assert not torch.equal(
-        learned(AdaRound(**settings)), learned(AdaRound(**{**settings, **change}))
+        learned(AdaRoundConfig(**settings)), learned(AdaRoundConfig(**{**settings, **change}))
     )  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
 from dynadfq.ptq.ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.teacher.teacher import Teacher
@@ -58,7 +58,9 @@ def normal_teacher(padding: int = 1) -> tuple[Teacher, Tensor]:
 
 
 def built(teacher: Teacher, weight_bits: int = 2, bits: int = 8) -> Student:
-    student = build_student(teacher, Scheme(weight_bits, (bits,), bits))
+    student = build_student(
+        teacher, Scheme(weight_bits=weight_bits, activation_bits=(bits,), target_bits=bits)
+    )
     BNRanges()(student, teacher)
     return student
 

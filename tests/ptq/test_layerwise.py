@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.ptq.adaround import AdaRound, adaround
+from dynadfq.ptq.adaround import adaround
+from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.reconstruction import layer_calls
 from dynadfq.quant.bits import uniform
@@ -175,7 +176,7 @@ def test_adaround_does_not_depend_on_where_activations_lie(
 ) -> None:
     students, settings = (
         (make_student(4), make_student(4)),
-        AdaRound(20, batch_size=8, learning_rate=0.02),
+        AdaRoundConfig(iterations=20, batch_size=8, learning_rate=0.02),
     )
     adaround(students[0], teacher, synthetic, 0, settings)
     monkeypatch.setattr(module, "IN_MEMORY", 0)
@@ -200,7 +201,7 @@ def test_nothing_is_left_after_an_exception(
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     monkeypatch.setattr(Progress, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        adaround(student, teacher, synthetic, 0, AdaRound(5))
+        adaround(student, teacher, synthetic, 0, AdaRoundConfig(iterations=5))
     assert all(
         torch.equal(tensor, before[name]) for name, tensor in student.network.state_dict().items()
     )

@@ -18,7 +18,7 @@ from dynadfq.ptq.ranges import (
 )
 from dynadfq.ptq.squant import squant_rounding
 from dynadfq.quant.build import build_student
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -34,7 +34,9 @@ def ranges(student: Student) -> Tensor:
 
 
 def student_of(teacher: Teacher, sigmas: float = 6.0, placement: str = "relu_output") -> Student:
-    student = build_student(teacher, Scheme(4, (4,), 4, placement))  # type: ignore[arg-type]
+    student = build_student(
+        teacher, Scheme(weight_bits=4, activation_bits=(4,), target_bits=4, placement=placement)
+    )  # type: ignore[arg-type]
     BNRanges(sigmas)(student, teacher)
     return student
 
@@ -100,7 +102,9 @@ def test_a_network_without_statistics_is_refused() -> None:
 
 
 def test_the_teacher_must_be_the_quantized_network(teacher: Teacher) -> None:
-    student = build_student(fold_batch_norms(teacher), Scheme(4, (4,), 4))
+    student = build_student(
+        fold_batch_norms(teacher), Scheme(weight_bits=4, activation_bits=(4,), target_bits=4)
+    )
     with pytest.raises(ValueError, match="the teacher's is not folded; pass the network"):
         BNRanges()(student, teacher)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dynadfq.ptq.ranges import BNRanges
 from dynadfq.quant.build import build_student, load_student
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
 from dynadfq.zoo.architectures import build
@@ -25,7 +25,7 @@ def prepared(teacher: Teacher) -> Teacher:
 
 def test_without_quantization_it_is_the_folded_network(teacher: Teacher, images: Tensor) -> None:
     folded = fold_batch_norms(teacher)
-    student = build_student(folded, Scheme(4, (4,), 4))
+    student = build_student(folded, Scheme(weight_bits=4, activation_bits=(4,), target_bits=4))
     with student.unquantized():
         torch.testing.assert_close(student(images), teacher(images), atol=1e-5, rtol=1e-5)
         assert torch.equal(student(images), folded(images))
@@ -37,7 +37,12 @@ def test_it_is_loaded_with_the_structure_it_had(
     teacher: Teacher, make_net: Callable[[], nn.Module], images: Tensor, tmp_path: Path
 ) -> None:
     changed = prepared(teacher)
-    student = build_student(changed, Scheme(8, (4, 6, 8), 6, weight_granularity="tensor"))
+    student = build_student(
+        changed,
+        Scheme(
+            weight_bits=8, activation_bits=(4, 6, 8), target_bits=6, weight_granularity="tensor"
+        ),
+    )
     BNRanges()(student, changed)
     student.save(tmp_path)
     loaded = load_student(tmp_path, make_net())
@@ -55,7 +60,9 @@ def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:
     )
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     changed = prepared(teacher)
-    student = build_student(changed, Scheme(8, (8,), 8, "layer_input"))
+    student = build_student(
+        changed, Scheme(weight_bits=8, activation_bits=(8,), target_bits=8, placement="layer_input")
+    )
     BNRanges()(student, changed)
     student.save(tmp_path)
     assert torch.equal(load_student(tmp_path)(images), student(images))

@@ -14,7 +14,7 @@ from torch import nn
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.ptq.calibration import calibrate, extremes
-from dynadfq.quant.insert import Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.zoo.architectures import build

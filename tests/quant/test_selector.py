@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import uniform
-from dynadfq.quant.insert import SelectorShape
+from dynadfq.quant.config import SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
 

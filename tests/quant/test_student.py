@@ -12,7 +12,7 @@ from dynadfq.losses.objective import bit_regularization
 from dynadfq.ptq.calibration import extremes, observing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import build_student, load_student
-from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import quantize_weight

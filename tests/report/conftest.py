@@ -302,7 +302,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def reports(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of those artifacts; not to be changed."""
-    from dynadfq.report import write_report
+    from dynadfq.report.render import write_report
 
     out = tmp_path_factory.mktemp("run") / "reports"
     write_report(artifacts, out, grid_images=16)

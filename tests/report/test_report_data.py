@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dynadfq.report import write_report
 from dynadfq.report.data_words import data_notes
+from dynadfq.report.render import write_report
 
 LEFT_OUT = {"class_similarity", "confusion"}
 

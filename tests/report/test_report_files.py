@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dynadfq.report import write_report
+from dynadfq.report.render import write_report
 
 FIGURES = {
     "accuracy_against_cost",

@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dynadfq.report import write_report
 from dynadfq.report.captions import budget_caption
 from dynadfq.report.load import load_evidence
-from dynadfq.report.render import render_page
+from dynadfq.report.render import render_page, write_report
 from dynadfq.report.tables import result_rows
 
 NASTY = [

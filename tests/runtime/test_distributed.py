@@ -15,7 +15,11 @@ BATCH = torch.arange(12.0).view(6, 2)
 def test_a_single_process_is_all_there_is():
     value = torch.tensor([1.0, 2.0])
     with distributed.joined():
-        assert (distributed.rank(), distributed.world_size(), distributed.part()) == (0, 1, BatchPart())
+        assert (distributed.rank(), distributed.world_size(), distributed.part()) == (
+            0,
+            1,
+            BatchPart(),
+        )
         assert all(
             same(value) is value
             for same in (distributed.mean, distributed.total, distributed.gather)

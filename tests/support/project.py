@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
     "finetune.batch_size": 12,  # for one, two or three processes
     "finetune.decay_every": 2,
     "finetune.calibration_images": 16,
-    "quantization.selector.warm_up_images": 16,
+    "selector.warm_up_images": 16,
     "evaluation.budgets": 3,
     "evaluation.control_repeats": 1,
     "evaluation.sensitivity_bits": [4],

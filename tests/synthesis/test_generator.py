@@ -16,6 +16,7 @@ from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis import generator as module
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.generator import GeneratorSource, GeneratorTraining
 from dynadfq.synthesis.generator_network import ConditionalBatchNorm, GeneratorNetwork
@@ -27,7 +28,6 @@ from dynadfq.synthesis.latent import (
     SuperposedEmbeddings,
     mix,
 )
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 
@@ -43,7 +43,9 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
     def run(
         name: str = "set", seed: int = 0, scratch: Path | None = None, iterations: int = 7
     ) -> SyntheticSet:
-        source = GDFQ.generator(teacher).source(teacher, PixelOptimizer(iterations))
+        source = GDFQ.generator(teacher).source(
+            teacher, PixelOptimizerConfig(iterations=iterations)
+        )
         return synthesize_set(source, 10, 4, seed, tmp_path / name, Scratch(scratch))
 
     return run

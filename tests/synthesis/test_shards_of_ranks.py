@@ -13,10 +13,11 @@ from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import synthesize
-from dynadfq.synthesis.pixels import PixelOptimizer, PixelSource
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.pixels import PixelSource
 from dynadfq.teacher.similarity import class_similarity
 
-OPTIMISER = PixelOptimizer(2)
+OPTIMISER = PixelOptimizerConfig(iterations=2)
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ, Images
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.pixels import ImageRecipe, PixelOptimizer
+from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -37,7 +38,9 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
         iterations: int = 3,
         images: int = 10,
     ) -> SyntheticSet:
-        source = replace(recipe, objective=objective).source(teacher, PixelOptimizer(iterations))
+        source = replace(recipe, objective=objective).source(
+            teacher, PixelOptimizerConfig(iterations=iterations)
+        )
         return synthesize_set(source, images, 4, seed, tmp_path / name, Scratch(scratch))
 
     return run
@@ -206,7 +209,9 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
         seen.append(self.param_groups[0]["lr"])
         return original(self, *args)
 
-    optimizer = PixelOptimizer(8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01)
+    optimizer = PixelOptimizerConfig(
+        iterations=8, learning_rate=0.5, decay=0.1, patience=2, min_learning_rate=0.01
+    )
     with pytest.MonkeyPatch.context() as patch, Progress("test", 8) as progress:
         patch.setattr(torch.optim.Adam, "step", step)
         recipe = ImageRecipe(OneHotLabels(6), flat)

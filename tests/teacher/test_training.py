@@ -1,20 +1,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from dynadfq.data import CARDS, LabelledSet
+from dynadfq.data.labelled import LabelledSet
+from dynadfq.data.sets import CARDS
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
-from dynadfq.teacher.training import TeacherRecipe, train_teacher
+from dynadfq.teacher.config import TrainingConfig
+from dynadfq.teacher.training import train_teacher
 
-RECIPE = TeacherRecipe(4, 16, 0.05, 0.9, 5e-4, crop_padding=1, horizontal_flip=True)
+RECIPE = TrainingConfig(
+    epochs=4,
+    batch_size=16,
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=5e-4,
+    crop_padding=1,
+    horizontal_flip=True,
+)
 PREPROCESSING = Preprocessing((3, 8, 8), CARDS["cifar10"].mean, CARDS["cifar10"].std)
 
 
@@ -36,7 +45,7 @@ def train(
     **changes: float,
 ) -> nn.Module:
     return train_teacher(
-        module, data, replace(RECIPE, **changes), seed, torch.device("cpu"), Scratch(scratch)
+        module, data, RECIPE.model_copy(update=changes), seed, torch.device("cpu"), Scratch(scratch)
     )
 
 

@@ -4,7 +4,6 @@ stays as it is."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.losses.budget import Budget
 from dynadfq.methods.base import StudentRecipe
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.model import Student
@@ -21,10 +19,10 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.batches import StoredBatches, TrainingBatch
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.schedule import Schedule
 
-PLAIN = Schedule(
+PLAIN = FinetuneConfig(
     epochs=3,
     steps_per_epoch=5,
     batch_size=7,
@@ -40,7 +38,7 @@ def softened(images: Tensor) -> Tensor:
 
 
 def all_lessons(
-    teacher: Teacher, images: SyntheticSet, schedule: Schedule, recipe: StudentRecipe
+    teacher: Teacher, images: SyntheticSet, schedule: FinetuneConfig, recipe: StudentRecipe
 ) -> tuple[list[TrainingBatch], int]:
     """Every batch of every epoch, and how many images the teacher saw."""
     seen: list[int] = []
@@ -60,7 +58,7 @@ def all_lessons(
 def test_answers_that_were_kept_are_those_of_the_images_shown(
     teacher: Teacher, synthetic: SyntheticSet, size: int, recipe: StudentRecipe
 ) -> None:
-    schedule = replace(PLAIN, batch_size=size, steps_per_epoch=10)
+    schedule = PLAIN.model_copy(update={"batch_size": size, "steps_per_epoch": 10})
     batches, seen = all_lessons(teacher, synthetic, schedule, recipe)
     assert (
         len(batches) == 30 and seen == -(-24 // size) * size
@@ -74,7 +72,9 @@ def test_answers_that_were_kept_are_those_of_the_images_shown(
 def test_augmented_images_are_answered_as_they_are_shown(
     teacher: Teacher, synthetic: SyntheticSet, change: dict[str, object]
 ) -> None:
-    batches, seen = all_lessons(teacher, synthetic, replace(PLAIN, **change), StudentRecipe())  # type: ignore[arg-type]
+    batches, seen = all_lessons(
+        teacher, synthetic, PLAIN.model_copy(update=change), StudentRecipe()
+    )  # type: ignore[arg-type]
     assert seen == 3 * 5 * 7
     with torch.no_grad():
         for batch in batches:
@@ -87,7 +87,7 @@ def test_augmented_images_are_answered_as_they_are_shown(
 def test_a_run_that_does_not_see_the_images_twice_keeps_no_answers(
     teacher: Teacher, synthetic: SyntheticSet
 ) -> None:
-    short = replace(PLAIN, epochs=1, steps_per_epoch=2)
+    short = PLAIN.model_copy(update={"epochs": 1, "steps_per_epoch": 2})
     assert all_lessons(teacher, synthetic, short, StudentRecipe())[1] == 14
 
 
@@ -98,7 +98,7 @@ def test_kept_answers_do_not_change_what_is_learned(
 
     def learn(student: Student) -> pd.DataFrame:
         return finetune_student(
-            student, teacher, synthetic, recipe, PLAIN, Budget(), 0, Scratch(None)
+            student, teacher, synthetic, recipe, PLAIN, SelectorTrainingConfig(), 0, Scratch(None)
         )
 
     kept = learn(students[0])
@@ -119,7 +119,14 @@ def test_a_killed_run_with_kept_answers_goes_on_to_the_same_bytes(
 
     def learn(student: Student, scratch: Path | None) -> pd.DataFrame:
         return finetune_student(
-            student, teacher, synthetic, recipe, PLAIN, Budget(), 0, Scratch(scratch)
+            student,
+            teacher,
+            synthetic,
+            recipe,
+            PLAIN,
+            SelectorTrainingConfig(),
+            0,
+            Scratch(scratch),
         )
 
     def step(self: Progress, **losses: float) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import StudentStep, Term
 from dynadfq.methods.base import StudentRecipe
 from dynadfq.methods.dynadfq import DynaDFQ
@@ -18,10 +17,12 @@ from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
-from dynadfq.training.schedule import Schedule
 
-SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
+SCHEDULE = FinetuneConfig(
+    epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
+)
 RECIPE = DynaDFQ().student.recipe()
 
 Finetune = Callable[..., pd.DataFrame]
@@ -32,12 +33,12 @@ def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Finetune:
     def run(
         student: Student,
         recipe: StudentRecipe = RECIPE,
-        schedule: Schedule = SCHEDULE,
-        budget: Budget | None = None,
+        schedule: FinetuneConfig = SCHEDULE,
+        budget: SelectorTrainingConfig | None = None,
         seed: int = 0,
         scratch: Path | None = None,
     ) -> pd.DataFrame:
-        budget = budget or Budget("constraint", 3.0)
+        budget = budget or SelectorTrainingConfig(budget="constraint", bit_weight=3.0)
         return finetune_student(
             student, teacher, synthetic, recipe, schedule, budget, seed, Scratch(scratch)
         )
@@ -98,7 +99,9 @@ def test_three_steps_are_finite_and_change_every_part(
 ) -> None:
     student = make_student()
     before = {name: tensor.clone() for name, tensor in student.network.state_dict().items()}
-    history = finetune(student, schedule=replace(SCHEDULE, epochs=1, steps_per_epoch=3))
+    history = finetune(
+        student, schedule=SCHEDULE.model_copy(update={"epochs": 1, "steps_per_epoch": 3})
+    )
     assert torch.isfinite(torch.tensor(history.drop(columns=[]).to_numpy(dtype=float))).all()
     after = student.network.state_dict()
     still = {name for name in before if torch.equal(before[name], after[name])}
@@ -141,7 +144,9 @@ def test_without_augmentation_an_epoch_is_a_pass_over_the_images(
     teacher: Teacher,
     synthetic: SyntheticSet,
 ) -> None:
-    schedule = replace(SCHEDULE, epochs=1, steps_per_epoch=3, crop_scale=1.0, horizontal_flip=False)
+    schedule = SCHEDULE.model_copy(
+        update={"epochs": 1, "steps_per_epoch": 3, "crop_scale": 1.0, "horizontal_flip": False}
+    )
     student = make_student(4)
     seen = seen_by(teacher, lambda: finetune(student, replace(RECIPE, mixup_share=0.0), schedule))
     everything = synthetic.take(torch.arange(24)).images
@@ -203,7 +208,7 @@ def test_learned_ranges_hold_zero_after_every_step(
         assert all(site.low <= 0 <= site.high for site in self.sites)
 
     monkeypatch.setattr(Student, "keep_zero_in_range", watch)
-    finetune(student, schedule=replace(SCHEDULE, range_learning_rate=0.05))
+    finetune(student, schedule=SCHEDULE.model_copy(update={"range_learning_rate": 0.05}))
     assert len(moved) == 8 and max(moved) > 0
 
 
@@ -215,8 +220,7 @@ def test_a_heavy_penalty_lowers_the_cost(
         student = make_student()
         history = finetune(
             student,
-            schedule=replace(SCHEDULE, selector_learning_rate=0.05),
-            budget=Budget("penalty", weight),
+            budget=SelectorTrainingConfig(learning_rate=0.05, bit_weight=weight),
         )
         costs.append(history["bit_flops_percent"].iloc[-1])
     assert costs[1] < costs[0]
@@ -242,7 +246,7 @@ def test_nan_stops_names_the_term_and_keeps_the_last_good_epoch(
         StudentRecipe(
             [*RECIPE.terms, Term("poison", 1.0, lambda step: step.logits.square().mean())]
         ),
-        replace(SCHEDULE, epochs=2),
+        SCHEDULE.model_copy(update={"epochs": 2}),
     )
     assert all(
         torch.equal(saved["network"][name], tensor)

@@ -3,30 +3,33 @@
 A step differs in the order of float32 sums. The next steps amplify that where a value lies at the
 edge of two codes."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from ranks import run_ranks
 from torch.nn.functional import dropout
 
 from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
-from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import distillation_term, label_term
-from dynadfq.quant.insert import SelectorShape
+from dynadfq.quant.config import SelectorShape
 from dynadfq.runtime import distributed
 from dynadfq.runtime.distributed import BatchPart
 from dynadfq.runtime.resume import Scratch
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.features import last_convolution, residual_branches
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.ranks import DropoutOfPart, divided
 from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
-from dynadfq.training.schedule import Schedule
 
 ONE_STEP, FOUR_STEPS = 1e-6, 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
 TERMS = (label_term(1.0), distillation_term(20.0, 20.0))
-RATES = {"learning_rate": 1e-3, "range_learning_rate": 1e-3, "selector_learning_rate": 1e-2}
-SCHEDULE = Schedule(epochs=2, steps_per_epoch=2, batch_size=12, decay_every=1, **RATES)
+SCHEDULE = FinetuneConfig(
+    epochs=2,
+    steps_per_epoch=2,
+    batch_size=12,
+    decay_every=1,
+    learning_rate=1e-3,
+    range_learning_rate=1e-3,
+)
 
 
 def features(teacher):
@@ -54,7 +57,13 @@ def tune(make_student, teacher, synthetic):
         def work():
             if distributed.rank():  # what counts is the first rank's
                 torch.nn.init.zeros_(student.layers[0].weight)
-            how = (recipe, schedule, Budget(budget, 10.0), 0, Scratch(scratch))
+            how = (
+                recipe,
+                schedule,
+                SelectorTrainingConfig(learning_rate=1e-2, budget=budget, bit_weight=10.0),
+                0,
+                Scratch(scratch),
+            )
             history = finetune_student(student, teacher, synthetic, *how)
             return student.network.state_dict(), history
 
@@ -83,7 +92,10 @@ def farthest(one, other):
 def test_ranks_equal_one_process(tune, name, budget, ranks):
     """A perturbed image is moved by signs of gradients. One that flips in a later step says
     nothing: one step is."""
-    schedules = [(replace(SCHEDULE, epochs=1, steps_per_epoch=1), ONE_STEP), (SCHEDULE, FOUR_STEPS)]
+    schedules = [
+        (SCHEDULE.model_copy(update={"epochs": 1, "steps_per_epoch": 1}), ONE_STEP),
+        (SCHEDULE, FOUR_STEPS),
+    ]
     for schedule, tolerance in schedules[:1] if name == "perturbed" else schedules:
         [(alone, history)] = tune(1, RECIPES[name], budget, schedule=schedule)
         (first, told), *others = tune(ranks, RECIPES[name], budget, schedule=schedule)
@@ -104,7 +116,7 @@ def test_a_student_of_one_width(tune):
 
 def test_what_two_ranks_began_one_or_two_end(tune, tmp_path):
     [(alone, history)] = tune(1, RECIPES["mixup"])
-    tune(2, RECIPES["mixup"], schedule=replace(SCHEDULE, epochs=1), scratch=tmp_path)
+    tune(2, RECIPES["mixup"], schedule=SCHEDULE.model_copy(update={"epochs": 1}), scratch=tmp_path)
     begun = (tmp_path / "state.pt").read_bytes()
     for ranks in (1, 2):
         (tmp_path / "state.pt").write_bytes(begun)
@@ -141,10 +153,17 @@ def test_the_students_dropout_is_its_own_again(make_student):
 
 def test_what_ranks_cannot_share_is_refused(make_student, teacher, synthetic):
     def message(recipe, batch_size):
-        schedule = replace(SCHEDULE, batch_size=batch_size)
+        schedule = SCHEDULE.model_copy(update={"batch_size": batch_size})
         with pytest.raises(ValueError) as caught:
             finetune_student(
-                make_student(), teacher, synthetic, recipe, schedule, Budget(), 0, Scratch(None)
+                make_student(),
+                teacher,
+                synthetic,
+                recipe,
+                schedule,
+                SelectorTrainingConfig(),
+                0,
+                Scratch(None),
             )
         return str(caught.value)
 

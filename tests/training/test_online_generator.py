@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.losses.budget import Budget
 from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adadfq import Images as AdaDFQImages
 from dynadfq.methods.adadfq import Student as AdaDFQStudent
@@ -19,17 +18,19 @@ from dynadfq.methods.gdfq import Student as GDFQStudent
 from dynadfq.quant.model import Student
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.synthesis.pixels import PixelOptimizer
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.online_generator import OnlineGeneratorBatches, batch_stream
 from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
-from dynadfq.training.schedule import Schedule
 
-SCHEDULE = Schedule(epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2)
+SCHEDULE = FinetuneConfig(
+    epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
+)
 IMAGES = {
     "gdfq": GDFQImages(generator_batch_size=8, latent_features=10),
     "adadfq": AdaDFQImages(generator_batch_size=8, latent_features=10),
@@ -46,7 +47,7 @@ def generated(teacher: Teacher, tmp_path: Path) -> Callable[[str], SyntheticSet]
         folder = tmp_path / f"images-{name}"
         if folder.exists():
             return SyntheticSet(folder)
-        source = IMAGES[name].generator(teacher).source(teacher, PixelOptimizer(2))
+        source = IMAGES[name].generator(teacher).source(teacher, PixelOptimizerConfig(iterations=2))
         return synthesize_set(source, 24, 8, 0, folder, Scratch(None))
 
     return make
@@ -58,11 +59,14 @@ def finetune(teacher: Teacher, generated: Callable[[str], SyntheticSet]) -> Fine
         student: Student,
         name: str = "gdfq",
         recipe: StudentRecipe | None = None,
-        schedule: Schedule = SCHEDULE,
+        schedule: FinetuneConfig = SCHEDULE,
         seed: int = 0,
         scratch: Path | None = None,
     ) -> pd.DataFrame:
-        recipe, budget = recipe or RECIPES[name], Budget("constraint", 3.0)
+        recipe, budget = (
+            recipe or RECIPES[name],
+            SelectorTrainingConfig(budget="constraint", bit_weight=3.0),
+        )
         return finetune_student(
             student, teacher, generated(name), recipe, schedule, budget, seed, Scratch(scratch)
         )
@@ -79,7 +83,7 @@ def batches_of(
     student: Student,
     images: SyntheticSet,
     recipe: StudentRecipe,
-    schedule: Schedule = SCHEDULE,
+    schedule: FinetuneConfig = SCHEDULE,
 ) -> OnlineGeneratorBatches:
     found = batch_stream(student, teacher, images, recipe, schedule)
     assert isinstance(found, OnlineGeneratorBatches)
@@ -173,7 +177,9 @@ def test_statistics_of_the_student_stay_and_its_parts_learn(
     for name in METHODS:
         student = make_student()
         before = {key: tensor.clone() for key, tensor in student.network.state_dict().items()}
-        history = finetune(student, name, schedule=replace(SCHEDULE, range_learning_rate=0.1))
+        history = finetune(
+            student, name, schedule=SCHEDULE.model_copy(update={"range_learning_rate": 0.1})
+        )
         after = student.network.state_dict()
         still = {key for key in before if torch.equal(before[key], after[key])}
         statistics = {
@@ -257,7 +263,16 @@ def test_the_stored_images_teach_where_live_ones_are_off_or_there_are_none(
         history = finetune(make_student(4), "gdfq", recipe)
         assert not [name for name in history.columns if name.startswith("generator_")]
         student = make_student(4)
-        finetune_student(student, teacher, synthetic, recipe, SCHEDULE, Budget(), 0, Scratch(None))
+        finetune_student(
+            student,
+            teacher,
+            synthetic,
+            recipe,
+            SCHEDULE,
+            SelectorTrainingConfig(),
+            0,
+            Scratch(None),
+        )
         assert state(student) != state(make_student(4))
 
 

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
-from dynadfq.quant.insert import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.quant.sensitivity import site_sensitivity
 from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training import selector_warm_up as module
-from dynadfq.training.selector_warm_up import SelectorWarmUp, pooled_features, warm_up_selector
+from dynadfq.training.config import SelectorTrainingConfig
+from dynadfq.training.selector_warm_up import pooled_features, warm_up_selector
 
 Build = Callable[..., Student]
-SHORT = SelectorWarmUp(images=24, steps=20)
+SHORT = SelectorTrainingConfig(warm_up_images=24, warm_up_steps=20)
 
 
 def state(student: Student) -> dict[str, Tensor]:
@@ -53,7 +54,7 @@ def test_nothing_changes_when_off_or_without_a_selector(
     monkeypatch.setattr(
         module, "site_sensitivity", lambda *_: pytest.fail("nothing is to be measured")
     )
-    warm_up_selector(student, teacher, synthetic, SelectorWarmUp(count), 0)
+    warm_up_selector(student, teacher, synthetic, SelectorTrainingConfig(warm_up_images=count), 0)
     after = state(student)
     assert set(before) == set(after) and all(
         torch.equal(before[name], after[name]) for name in before
@@ -115,7 +116,13 @@ def test_as_many_images_are_measured_as_there_are_at_most(
 
     monkeypatch.setattr(module, "site_sensitivity", measure)
     monkeypatch.setattr(module, "BATCH", 7)
-    warm_up_selector(student, teacher, synthetic, SelectorWarmUp(count, steps=1), 0)
+    warm_up_selector(
+        student,
+        teacher,
+        synthetic,
+        SelectorTrainingConfig(warm_up_images=count, warm_up_steps=1),
+        0,
+    )
     ((progress, table),) = bars
     assert table.shape == (min(count, 24), 4, 3)
     assert progress.done == progress.total
@@ -165,7 +172,11 @@ def test_the_mean_cost_comes_to_the_target(
     before = mean_ratio(student, measured)
     assert abs(before - 1) > 0.3 * span
     warm_up_selector(
-        student, chain.teacher, synthetic, SelectorWarmUp(24, steps=800, learning_rate=1e-2), 0
+        student,
+        chain.teacher,
+        synthetic,
+        SelectorTrainingConfig(warm_up_images=24, warm_up_steps=800, warm_up_learning_rate=1e-2),
+        0,
     )
     assert abs(mean_ratio(student, measured) - 1) < 0.1 * span
 
@@ -181,7 +192,7 @@ def test_bits_go_where_a_narrow_width_hurts(
         chain.student,
         chain.teacher,
         synthetic,
-        SelectorWarmUp(24, steps=400, learning_rate=1e-2),
+        SelectorTrainingConfig(warm_up_images=24, warm_up_steps=400, warm_up_learning_rate=1e-2),
         0,
     )
     measured = synthetic.take(torch.arange(24)).images

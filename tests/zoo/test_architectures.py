@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from dynadfq.params.teacher_keys import FAMILIES as PERMITTED
 from dynadfq.teacher.classifier import class_weights, find_classifier
+from dynadfq.teacher.config import FAMILIES as PERMITTED
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.zoo.architectures import FAMILIES, build, metadata
 from dynadfq.zoo.families import efficientnet

@@ -1,4 +1,4 @@
-"""The ``export`` section: which files are made of the dynamic student."""
+"""Settings of the export: which files are made of the dynamic student."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ Format = Literal["onnx-codes", "onnx-convinteger", "pt2"]
 
 def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
     if len(set(formats)) < len(formats):
-        raise ValueError("not without repetition")
+        raise ValueError(f"must be without repetition; got {list(formats)}")
     return formats
 
 
-class Export(Config):
-    """Files that run without this library; none is written that does not answer as the student
-    does.
+class ExportConfig(Config):
+    """Files that run without this library. Each is checked before it is written: it must give the
+    student's results.
     """
 
     formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
         (),
-        "ONNX with products of codes in float32 (onnx-codes) or with integer operators (onnx-convinteger), which both "
-        "need `pip install 'dynadfq[deploy]'`, and a torch.export program (pt2); [] is none",
+        "ONNX with products of integer codes in float32 (onnx-codes) or with integer operators "
+        "(onnx-convinteger), which both need `pip install 'dynadfq[deploy]'`, and a torch.export "
+        "program (pt2); [] is none",
         allowed="a list of onnx-codes, onnx-convinteger, pt2",
         strict=False,
     )

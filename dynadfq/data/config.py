@@ -1,0 +1,78 @@
+"""Settings of the labelled data set."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from dynadfq.runtime.config import PAPER, Config, setting
+from dynadfq.runtime.errors import shown
+from dynadfq.runtime.import_path import is_import_path
+
+CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
+IMAGE_FOLDER = "image-folder"
+TORCHVISION = "torchvision/"
+KNOWN = (*CLASSES, IMAGE_FOLDER)
+ALLOWED = (
+    f"null, {', '.join(KNOWN)}, torchvision/… (one of its data sets), or an import path such as "
+    "my_pkg.data:build"
+)
+
+
+def nearest(name: str) -> str:
+    """Return ``; did you mean …?`` with the most similar name of a data set, or an empty string.
+
+    >>> nearest("cifar_10"), nearest("torchvision/SVNH"), nearest("my data")
+    ('; did you mean cifar10?', '; did you mean torchvision/SVHN?', '')
+    """
+    of_torchvision = torchvision_sets() if name.startswith("torch") else ()
+    near = difflib.get_close_matches(name, [*KNOWN, *of_torchvision], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def torchvision_sets() -> tuple[str, ...]:
+    """Return the names of torchvision's data sets, as `data.name` writes them."""
+    # Imported here because it takes longer than all other checks of the parameters.
+    from torchvision import datasets
+
+    return tuple(f"{TORCHVISION}{name}" for name in datasets.__all__)
+
+
+def _known(name: str | None) -> str | None:
+    """Return the name if it has one of the permitted forms; user code is not imported."""
+    if name is None or name in KNOWN or is_import_path(name):
+        return name
+    if name.startswith(TORCHVISION) and name in torchvision_sets():
+        return name
+    raise ValueError(f"must be {ALLOWED}; got {shown(name)}{nearest(name)}")
+
+
+class DataConfig(Config):
+    """The labelled data set. It trains a teacher that has no checkpoint, and it is evaluated on;
+    nothing else reads it.
+    """
+
+    name: Annotated[str | None, AfterValidator(_known)] = setting(
+        "cifar10",
+        "the data set; null is none: what needs no labels is then measured on the synthetic images",
+        source=f"{PAPER}, Sec. 4.1",
+        allowed=ALLOWED,
+    )
+    root: str = setting(
+        "data",
+        "folder of the data set's files; a relative path starts at the repository; an image "
+        "folder has `train/<class>/…` and `val/<class>/…`, or, to evaluate only, `<class>/…`",
+        min_length=1,
+    )
+    classes: str | None = setting(
+        None,
+        "file that says which class of the teacher each folder of an image folder is: one name "
+        "per line, or ImageNet's class_index.json; null uses the teacher's class names, or the "
+        "folders' order",
+        min_length=1,
+    )
+    image_size: int | None = setting(
+        None, "side to which images are resized; null keeps the data set's own", unit="pixels", ge=8
+    )

@@ -1,0 +1,206 @@
+"""Settings of quantization: widths, granularity, activation ranges and the selector's shape."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from dynadfq.graph.network import Placement
+from dynadfq.quant.quantize import Granularity
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
+from dynadfq.runtime.errors import InvalidArgument
+
+DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
+
+Bits = Annotated[int, Field(ge=2, le=8)]
+Rounding = Literal["nearest", "squant", "adaround"]
+RangeRule = Literal["max", "quantile", "mse", "median_max"]
+RangeAverage = Literal["mean", "ema", "legacy_ema"]
+
+
+def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if any(low >= high for low, high in pairwise(widths)):
+        raise ValueError(f"must be ascending without repetition; got {list(widths)}")
+    return widths
+
+
+Widths = Annotated[tuple[Bits, ...], AfterValidator(_ascending)]
+
+
+class RangeConfig(Config):
+    """The clipping range [low, high] of each activation site, the same for all candidate widths."""
+
+    observer: RangeRule = setting(
+        "median_max",
+        "range of a batch: its extremes (max), its quantiles, the range of least squared error, "
+        "or the median of its images' extremes",
+        source=f"dynadfq; max: {LINEAGE}",
+    )
+    quantile: float = setting(
+        0.999,
+        "share of a site's values up to each end of its range (observer: quantile)",
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
+    average: RangeAverage = setting(
+        "mean",
+        "how the ranges of batches become one: their mean, an exponential average, or the latter "
+        "as released code has it, which overshoots a thousandfold in the first 150 batches",
+        source=f"dynadfq; legacy_ema: {LINEAGE}",
+    )
+    learned: bool = setting(
+        True,
+        "fine-tuning moves the ranges by gradient; false keeps the calibrated ones",
+        source=f"{PAPER}, Sec. 3.1 and Eq. 2; false: {LINEAGE}",
+    )
+
+
+class UniformQuantization(Config):
+    """Weights of one width, and the uniform activation width that the bit budget is made of."""
+
+    weight_bits: int = setting(
+        4,
+        "width of every weight",
+        unit="bits",
+        source=f"{PAPER}, appendix (4-bit models)",
+        ge=2,
+        le=8,
+    )
+    weight_granularity: Granularity = setting(
+        "channel",
+        "what shares a scale and zero point: the weights of an output channel, or all weights of "
+        "a layer",
+        source=f"channel: {LINEAGE}; tensor: DFQ, and DSG's table 3",
+    )
+    target_bits: int = setting(
+        4,
+        "uniform width whose bit-FLOPs are the budget; width of every activation of the fixed "
+        "student",
+        unit="bits",
+        source=f"{PAPER}, Eq. 10: the 4-bit or 5-bit model",
+        ge=2,
+        le=8,
+    )
+    placement: Placement = setting(
+        "relu_output",
+        "activations that are quantized: ReLU outputs, or every input of a convolution or linear "
+        "layer",
+        source=f"relu_output: {LINEAGE}",
+    )
+
+
+class QuantizationConfig(UniformQuantization):
+    """Integer widths of weights and activations, where activations are quantized, and how weights
+    are rounded before fine-tuning.
+    """
+
+    rounding: Rounding = setting(
+        "nearest",
+        "how weights are rounded before fine-tuning: to the nearest level, or so that errors "
+        "cancel in each channel (squant), or as is learned layer by layer from the synthetic "
+        "images (adaround); the last two freeze scale and zero point",
+        source="nearest: lineage; squant: arXiv 2202.07471; adaround: arXiv 2004.10568",
+    )
+    ranges: RangeConfig = RangeConfig()
+
+
+class SelectorShape(Config):
+    """The network that gives each image, at each site, one of the candidate widths."""
+
+    pool: int = setting(
+        8,
+        "side to which the selector's input is average-pooled",
+        unit="pixels",
+        source=DYNAMIC_QUANT,
+        ge=1,
+    )
+    hidden: int = setting(
+        64, "width of the hidden layer", unit="features", source=DYNAMIC_QUANT, ge=1
+    )
+    dropout: float = setting(
+        0.2,
+        "dropout before the last layer, while fine-tuning",
+        unit="fraction",
+        source=DYNAMIC_QUANT,
+        ge=0,
+        le=0.9,
+    )
+    initial_bias: float = setting(
+        1.0,
+        "initial bias of the target width's logit, the others' being 0: every image starts at "
+        "the target",
+        source=f"{PAPER}, Sec. 4.1 (highest probability); value from its first author's CADyQ",
+        ge=0,
+    )
+
+
+class CandidatesConfig(SelectorShape):
+    """The candidate widths, and the network that chooses among them."""
+
+    candidates: Widths = setting(
+        (3, 4, 5),
+        "candidate widths of the dynamic student's activations",
+        unit="bits",
+        source=f"{PAPER}, Sec. 4.1 and appendix B",
+        allowed="a list of two or more whole numbers in 2 … 8, ascending",
+        items="2 … 8",
+        min_length=2,
+        strict=False,
+    )
+
+
+class Scheme(UniformQuantization):
+    """How a student is quantized: what is needed to build its network again.
+
+    activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
+    folded: the float network had its BatchNorms folded first (dynadfq.graph.fold).
+    relu6_as_relu: and its ReLU6 replaced by ReLU.
+    """
+
+    activation_bits: Widths = setting(
+        CandidatesConfig().candidates,
+        "widths of activations",
+        allowed="one or more whole numbers in 2 … 8, ascending",
+        items="2 … 8",
+        min_length=1,
+        strict=False,
+    )
+    learned_ranges: bool = RangeConfig().learned
+    selector: SelectorShape = SelectorShape()
+    folded: bool = False
+    relu6_as_relu: bool = False
+
+    @model_validator(mode="after")
+    def _target_is_within(self) -> Scheme:
+        if not self.activation_bits[0] <= self.target_bits <= self.activation_bits[-1]:
+            raise InvalidArgument(
+                "target_bits",
+                f"must be within activation_bits {list(self.activation_bits)}; "
+                f"got {self.target_bits}",
+            )
+        return self
+
+    @classmethod
+    def of(cls, quantization: QuantizationConfig, selector: CandidatesConfig | None) -> Scheme:
+        """Return the scheme of these settings; without a selector, a student of the target width.
+
+        Raises:
+            InvalidArgument: the target is outside the candidate widths.
+        """
+        shared = quantization.model_dump(include=set(UniformQuantization.model_fields))
+        widths = (quantization.target_bits,) if selector is None else selector.candidates
+        shape = selector or SelectorShape()
+        return cls(
+            **shared,
+            activation_bits=widths,
+            learned_ranges=quantization.ranges.learned,
+            selector=SelectorShape(**shape.model_dump(include=set(SelectorShape.model_fields))),
+        )
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether images choose their widths."""
+        return len(self.activation_bits) > 1

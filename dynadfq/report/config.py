@@ -1,0 +1,14 @@
+"""Settings of the report."""
+
+from __future__ import annotations
+
+from dynadfq.runtime.config import Config, setting
+
+
+class ReportConfig(Config):
+    """What the report shows."""
+
+    title: str = setting(
+        "dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1
+    )
+    grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1)

@@ -1,0 +1,51 @@
+"""Settings of synthesis: how images are optimized, how many there are and how they are stored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynadfq.runtime.config import PAPER, Config, setting
+
+Storage = Literal["float32", "float16"]
+
+TRAINING = f"{PAPER}, Sec. 4.1"
+
+
+class PixelOptimizerConfig(Config):
+    """Adam on pixels; its learning rate falls when the loss has stopped decreasing."""
+
+    iterations: int = setting(
+        4000,
+        "steps of Adam on each batch, or of a generator's first training; 0 keeps the noise",
+        unit="steps",
+        source=TRAINING,
+        ge=0,
+    )
+    learning_rate: float = setting(0.5, "initial learning rate of Adam", source=TRAINING, gt=0)
+    decay: float = setting(
+        0.1,
+        "factor on the learning rate when the loss has stopped decreasing",
+        source=TRAINING,
+        gt=0,
+        le=1,
+    )
+    patience: int = setting(
+        100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1
+    )
+    min_learning_rate: float = setting(
+        1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0
+    )
+
+
+class SynthesisConfig(PixelOptimizerConfig):
+    """How the synthetic images are optimized; the method says what they are optimized for."""
+
+    num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
+    batch_size: int = setting(
+        64, "images optimized together, stored as one shard", unit="images", source=TRAINING, ge=1
+    )
+    storage: Storage = setting(
+        "float32",
+        "number type in which the images are stored; float16 takes half the space and rounds "
+        "the pixels",
+    )

@@ -1,0 +1,103 @@
+"""Settings of fine-tuning: the student's steps and learning rates, and the selector's budget."""
+
+from __future__ import annotations
+
+from dynadfq.losses.budget import Form
+from dynadfq.quant.config import CandidatesConfig
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
+
+TRAINING = f"{PAPER}, Sec. 4.1"
+CIFAR = f"{TRAINING} (CIFAR)"
+
+
+class FinetuneConfig(Config):
+    """How the student is trained on the synthetic images: SGD with Nesterov momentum, whose
+    learning rates fall by `decay` after each `decay_every` epochs.
+    """
+
+    epochs: int = setting(
+        400, "length of the training; 0 is none", unit="epochs", source=CIFAR, ge=0
+    )
+    steps_per_epoch: int = setting(
+        200,
+        "steps that count as one epoch, however many images there are",
+        unit="steps",
+        source=f"{LINEAGE}; the paper does not say",
+        ge=1,
+    )
+    batch_size: int = setting(256, "images in a step", unit="images", source=CIFAR, ge=1)
+    learning_rate: float = setting(1e-5, "initial learning rate of the weights", source=CIFAR, gt=0)
+    range_learning_rate: float = setting(
+        1e-5,
+        "initial learning rate of the activation ranges",
+        source="the weights' rate; the paper gives none",
+        gt=0,
+    )
+    decay: float = setting(
+        0.1,
+        "factor on every learning rate after each `decay_every` epochs",
+        source=TRAINING,
+        gt=0,
+        le=1,
+    )
+    decay_every: int = setting(100, "epochs between decays", unit="epochs", source=CIFAR, ge=1)
+    momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, le=1)
+    weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0)
+    calibration_images: int = setting(
+        1024,
+        "synthetic images that set the activation ranges before training",
+        unit="images",
+        ge=1,
+    )
+    crop_scale: float = setting(
+        0.5,
+        "smallest area of a random resized crop; 1 is off",
+        unit="fraction of the image",
+        source=LINEAGE,
+        gt=0,
+        le=1,
+    )
+    horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
+
+
+class SelectorTrainingConfig(Config):
+    """How the bit selector learns, and how the bit-FLOPs target binds."""
+
+    learning_rate: float = setting(
+        1e-3,
+        "initial learning rate of the selector, decayed as the weights' is",
+        source=CIFAR,
+        gt=0,
+    )
+    budget: Form = setting(
+        "penalty",
+        "how the target binds: Eq. 10's penalty on each image above it, or a Lagrange multiplier "
+        "that holds the mean at it",
+        source=f"penalty: {PAPER}, Eq. 10; constraint: dynadfq",
+    )
+    bit_weight: float = setting(
+        100.0,
+        "γ, weight of the penalty; for a constraint, the curvature of its quadratic part",
+        source=f"{PAPER}, Eq. 11; value in Sec. 4.1",
+        ge=0,
+    )
+    warm_up_images: int = setting(
+        0,
+        "synthetic images on which the sensitivity of every site to every width is measured, to "
+        "train the selector before fine-tuning; 0 is off",
+        unit="images",
+        ge=0,
+    )
+    warm_up_steps: int = setting(
+        500, "steps of Adam on the selector in its warm-up", unit="steps", ge=1
+    )
+    warm_up_learning_rate: float = setting(
+        1e-3, "learning rate of Adam on the selector in its warm-up", gt=0
+    )
+    warm_up_weight_decay: float = setting(1e-3, "weight decay of the selector in its warm-up", ge=0)
+
+
+class SelectorConfig(SelectorTrainingConfig, CandidatesConfig):
+    """The bit selector: the network that gives each image, at each site, one of the candidate
+    widths, and how it learns. Only the dynamic student reads these settings.
+    """
