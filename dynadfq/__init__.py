@@ -15,29 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynadfq.api import bit_flops, finetune, quantize, synthesize
-    from dynadfq.evaluation.evaluate import Evaluation, evaluate
-    from dynadfq.export.int8_form import to_int8_form
-    from dynadfq.export.integer_form import to_integer_form
-    from dynadfq.export.onnx_export import export_onnx
-    from dynadfq.export.program import export_program
-    from dynadfq.quant.build import load_student
-    from dynadfq.quant.model import Student
-    from dynadfq.synthesis.dataset import SyntheticSet
-    from dynadfq.teacher.loading import load_teacher
-    from dynadfq.teacher.similarity import class_similarity
-    from dynadfq.teacher.teacher import Teacher
+    from dynadfq.api import *
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "Evaluation": "evaluation.evaluate", "Student": "quant.model", "SyntheticSet": "synthesis.dataset", "Teacher": "teacher.teacher",
-    "bit_flops": "api", "export_onnx": "export.onnx_export", "export_program": "export.program",
-    "to_integer_form": "export.integer_form", "to_int8_form": "export.int8_form", "class_similarity": "teacher.similarity",
-    "evaluate": "evaluation.evaluate", "finetune": "api",
-    "load_student": "quant.build", "load_teacher": "teacher.loading", "quantize": "api", "synthesize": "api",
-}  # fmt: skip
-
 __all__ = [
     "Evaluation",
     "Student",
@@ -55,13 +35,15 @@ __all__ = [
     "synthesize",
     "to_int8_form",
     "to_integer_form",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the library starts fast, and a stage depends on
-    what it uses.
-    """
-    if name not in _HOME:
+    """Import ``dynadfq.api`` when one of its names is used first: the command line starts fast."""
+    if name not in __all__:
         raise AttributeError(f"module 'dynadfq' has no attribute {name!r}")
-    return getattr(import_module(f"dynadfq.{_HOME[name]}"), name)
+    return getattr(import_module("dynadfq.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,6 @@
-"""The library in five verbs, for people who write Python rather than params.yaml."""
+"""The public functions and classes of ``dynadfq``, for people who write Python rather than
+params.yaml; ``import X as X`` marks those defined elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,12 @@ from typing import Any, get_args
 import pandas as pd
 from torch import nn
 
+from dynadfq.evaluation.evaluate import Evaluation as Evaluation
+from dynadfq.evaluation.evaluate import evaluate as evaluate
+from dynadfq.export.int8_form import to_int8_form as to_int8_form
+from dynadfq.export.integer_form import to_integer_form as to_integer_form
+from dynadfq.export.onnx_export import export_onnx as export_onnx
+from dynadfq.export.program import export_program as export_program
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
 from dynadfq.graph.network import Placement
@@ -17,19 +25,21 @@ from dynadfq.losses.budget import Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext, StudentRecipe
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import QuantizationConfig, RangeConfig, RangeRule, Rounding, Scheme
-from dynadfq.quant.model import Student
+from dynadfq.quant.model import Student as Student
 from dynadfq.quant.model_card import provenance
 from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.resume import Scratch, fingerprint
 from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
-from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet as SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.config import Measure, SimilarityConfig
-from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.loading import load_teacher as load_teacher
+from dynadfq.teacher.similarity import class_similarity as class_similarity
+from dynadfq.teacher.teacher import Teacher as Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student

@@ -174,6 +174,7 @@ def test_bit_flops_of_teacher_student_and_module(
 
 def test_public_names_exist_and_are_imported_late() -> None:
     assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
+    assert set(dynadfq.__all__) <= set(dir(dynadfq))
     modules = {path.stem for path in Path(dynadfq.__file__).parent.iterdir()}
     assert not modules & set(dynadfq.__all__), (
         "a module, once imported, would hide the function of its name"
