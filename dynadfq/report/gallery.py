@@ -1,155 +1,200 @@
-"""Which figures the report shows, in order, each with its title, caption and alternative text."""
+"""The figures of the report, each with the numbers that stand below it on the page."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dynadfq.report import captions, figures
-from dynadfq.report.classes import confused_pairs, similar_pairs
-from dynadfq.report.figures import Theme, Tile
+from dynadfq.evaluation.correlation import linear_correlation, rank_correlation
+from dynadfq.report.figures import accuracy, class_maps, curves, entropy, sites, tiles
+from dynadfq.report.figures.theme import Theme
+from dynadfq.report.figures.tiles import Tile
 from dynadfq.report.load import Evidence
-from dynadfq.report.score import Score
-from dynadfq.report.tables import entropy_groups, result_rows, sensitivity_table
+from dynadfq.report.matrices import Pairs, confused_pairs, off_diagonal, similar_pairs
+from dynadfq.report.tables import (
+    entropy_groups,
+    mean_site_bits,
+    mixup_start,
+    network_results,
+    sensitivity_table,
+)
+from dynadfq.report.text import number, short_names
+
+NARROWEST = 99.5  # percent of images at one width from which on a site counts as constant
+LOSS = 0.5  # points that a class loses before it is counted
 
 
 @dataclass(frozen=True)
 class Plate:
-    """One figure: `draw` takes a theme; with `tiles` the page shows the images themselves, not the
-    PNG.
+    """One figure; the page has its title and caption.
+
+    name: stem of its file in reports/figures.
+    draw: makes the figure in a theme.
+    numbers: what stands in a table below it.
+    tiles: images that the page shows one by one in place of the PNG.
     """
 
     name: str
-    title: str
-    caption: str
-    alt: str
     draw: Callable[[Theme], Figure]
+    numbers: dict[str, str] = field(default_factory=dict)
     tiles: tuple[Tile, ...] = ()
 
 
 def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iterator[Plate]:
-    """All figures that the evidence supports."""
-    yield _headline(evidence)
-    yield from _budget(evidence)
-    yield from _entropy(evidence)
-    yield from _sensitivity(evidence)
-    yield _sites(evidence)
-    if evidence.co_occurrence is not None and evidence.confusion is not None:
-        yield _similar(evidence, evidence.co_occurrence)
-        yield _confused(evidence, evidence.confusion)
-    yield _curves(evidence)
-    for kind, tiles in (("easiest", easiest), ("hardest", hardest)):
-        if tiles:
-            yield _tiles(kind, tiles)
-
-
-def _headline(evidence: Evidence) -> Plate:
-    rows, score = result_rows(evidence.metrics), evidence.score
-    points = "; ".join(
-        f"{one.name} {one.score:.2f} % at {one.bit_flops_percent:.2f} %"
-        for one in rows
-        if one.score is not None
+    """Yield all figures that the evidence supports."""
+    score = evidence.score
+    results = network_results(evidence.metrics, score)
+    yield Plate(
+        "accuracy_against_cost",
+        lambda theme: accuracy.accuracy_against_cost(results, score, theme),
     )
-    return Plate(
-        "accuracy_against_cost", f"{_measure(score)} against cost", captions.headline_caption(rows, score),
-        f"{_measure(score)} over bit-FLOPs: {points}.",
-        lambda theme: figures.accuracy_against_cost(rows, score, theme),
-    )  # fmt: skip
-
-
-def _measure(score: Score) -> str:
-    return "Accuracy" if score.labelled else "Agreement with the teacher"
-
-
-def _budget(evidence: Evidence) -> Iterator[Plate]:
-    budget = evidence.budget
-    if len(budget):
-        score = evidence.score
-        _, fixed, trained, _ = rows = result_rows(evidence.metrics)
+    if len(evidence.budget):
         yield Plate(
-            "accuracy_by_budget", "One student, any budget", captions.budget_caption(budget, rows, score),
-            f"{_measure(score)} over bit-FLOPs at {len(budget)} budgets, for the student's own bits and for the same "
-            "bits handed to other images, with the fixed-width student as a point.",
-            lambda theme: figures.accuracy_by_budget(budget, score, fixed, trained, theme),
-        )  # fmt: skip
-
-
-def _entropy(evidence: Evidence) -> Iterator[Plate]:
-    test, synthetic = evidence.test_images, evidence.synthetic
-    kinds = "synthetic images" if test is None else "test images, synthetic images"
-    groups = entropy_groups(test, synthetic)
-    yield Plate(
-        "entropy_against_cost", "Difficult images and the bits they get", captions.cost_caption(test, synthetic),
-        f"Scatter plots of bit-FLOPs over prediction entropy with binned means: {kinds}.",
-        lambda theme: figures.entropy_against_cost(test, synthetic, theme),
-    )  # fmt: skip
-    yield Plate(
-        "entropy_distribution", "How difficult the images are", captions.distribution_caption(groups),
-        f"Histograms of prediction entropy: {kinds} of one class and of similar classes.",
-        lambda theme: figures.entropy_distribution(groups, theme),
-    )  # fmt: skip
-
-
-def _sensitivity(evidence: Evidence) -> Iterator[Plate]:
+            "accuracy_by_budget",
+            lambda theme: accuracy.accuracy_by_budget(evidence.budget, score, results, theme),
+            _budget_numbers(evidence.budget, score.key, score.name),
+        )
+    yield from _entropy(evidence.test_images, evidence.synthetic)
     measured = sensitivity_table(evidence.per_image)
     if len(measured):
         yield Plate(
-            "sensitivity_against_entropy", "Sensitivity to quantization", captions.sensitivity_caption(measured),
-            "Box plots of prediction entropy by the lowest uniform width that keeps the prediction.",
-            lambda theme: figures.sensitivity_against_entropy(measured, theme),
-        )  # fmt: skip
+            "sensitivity_against_entropy",
+            lambda theme: entropy.sensitivity_against_entropy(measured, theme),
+            _sensitivity_numbers(measured),
+        )
+    yield Plate(
+        "bits_per_site",
+        lambda theme: sites.bits_per_site(evidence.sites, score.images, theme),
+        _site_numbers(evidence.sites),
+    )
+    yield from _class_maps(evidence)
+    target = float(evidence.metrics["fixed"]["bit_flops_percent"])
+    yield Plate(
+        "learning_curves",
+        lambda theme: curves.learning_curves_figure(evidence.histories, target, theme),
+        _curve_numbers(evidence.histories["dynamic"], target),
+    )
+    if easiest:
+        yield _image_grid("synthetic_easiest", easiest)
+        yield _image_grid("synthetic_hardest", hardest)
 
 
-def _sites(evidence: Evidence) -> Plate:
-    sites, images = evidence.sites, evidence.score.images
-    return Plate(
-        "bits_per_site", "Bits at each site", captions.sites_caption(sites),
-        f"Stacked bars of the share of {images} at each width, for {len(sites)} sites with their MACs.",
-        lambda theme: figures.bits_per_site(sites, images, theme),
-    )  # fmt: skip
+def _budget_numbers(budget: pd.DataFrame, key: str, name: str) -> dict[str, str]:
+    ordered = budget.sort_values("bit_flops_percent", kind="stable")
+    numbers = {}
+    for end, row in (("Cheapest", ordered.iloc[0]), ("Dearest", ordered.iloc[-1])):
+        numbers[f"{end} budget: {name}, %"] = number(row[key])
+        numbers[f"{end} budget: bit-FLOPs, % of float"] = number(row["bit_flops_percent"])
+    shuffled = budget[budget["allocations"] > 1]
+    gains = shuffled[key] - shuffled[f"control_{key}"]
+    numbers["Budgets at which images differ in their bits"] = str(len(shuffled))
+    numbers["of these above the same bits at random"] = str(int((gains > 0).sum()))
+    numbers["Mean difference to the same bits at random, points"] = number(gains.mean(), sign=True)
+    return numbers
 
 
-def _similar(evidence: Evidence, co_occurrence: pd.DataFrame) -> Plate:
+def _entropy(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> Iterator[Plate]:
+    """Yield the figures of prediction entropy; their titles have the numbers."""
+    groups = entropy_groups(test, synthetic)
+    yield Plate(
+        "entropy_against_cost", lambda theme: entropy.entropy_against_cost(test, synthetic, theme)
+    )
+    yield Plate("entropy_distribution", lambda theme: entropy.entropy_distribution(groups, theme))
+
+
+def _sensitivity_numbers(measured: pd.DataFrame) -> dict[str, str]:
+    """Images that survive at no width count as one bit above the widest."""
+    bits = measured["lowest_bits"]
+    ranks = bits.where(bits > 0, bits.max() + 1)
+    return {
+        "Images": f"{len(measured):,}",
+        "Spearman's ρ": number(rank_correlation(ranks, measured["entropy_nats"])),
+    }
+
+
+def _site_numbers(table: pd.DataFrame) -> dict[str, str]:
+    bits = mean_site_bits(table)
+    names = short_names([str(name) for name in table["name"]], length=60)
+    varied = (table.filter(regex=r"^bits_\d+$").max(axis=1) < NARROWEST).sum()
+    return {
+        "Sites": str(len(table)),
+        "whose width differs between images": str(int(varied)),
+        f"Fewest mean bits ({names[int(np.argmin(bits))]})": number(bits.min()),
+        f"Most mean bits ({names[int(np.argmax(bits))]})": number(bits.max()),
+    }
+
+
+def _curve_numbers(history: pd.DataFrame, target: float) -> dict[str, str]:
+    start = mixup_start(history)
+    return {
+        "Bit-FLOPs in the last epoch, % of float": number(history["bit_flops_percent"].iloc[-1]),
+        "Target, % of float": number(target),
+        "First epoch with mixed images": number(start, 0),
+    }
+
+
+def _class_maps(evidence: Evidence) -> Iterator[Plate]:
+    """Yield the two maps over pairs of classes, which need labelled images."""
+    if evidence.co_occurrence is None or evidence.confusion is None:
+        return
     names = evidence.class_names
-    pairs = similar_pairs(evidence.similarity, co_occurrence, names)
+    similar = similar_pairs(evidence.similarity, evidence.co_occurrence, names)
+    confused = confused_pairs(evidence.confusion, evidence.similarity, names)
+    for name, pairs, draw, numbers in (
+        ("class_similarity", similar, class_maps.similarity_and_co_occurrence, _similarity_numbers),
+        ("confusion", confused, class_maps.confusion_against_teacher, _confusion_numbers),
+    ):
+        yield Plate(name, _map_of(draw, pairs, names), numbers(pairs, names))
+
+
+def _map_of(
+    draw: Callable[..., Figure], pairs: Pairs, names: list[str]
+) -> Callable[[Theme], Figure]:
+    """Bind a figure of two maps to the classes that are shown."""
     shown = [names[i] for i in pairs.shown]
-    return Plate(
-        "class_similarity", "Similar classes",
-        captions.similarity_caption(pairs.first, pairs.second, names, len(shown)),
-        "Two heat maps over pairs of classes: similarity of weights, co-occurrence in the teacher's predictions.",
-        lambda theme: figures.similarity_and_co_occurrence(
-            pairs.part(pairs.first), pairs.part(pairs.second), shown, theme
-        ),
-    )  # fmt: skip
+    return lambda theme: draw(pairs.part(pairs.first), pairs.part(pairs.second), shown, theme)
 
 
-def _confused(evidence: Evidence, confusion: pd.DataFrame) -> Plate:
-    names = evidence.class_names
-    pairs = confused_pairs(confusion, evidence.similarity, names)
-    shown = [names[i] for i in pairs.shown]
-    return Plate(
-        "confusion", "Confusions, teacher and student",
-        captions.confusion_caption(pairs.first, pairs.second, names, len(shown)),
-        "Two heat maps: the teacher's confusion matrix, and the dynamic student's difference to it.",
-        lambda theme: figures.confusion_against_teacher(
-            pairs.part(pairs.first), pairs.part(pairs.second), shown, theme
-        ),
-    )  # fmt: skip
+def _shown(pairs: Pairs, names: list[str]) -> dict[str, str]:
+    return {"Classes": f"{len(names):,}", "of these shown": f"{len(pairs.shown):,}"}
 
 
-def _curves(evidence: Evidence) -> Plate:
-    histories, target = evidence.histories, float(evidence.metrics["fixed"]["bit_flops_percent"])
-    return Plate(
-        "learning_curves", "Learning curves", captions.curves_caption(histories, target),
-        "Loss terms of both students over epochs, and the dynamic student's bit-FLOPs with their spread.",
-        lambda theme: figures.learning_curves_figure(histories, target, theme),
-    )  # fmt: skip
+def _similarity_numbers(pairs: Pairs, names: list[str]) -> dict[str, str]:
+    numbers = _shown(pairs, names)
+    similar = off_diagonal(pairs.first)
+    if not len(similar):
+        return numbers
+    together = off_diagonal(pairs.second)
+    rows, columns = np.triu_indices(len(names), k=1)
+    most = int(np.argmax(similar))
+    return {
+        **numbers,
+        "Pairs": f"{len(similar):,}",
+        "Spearman's ρ over pairs": number(rank_correlation(similar, together)),
+        "Pearson's r over pairs": number(linear_correlation(similar, together)),
+        "Most similar pair": f"{names[rows[most]]}, {names[columns[most]]}",
+    }
 
 
-def _tiles(kind: str, tiles: list[Tile]) -> Plate:
-    return Plate(
-        f"synthetic_{kind}", f"The {kind} synthetic images", captions.tiles_caption(tiles, kind),
-        f"Grid of the {len(tiles)} {kind} synthetic images with their labels.",
-        lambda theme: figures.image_grid(tiles, theme), tuple(tiles),
-    )  # fmt: skip
+def _confusion_numbers(pairs: Pairs, names: list[str]) -> dict[str, str]:
+    change = pairs.second - pairs.first
+    losing = int((np.diag(change) < -LOSS).sum())
+    errors = np.where(np.eye(len(names), dtype=bool), -np.inf, change)
+    label, prediction = divmod(int(np.argmax(errors)), len(names))
+    grown = f"Confusion that grows most ({names[label]} taken for {names[prediction]}), points"
+    return {
+        **_shown(pairs, names),
+        f"Classes that lose more than {LOSS} points": str(losing),
+        grown: number(change[label, prediction], 1, sign=True),
+    }
+
+
+def _image_grid(name: str, shown: list[Tile]) -> Plate:
+    numbers = {
+        "Images": str(len(shown)),
+        "Mean entropy, nats": f"{np.mean([tile.entropy_nats for tile in shown]):.2g}",
+        "Teacher's prediction in the label": str(sum(tile.recognized for tile in shown)),
+    }
+    return Plate(name, lambda theme: tiles.image_grid(shown, theme), numbers, tuple(shown))

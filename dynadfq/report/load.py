@@ -1,19 +1,17 @@
-"""Everything the report reads, from `artifacts/`, and nothing else: no network is run and no
-parameter is looked up.
-"""
+"""What the report reads: the artifacts of the other stages, and nothing else."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from dynadfq.report.score import Score, score_of
+from dynadfq.synthesis.dataset import Batch, SyntheticSet
 
 STAGE_OF_FOLDER = {
     "teacher": "teacher",
@@ -24,6 +22,21 @@ STAGE_OF_FOLDER = {
     "evaluation": "evaluate",
     "export": "export",
 }
+
+
+class Score(NamedTuple):
+    """What networks are compared by."""
+
+    key: str  # in metrics.json
+    name: str
+    images: str  # the kind of images that are measured
+    total: int  # their number
+    against: str  # column of per_image.csv with the expected classes
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labelled test images."""
+        return self.key == "top1"
 
 
 @dataclass(frozen=True)
@@ -48,8 +61,12 @@ class Evidence:
 
     @property
     def score(self) -> Score:
-        """What networks are compared by."""
-        return score_of(self.metrics)
+        """Top-1 on labelled test images, or agreement with the teacher on synthetic ones."""
+        data = self.metrics["data"]
+        if data["name"] is None:
+            total = self.metrics["synthetic"]["num_images"]
+            return Score("agreement", "agreement", "synthetic images", total, "teacher_prediction")
+        return Score("top1", "top-1", "test images", data["test_images"], "label")
 
     @property
     def test_images(self) -> pd.DataFrame | None:
@@ -63,8 +80,10 @@ class Evidence:
 
 
 def artifact(artifacts: Path, name: str) -> Path:
-    """Path of an artifact such as `evaluation/metrics.json`; its absence is an error that names the
-    stage to run.
+    """Return the path of an artifact such as `evaluation/metrics.json`.
+
+    Raises:
+        FileNotFoundError: it is missing; the message names the stage to run.
     """
     path = artifacts / name
     if not path.is_file():
@@ -86,7 +105,8 @@ def load_evidence(artifacts: Path) -> Evidence:
         return content
 
     metrics = record("evaluation/metrics.json")
-    labelled = score_of(metrics).labelled
+    labelled = metrics["data"]["name"] is not None
+    similarity = load_file(artifact(artifacts, "similarity/similarity.safetensors"))
     return Evidence(
         metrics=metrics,
         teacher=record("teacher/teacher.json"),
@@ -96,40 +116,23 @@ def load_evidence(artifacts: Path) -> Evidence:
         sites=table("evaluation/sites.csv"),
         confusion=table("evaluation/confusion.csv") if labelled else None,
         co_occurrence=table("evaluation/co_occurrence.csv") if labelled else None,
-        similarity=load_file(artifact(artifacts, "similarity/similarity.safetensors"))[
-            "similarity"
-        ],
+        similarity=similarity["similarity"],
         histories={"dynamic": table("student/history.csv"), "fixed": table("fixed/history.csv")},
         exports=record("export/export.json"),
     )
 
 
-def load_images(
-    artifacts: Path, indices: list[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Synthetic images (B, C, H, W), normalized as stored, and soft labels (B, classes), in the
-    order asked for.
+def load_images(artifacts: Path, indices: list[int]) -> Batch:
+    """Read synthetic images by index, in the order asked for.
+
+    Raises:
+        ValueError: an index is outside the set, so that the evaluation belongs to another one.
     """
-    manifest = json.loads(
-        artifact(artifacts, "synthetic/manifest.json").read_text(encoding="utf-8")
-    )
-    found: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    first = 0
-    for shard in manifest["shards"]:
-        wanted = [i for i in indices if first <= i < first + shard["num_images"]]
-        if wanted:
-            with safe_open(
-                artifact(artifacts, f"synthetic/{shard['file']}"), framework="np"
-            ) as tensors:
-                images, labels = tensors.get_slice("images"), tensors.get_slice("soft_labels")
-                for i in wanted:
-                    at = i - first
-                    found[i] = (images[at : at + 1][0], labels[at : at + 1][0])
-        first += shard["num_images"]
-    absent = [i for i in indices if i not in found]
+    images = SyntheticSet(artifact(artifacts, "synthetic/manifest.json").parent)
+    absent = [index for index in indices if index >= len(images)]
     if absent:
         raise ValueError(
-            f"synthetic image {absent[0]} is outside the {first} images of artifacts/synthetic/manifest.json: "
-            "the evaluation belongs to another set; run `dvc repro evaluate`."
+            f"synthetic image {absent[0]} is outside the {len(images)} images of "
+            f"{images.folder}: the evaluation belongs to another set; run `dvc repro evaluate`."
         )
-    return np.stack([found[i][0] for i in indices]), np.stack([found[i][1] for i in indices])
+    return images.take(torch.tensor(indices))

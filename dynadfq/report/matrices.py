@@ -1,8 +1,6 @@
-"""Matrices over pairs of classes: from long tables to squares, and the order that makes them
-readable.
-"""
+"""Matrices over pairs of classes: from long tables to squares, and which classes are shown."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,34 +9,53 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 Floats = NDArray[np.floating[Any]]
+MOST_SHOWN = 40  # classes whose names can be read beside a map
 
 
-def class_codes(column: pd.Series, names: list[str]) -> NDArray[np.int64]:
-    """Class indices of a column that holds indices or class names."""
-    if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(dtype=np.int64)
-    place = {name: i for i, name in enumerate(names)}
-    return np.array([place[str(value)] for value in column], dtype=np.int64)
+class Pairs(NamedTuple):
+    """Two (classes, classes) matrices over all classes, and which to show, in that order."""
+
+    first: Floats
+    second: Floats
+    shown: NDArray[np.int64]
+
+    def part(self, matrix: Floats) -> Floats:
+        """Return what is shown of a matrix."""
+        rows: Floats = matrix[np.ix_(self.shown, self.shown)]
+        return rows
+
+
+def similar_pairs(similarity: Floats, co_occurrence: pd.DataFrame, names: list[str]) -> Pairs:
+    """Pair weight similarity with co-occurrence in predictions, for the most similar classes."""
+    upper = square(co_occurrence, "class_a", "class_b", "value", names)
+    shown = leading_classes(similarity, MOST_SHOWN)
+    return Pairs(similarity, upper + upper.T, _in_order(shown, similarity))
+
+
+def confused_pairs(confusion: pd.DataFrame, similarity: Floats, names: list[str]) -> Pairs:
+    """Pair the teacher's with the student's confusion, in percent of each label's images."""
+    teacher = row_percent(square(confusion, "label", "prediction", "teacher", names))
+    student = row_percent(square(confusion, "label", "prediction", "student", names))
+    return Pairs(teacher, student, _in_order(most_confused(confusion, names), similarity))
+
+
+def most_confused(confusion: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:
+    """Return the classes that either network confuses most often, ascending."""
+    teacher = square(confusion, "label", "prediction", "teacher", names)
+    student = square(confusion, "label", "prediction", "student", names)
+    return leading_classes(np.maximum(teacher, student), MOST_SHOWN)
 
 
 def square(long: pd.DataFrame, row: str, column: str, value: str, names: list[str]) -> Floats:
-    """Long form to a (classes, classes) matrix, zeros where a pair is not listed."""
+    """Turn a long table into a (classes, classes) matrix, zero where a pair is not listed."""
     matrix = np.zeros((len(names), len(names)))
-    matrix[class_codes(long[row], names), class_codes(long[column], names)] = long[value].to_numpy(
-        dtype=float
-    )
+    values = long[value].to_numpy(dtype=float)
+    matrix[long[row].to_numpy(dtype=int), long[column].to_numpy(dtype=int)] = values
     return matrix
 
 
-def both_ways(upper: Floats) -> Floats:
-    """A matrix of which only the pairs a < b are filled, mirrored."""
-    whole: Floats = upper + upper.T
-    return whole
-
-
 def leading_classes(strength: Floats, count: int) -> NDArray[np.int64]:
-    """At most ``count`` classes, ascending: those of the strongest pairs; all of them if there are
-    no more.
+    """Return at most ``count`` classes, ascending: those of the strongest pairs.
 
     >>> leading_classes(np.array([[9.0, 1, 0], [0, 9, 3], [0, 0, 9]]), 2)
     array([1, 2])
@@ -57,26 +74,31 @@ def leading_classes(strength: Floats, count: int) -> NDArray[np.int64]:
 
 
 def row_percent(counts: Floats) -> Floats:
-    """Confusion counts as percent of each row's images; a class without images gives zeros."""
+    """Return confusion counts in percent of each row; a class without images gives zeros."""
     totals = counts.sum(axis=1, keepdims=True)
     shares: Floats = 100.0 * counts / np.where(totals > 0, totals, 1)
     return shares
 
 
 def off_diagonal(matrix: Floats) -> Floats:
-    """Entries above the diagonal of a symmetric matrix, each pair of classes once."""
+    """Return the entries above the diagonal of a symmetric matrix."""
     values: Floats = matrix[np.triu_indices(len(matrix), k=1)]
     return values
 
 
 def class_order(similarity: Floats) -> NDArray[np.int64]:
-    """Order of the classes that puts similar ones side by side: leaves of an average-linkage
-    tree.
-    """
+    """Order classes so that similar ones are neighbours: leaves of an average-linkage tree."""
     if len(similarity) < 3:
         return np.arange(len(similarity))
-    mean = (np.asarray(similarity, dtype=float) + np.asarray(similarity, dtype=float).T) / 2
+    whole = np.asarray(similarity, dtype=float)
+    mean = (whole + whole.T) / 2
     distance = off_diagonal(mean).max() - mean
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
     return np.asarray(leaves_list(tree), dtype=np.int64)
+
+
+def _in_order(classes: NDArray[np.int64], similarity: Floats) -> NDArray[np.int64]:
+    """Order the given classes by similarity."""
+    ordered: NDArray[np.int64] = classes[class_order(similarity[np.ix_(classes, classes)])]
+    return ordered

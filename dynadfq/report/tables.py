@@ -1,16 +1,15 @@
-"""Numbers behind the figures: pure functions from measured tables to small tables."""
+"""Numbers behind figures and page: pure functions from measured tables to small tables."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from dynadfq.report.score import score_of
-
-Floats = NDArray[np.floating[Any]]
+from dynadfq.report.load import Score
+from dynadfq.report.matrices import Floats
 
 NOT_A_LOSS = {
     "epoch",
@@ -21,89 +20,81 @@ NOT_A_LOSS = {
     "mean_bits",
     "multiplier",
 }
+DOUBT = 0.001  # a teacher that guesses is this good or better once in a thousand sets
 
 
 class Result(NamedTuple):
-    """One row of the headline table; score and cost in percent, the difference in percentage
-    points.
-
-    The score is top-1, or agreement with the teacher where there are no labels; the teacher then
-    has none.
-    """
+    """Accuracy and cost of a network; NaN for what was not measured."""
 
     name: str
-    role: str
-    score: float | None
-    score_std: float | None
-    difference: float | None
-    bit_flops_percent: float
-    mean_bits: float
-    agreement: float | None
+    score: float  # percent: top-1, or agreement where there are no labels
+    score_std: float  # over the control's runs
+    bit_flops_percent: float  # of the float network
+    mean_bits: float  # of activations
+    agreement: float  # with the teacher, percent
 
 
 class Paired(NamedTuple):
-    """Images that only dynamic (gained) or only fixed (lost) gets right, and the two-sided p of an
-    exact sign test.
-    """
+    """Two networks on the same images."""
 
-    gained: int
-    lost: int
-    p_value: float
+    gained: int  # images that only the first gets right
+    lost: int  # images that only the second gets right
+    p_value: float  # two-sided, of an exact sign test (McNemar)
 
 
-def result_rows(metrics: Mapping[str, Any]) -> list[Result]:
-    """Float teacher, fixed width, dynamic, and the control that deals the dynamic student's bits at
-    random.
-    """
-    teacher, fixed, student, control = (
-        metrics[key] for key in ("teacher", "fixed", "student", "control")
-    )
-    key = score_of(metrics).key
-    base = teacher.get(key)
-    bits, cost = student["mean_activation_bits"], student["bit_flops_percent"]
-
-    def row(name: str, role: str, one: Mapping[str, Any], cost: float, bits: float) -> Result:
-        difference = None if role == "teacher" or base is None else one[key] - base
-        return Result(
-            name,
-            role,
-            one.get(key),
-            one.get(f"{key}_std"),
-            difference,
-            cost,
-            bits,
-            one.get("agreement"),
+def network_results(metrics: Mapping[str, Any], score: Score) -> dict[str, Result]:
+    """Return the results of teacher, fixed and dynamic student, and control, by role."""
+    fixed = metrics["fixed"]
+    student = metrics["student"]
+    teacher = metrics["teacher"]
+    shared = {key: student[key] for key in ("bit_flops_percent", "mean_activation_bits")}
+    networks = {
+        "teacher": {"name": "Float teacher", "mean_activation_bits": 32.0, **teacher},
+        "fixed": {
+            "name": f"Fixed {fixed['bits']}-bit",
+            "mean_activation_bits": float(fixed["bits"]),
+            **fixed,
+        },
+        "dynamic": {"name": "Dynamic", **student},
+        "control": {"name": "Same bits at random", **shared, **metrics["control"]},
+    }
+    return {
+        role: Result(
+            name=network["name"],
+            score=network.get(score.key, math.nan),
+            score_std=network.get(f"{score.key}_std", math.nan),
+            bit_flops_percent=network["bit_flops_percent"],
+            mean_bits=network["mean_activation_bits"],
+            agreement=network.get("agreement", math.nan),
         )
-
-    return [
-        row("Float teacher", "teacher", teacher, teacher["bit_flops_percent"], 32.0),
-        row(
-            f"Fixed {fixed['bits']}-bit",
-            "fixed",
-            fixed,
-            fixed["bit_flops_percent"],
-            float(fixed["bits"]),
-        ),
-        row("Dynamic", "dynamic", student, cost, bits),
-        row("Same bits at random", "control", control, cost, bits),
-    ]
+        for role, network in networks.items()
+    }
 
 
 def paired_outcome(per_image: pd.DataFrame, against: str = "label") -> Paired:
-    """Dynamic against fixed on the same images (McNemar's exact test on the images where just one
-    is right).
-    """
+    """Compare the dynamic with the fixed student image by image."""
     dynamic = per_image["prediction"] == per_image[against]
     fixed = per_image["fixed_prediction"] == per_image[against]
-    gained, lost = int((dynamic & ~fixed).sum()), int((fixed & ~dynamic).sum())
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    gained = int((dynamic & ~fixed).sum())
+    lost = int((fixed & ~dynamic).sum())
+    p_value = 1.0
+    if gained + lost:
+        p_value = float(binomtest(gained, gained + lost).pvalue)
     return Paired(gained, lost, p_value)
 
 
-def entropy_groups(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> dict[str, Floats]:
-    """Teacher entropies in nats of the test images, where there are any, and of the synthetic ones
-    by kind of label.
+def at_chance(top1: float, images: int, classes: int) -> bool:
+    """Return whether guessing explains an accuracy in percent.
+
+    >>> at_chance(0.1, 50_000, 1000), at_chance(69.8, 50_000, 1000)
+    (True, False)
     """
+    right = round(top1 * images / 100)
+    return bool(binomtest(right, images, 1 / classes, alternative="greater").pvalue > DOUBT)
+
+
+def entropy_groups(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> dict[str, Floats]:
+    """Return the teacher's entropies in nats by kind of image; "test" may be empty."""
     soft = synthetic["soft"].astype(bool)
     return {
         "test": np.array([]) if test is None else test["entropy_nats"].to_numpy(dtype=float),
@@ -112,62 +103,74 @@ def entropy_groups(test: pd.DataFrame | None, synthetic: pd.DataFrame) -> dict[s
     }
 
 
-def loss_terms(histories: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Loss columns in any of the histories, the total first, columns that were never filled left
-    out.
+def binned_means(entropy: Any, value: Any, bins: int = 9, at_least: int = 3) -> pd.DataFrame:
+    """Average a value in bins of equal width on the square root of entropy.
+
+    Bins of fewer than `at_least` images are left out.
     """
-    columns: list[str] = []
-    for history in histories.values():
-        for name in history.columns:
-            if (
-                name not in NOT_A_LOSS
-                and not name.endswith("_unmixed")
-                and history[name].notna().any()
-            ):
-                columns += [name] if name not in columns else []
-    return sorted(columns, key=lambda name: name != "loss")
+    root = np.sqrt(np.clip(np.asarray(entropy, dtype=float), 0, None))
+    edges = np.linspace(0, max(float(root.max(initial=0)), 1e-6), bins + 1)
+    place = np.clip(np.digitize(root, edges) - 1, 0, bins - 1)
+    frame = pd.DataFrame({"bin": place, "entropy_nats": root**2, "value": np.asarray(value)})
+    means = frame.groupby("bin").agg(
+        entropy_nats=("entropy_nats", "mean"), value=("value", "mean"), images=("value", "size")
+    )
+    return means[means["images"] >= at_least].reset_index(drop=True)
+
+
+def entropy_histogram(groups: Mapping[str, Floats], bins: int = 24) -> pd.DataFrame:
+    """Return the percent of each group's images per bin, equally wide on the root of entropy."""
+    top = max((float(values.max()) for values in groups.values() if len(values)), default=1.0)
+    edges = np.linspace(0, math.sqrt(max(top, 1e-6)), bins + 1) ** 2
+    edges[-1] = max(edges[-1], top)
+    middles = (edges[:-1] + edges[1:]) / 2
+    table = pd.DataFrame(
+        {"entropy_low": edges[:-1], "entropy_high": edges[1:], "entropy_nats": middles}
+    )
+    for name, values in groups.items():
+        counts = np.histogram(np.clip(values, 0, None), bins=edges)[0]
+        table[f"{name}_percent"] = 100.0 * counts / max(len(values), 1)
+    return table
+
+
+def loss_terms(histories: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return the loss columns in any of the histories that were filled, the total first."""
+    columns = [
+        name
+        for history in histories.values()
+        for name in history.columns[history.notna().any()]
+        if name not in NOT_A_LOSS and not name.endswith("_unmixed")
+    ]
+    return sorted(dict.fromkeys(columns), key=lambda name: name != "loss")
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row an epoch; each student's columns carry its name in front, such as
-    `dynamic_distillation`.
-    """
+    """Return one row per epoch; a student's columns begin with its name: `dynamic_loss`."""
     parts = []
     for student, history in histories.items():
-        parts.append(
-            history.drop_duplicates("epoch", keep="last")
-            .set_index("epoch")
-            .add_prefix(f"{student}_")
-        )
+        last = history.drop_duplicates("epoch", keep="last").set_index("epoch")
+        parts.append(last.add_prefix(f"{student}_"))
     return pd.concat(parts, axis=1).sort_index().rename_axis("epoch").reset_index()
 
 
 def mixup_start(history: pd.DataFrame) -> float | None:
-    """First epoch with a loss measured before mixing, i.e. the first epoch that mixes; None if none
-    does.
-    """
-    unmixed = [name for name in history.columns if name.endswith("_unmixed")]
-    mixing = (
-        history.loc[history[unmixed].notna().any(axis=1), "epoch"]
-        if unmixed
-        else pd.Series(dtype=float)
-    )
-    return float(mixing.iloc[0]) if len(mixing) else None
+    """Return the first epoch that mixes images: the first with a loss measured before mixing."""
+    mixing = history[history.filter(regex="_unmixed$").notna().any(axis=1)]
+    return float(mixing["epoch"].iloc[0]) if len(mixing) else None
 
 
 def candidate_bits(sites: pd.DataFrame) -> list[int]:
-    """Candidate widths, ascending, from the columns `bits_3`, `bits_4`, ….
+    """Return the candidate widths, ascending, from the columns `bits_3`, `bits_4`, ….
 
     >>> candidate_bits(pd.DataFrame(columns=["site", "bits_5", "bits_3"]))
     [3, 5]
     """
-    return sorted(
-        int(name.removeprefix("bits_")) for name in sites.columns if str(name).startswith("bits_")
-    )
+    columns = [str(name) for name in sites.columns if str(name).startswith("bits_")]
+    return sorted(int(name.removeprefix("bits_")) for name in columns)
 
 
 def mean_site_bits(sites: pd.DataFrame) -> Floats:
-    """Mean activation width at each site over the measured images, in bits."""
+    """Return the mean activation width of each site over the measured images, in bits."""
     widths = candidate_bits(sites)
     shares = sites[[f"bits_{b}" for b in widths]].to_numpy(dtype=float)
     bits: Floats = shares @ np.array(widths, dtype=float) / 100.0
@@ -175,25 +178,21 @@ def mean_site_bits(sites: pd.DataFrame) -> Floats:
 
 
 def sensitivity_table(per_image: pd.DataFrame) -> pd.DataFrame:
-    """Entropy and lowest surviving uniform width of the images where it was measured; 0 means that
-    none survived.
+    """Return entropy and lowest surviving uniform width of the images where it was measured.
+
+    A width of 0 means that the prediction survives at none.
     """
-    if "lowest_bits" not in per_image.columns:
-        return pd.DataFrame(
-            {"lowest_bits": pd.Series(dtype=int), "entropy_nats": pd.Series(dtype=float)}
-        )
-    measured = per_image.loc[per_image["lowest_bits"].notna(), ["lowest_bits", "entropy_nats"]]
-    return measured.astype({"lowest_bits": int}).reset_index(drop=True)
+    columns = per_image.reindex(columns=["lowest_bits", "entropy_nats"])
+    measured = columns.dropna(subset="lowest_bits").reset_index(drop=True)
+    return measured.astype({"lowest_bits": int, "entropy_nats": float})
 
 
 def extremes(synthetic: pd.DataFrame, count: int) -> tuple[list[int], list[int]]:
-    """Indices of the easiest and the hardest images by the teacher's entropy, most extreme first,
-    no image in both.
+    """Return the indices of the easiest and the hardest images by the teacher's entropy.
+
+    The most extreme come first, and no image is in both.
     """
-    ordered = (
-        synthetic.sort_values(["entropy_nats", "index"], kind="stable")["index"]
-        .astype(int)
-        .tolist()
-    )
-    count = min(count, len(ordered) // 2)
-    return ordered[:count], ordered[::-1][:count]
+    ordered = synthetic.sort_values(["entropy_nats", "index"], kind="stable")["index"]
+    indices = [int(index) for index in ordered]
+    count = min(count, len(indices) // 2)
+    return indices[:count], indices[::-1][:count]

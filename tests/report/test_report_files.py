@@ -11,12 +11,11 @@ from PIL import Image
 
 from dynadfq.report.render import write_report
 
-FIGURES = {
+LABELLED_FIGURES = {"class_similarity", "confusion"}
+FIGURES = LABELLED_FIGURES | {
     "accuracy_against_cost",
     "accuracy_by_budget",
     "bits_per_site",
-    "class_similarity",
-    "confusion",
     "entropy_against_cost",
     "entropy_distribution",
     "learning_curves",
@@ -37,21 +36,16 @@ PLOTS = {
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def test_every_file_is_written(reports: Path) -> None:
-    figures = {f"figures/{name}.png" for name in FIGURES}
+def test_every_file_is_written(reports: Path, unlabelled: Path) -> None:
     plots = {f"plots/{name}.csv" for name in PLOTS}
-    assert set(contents(reports)) == figures | plots | {
-        "index.html",
-        "metrics.json",
-        "per_image.csv",
-    }
+    always = plots | {"index.html", "metrics.json", "per_image.csv"}
+    assert set(contents(reports)) == always | {f"figures/{name}.png" for name in FIGURES}
+    fewer = {f"figures/{name}.png" for name in FIGURES - LABELLED_FIGURES}
+    assert set(contents(unlabelled)) == always | fewer
 
 
 def test_a_second_run_writes_the_same_bytes(artifacts: Path, reports: Path, tmp_path: Path) -> None:
@@ -63,9 +57,8 @@ def test_figures_are_opaque_pngs_of_one_width(reports: Path) -> None:
     for path in (reports / "figures").glob("*.png"):
         with Image.open(path) as image:
             assert image.width == 1144, path.name
-            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 20, (
-                f"{path.name} is nearly blank"
-            )
+            colours = image.convert("RGB").getcolors(1 << 20) or []
+            assert len(colours) > 20, f"{path.name} is nearly blank"
 
 
 def test_metrics_are_sorted_and_unchanged(artifacts: Path, reports: Path) -> None:
@@ -78,9 +71,8 @@ def test_metrics_are_sorted_and_unchanged(artifacts: Path, reports: Path) -> Non
 def test_what_is_not_a_number_becomes_null(
     make_artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:
-    nan = float("nan")
-    changes = {"synthetic": {"entropy_bits_spearman": nan}}
-    folder = make_artifacts(tmp_path / "artifacts", tests=200, synthetic=40, changes=changes)
+    changes = {"synthetic": {"entropy_bits_spearman": float("nan")}}
+    folder = make_artifacts(tmp_path / "artifacts", changes=changes)
     write_report(folder, tmp_path / "reports", grid_images=4)
     text = (tmp_path / "reports/metrics.json").read_text()
     assert "NaN" not in text
@@ -88,23 +80,15 @@ def test_what_is_not_a_number_becomes_null(
 
 
 def test_per_image_table_has_the_public_columns(reports: Path) -> None:
-    public = {
-        "index",
-        "label",
-        "prediction",
-        "teacher_prediction",
-        "entropy_nats",
-        "bit_flops_percent",
-        "mean_bits",
-    }
-    assert public <= set(pd.read_csv(reports / "per_image.csv").columns)
+    public = "index label prediction teacher_prediction entropy_nats bit_flops_percent mean_bits"
+    assert set(public.split()) <= set(pd.read_csv(reports / "per_image.csv").columns)
 
 
 def test_confusion_rows_count_to_the_measured_matrix(artifacts: Path, reports: Path) -> None:
     rows = pd.read_csv(reports / "plots/confusion.csv")
     assert list(rows.columns) == ["actual", "predicted"]
     names = json.loads((artifacts / "teacher/teacher.json").read_text())["class_names"]
-    counted = rows.groupby(["actual", "predicted"]).size()
+    counted = rows.value_counts()
     measured = pd.read_csv(artifacts / "evaluation/confusion.csv")
     for one in measured[measured["student"] > 0].itertuples():
         assert counted[names[one.label], names[one.prediction]] == one.student
@@ -115,6 +99,17 @@ def test_histogram_columns_sum_to_all_images(reports: Path) -> None:
     table = pd.read_csv(reports / "plots/entropy_histogram.csv")
     for group in ("test", "one_hot", "soft"):
         assert table[f"{group}_percent"].sum() == pytest.approx(100, abs=0.01)
+
+
+def test_without_labels_plots_keep_their_columns(reports: Path, unlabelled: Path) -> None:
+    for path in (reports / "plots").iterdir():
+        without = pd.read_csv(unlabelled / "plots" / path.name)
+        assert set(pd.read_csv(path).columns) <= set(without.columns), path.name
+    budget = pd.read_csv(unlabelled / "plots/accuracy_by_budget.csv")
+    assert budget["top1"].isna().all() and budget["agreement"].notna().all()
+    assert pd.read_csv(unlabelled / "plots/confusion.csv").empty
+    metrics = json.loads((unlabelled / "metrics.json").read_text())
+    assert "top1" not in json.dumps(metrics) and metrics["data"] == {"name": None}
 
 
 @pytest.mark.parametrize(
@@ -132,17 +127,17 @@ def test_histogram_columns_sum_to_all_images(reports: Path) -> None:
 def test_a_missing_file_names_its_stage(
     make_artifacts: Callable[..., Path], tmp_path: Path, file: str, stage: str
 ) -> None:
-    folder = make_artifacts(tmp_path / "artifacts", tests=50, synthetic=20)
+    folder = make_artifacts(tmp_path / "artifacts")
     (folder / file).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(f"run `dvc repro {stage}`")):
         write_report(folder, tmp_path / "reports")
-    assert not (tmp_path / "reports/index.html").exists()
+    assert not (tmp_path / "reports").exists()
 
 
 def test_images_of_another_set_are_refused(
     make_artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = make_artifacts(tmp_path / "artifacts", tests=50, synthetic=20)
+    folder = make_artifacts(tmp_path / "artifacts")
     path = folder / "evaluation/synthetic_per_image.csv"
     table = pd.read_csv(path)
     table["index"] += 7

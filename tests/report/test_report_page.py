@@ -1,8 +1,7 @@
-"""The page: complete in one file, safe, and honest about what was measured."""
+"""The page: complete in one file, safe, and with every number that was measured."""
 
 import base64
 import html
-import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,23 +11,32 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dynadfq.report.captions import budget_caption
+from dynadfq.export.files import FORMATS
+from dynadfq.report import page as page_tables
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page, write_report
-from dynadfq.report.tables import result_rows
 
-NASTY = [
-    "<script>alert(1)</script>",
-    'a "quoted" & b',
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-]
+NASTY = ["<script>alert(1)</script>", 'a "quoted" & b', *(f"class {i}" for i in range(8))]
+ONNX: dict[str, Any] = {
+    "format": "onnx-convinteger",
+    "bytes": 250_345,
+    "images_checked": 1_024,
+    "worst_logit_difference": 3e-6,
+    "opset": 21,
+    "kept_layers": ["conv2"],
+    "not_integer": ["output: float64 (reads floats)"],
+    "versions": {"torch": "2.15.0", "onnx": "1.23.2"},
+}
+PROGRAM = {
+    "format": "pt2",
+    "bytes": 900_000,
+    "images_checked": 1_024,
+    "worst_logit_difference": 0.0,
+    "opset": None,
+    "kept_layers": [],
+    "not_integer": [],
+    "versions": {"torch": "2.15.0"},
+}
 
 
 class Tags(HTMLParser):
@@ -56,12 +64,11 @@ def page(reports: Path) -> str:
 
 @pytest.fixture
 def page_with(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[..., str]:
-    def build(
-        after: Callable[[Path], None] = lambda folder: None,
-        title: str | None = None,
-        **options: Any,
-    ) -> str:
-        folder = make_artifacts(tmp_path / "artifacts", **{"tests": 300, "synthetic": 40} | options)
+    """The page of artifacts that were changed."""
+
+    def build(after: Callable[[Path], None] = lambda _: None, **options: Any) -> str:
+        title = options.pop("title", None)
+        folder = make_artifacts(tmp_path / "artifacts", **options)
         after(folder)
         write_report(folder, tmp_path / "reports", title=title, grid_images=4)
         return (tmp_path / "reports/index.html").read_text(encoding="utf-8")
@@ -74,170 +81,150 @@ def text_with(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[.
     """The page without its figures, which these tests need not wait for."""
 
     def build(**options: Any) -> str:
-        evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, **options))
-        return render_page(evidence, title=None, shown=[])
+        return render_page(load_evidence(make_artifacts(tmp_path, **options)), title=None, shown={})
 
     return build
 
 
-@pytest.fixture
-def text_of_dial(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[[int], str]:
-    """The caption below the curve of so many budgets."""
-
-    def build(budgets: int) -> str:
-        evidence = load_evidence(make_artifacts(tmp_path, tests=300, synthetic=40, budget=budgets))
-        return budget_caption(evidence.budget, result_rows(evidence.metrics), evidence.score)
-
-    return build
-
-
-def words(page: str) -> str:
-    return html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\N{NO-BREAK SPACE}", " ")
+def rows(page: str, section: str) -> dict[str, list[str]]:
+    """The cells of a section's tables, by their row's heading."""
+    part = re.split(r"</section>|</figure>", page.split(f'id="{section}"')[1])[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in part.split("<tr>")[1:]]
+    return {html.unescape(row[0]): [html.unescape(cell) for cell in row[1:]] for row in cells}
 
 
 def test_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
     tags = Tags(page)
     assert tags.open == []
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags.tags}
-    addresses = [
-        value
-        for _, attrs in tags.tags
-        for key, value in attrs.items()
-        if key in {"src", "srcset", "href"}
-    ]
+    links = {"src", "srcset", "href"}
+    addresses = [value for _, attrs in tags.tags for key, value in attrs.items() if key in links]
     assert addresses
     assert all(value and value.startswith("data:image/png;base64,") for value in addresses)
-    assert "url(" not in page
-    assert "@import" not in page
+    assert "url(" not in page and "@import" not in page
+    assert all(attrs.get("alt") for tag, attrs in tags.tags if tag == "img")
 
 
 def test_every_chart_is_embedded_as_it_lies_on_disk(page: str, reports: Path) -> None:
-    charts = [
-        path
-        for path in (reports / "figures").glob("*.png")
-        if not path.stem.startswith("synthetic_")
-    ]
-    assert len(charts) == 9
+    files = (reports / "figures").glob("*.png")
+    charts = [path for path in files if not path.stem.startswith("synthetic_")]
+    assert len(charts) == page.count('<source media="(prefers-color-scheme: dark)"') == 9
     for path in charts:
         assert base64.b64encode(path.read_bytes()).decode() in page, path.name
+    assert all(re.findall(r"<figcaption>\s*(\S+)", page)) and page.count("<figcaption>") == 11
 
 
-def test_grids_show_every_image_with_its_label(page: str) -> None:
-    for name in ("synthetic_easiest", "synthetic_hardest"):
-        section = page[page.index(f'id="{name}"') :].split("</figure>")[0]
-        assert section.count("<li>") == 16
-        assert section.count('class="says') == 16
-        assert section.count('class="share"') >= 16
+@pytest.mark.parametrize("name", ["synthetic_easiest", "synthetic_hardest"])
+def test_grids_show_every_image_with_its_label(page: str, name: str) -> None:
+    section = page[page.index(f'id="{name}"') :].split("</figure>")[0]
+    assert section.count("<li>") == section.count('class="says') == 16
+    assert section.count('class="share"') >= 16
 
 
-def test_every_picture_has_alternative_text_and_every_figure_a_caption_with_a_number(
-    page: str,
+def test_tables_hold_the_results_and_how_far_to_trust_them(text_with: Callable[..., str]) -> None:
+    scores = {"teacher": 93.0, "fixed": 90.0, "student": 90.5, "control": 89.6}
+    page = text_with(changes={name: {"top1": score} for name, score in scores.items()})
+    assert rows(page, "results") == {
+        "Network": rows(page, "results")["Network"],
+        "Float teacher": ["93.00", "—", "100.00", "32.00", "—"],
+        "Fixed 4-bit": ["90.00", "−3.00", "2.62", "4.00", "90.00"],
+        "Dynamic": ["90.50", "−2.50", "2.60", "4.00", "92.00"],
+        "Same bits at random": ["89.60", "−3.40", "2.60", "4.00", "—"],
+    }
+    assert "Results on 300 test images" in page and "dynadfq on cifar10: W4, A{3,4,5}" in page
+    compared = rows(page, "comparison")
+    assert compared["Fixed 4-bit"][:2] == ["+0.50", "−0.8"]
+    assert compared["Fixed 4-bit"][5:] == ["—", "—"]
+    assert compared["Same bits at random"] == ["+0.90", "0.0", "—", "—", "—", "0.12", "5"]
+    assert rows(page, "circumstances")["Bit selector, % of float bit-FLOPs"] == ["0.17"]
+
+
+def test_numbers_below_the_figures(page: str) -> None:
+    budgets = rows(page, "accuracy_by_budget")
+    assert budgets["Budgets at which images differ in their bits"] == ["7"]
+    assert budgets["of these above the same bits at random"] == ["7"]
+    assert budgets["Mean difference to the same bits at random, points"] == ["+0.40"]
+    assert rows(page, "learning_curves")["First epoch with mixed images"] == ["21"]
+    assert rows(page, "bits_per_site")["Most mean bits (stage1.unit1.body.conv1)"] == ["5.00"]
+    assert rows(page, "class_similarity")["Pairs"] == ["45"]
+    assert rows(page, "synthetic_easiest")["Images"] == ["16"]
+
+
+@pytest.mark.parametrize(
+    ("recognized", "state", "words"),
+    [
+        (98.3, "passed", "Gate passed"),
+        (71.2, "failed", "images.class_weight"),
+        (None, "open", "Gate not applicable"),
+    ],
+)
+def test_the_gate(
+    text_with: Callable[..., str], recognized: float | None, state: str, words: str
 ) -> None:
-    assert all(attrs.get("alt") for tag, attrs in Tags(page).tags if tag == "img")
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
-    assert len(captions) == 11
-    assert all(re.search(r"\d", caption) for caption in captions)
+    page = text_with(changes={"synthetic": {"one_hot_recognized": recognized}})
+    assert f'class="gate {state}"' in page and words in page
+    assert ('role="alert"' in page) is (state == "failed")
+    shown = "—" if recognized is None else str(recognized)
+    assert rows(page, "circumstances")["recognized by the teacher, %"] == [shown]
 
 
-def test_dark_mode_brings_its_own_pictures(page: str) -> None:
-    assert page.count('<source media="(prefers-color-scheme: dark)"') == 9
-
-
-def test_table_holds_the_four_networks(page: str, reports: Path) -> None:
-    metrics = json.loads((reports / "metrics.json").read_text())
-    body = page.split("<tbody>")[1].split("</tbody>")[0]
-    rows = re.findall(r'<tr class="(\w+)">(.*?)</tr>', body, re.S)
-    assert [role for role, _ in rows] == ["teacher", "fixed", "dynamic", "control"]
-    for (_, row), key in zip(rows, ("teacher", "fixed", "student", "control"), strict=True):
-        assert f"<td>{metrics[key]['top1']:.2f}" in row
-
-
-def test_headline_says_better_when_it_is(page: str, reports: Path) -> None:
-    metrics = json.loads((reports / "metrics.json").read_text())
-    gain = metrics["student"]["top1"] - metrics["fixed"]["top1"]
-    assert gain > 0
-    assert f"{gain:.2f} points above the fixed 4-bit student" in words(page)
-    assert "0.90 points above the same bits dealt to images at random" in words(page)
-    assert "which image gets which bits matters" in words(page)
-
-
-def test_headline_says_worse_when_it_is(text_with: Callable[..., str]) -> None:
-    text = words(text_with(noise=0.0, changes={"control": {"top1": 99.9}}))
-    assert re.search(r"points below the fixed 4-bit student", text)
-    assert re.search(r"points below the same bits dealt to images at random", text)
-    assert "the selector chooses worse than chance" in text
-    assert "above" not in text.split("Of 300 test images")[0]
-
-
-def test_no_claim_within_the_controls_spread(text_with: Callable[..., str]) -> None:
-    text = words(
-        text_with(changes={"student": {"top1": 90.0}, "control": {"top1": 89.9, "top1_std": 0.1}})
-    )
-    assert "the choice is not shown to matter" in text
-
-
-def test_gate_passes_quietly_and_fails_with_a_remedy(
-    page: str, text_with: Callable[..., str]
-) -> None:
-    assert "Gate passed" in page
-    assert 'role="alert"' not in page
-    failed = text_with(changes={"synthetic": {"one_hot_recognized": 71.2}})
-    assert 'class="gate failed" role="alert"' in failed
-    assert "recognizes 71.2 %" in words(failed)
-    assert "images.class_weight" in failed
-
-
-def test_gate_without_one_hot_images_is_open(text_with: Callable[..., str]) -> None:
-    page = text_with(changes={"synthetic": {"one_hot_recognized": None, "one_hot_images": 0}})
-    assert "Gate not applicable" in page
+def test_a_teacher_that_guesses_is_warned_of(text_with: Callable[..., str]) -> None:
+    warning = "no better than chance"
+    assert warning not in text_with(changes={"data": {"class_order": "sorted folder names"}})
+    guess = {"teacher": {"top1": 10.2}}
+    assert "its preprocessing" in text_with(changes=guess)
+    order = {"class_order": "sorted folder names; first n01440764 = tench", "order_assumed": True}
+    page = text_with(changes=guess | {"data": order})
+    assert warning in page and "data.classes" in page
+    assert rows(page, "circumstances")["Class order"] == [order["class_order"]]
 
 
 def test_names_and_title_are_escaped(page_with: Callable[..., str]) -> None:
     page = page_with(names=NASTY, title="<b>bold</b>")
-    assert "<script" not in page
-    assert "<b>" not in page
+    assert "<script" not in page and "<b>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert Tags(page).open == []
 
 
-def test_sensitivity_is_left_out_when_it_was_not_measured(page_with: Callable[..., str]) -> None:
+def test_what_was_not_measured_is_left_out(page_with: Callable[..., str]) -> None:
+    """No sensitivity, no budgets, no soft labels, no mixing."""
+
     def forget(folder: Path) -> None:
         path = folder / "evaluation/per_image.csv"
         pd.read_csv(path).assign(lowest_bits=None).to_csv(path, index=False)
-
-    page = page_with(after=forget)
-    assert 'id="sensitivity_against_entropy"' not in page
-    assert 'id="bits_per_site"' in page
-
-
-def test_a_method_with_one_hot_labels_and_no_mixing_makes_a_page(
-    page_with: Callable[..., str],
-) -> None:
-    def plainer(folder: Path) -> None:
         path = folder / "evaluation/synthetic_per_image.csv"
         pd.read_csv(path).assign(soft=0).to_csv(path, index=False)
         for name in ("student", "fixed"):
-            history = folder / name / "history.csv"
-            table = pd.read_csv(history)
-            dropped = [c for c in table.columns if c.endswith("_unmixed") or c == "label"]
-            table.drop(columns=dropped).to_csv(history, index=False)
+            path = folder / name / "history.csv"
+            table = pd.read_csv(path)
+            table[table.columns[~table.columns.str.contains("_unmixed|label")]].to_csv(path)
 
-    text = words(page_with(after=plainer))
-    assert "images are mixed" not in text
-    assert "similar classes;" not in text
-
-
-def test_the_dial_says_what_the_choice_is_worth(page: str) -> None:
-    text = words(page.split('id="accuracy_by_budget"')[1].split("</figure>")[0])
-    assert (
-        "At 7 of 7 budgets it is above the same bits handed to other images (once each), by +0.40 points"
-        in text
-    )
+    page = page_with(after=forget, budget=0)
+    assert 'id="sensitivity_against_entropy"' not in page and "accuracy_by_budget" not in page
+    assert rows(page, "learning_curves")["First epoch with mixed images"] == ["—"]
 
 
-def test_without_a_dial_there_is_no_curve(page_with: Callable[..., str]) -> None:
-    assert "accuracy_by_budget" not in page_with(budget=0)
+def test_without_labels_nothing_is_said_of_accuracy(unlabelled: Path) -> None:
+    page = (unlabelled / "index.html").read_text(encoding="utf-8")
+    assert "no accuracy is known" in page and "agreement on them is optimistic" in page
+    assert "Results on 40 synthetic images" in page and "top-1" not in page
+    assert rows(page, "comparison")["Same bits at random"][0] == "+1.00"
+    assert not re.search(r"\bnan\b", re.sub(r"<[^>]+>", " ", page), flags=re.IGNORECASE)
 
 
-def test_a_dial_of_its_two_ends_claims_nothing(text_of_dial: Callable[[int], str]) -> None:
-    assert text_of_dial(2).endswith("At no budget do images differ in their bits.")
+def test_files_with_their_sizes_and_checks(text_with: Callable[..., str]) -> None:
+    assert set(page_tables.FORMAT_NAMES) == set(FORMATS)
+    found = rows(text_with(exports=[ONNX, PROGRAM]), "files")
+    assert found["Float network"] == ["1,000,000", "100.0", "—", "—", "—", "—"]
+    assert found["Dynamic student, packed codes"][:2] == ["180,000", "18.0"]
+    versions = "opset 21, onnx 1.23.2, torch 2.15.0"
+    checked = ["250,345", "25.0", "1,024", "3e-06", versions, "output, conv2"]
+    assert found["ONNX, integer operators"] == checked
+    program = ["900,000", "90.0", "1,024", "0", "torch 2.15.0", "—"]
+    assert found["torch.export program"] == program
+
+
+def test_without_a_file_the_page_says_how_to_get_one(text_with: Callable[..., str]) -> None:
+    page = html.unescape(text_with())
+    assert set(rows(page, "files")) == {"File", "Float network", "Dynamic student, packed codes"}
+    assert "dvc exp run -S 'export.formats=[onnx-codes]'" in page

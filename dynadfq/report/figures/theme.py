@@ -1,25 +1,43 @@
-"""Look of all figures: a light and a dark theme with the same roles, after the colour-blind-safe
-Okabe-Ito palette.
-"""
+"""Look of all figures: a light and a dark theme, after the colour-blind-safe Okabe-Ito palette."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
+import matplotlib.style
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 WIDTH = 5.2  # inches: text of 10.5 pt is still about 10 px when a phone of 390 px shows the figure
 DPI = 220
+STYLE = {
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.8,
+}
+INK = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
+MUTED = ("axes.edgecolor", "xtick.color", "ytick.color")
+BACKGROUND = ("axes.facecolor", "figure.facecolor", "savefig.facecolor")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by what they stand for; `heat` runs from nothing to much, `diverging` from less over
-    none to more.
-    """
+    """Colours by role; `heat` runs from nothing to much, `diverging` from less to more."""
 
     background: str
     ink: str
@@ -33,60 +51,25 @@ class Theme:
     heat: tuple[str, ...]
     diverging: tuple[str, ...]
 
-    @contextmanager
-    def style(self) -> Iterator[None]:
-        """Matplotlib settings of the theme, over the library's defaults; building and saving both
-        belong inside.
+    def style(self) -> AbstractContextManager[None]:
+        """Return matplotlib's defaults with this theme; building and saving both belong inside.
 
         A user's matplotlibrc has no say: the bytes of a figure would depend on the machine.
         """
-        with mpl.rc_context():
-            mpl.rcdefaults()
-            mpl.rcParams.update(self._settings())
-            yield
-
-    def _settings(self) -> dict[Any, Any]:
-        """Values for `matplotlib.rcParams`."""
-        return {
-            "font.size": 10.5,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.titlepad": 7,
-            "axes.labelsize": 10.5,
-            "xtick.labelsize": 9.5,
-            "ytick.labelsize": 9.5,
-            "legend.fontsize": 9.5,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.8,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.linewidth": 0.7,
-            "grid.color": self.faint,
-            "axes.edgecolor": self.muted,
-            "axes.facecolor": self.background,
-            "figure.facecolor": self.background,
-            "savefig.facecolor": self.background,
-            "text.color": self.ink,
-            "axes.labelcolor": self.ink,
-            "axes.titlecolor": self.ink,
-            "xtick.color": self.muted,
-            "ytick.color": self.muted,
-            "xtick.labelcolor": self.ink,
-            "ytick.labelcolor": self.ink,
-            "xtick.major.size": 3,
-            "ytick.major.size": 3,
-            "lines.linewidth": 1.8,
-        }
+        ink = dict.fromkeys(INK, self.ink)
+        muted = dict.fromkeys(MUTED, self.muted)
+        background = dict.fromkeys(BACKGROUND, self.background)
+        faint = {"grid.color": self.faint}
+        return matplotlib.style.context(
+            ["default", {**STYLE, **ink, **muted, **background, **faint}]
+        )
 
     def heat_map(self) -> LinearSegmentedColormap:
-        """Sequential colours that begin at the background, so that nothing looks like nothing."""
+        """Return sequential colours that begin at the background."""
         return LinearSegmentedColormap.from_list("heat", [self.background, *self.heat])
 
     def diverging_map(self) -> LinearSegmentedColormap:
-        """Orange for less, background for unchanged, blue for more."""
+        """Return orange for less, background for unchanged, blue for more."""
         middle = len(self.diverging) // 2
         colours = [*self.diverging[:middle], self.background, *self.diverging[middle:]]
         return LinearSegmentedColormap.from_list("diverging", colours)
@@ -121,5 +104,5 @@ DARK = Theme(
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure of the common width; size in inches."""
+    """Return an empty figure of the common width; size in inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")

@@ -1,0 +1,108 @@
+"""Accuracy against cost: of the four networks, and of one student at many bit budgets."""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dynadfq.report.figures.theme import Theme, new_figure
+from dynadfq.report.load import Score
+from dynadfq.report.tables import Result
+
+MARKERS = {"fixed": "s", "dynamic": "o", "control": "D"}
+
+
+def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Theme) -> Figure:
+    """Draw score (%) over bit-FLOPs (% of float) of the students; the float teacher is a line."""
+    figure = new_figure(3.3)
+    ax = figure.subplots()
+    for role, network in results.items():
+        if math.isnan(network.score):
+            continue
+        repeated = not math.isnan(network.score_std)
+        spread = f" ± {network.score_std:.2f}" if repeated else ""
+        label = f"{network.name}\n{network.score:.2f}{spread} %"
+        if role == "teacher":
+            ax.axhline(network.score, color=theme.muted, linewidth=1.3, dashes=(5, 3), label=label)
+            continue
+        ax.errorbar(
+            network.bit_flops_percent,
+            network.score,
+            yerr=network.score_std if repeated else None,
+            fmt=MARKERS[role],
+            markersize=8.5,
+            color=getattr(theme, role),
+            capsize=4,
+            elinewidth=1.6,
+            label=label,
+            zorder=3 if role == "dynamic" else 2,
+        )
+    ax.margins(x=0.35, y=0.14)
+    _cost_axes(ax, score)
+    figure.legend(loc="outside right upper", labelspacing=1.2)
+    return figure
+
+
+def accuracy_by_budget(
+    budget: pd.DataFrame, score: Score, results: Mapping[str, Result], theme: Theme
+) -> Figure:
+    """Draw score (%) over bit-FLOPs (% of float): budgets as curves, both students as points."""
+    figure = new_figure(3.6)
+    ax = figure.subplots()
+    dynamic = results["dynamic"]
+    fixed = results["fixed"]
+    cost = budget["bit_flops_percent"]
+    ax.plot(
+        cost,
+        budget[f"control_{score.key}"],
+        color=theme.control,
+        marker=MARKERS["control"],
+        markersize=5,
+        linestyle=(0, (3, 1.5)),
+        label="same bits at random",
+    )
+    ax.plot(
+        cost,
+        budget[score.key],
+        color=theme.dynamic,
+        marker=MARKERS["dynamic"],
+        markersize=6,
+        label="dynamic, at several budgets",
+    )
+    ax.plot(
+        dynamic.bit_flops_percent,
+        dynamic.score,
+        linestyle="none",
+        marker=MARKERS["dynamic"],
+        markersize=12,
+        markerfacecolor="none",
+        markeredgecolor=theme.dynamic,
+        markeredgewidth=1.6,
+        label="dynamic, as trained",
+    )
+    ax.plot(
+        fixed.bit_flops_percent,
+        fixed.score,
+        linestyle="none",
+        marker=MARKERS["fixed"],
+        markersize=8,
+        color=theme.fixed,
+        label=fixed.name.lower(),
+    )
+    ax.margins(y=0.12)
+    _cost_axes(ax, score)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def _cost_axes(ax: Axes, score: Score) -> None:
+    """Label the axes; ticks of a percentage end at 100."""
+    low, high = ax.get_ylim()
+    ticks = MaxNLocator(6).tick_values(low, high)
+    ax.set_yticks([tick for tick in ticks if low <= tick <= min(high, 100)])
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel("bit-FLOPs per image (% of the float network)")
+    ax.set_ylabel(f"{score.name} (%)")
