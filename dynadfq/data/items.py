@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from dynadfq.data.sets import from_disk_or_download
-from dynadfq.runtime.import_path import accepted, called
+from dynadfq.runtime.import_path import accepted, call_object
 
 # What torchvision's data sets call their training and evaluation parts.
 TRAINING = ("train", "trainval", "train-standard")
@@ -75,7 +75,7 @@ def own_items(path: str, root: Path, train: bool) -> Items:
         ImportError: there is no such callable.
         ValueError: it needs other arguments, or returns no data set with a length and an index.
     """
-    items = called(path, "name", "a data set", root=root, train=train)
+    items = call_object(path, "name", "a data set", root=root, train=train)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise ValueError(
             f"name: {path} returned {type(items).__name__}; return a data set with len() and "

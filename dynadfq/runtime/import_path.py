@@ -20,7 +20,7 @@ def is_import_path(text: str) -> bool:
     return PATTERN.fullmatch(text) is not None
 
 
-def imported(path: str, key: str) -> Any:
+def import_object(path: str, key: str) -> Any:
     """Return the object that an import path names.
 
     Args:
@@ -41,7 +41,7 @@ def imported(path: str, key: str) -> Any:
         ) from error
 
 
-def called(path: str, key: str, returns: str, **offered: Any) -> Any:
+def call_object(path: str, key: str, returns: str, **offered: Any) -> Any:
     """Call the function or class that an import path names, and return the result.
 
     Args:
@@ -54,26 +54,20 @@ def called(path: str, key: str, returns: str, **offered: Any) -> Any:
         ImportError: it cannot be imported.
         ValueError: it is not callable, or needs other arguments.
     """
-    target = imported(path, key)
+    target = import_object(path, key)
     if not callable(target):
         raise ValueError(
             f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns "
             f"{returns}"
         )
     arguments = accepted(target, **offered)
-    needed = [
-        name
-        for name, parameter in inspect.signature(target).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and name not in arguments
-    ]
-    if needed:
+    try:
+        inspect.signature(target).bind(**arguments)
+    except TypeError as error:
         raise ValueError(
-            f"{key}: {path!r} needs {', '.join(needed)}, and is called with "
-            f"{' and '.join(offered)} at most; "
+            f"{key}: {path!r} is called with {' and '.join(offered)} at most ({error}); "
             "write a function that takes no more and fills in the rest"
-        )
+        ) from error
     return target(**arguments)
 
 

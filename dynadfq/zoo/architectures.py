@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from torch import nn
 
-from dynadfq.runtime.import_path import called, is_import_path
+from dynadfq.runtime.import_path import call_object, is_import_path
 from dynadfq.zoo.metadata import Metadata, WeightsFile
 
 FAMILIES = {
@@ -93,7 +93,7 @@ def source_of_weights(architecture: str, published: bool) -> str:
 
 
 def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn.Module:
-    network = called(
+    network = call_object(
         path, "architecture", "a network", in_channels=in_channels, num_classes=num_classes
     )
     if not isinstance(network, nn.Module):

@@ -254,7 +254,7 @@ def test_every_form_of_an_item_gives_the_same_pixels(
             r"users_own:nothing returned list_iterator; return a data set with len\(\)",
         ),
         ("empty", "users_own:empty returned a data set without images to evaluate on"),
-        ("greedy", "'users_own:greedy' needs path, and is called with root and train at most"),
+        ("greedy", "'users_own:greedy' is called with root and train at most"),
     ],
 )
 def test_what_is_wrong_with_an_item_is_said(
