@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import yaml
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CELLS = Path("benchmarks/cells.yaml")
 ARTIFACTS = Path("benchmarks/artifacts")
-CODE = ARTIFACTS / "code"
 
 KINDS = ("teacher", "similarity", "images", "labelled", "student", "evaluate", "statistics")
 GROUPS = {
@@ -34,7 +33,7 @@ class Cell:
     """One piece of work.
 
     entry: what it may know of ``cells.yaml``.
-    inputs: files and folders that it reads, its code's fingerprints among them.
+    inputs: files and folders that it reads.
     outputs: files and folders that it writes; the first is the result, a second says what it cost.
     """
 
@@ -80,33 +79,20 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     """
     entry = content[GROUPS[kind]][key]
     if kind == "teacher":
-        return Cell(
-            kind, key, entry, (CODE / "teacher.json", Path(entry["weights"])), (_teacher(key),)
-        )
+        return Cell(kind, key, entry, (Path(entry["weights"]),), (_teacher(key),))
     if kind == "similarity":
-        return Cell(
-            kind, key, entry, (CODE / "similarity.json", _teacher(key)), (_similarity(key),)
-        )
+        return Cell(kind, key, entry, (_teacher(key),), (_similarity(key),))
     teacher = _teacher(entry["teacher"])
     if kind in ("images", "labelled"):
-        inputs = (CODE / f"images-{entry['method']}.json", teacher, _similarity(entry["teacher"]))
+        inputs = (teacher, _similarity(entry["teacher"]))
         return Cell(kind, key, entry, inputs, (_images(key), cost_of("images", key)))
     if kind == "student":
-        inputs = (CODE / f"student-{entry['method']}.json", teacher, _images(entry["images"]))
+        inputs = (teacher, _images(entry["images"]))
         return Cell(kind, key, entry, inputs, (_student(key), cost_of("students", key)))
     if kind == "evaluate":
-        inputs = (CODE / "evaluate.json", teacher, _student(key))
+        inputs = (teacher, _student(key))
         return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
-    return Cell(
-        kind, key, entry, (CODE / "statistics.json", teacher, _images(key)), (statistics_of(key),)
-    )
-
-
-def needed(cells: Iterable[Cell]) -> dict[str, set[str]]:
-    """Names of the cells that each cell needs, by its name."""
-    cells = list(cells)
-    made_by = {cell.outputs[0]: cell.name for cell in cells}
-    return {cell.name: {made_by[path] for path in cell.inputs if path in made_by} for cell in cells}
+    return Cell(kind, key, entry, (teacher, _images(key)), (statistics_of(key),))
 
 
 def evaluation_of(student: str) -> Path:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.store import store
 from dynadfq.runtime import device
 from stages.artifacts import write_json
+from stages.runtime import root
 
 MEGABYTE = 2**20  # bytes
 
@@ -31,7 +31,7 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
     interrupted: an earlier attempt was killed, so that the time is not all of it.
     """
     on = device.resolve(where)
-    mark = store() / "started" / name
+    mark = root(".scratch/grid") / name
     added: dict[str, Any] = {"interrupted": mark.exists()}
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()

@@ -6,7 +6,7 @@ import signal
 import sys
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """On Linux, end when the parent does: else a killed ``dvc`` or torchrun leaves this writing
     beside the next run.
     """
@@ -18,4 +18,4 @@ def _end_with_parent() -> None:
 # Here, and not in `begin`: torch takes seconds to import, in which a killed ``dvc`` would go
 # unnoticed.
 if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
-    _end_with_parent()
+    end_with_parent()

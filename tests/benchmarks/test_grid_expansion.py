@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
+from imports import ROOT, closure, room
 
-from benchmarks.cells import GROUPS, all_cells, cell, needed, read_cells
+from benchmarks.cells import GROUPS, all_cells, cell, read_cells
 from benchmarks.description import described
 from benchmarks.expand import expand
 from benchmarks.grid import GRIDS, load_grid, read_grid
-from benchmarks.imports import code_of_cells
 from dynadfq.methods import METHODS
 from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader
-from stages.imports import ROOT
 
 Content = dict[str, Any]
 loaded = cache(load_grid)
@@ -218,58 +218,76 @@ def test_an_unknown_grid_is_compared_with_those_there_are():
         load_grid("digit")
 
 
+PIPELINE = load_yaml(ROOT / "benchmarks/dvc.yaml")["stages"]
+CODE = ("dynadfq/", "stages/", "benchmarks/measurements", "benchmarks/report")
+
+
+def code_and_data(kind: str) -> tuple[list[str], list[str]]:
+    deps = PIPELINE[kind]["do"]["deps"]
+    code = [path for path in deps if path.startswith(CODE)]
+    return code, [path for path in deps if path not in code]
+
+
 def resolved(text: str, key: str, item: Content) -> str:
     return re.sub(
         r"\$\{(?:item\.)?(\w+)\}", lambda m: key if m[1] == "key" else str(item[m[1]]), text
     )
 
 
-def test_dvc_and_the_cells_agree():
-    graph = yaml.safe_load((ROOT / "benchmarks" / "dvc.yaml").read_text())["stages"]
-    cells = loaded("fashion-mnist")
-    assert set(graph) == {*GROUPS, "code", "table"}
-    for kind, group in GROUPS.items():
-        assert graph[kind]["foreach"] == f"${{{group}}}"
-        stage = graph[kind]["do"]
-        for key, item in cells[group].items():
-            made = cell(cells, kind, key)
-            assert [resolved(path, key, item) for path in stage["deps"]] == [
-                str(path) for path in made.inputs
-            ]
-            assert [resolved(path, key, item) for path in stage["outs"]] == [
-                str(path) for path in made.outputs
-            ]
-            [[declared]] = [entry["benchmarks/cells.yaml"] for entry in stage["params"]]
-            assert resolved(declared, key, item) == (
-                "evaluation" if kind == "evaluate" else f"{group}.{key}"
-            )
-            assert stage["cmd"] == f"exec python -m benchmarks.cell {kind} ${{key}}"
+@pytest.mark.parametrize("kind", GROUPS)
+def test_dvc_and_the_cells_agree(kind: str):
+    group, stage, cells = GROUPS[kind], PIPELINE[kind]["do"], loaded("fashion-mnist")
+    assert PIPELINE[kind]["foreach"] == f"${{{group}}}"
+    assert stage["cmd"] == f"exec python -m benchmarks.cell {kind} ${{key}}"
+    [[declared]] = [entry["benchmarks/cells.yaml"] for entry in stage["params"]]
+    assert declared == ("evaluation" if kind == "evaluate" else f"{group}.${{key}}")
+    _, data = code_and_data(kind)
+    for key, item in cells[group].items():
+        made = cell(cells, kind, key)
+        assert [resolved(path, key, item) for path in data] == [str(path) for path in made.inputs]
+        assert [resolved(path, key, item) for path in stage["outs"]] == [
+            str(path) for path in made.outputs
+        ]
 
 
-def test_cells_need_what_they_read():
-    cells = loaded("digits")
-    needs = needed(all_cells(cells))
-    key = "digits-resnet20-zeroq-zeroq-w4a4-s0"
-    assert needs[f"student@{key}"] == {"teacher@digits-resnet20", "images@digits-resnet20-zeroq-s0"}
-    assert needs[f"evaluate@{key}"] == {"teacher@digits-resnet20", f"student@{key}"}
-
-
-def test_code_lists_keep_labelled_data_quantizer_and_methods_apart():
-    code = dict(code_of_cells())
-    assert {f"{side}-{name}" for side in ("images", "student") for name in METHODS} <= set(code)
-    reading = {
-        name
-        for name, paths in code.items()
-        if any(path.startswith("dynadfq/data/") for path in paths)
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [
+        ("teacher", "teacher"),
+        ("similarity", "similarity"),
+        ("images", "synthesize"),
+        ("labelled", "synthesize"),
+        ("student", "finetune"),
+    ],
+)
+def test_a_cell_depends_on_the_rooms_of_its_stage(kind: str, stage: str):
+    pipeline = load_yaml(ROOT / "dvc.yaml")["stages"]
+    expected = {
+        path.replace("${method.name}", "${item.method}")
+        for path in pipeline[stage]["deps"]
+        if path.startswith(CODE)
     }
-    assert reading == {"teacher", "evaluate", "statistics", "images-real_data", "student-real_data"}
-    for name in METHODS:
-        others = {f"dynadfq/methods/{other}.py" for other in METHODS if other != name}
-        assert not [path for path in code[f"images-{name}"] if path.startswith("dynadfq/quant/")]
-        assert not others & code[f"images-{name}"] and not others & code[f"student-{name}"]
+    if kind == "labelled":
+        expected.add("dynadfq/data")
+    assert set(code_and_data(kind)[0]) == expected
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "statistics"])
+def test_a_measurement_depends_on_the_rooms_it_imports(kind: str):
+    imported = {room(path) for path in closure("benchmarks/measurements.py")}
+    assert set(code_and_data(kind)[0]) == imported
+
+
+def test_the_table_depends_on_the_rooms_it_imports():
+    deps = set(PIPELINE["table"]["do"]["deps"])
+    imported = {room(path) for path in closure("benchmarks/table.py")}
+    assert deps - {"benchmarks/artifacts/costs", "benchmarks/artifacts/evaluations"} == imported
+
+
+def test_labelled_data_enters_where_it_is_said():
+    reading = {kind for kind in PIPELINE if "dynadfq/data" in PIPELINE[kind]["do"]["deps"]}
+    assert reading == {"teacher", "labelled", "evaluate", "statistics"}
 
 
 def test_the_active_grid_has_what_the_pipeline_reads():
-    assert set(read_cells()) == set(loaded("digits")), (
-        "`python -m benchmarks.grid write NAME` writes it again"
-    )
+    assert {*GROUPS.values(), "reports"} <= set(read_cells())

@@ -5,28 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, stages_run
+from project import Project, stages_run, wait_for
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the system cannot end a process with its parent"
 )
-PATIENCE = 60.0  # seconds
-
-
-def wait_for(what: Callable[[], object], seconds: float = PATIENCE) -> bool:
-    """Whether something became true in time."""
-    end = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def unfinished(project: Project, pattern: str) -> list[Path]:

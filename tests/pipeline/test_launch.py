@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from project import Project, stages_run
-from test_interrupts import PATIENCE, unfinished, wait_for
+from project import PATIENCE, Project, stages_run, wait_for
+from test_interrupts import unfinished
 
 TWO, THREE = {"launch.processes": 2}, {"launch.processes": 3}
 

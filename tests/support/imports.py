@@ -18,6 +18,7 @@ PLUMBING = (
     "dynadfq/methods/__init__.py",
     "stages/__init__.py",
     "stages/launch.py",
+    "benchmarks/__init__.py",
 )
 
 
@@ -50,10 +51,10 @@ def imported_files(path: str, images_only: bool = False) -> tuple[str, ...]:
 
 
 def room(path: str) -> str:
-    """Return the entry under `deps` that a code file belongs to: its room, a folder of dynadfq;
-    for methods and files outside of rooms the file itself."""
+    """Return the entry under `deps` that a code file belongs to: its folder, such as
+    ``dynadfq/losses``; for methods and files outside of such folders the file itself."""
     parts = path.split("/")
-    in_room = parts[0] == "dynadfq" and len(parts) > 2 and parts[1] != "methods"
+    in_room = len(parts) > 2 and parts[1] != "methods"
     return "/".join(parts[:2]) if in_room else path
 
 

@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -51,6 +53,8 @@ TINY: dict[str, Any] = {
     "export.check_images": 8,
     "report.grid_images": 4,
 }
+
+PATIENCE = 60.0  # seconds
 
 
 class Project:
@@ -197,6 +201,16 @@ class Project:
 def stages_run(output: str) -> list[str]:
     """The stages that ``dvc repro`` ran, in order, by what it printed."""
     return re.findall(r"^Running stage '(\w+)'", output, flags=re.MULTILINE)
+
+
+def wait_for(what: Callable[[], object], seconds: float = PATIENCE) -> bool:
+    """Whether something became true in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def _output(*command: str, cwd: Path) -> str:
