@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dynadfq", "stages", "benchmarks")
@@ -22,6 +23,27 @@ PLUMBING = (
 )
 
 
+class Import(NamedTuple):
+    """One name that a file imports from this repository.
+
+    file: where the name is defined or re-exported, relative to the repository.
+    packages: the ``__init__.py`` files that Python runs before it.
+    name: as the importing file calls it.
+    function: the function around the import; empty at the top of the file.
+    """
+
+    file: str
+    packages: tuple[str, ...]
+    name: str
+    function: str
+
+
+@cache
+def imports(path: str) -> tuple[Import, ...]:
+    """Return everything that a file imports, ``TYPE_CHECKING`` blocks included."""
+    return tuple(_imports(ast.parse((ROOT / path).read_text()), ""))
+
+
 def closure(entry: str, images_only: bool = False) -> set[str]:
     """Return all files that a file imports, directly or not, itself included.
 
@@ -35,19 +57,15 @@ def closure(entry: str, images_only: bool = False) -> set[str]:
     waiting = [entry]
     while waiting:
         path = waiting.pop()
-        if path not in found and not path.startswith(PLUMBING):
-            found.add(path)
-            waiting += imported_files(path, images_only)
+        if path in found or path.startswith(PLUMBING):
+            continue
+        found.add(path)
+        in_method = images_only and path.startswith("dynadfq/methods/")
+        skipped = _student_names(path) if in_method else set()
+        for one in imports(path):
+            if one.name not in skipped:
+                waiting += [one.file, *one.packages]
     return {path for path in found if (ROOT / path).stat().st_size}
-
-
-@cache
-def imported_files(path: str, images_only: bool = False) -> tuple[str, ...]:
-    """Return the files that one file imports, at its top or anywhere inside."""
-    tree = ast.parse((ROOT / path).read_text())
-    images_only = images_only and path.startswith("dynadfq/methods/")
-    skipped = _student_names(tree) if images_only else set()
-    return tuple(file for node in ast.walk(tree) for file in _targets(node, skipped))
 
 
 def room(path: str) -> str:
@@ -58,37 +76,45 @@ def room(path: str) -> str:
     return "/".join(parts[:2]) if in_room else path
 
 
-def _targets(node: ast.AST, skipped: set[str]) -> Iterator[str]:
-    """The files that an import statement loads, unless every name it binds is skipped."""
-    if not isinstance(node, ast.Import | ast.ImportFrom):
-        return
-    for alias in node.names:
-        if (alias.asname or alias.name) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from _files(alias.name)
-        elif node.module:
-            yield from _files(node.module)
-            yield from _files(f"{node.module}.{alias.name}")
+def _imports(node: ast.AST, function: str) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield from _import(alias.name, alias.asname or alias.name, function)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}"
+                module = inner if _file(inner) else child.module
+                yield from _import(module, alias.asname or alias.name, function)
+        elif isinstance(child, ast.FunctionDef):
+            yield from _imports(child, child.name)
+        else:
+            yield from _imports(child, function)
 
 
-def _files(module: str) -> Iterator[str]:
-    """The module's file, and the ``__init__.py`` of every package on the way to it."""
+def _import(module: str, name: str, function: str) -> Iterator[Import]:
     parts = module.split(".")
-    if parts[0] not in PACKAGES:
-        return
-    for length in range(1, len(parts) + 1):
-        place = "/".join(parts[:length])
-        for file in (f"{place}/__init__.py", f"{place}.py"):
-            if (ROOT / file).exists():
-                yield file
+    file = _file(module)
+    if parts[0] in PACKAGES and file:
+        above = [f"{'/'.join(parts[:length])}/__init__.py" for length in range(1, len(parts))]
+        packages = tuple(path for path in above if (ROOT / path).exists())
+        yield Import(file, packages, name, function)
 
 
-def _student_names(tree: ast.Module) -> set[str]:
+def _file(module: str) -> str:
+    """The file of a module or package, empty if there is none."""
+    place = module.replace(".", "/")
+    files = (f"{place}.py", f"{place}/__init__.py")
+    return next((file for file in files if (ROOT / file).exists()), "")
+
+
+@cache
+def _student_names(path: str) -> set[str]:
     """Names of a method file that only its student classes use, directly or through functions."""
+    tree = ast.parse((ROOT / path).read_text())
     uses = {_defined(node): _names(node) for node in tree.body if _defined(node)}
-    used_by_others = set().union(*uses.values())
-    waiting = [name for name in uses if name not in used_by_others and not _is_student(name)]
+    used = set().union(*uses.values())
+    waiting = [name for name in uses if name not in used and not _is_student(name)]
     waiting += [name for node in tree.body if not _defined(node) for name in _names(node)]
     kept: set[str] = set()
     while waiting:
@@ -96,7 +122,7 @@ def _student_names(tree: ast.Module) -> set[str]:
         if name not in kept and not _is_student(name):
             kept.add(name)
             waiting += uses.get(name, ())
-    return used_by_others - kept
+    return used - kept
 
 
 def _is_student(name: str) -> bool:

@@ -1,0 +1,111 @@
+"""Which folder of dynadfq may import which: docs/architecture.md says it, the code keeps to it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from graphlib import TopologicalSorter
+
+import imports
+import pytest
+from imports import ROOT
+
+PAGE = (ROOT / "docs/architecture.md").read_text()
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in ("dynadfq", "stages")
+    for path in (ROOT / package).rglob("*.py")
+)
+# Files and folders that may import inside a function, with the reason.
+LATE_IMPORTS = {
+    "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
+    "dynadfq/data/sets.py": "scikit-learn takes a second to load, and only digits need it",
+    "dynadfq/export/engines.py": "onnxruntime is an optional dependency",
+    "dynadfq/export/onnx_export.py": "onnxruntime is an optional dependency",
+    "dynadfq/export/onnx_model.py": "onnx is an optional dependency",
+    "dynadfq/graph/network.py": "the FLOP counter loads triton",
+    "dynadfq/methods/": "a student's code is not part of the images",
+    "dynadfq/params/data_names.py": "parameters are checked without loading torchvision",
+    "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
+    "dynadfq/zoo/metadata.py": "torchvision takes seconds to load",
+    "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
+}
+
+
+def table() -> dict[str, set[str]]:
+    """The rooms of the page in their order, and what each may import."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE, flags=re.MULTILINE)
+    return {room: set(re.findall(r"\w+", allowed)) for room, allowed in rows}
+
+
+def picture() -> dict[str, set[str]]:
+    """The arrows of the page's picture, by the room at which they start."""
+    arrows: dict[str, set[str]] = {}
+    for line in re.findall(r"^    (\w+) --> (.*)$", PAGE, flags=re.MULTILINE):
+        arrows.setdefault(line[0], set()).update(re.findall(r"\w+", line[1]))
+    return arrows
+
+
+def room_of(path: str) -> str:
+    """The folder of dynadfq that a file lies in; stages, or the name of a file at the top."""
+    first, *rest = path.removesuffix(".py").split("/")
+    return first if first == "stages" or rest == ["__init__"] else rest[0]
+
+
+def imported_rooms() -> dict[str, set[str]]:
+    """What each room imports, ``TYPE_CHECKING`` blocks and functions included."""
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        above = found.setdefault(room_of(path), set())
+        above |= {room_of(one.file) for one in imports.imports(path)}
+    return {room: others - {room, "dynadfq"} for room, others in found.items()}
+
+
+def reached(graph: dict[str, set[str]], room: str) -> set[str]:
+    """Every room that can be reached from one by arrows."""
+    direct = graph.get(room, set())
+    return direct.union(*(reached(graph, other) for other in direct))
+
+
+def test_the_page_names_every_room():
+    assert set(table()) | {"dynadfq"} == set(imported_rooms())
+
+
+@pytest.mark.parametrize("room", table())
+def test_a_room_imports_what_the_page_allows(room):
+    assert imported_rooms()[room] <= table()[room]
+
+
+def test_a_room_stands_below_those_that_it_imports():
+    names = list(table())
+    for number, room in enumerate(names):
+        assert table()[room] <= set(names[:number]), room
+
+
+def test_images_know_no_quantizer():
+    for room in ("synthesis", "losses", "teacher"):
+        assert not reached(table(), room) & {"quant", "ptq", "training", "export"}
+
+
+def test_the_picture_has_the_arrows_of_the_table():
+    for room in table():
+        assert reached(picture(), room) == reached(table(), room), room
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {path: {one.file for one in imports.imports(path)} for path in FILES}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_imports_stand_at_the_top():
+    late = set()
+    for path in FILES:
+        for function in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(function, ast.FunctionDef):
+                inner = [
+                    isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(function)
+                ]
+                late |= {path} if any(inner) else set()
+    allowed = {path: [place for place in LATE_IMPORTS if path.startswith(place)] for path in late}
+    assert [path for path, places in allowed.items() if not places] == []
+    assert set(LATE_IMPORTS) == {place for places in allowed.values() for place in places}
