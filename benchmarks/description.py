@@ -50,7 +50,8 @@ def width_of(text: str) -> Width:
     match = WIDTH.fullmatch(text)
     if match is None:
         raise ValueError(
-            "neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 (2 … 8 bits)"
+            "neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 "
+            "(2 … 8 bits)"
         )
     candidates = tuple(int(digit) for digit in match[3] or "")
     if any(low >= high for low, high in pairwise(candidates)):

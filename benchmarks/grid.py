@@ -22,7 +22,10 @@ from dynadfq.runtime.errors import did_you_mean
 from dynadfq.runtime.resume import atomic_write
 
 GRIDS = Path("benchmarks/grids")
-HEAD = "# Made by `python -m benchmarks.grid write {}` from benchmarks/grids/{}.yaml: edit that, and write again.\n"
+HEAD = (
+    "# Made by `python -m benchmarks.grid write {0}` from benchmarks/grids/{0}.yaml: "
+    "edit that, and write again.\n"
+)
 
 
 def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
@@ -77,7 +80,7 @@ def write(name: str, overrides: dict[str, Any], path: Path = CELLS) -> str:
     text = yaml.safe_dump(
         cells, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
     )
-    atomic_write(path, (HEAD.format(name, name) + text).encode())
+    atomic_write(path, (HEAD.format(name) + text).encode())
     counts = {
         kind: len(cells[kind]) for kind in ("teachers", "images", "labelled", "students", "studies")
     }

@@ -1,8 +1,8 @@
 """``python -m benchmarks.run --jobs N``: compute the active grid, N cells at a time.
 
-``dvc repro`` runs one stage at a time. Several ``dvc repro --single-item`` share the cells here; DVC
-releases its lock while a cell computes (docs/decisions/0011-grid-queue.md). Killed at any time, the
-next run goes on with the cells that are missing. A failed cell stops only those that read it.
+``dvc repro`` runs one stage at a time. Several ``dvc repro --single-item`` share the cells here;
+DVC releases its lock while a cell computes (docs/decisions/0011-grid-queue.md). After a kill, the
+next run computes the cells that are missing. A failed cell stops only those that read it.
 """
 
 from __future__ import annotations

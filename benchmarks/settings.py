@@ -84,7 +84,8 @@ def misplaced(key: str, groups: tuple[str, ...]) -> str | None:
     """What is said of a key that does not belong to a part of the grid."""
     if key.split(".")[0] in groups:
         return None
-    return f"{key}: only keys of {', '.join(groups)} make a difference here; {nearest_key(tuple(key.split('.')))}"
+    nearest = nearest_key(tuple(key.split(".")))
+    return f"{key}: only keys of {', '.join(groups)} make a difference here; {nearest}"
 
 
 def effective(params: Params, key: str, method: str) -> Any:

@@ -1,9 +1,8 @@
-"""``python -m benchmarks.compatibility [--only NAME …] [--jobs N]``: docs/compatibility.md, made
-anew.
+"""``python -m benchmarks.compatibility [--only NAME …] [--jobs N]``: write docs/compatibility.md.
 
-Each architecture is tried in a process of its own. A run that was killed goes on where it was, as
-long as no code has changed; ``--only`` makes single rows anew and takes the others from the table
-in benchmarks/reports.
+Each architecture is tried in a process of its own. A killed run continues when it is started again,
+unless code has changed. ``--only`` tries single architectures and takes the other rows from the
+table in benchmarks/reports.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dynadfq.runtime.resume import Scratch, digest
 
 
 def main() -> str:
-    """Try, keep, write; say how many work."""
+    """Try the architectures, write table and page, and return how many work."""
     known = [architecture for architecture, _ in networks()]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compatibility", description=__doc__)
     parser.add_argument(
@@ -43,7 +42,7 @@ def main() -> str:
     write(table)
     scratch.delete()
     well = sum(not row.reasons for row in made.values())
-    return f"{well} of {len(made)} architectures work throughout; {DOCUMENT} says where the others do not"
+    return f"{well} of {len(made)} architectures pass every check; see {DOCUMENT}"
 
 
 if __name__ == "__main__":

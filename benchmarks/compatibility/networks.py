@@ -21,22 +21,26 @@ _OTHER_SIZES = {  # networks with a smallest size, a fixed window or a table of 
 }
 _NETWORKS = {
     "torchvision": """
-        alexnet vgg16 vgg16_bn resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 googlenet inception_v3
-        squeezenet1_1 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large shufflenet_v2_x1_0 mnasnet1_0 efficientnet_b0
-        efficientnet_v2_s regnet_y_400mf convnext_tiny vit_b_16 swin_t
+        alexnet vgg16 vgg16_bn resnet18 resnet50 resnext50_32x4d wide_resnet50_2 densenet121
+        googlenet inception_v3 squeezenet1_1 mobilenet_v2 mobilenet_v3_small
+        mobilenet_v3_large shufflenet_v2_x1_0 mnasnet1_0 efficientnet_b0 efficientnet_v2_s
+        regnet_y_400mf convnext_tiny vit_b_16 swin_t
     """,
     "timm": """
-        resnet18 resnet26d resnetv2_50 nf_resnet26 ecaresnet26t skresnet18 resnest14d res2net50_26w_4s cspresnet50
-        regnetx_002 repvgg_a0 mobileone_s0 vgg11_bn dla34 hrnet_w18_small xception41 inception_v4 efficientnet_b0
-        tf_efficientnet_lite0 tf_efficientnet_cc_b0_4e mixnet_s ghostnet_100 lcnet_050 mobilenetv3_small_100
-        mobilenetv4_conv_small rexnet_100 fastvit_t8 levit_128s mobilevit_xxs vit_tiny_patch16_224 convit_tiny
+        resnet18 resnet26d resnetv2_50 nf_resnet26 ecaresnet26t skresnet18 resnest14d
+        res2net50_26w_4s cspresnet50 regnetx_002 repvgg_a0 mobileone_s0 vgg11_bn dla34
+        hrnet_w18_small xception41 inception_v4 efficientnet_b0 tf_efficientnet_lite0
+        tf_efficientnet_cc_b0_4e mixnet_s ghostnet_100 lcnet_050 mobilenetv3_small_100
+        mobilenetv4_conv_small rexnet_100 fastvit_t8 levit_128s mobilevit_xxs
+        vit_tiny_patch16_224 convit_tiny
     """,
     "pytorchcv": """
-        resnet20_cifar10 resnet56_cifar10 preresnet20_cifar10 seresnet20_cifar10 diaresnet20_cifar10 wrn16_10_cifar10
-        pyramidnet110_a48_cifar10 resnext29_32x4d_cifar10 densenet40_k12_cifar10 xdensenet40_2_k24_bc_cifar10
-        nin_cifar10
-        resnet18 bn_vgg16 cbam_resnet18 dpn68 peleenet squeezenet_v1_1 shufflenet_g1_w1 shufflenetv2_w1 igcv3_w1
-        mobilenet_w1 mobilenetv2_w1 mobilenetv3_large_w1 ghostnet proxylessnas_mobile efficientnet_b0
+        resnet20_cifar10 resnet56_cifar10 preresnet20_cifar10 seresnet20_cifar10
+        diaresnet20_cifar10 wrn16_10_cifar10 pyramidnet110_a48_cifar10
+        resnext29_32x4d_cifar10 densenet40_k12_cifar10 xdensenet40_2_k24_bc_cifar10
+        nin_cifar10 resnet18 bn_vgg16 cbam_resnet18 dpn68 peleenet squeezenet_v1_1
+        shufflenet_g1_w1 shufflenetv2_w1 igcv3_w1 mobilenet_w1 mobilenetv2_w1
+        mobilenetv3_large_w1 ghostnet proxylessnas_mobile efficientnet_b0
     """,
 }
 

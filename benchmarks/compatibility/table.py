@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.compatibility.row import COLUMNS, UNTRIED, Row
+from benchmarks.markdown import markdown_table
 from dynadfq.runtime.resume import atomic_write
 
 TABLE = Path("benchmarks/reports/compatibility.csv")
@@ -78,9 +79,10 @@ def document(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
 
 def shown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
-    lines = [[column.heading for column in COLUMNS], ["---", *["---:"] * (len(COLUMNS) - 1)]]
-    lines += [[_text(column.value(row)) for column in COLUMNS] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    headings = [column.heading for column in COLUMNS]
+    return markdown_table(
+        headings, [[_text(column.value(row)) for column in COLUMNS] for row in rows]
+    )
 
 
 def _text(value: Any) -> str:

@@ -55,9 +55,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything, as what JSON holds."""
     student = load_student(asked.student).eval()
     known, shape = student.description, student.cost.trace.input_shape
-    network = build(
-        known["architecture"], shape[0], known["num_classes"]
-    ).eval()  # its weights change no time
+    # Its weights are random, which changes no time.
+    network = build(known["architecture"], shape[0], known["num_classes"]).eval()
     found: Forms = forms(student, network, asked.threads, not asked.no_compile)
     first = next(images_of(asked, student))[:CHECKED]
     files, unwritten = sizes(student, network, first)
@@ -69,10 +68,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     source = asked.data or (asked.synthetic and "synthetic images") or "noise"
     return {
         "name": asked.name,
-        "what": f"{known['architecture']}, weights of {student.scheme.weight_bits} bits, activations of "
-        f"{' / '.join(map(str, student.scheme.activation_bits))}, images {'×'.join(map(str, shape))}; torch "
-        f"{torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, VNNI "
-        f"{'yes' if torch.cpu._is_vnni_supported() else 'no'}.",
+        "what": _what(student, known["architecture"]),
         "sizes": [{"of": of, "bytes": size, "to_float": size / files[0][1]} for of, size in files],
         "images": f"{compared[0].images:,} images ({source})",
         "reference_form": INTEGER_FORM,
@@ -80,13 +76,26 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "reference": next(name for name in REFERENCE if name in found.timed),
         "threads": asked.threads,
         "repeats": asked.repeats,
-        "times": [row._asdict() for row in timed],
+        "times": timed,
         "forms": dict(counts),
         "not_on_kernels": [
             str(fact) for fact in found.fast.facts if fact.form in ("integer", "wide integer")
         ],
         "missing": [*found.missing, *unwritten],
     }
+
+
+def _what(student: Student, architecture: str) -> str:
+    """The student and the machine, in words."""
+    scheme = student.scheme
+    activations = " / ".join(map(str, scheme.activation_bits))
+    images = "×".join(map(str, student.cost.trace.input_shape))
+    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    vnni = "yes" if torch.cpu._is_vnni_supported() else "no"
+    return (
+        f"{architecture}, weights of {scheme.weight_bits} bits, activations of {activations}, "
+        f"images {images}; torch {torch.__version__}, {machine}, VNNI {vnni}."
+    )
 
 
 def main() -> None:

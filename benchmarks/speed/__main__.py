@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import images_memory, pipeline, startup, step_memory
+from benchmarks.speed import memory, pipeline, startup, step_memory
 from benchmarks.speed.networks import NETWORKS, Bench
 from benchmarks.speed.ratio import Result
 from benchmarks.speed.steps import evaluation, finetuning, synthesis
@@ -32,7 +32,7 @@ def results(only: Iterable[str], networks: Iterable[str], on: torch.device) -> l
         ],
         "evaluation": lambda: [evaluation(bench) for bench in benches],
         "step-memory": lambda: [step_memory.measured(name, on) for name in networks],
-        "images-memory": images_memory.measured,
+        "images-memory": memory.measured,
         "import": startup.measured,
         "repro": lambda: [pipeline.measured()],
     }

@@ -113,7 +113,7 @@ def _pieces(bench: Bench) -> Pair:
     used, _ = _quantizer(bench)
 
     def whole() -> None:
-        with patch.object(fake_quantize, "pieces", lambda x: iter([slice(0, len(x))])):
+        with patch.object(fake_quantize, "chunks", lambda x: iter([slice(0, len(x))])):
             used()
 
     return used, whole

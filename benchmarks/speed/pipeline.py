@@ -30,7 +30,10 @@ def measured() -> Result:
             ["dvc", "checkout", "-q", "dvc.yaml"], cwd=clone, capture_output=True
         )
         if present.returncode or _output(["dvc", "status", "dvc.yaml", "--json"], clone) != "{}":
-            note = "the last commit's outputs are not in the cache; run `dvc repro` and commit dvc.lock first"
+            note = (
+                "the last commit's outputs are not in the cache; run `dvc repro` and commit "
+                "dvc.lock first"
+            )
             return Result(7, NAME, None, None, None, 0, None, unit="s", note=note)
         seconds = [_seconds(clone) for _ in range(REPEATS)]
     lower, median, upper = np.percentile(seconds, [25, 50, 75]).tolist()

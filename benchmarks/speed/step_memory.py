@@ -5,13 +5,15 @@ its own.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
 import torch
 
+from benchmarks.speed.memory_stages import memory
+from benchmarks.speed.networks import Bench
 from benchmarks.speed.ratio import Result, summed_up
+from benchmarks.speed.steps import CANDIDATES, finetuning_step, float_step
 
 STEPS, REPEATS = 3, 3
 NOTE = "peak resident memory of 3 steps (VmHWM) less resident memory before them"
@@ -34,18 +36,12 @@ def measured(network: str, device: torch.device) -> Result:
 
 def _alone(kind: str, network: str, device: torch.device) -> float:
     command = [sys.executable, "-m", "benchmarks.speed.step_memory", kind, network, str(device)]
-    done = subprocess.run(
-        command, check=True, text=True, stdout=subprocess.PIPE, env={**os.environ}
-    )
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def growth(kind: str, network: str, device: torch.device) -> float:
     """MiB that some steps need at most, beyond networks and images."""
-    from benchmarks.speed.memory_stages import memory
-    from benchmarks.speed.networks import Bench
-    from benchmarks.speed.steps import CANDIDATES, finetuning_step, float_step
-
     torch.set_num_threads(1)
     bench = Bench(network, device)
     step = float_step(bench) if kind == "float" else finetuning_step(bench, CANDIDATES)

@@ -89,10 +89,9 @@ def test_the_forms_of_a_student(
         2,
         repeats=3,
     )
-    assert [row.name for row in measured] == ["float", "student, integer form"]
-    assert measured[0].ratio == 1.0 and all(
-        row.best <= row.median and row.batch == 2 for row in measured
-    )
+    assert [row["name"] for row in measured] == ["float", "student, integer form"]
+    assert measured[0]["ratio"] == 1.0
+    assert all(row["best"] <= row["median"] and row["batch"] == 2 for row in measured)
 
 
 def test_the_training_form_leaves_the_student_as_it_was(student: Student, images: Tensor) -> None:
@@ -164,11 +163,3 @@ def test_the_page_says_all_that_was_measured(
         assert row["images"] == 7 and f"| {row['form']} | 7 |" in text
     assert all(f"| {row['name']} | 1 |" in text for row in found["times"])
     assert "| packed | 250 | 0.25 |" in text and "- pt2: no room" in text
-    if any(row["name"].endswith("bits everywhere") for row in found["times"]):
-        low, high = (
-            row["median"] for row in found["times"] if row["name"].endswith("bits everywhere")
-        )
-        assert (
-            f"over that with the highest: {low / high:.2f} at batch 1. Bit-FLOPs are a model"
-            in text
-        )
