@@ -52,7 +52,7 @@ def tasks(content: Mapping[str, Any], kinds: tuple[str, ...]) -> Iterator[list[s
 def reproduce(names: list[str]) -> None:
     """Let DVC run some cells, one after another."""
     targets = [f"{PIPELINE}:{name}" for name in names]
-    command = ["dvc", "--quiet", "--wait-for-lock", "repro", "--single-item", *targets]
+    command = ["dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", *targets]
     process = subprocess.run(command, preexec_fn=end_with_parent)
     print(f"{', '.join(names)}: {'FAILED' if process.returncode else 'done'}", flush=True)
 

@@ -56,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     describe(project, GRID)
     output = project("python", "-m", "benchmarks.run", "--jobs", "2")
-    assert output.count(": done") == 8 and "Traceback" not in output
+    assert output.count(": done") == 10 and "Traceback" not in output
     return project
 
 
