@@ -150,12 +150,11 @@ def test_a_cell_holds_what_its_stage_declares(small: Content):
         "zeroq": {"images": images["method"]["zeroq"]["images"]},
     }
     assert images["method"]["zeroq"]["images"]["class_weight"] == 1.0
-    fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]["quantization"]
-    assert (fixed["weight_bits"], fixed["target_bits"]) == (3, 3) and "selector" not in fixed
-    dynamic = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-234-s0"]["params"][
-        "quantization"
-    ]
-    assert dynamic["activation_bits"] == [2, 3, 4]
+    fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]
+    assert fixed["quantization"]["weight_bits"] == fixed["quantization"]["target_bits"] == 3
+    assert "selector" not in fixed
+    dynamic = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-234-s0"]["params"]
+    assert dynamic["selector"]["candidates"] == [2, 3, 4]
 
 
 def test_real_images_are_labelled_and_nothing_else_is():
@@ -187,8 +186,8 @@ def test_wrong_values_and_unknown_keys_are_those_of_params_yaml(small: Content):
     _, problems = expanded(small)
     text = "\n".join(problems)
     assert "images.zeroq: method.zeroq.images.class_wight: unknown key; did you mean" in text
-    assert 'students.dynadfq: finetune.epochs: "many" is not a whole number' in text
-    assert "students.dynadfq: method.dynadfq.student.mixup_share: 2.0 is outside 0 … 1" in text
+    assert 'students.dynadfq: finetune.epochs: must be a whole number in 0 … ∞; got "many"' in text
+    assert "students.dynadfq: method.dynadfq.student.mixup_share: must be in 0 … 1; got 2.0" in text
     assert len(problems) == 3
 
 

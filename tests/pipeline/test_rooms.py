@@ -25,7 +25,7 @@ LATE_IMPORTS = {
     "dynadfq/export/onnx_model.py": "onnx is an optional dependency",
     "dynadfq/graph/network.py": "the FLOP counter loads triton",
     "dynadfq/methods/": "a student's code is not part of the images",
-    "dynadfq/params/data_names.py": "parameters are checked without loading torchvision",
+    "dynadfq/data/config.py": "parameters are checked without loading torchvision",
     "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
     "dynadfq/zoo/metadata.py": "torchvision takes seconds to load",
     "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
