@@ -86,7 +86,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it(
         ("dynadfq/methods/zeroq.py", set()),
         ("dynadfq/evaluation/evaluate.py", {"evaluate", "plot"}),
         ("dynadfq/export/program.py", {"evaluate", "export", "plot"}),
-        ("dynadfq/report/render.py", {"plot"}),
+        ("dynadfq/report/page.py", {"plot"}),
         ("dynadfq/params/sections.py", set()),
         ("README.md", set()),
     ],
