@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -14,16 +14,19 @@ from torch.nn.functional import cross_entropy
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.ratio import Result, alternate, summed_up
 from dynadfq.export.integer_form import to_integer_form
+from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.training.batches import TrainingBatch
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import Finetuning
+from dynadfq.training.optimizer import sgd
+from dynadfq.training.parts import TrainingBatch, TrainingContext
 
 CANDIDATES = (3, 4, 5)  # bits
 ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares once weighs little
@@ -83,16 +86,19 @@ def finetuning_step(
     """DynaDFQ's step on one batch that its teacher has just seen, or had ``answered`` before; mixup
     has not begun.
     """
-    student, recipe = bench.student(bits), DynaDFQ().student.recipe()
-    batches, rng = _OneBatch(bench, answered), generator(0, "finetune", 0)
-    run, stream = (
-        Finetuning(
-            student, bench.teacher, batches, recipe, FinetuneConfig(), SelectorTrainingConfig()
-        ),
-        batches.epoch(rng),
-    )
+    student = bench.student(bits)
+    batches = _OneBatch(bench, answered)
+    schedule = FinetuneConfig()
+    selector = SelectorTrainingConfig()
+    dynamic = student.scheme.dynamic
+    budget = Budget(selector.budget, selector.bit_weight) if dynamic else None
+    optimizer = sgd(student, schedule, selector.learning_rate)
+    images = cast(SyntheticSet, None)  # the loss reads no set
+    loss = DynaDFQ().student.loss(TrainingContext(student, bench.teacher, images, schedule, budget))
+    run = Finetuning(student, batches, loss, optimizer, schedule, budget)
+    stream = batches.epoch(0, generator(0, "finetune", 0))
     student.train()
-    return lambda: run.step(next(stream), rng, 0)
+    return lambda: run.step(next(stream), 0)
 
 
 class _OneBatch:
@@ -101,7 +107,7 @@ class _OneBatch:
     def __init__(self, bench: Bench, answered: bool) -> None:
         self.bench, self.answers = bench, self._ask(bench) if answered else None
 
-    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
+    def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
         bench = self.bench
         while True:
             answers = self._ask(bench) if self.answers is None else self.answers
@@ -125,7 +131,7 @@ def float_step(bench: Bench) -> Callable[[], object]:
     optimizer = torch.optim.SGD(
         network.parameters(), lr=1e-5, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
-    terms = DynaDFQ().student.recipe().terms
+    terms = DynaDFQ().student.terms()
     no_cost = torch.zeros(len(bench.images), device=bench.device)
 
     def step() -> object:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dynadfq.losses.objective import SynthesisStep, Term, prediction_entropy, soft_cross_entropy
 
-EPSILON = 1e-4  # nats, above the rounding of entropies; where all images agree, each has the normalized entropy 1
+# Nats, above the rounding of entropies. Where all images agree, each has a normalized entropy of 1.
+EPSILON = 1e-4
 
 
 def normalized_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from dynadfq.losses.objective import bit_regularization
+from dynadfq.losses.objective import Objective, StudentStep, bit_regularization
+from dynadfq.runtime import distributed
 
 Form = Literal["penalty", "constraint"]
 
@@ -57,3 +58,24 @@ class Budget:
         """Move the multiplier after a step."""
         if self.form == "constraint":
             self.multiplier += MULTIPLIER_RATE * self.weight * float(value.detach())
+
+
+class BudgetedObjective:
+    """An objective with the bit-FLOPs term, named ``budget``, added to it.
+
+    Args:
+        objective: the method's terms.
+        budget: the term, whose factor depends on the mean over all ranks.
+    """
+
+    def __init__(self, objective: Objective[StudentStep], budget: Budget) -> None:
+        self.objective = objective
+        self.budget = budget
+
+    def __call__(self, step: StudentStep) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum and each term before its weight, by name."""
+        total, terms = self.objective(step)
+        value = self.budget.value(step.bit_flops_ratio)
+        mean = distributed.mean(value)
+        total = total + self.budget.factor(mean) * value - self.budget.surplus(mean)
+        return total, {**terms, "budget": value}

@@ -22,7 +22,8 @@ def total_variation_l1(images: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels, sum over the four directions: (B, C, H, W)
     to a scalar.
 
-    >>> total_variation_l1(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])).item()  # 1 across, 0 down, 1 a diagonal
+    >>> images = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])  # 1 across, 0 down, 1 per diagonal
+    >>> total_variation_l1(images).item()
     3.0
     """
     return torch.stack([difference.abs().mean() for difference in _differences(images)]).sum()

@@ -70,7 +70,8 @@ def layerwise_enhanced(distances: Tensor, enhancement: float) -> Tensor:
     Image i counts layer i mod layers ``enhancement`` times more. The paper's matrix I + 11ᵀ is the
     case of 1, read for each image: of distances of the whole batch it would only be a factor.
 
-    >>> layerwise_enhanced(torch.tensor([[1.0, 10.0], [2.0, 20.0]]), 1.0).item()  # (11 + 1 + 22 + 20) / 2
+    >>> distances = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
+    >>> layerwise_enhanced(distances, 1.0).item()  # (11 + 1 + 22 + 20) / 2
     27.0
     """
     images = torch.arange(len(distances), device=distances.device)

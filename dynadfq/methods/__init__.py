@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, cast
 
 from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adaround import AdaRound
+from dynadfq.methods.base import Method
 from dynadfq.methods.deepinversion import DeepInversion
 from dynadfq.methods.dfq import DFQ
 from dynadfq.methods.dsg import DSG
@@ -46,7 +47,7 @@ class MethodConfigs(Config):
     zeroq: ZeroQ = ZeroQ()
 
 
-METHODS: dict[str, type[Config]] = {
+METHODS: dict[str, type[Method]] = {
     name: field.annotation
     for name, field in MethodConfigs.model_fields.items()
     if is_config(field.annotation)
@@ -59,9 +60,9 @@ def without_batch_norm() -> str:
     """
     words = []
     for name, method in METHODS.items():
-        settings = getattr(method, "without_batch_norm", None)
-        if settings is not None:
-            needed = ", ".join(f"method.{name}.{key}: {value}" for key, value in settings.items())
+        if method.without_batch_norm is not None:
+            settings = method.without_batch_norm.items()
+            needed = ", ".join(f"method.{name}.{key}: {value}" for key, value in settings)
             words.append(f"{name} ({needed})" if needed else name)
     return ", ".join(words)
 
@@ -79,20 +80,6 @@ def suggest_other_methods() -> Iterator[None]:
         raise NoBatchNormStatistics(
             f"{error}; methods that need none: {without_batch_norm()}"
         ) from error
-
-
-class Method(Protocol):
-    """What every method's section has: hyperparameters of its images, and of what the student
-    learns.
-    """
-
-    @property
-    def images(self) -> Any:
-        """Their ``recipe(context)`` says how images are made."""
-
-    @property
-    def student(self) -> Any:
-        """Their ``recipe()`` says what the student learns."""
 
 
 class Methods(MethodConfigs):

@@ -19,27 +19,25 @@ from torch import Tensor
 
 from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
-from dynadfq.methods.base import (
-    GeneratorImages,
-    GeneratorRecipe,
-    Method,
-    MethodContext,
-    OnlineGenerator,
-    Presets,
-    StudentRecipe,
-)
+from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
+from dynadfq.methods.student import beside_generator
 from dynadfq.runtime.config import Config, setting
+from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.loss import StudentLoss
+from dynadfq.training.parts import TrainingContext
+from dynadfq.training.recipe import StudentRecipe
 
 CODE = "AdaDFQ, released code"
 
 
 def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """T² · (log classes - mean entropy of softmax((teacher - student) / T)): 0 where they agree.
+    """Return T² · (log classes - mean entropy of softmax((teacher - student) / T)).
 
-    Less its constant, T² · log classes, this is the loss of AdaDFQ's student; for high T it is half
-    the variance of the differences over the classes, as the KL divergence is.
+    It is 0 where both agree. Less its constant, T² · log classes, this is the loss of AdaDFQ's
+    student; for high T it is half the variance of the differences over the classes, as the KL
+    divergence is.
     """
     log_p = ((teacher_logits - logits) / temperature).log_softmax(dim=1)
     gap = log_p + math.log(logits.shape[1])
@@ -47,13 +45,12 @@ def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tens
 
 
 class Images(GeneratorImages):
-    """What AdaDFQ's generator is made of and learns; its first training takes
-    `synthesis.iterations` steps.
-    """
+    """AdaDFQ's generator, which first trains for `synthesis.iterations` steps."""
 
     generator_batch_size: int = setting(
         16,
-        "images in a step of the generator's first training; beside a student it is `finetune.batch_size`",
+        "images per step of the generator's first training; beside a student it is "
+        "`finetune.batch_size`",
         unit="images",
         source=CODE,
         ge=2,
@@ -72,9 +69,7 @@ class Images(GeneratorImages):
     )
 
     def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
-        """A class each; agreement and BN statistics, and what is played against a student (Eq.
-        12).
-        """
+        """Return a recipe of agreement, BN statistics and terms against a student (Eq. 12)."""
         conditional = self.conditional(teacher)
         terms = [
             agreement_term(self.balance_weight * self.agreement_weight),
@@ -93,14 +88,12 @@ class Images(GeneratorImages):
         )
 
     def recipe(self, context: MethodContext) -> GeneratorRecipe:
-        """Without a student there is nobody to play against."""
+        """Return the generator's recipe without terms against a student."""
         return self.generator(context.teacher)
 
 
 class Student(Config):
-    """What AdaDFQ's student learns from an image, and what the generator that learns beside it
-    plays for.
-    """
+    """The loss of AdaDFQ's student, and the terms of the generator that learns beside it."""
 
     temperature: float = setting(
         20.0,
@@ -110,7 +103,8 @@ class Student(Config):
     )
     online_generator: bool = setting(
         True,
-        "the generator learns on beside the student and makes every batch anew; false: the stored images",
+        "the generator learns on beside the student and makes every batch anew; false: the stored "
+        "images",
         source=CODE,
     )
     disagreement_weight: float = setting(
@@ -140,16 +134,20 @@ class Student(Config):
     )
 
     def recipe(self) -> StudentRecipe:
-        """The zero-sum loss, without labels, against a generator that is still learning."""
-        loss: Term[StudentStep] = Term(
-            "zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature)
-        )
-        return StudentRecipe(
-            [loss],
-            online_generator=OnlineGenerator("adadfq", self._generator)
-            if self.online_generator
-            else None,
-        )
+        """Return a recipe that trains against a generator that learns on, or on stored images."""
+        if not self.online_generator:
+            return StudentRecipe(self.loss)
+        return beside_generator(self.loss, "adadfq", self._generator)
+
+    def terms(self) -> list[Term[StudentStep]]:
+        """Return the only term of the loss, which uses no labels."""
+        return [
+            Term("zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature))
+        ]
+
+    def loss(self, context: TrainingContext) -> StudentLoss:
+        """Return the loss of a batch."""
+        return StudentLoss(context, self.terms())
 
     def _generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
         images = Images(**settings)
@@ -161,10 +159,10 @@ class Student(Config):
 
 
 class AdaDFQ(Method):
-    """AdaDFQ's hyperparameters: `images` is the generator's side, `student` the game's and the
-    fine-tuning's.
-    """
+    """AdaDFQ: `images` changes the generator, `student` the game and the fine-tuning."""
 
+    title: ClassVar[str] = "AdaDFQ"
+    trains_generator: ClassVar[bool] = True
     presets: ClassVar[Presets] = {
         "imagenet": {"student": {"temperature": 5.0}},
     }

@@ -12,24 +12,25 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar
 
-from dynadfq.methods.base import BaselineImages, Method, Presets, StudentRecipe
+from dynadfq.methods.base import BaselineImages, Method, Presets
 from dynadfq.ptq.adaround import adaround
 from dynadfq.ptq.config import AdaRoundConfig
+from dynadfq.training.recipe import StudentRecipe
 
 
 class Student(AdaRoundConfig):
     """How AdaRound learns a layer's roundings."""
 
     def recipe(self) -> StudentRecipe:
-        """Rounding after calibration, no fine-tuning."""
+        """Return a recipe that rounds after calibration, without fine-tuning."""
         return StudentRecipe(preparations=(partial(adaround, settings=self),))
 
 
 class AdaRound(Method):
-    """AdaRound's hyperparameters: `images` changes the synthetic images, `student` only the
-    rounding.
-    """
+    """AdaRound: `images` changes the synthetic images, `student` the rounding."""
 
+    title: ClassVar[str] = "AdaRound"
+    trains_student: ClassVar[bool] = False
     presets: ClassVar[Presets] = {
         "small": {"student": {"iterations": 500, "learning_rate": 0.01}},
     }

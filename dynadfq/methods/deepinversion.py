@@ -31,27 +31,30 @@ from dynadfq.losses.image_priors import (
     total_variation_l2,
 )
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext, Presets
+from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
 
 SCRIPT = "DeepInversion, CIFAR-10 script"
 
 
 def prior_term(name: str, weight: float, prior: Callable[[Tensor], Tensor]) -> Term[SynthesisStep]:
-    """A prior of the jittered images."""
+    """Return a term of the jittered images."""
     return Term(name, weight, lambda step: prior(step.images))
 
 
 class Images(Config):
-    """What DeepInversion optimizes its images for (Sec. 3.2)."""
+    """The objective of DeepInversion's images (Sec. 3.2)."""
 
     class_weight: float = setting(
         1.0, "weight of the cross-entropy to a random class", source=SCRIPT, ge=0
     )
     bn_weight: float = setting(
         10.0,
-        "weight of the distance (a norm, not squared) of the batch's mean and variance to the running ones",
+        "weight of the distance (a norm, not squared) of the batch's mean and variance to the "
+        "running ones",
         source="DeepInversion, α_f for CIFAR-10; 100 in the script",
         ge=0,
     )
@@ -86,7 +89,7 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """CE + α_f · R_feature + R_prior, on jittered images (Sec. 3.2)."""
+        """Return a recipe of CE + α_f · R_feature + R_prior on jittered images (Sec. 3.2)."""
         objective = Objective(
             [
                 Term(
@@ -108,11 +111,14 @@ class Images(Config):
         )
 
 
-class DeepInversion(Method):
-    """DeepInversion's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+class Student(DistilledStudent):
+    """The loss of the student."""
 
+
+class DeepInversion(Method):
+    """DeepInversion: `images` changes the synthetic images, `student` the fine-tuning."""
+
+    title: ClassVar[str] = "DeepInversion"
     presets: ClassVar[Presets] = {
         "imagenet": {
             "images": {
@@ -128,4 +134,4 @@ class DeepInversion(Method):
     }
 
     images: Images = Images()
-    student: DistilledStudent = DistilledStudent()
+    student: Student = Student()

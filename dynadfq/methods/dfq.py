@@ -13,19 +13,27 @@ residual additions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
-from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
+from dynadfq.methods.base import Method, MethodContext
 from dynadfq.ops.batch_norm import layers_with_statistics
+from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
+from dynadfq.ptq.preparation import Preparation
+from dynadfq.ptq.ranges import BNRanges
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
+from dynadfq.training.recipe import StudentRecipe, Transform
 
 PAPER = "DFQ"
 
 
 class Images(Config):
-    """The images that DFQ is given where it is told to measure on images."""
+    """The images that DFQ measures on where its settings say so."""
 
     kind: Literal["noise", "bn_statistics"] = setting(
         "noise",
@@ -34,17 +42,17 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Images of no class: labels are drawn, and nothing uses them. Noise needs no
-        statistics.
-        """
-        labels, optimized = OneHotLabels(context.teacher.num_classes), self.kind == "bn_statistics"
-        compared = optimized or bool(layers_with_statistics(context.teacher.module)[0])
-        terms = [Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"])] if compared else []
+        """Return a recipe of images of no class; noise needs no BN statistics."""
+        labels = OneHotLabels(context.teacher.num_classes)
+        optimized = self.kind == "bn_statistics"
+        terms = []
+        if optimized or layers_with_statistics(context.teacher.module)[0]:
+            terms.append(Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"]))
         return ImageRecipe(labels, Objective(terms), optimized=optimized)
 
 
 class Student(Config):
-    """DFQ's steps, each of which can be left out; BatchNorms are folded in any case."""
+    """DFQ's steps, each of which can be left out; BatchNorm is always folded."""
 
     relu6_as_relu: bool = setting(
         True,
@@ -58,14 +66,14 @@ class Student(Config):
     )
     absorb: Literal["off", "unpadded", "all"] = setting(
         "unpadded",
-        "high biases move into the next layer: nowhere; where it sees no zero padding; or everywhere, which changes "
-        "the function along image borders",
+        "high biases move into the next layer: nowhere; where it sees no zero padding; or "
+        "everywhere, which changes the function along image borders",
         source=f"{PAPER}, Sec. 4.1.3 (all)",
     )
     bias_correction: Literal["off", "analytic", "empirical"] = setting(
         "analytic",
-        "the shift of each layer's mean output by its rounded weights is taken back: by BN statistics, or as measured "
-        "on synthetic images",
+        "the shift of each layer's mean output by its rounded weights is taken back: by BN "
+        "statistics, or as measured on synthetic images",
         source=f"{PAPER}, Sec. 4.2; empirical: its appendix D",
     )
     correction_images: int = setting(
@@ -73,7 +81,8 @@ class Student(Config):
     )
     ranges: Literal["bn_sigma", "images"] = setting(
         "bn_sigma",
-        "activation ranges from BN statistics, or observed on synthetic images (quantization.ranges)",
+        "activation ranges from BN statistics, or observed on synthetic images "
+        "(quantization.ranges)",
         source=f"{PAPER}, Sec. 5; images: DSG, supplement, table 3",
     )
     sigmas: float = setting(
@@ -84,15 +93,12 @@ class Student(Config):
     )
 
     def recipe(self) -> StudentRecipe:
-        """Fold, equalize, absorb; then set ranges and correct biases. Nothing is trained."""
-        from functools import partial
-
-        from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
-        from dynadfq.ptq.preparation import Preparation
-        from dynadfq.ptq.ranges import BNRanges
-        from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
-
-        absorbing = partial(absorb_biases, padded=self.absorb == "all")
+        """Return a recipe that folds, equalizes, absorbs, sets ranges and corrects biases."""
+        transforms: list[Transform] = [partial(fold_batch_norms, relu6_as_relu=self.relu6_as_relu)]
+        if self.equalize:
+            transforms.append(equalize_layers)
+        if self.absorb != "off":
+            transforms.append(partial(absorb_biases, padded=self.absorb == "all"))
         corrections: dict[str, list[Preparation]] = {
             "off": [],
             "analytic": [AnalyticCorrection()],
@@ -100,21 +106,18 @@ class Student(Config):
         }
         return StudentRecipe(
             ranges=BNRanges(self.sigmas) if self.ranges == "bn_sigma" else None,
-            transforms=(
-                partial(fold_batch_norms, relu6_as_relu=self.relu6_as_relu),
-                *([equalize_layers] if self.equalize else []),
-                *([absorbing] if self.absorb != "off" else []),
-            ),
+            transforms=transforms,
             preparations=corrections[self.bias_correction],
         )
 
 
 class DFQ(Method):
-    """DFQ's hyperparameters: `images` changes what may be measured on, `student` everything
-    else.
-    """
+    """DFQ: `images` changes what may be measured on, `student` everything else."""
 
-    without_batch_norm: ClassVar[dict[str, str]] = {
+    title: ClassVar[str] = "DFQ"
+    optimizes_images: ClassVar[bool] = False
+    trains_student: ClassVar[bool] = False
+    without_batch_norm: ClassVar[Mapping[str, str]] = {
         "student.ranges": "images",
         "student.bias_correction": "empirical",
     }

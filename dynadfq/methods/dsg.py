@@ -20,6 +20,8 @@ calibrates.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from dynadfq.losses.bn_statistics import image_statistics
@@ -32,18 +34,21 @@ from dynadfq.losses.slack import (
     layerwise_enhanced,
     measure_slack,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
 
 
 class Images(Config):
-    """What DSG optimizes its images for."""
+    """The objective of DSG's images."""
 
     slack_quantile: float = setting(
         0.9,
-        "ε, quantile of Gaussian noise's distances to the BN statistics within which an image's cost nothing",
+        "ε, quantile of Gaussian noise's distances to the BN statistics; an image's distances "
+        "within it cost nothing",
         unit="fraction",
         source="DSG, SDA",
         ge=0,
@@ -58,12 +63,12 @@ class Images(Config):
     )
     slack_granularity: Granularity = setting(
         "layer",
-        "what shares a slack: the channels of a layer, or none",
+        "one slack for all channels of a layer, or one per channel",
         source="layer: DSG's released code, which reads one number a layer",
     )
     enhancement: float = setting(
         1.0,
-        "how many times more each image counts the distance of its own layer",
+        "additional weight of the layer that an image is assigned to",
         source="DSG, LSE; 3 in the released code",
         ge=0,
     )
@@ -81,7 +86,7 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Slack distances, enhanced; each image's own mean and deviation have none."""
+        """Return a recipe of enhanced slack distances; an image's own statistics have no slack."""
         slack = self._slack(context)
         terms = [
             Term(
@@ -106,7 +111,7 @@ class Images(Config):
 
 
 class Student(DistilledStudent):
-    """What DSG's student learns from an image."""
+    """The loss of DSG's student."""
 
     label_weight: float = setting(
         0.0, "weight of the cross-entropy to the image's label", source="DSG; 1 for DSG+IL", ge=0
@@ -114,9 +119,9 @@ class Student(DistilledStudent):
 
 
 class DSG(Method):
-    """DSG's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """DSG: `images` changes the synthetic images, `student` the fine-tuning."""
+
+    title: ClassVar[str] = "DSG"
 
     images: Images = Images()
     student: Student = Student()

@@ -7,21 +7,20 @@ names the choice and its source.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import ClassVar
 
-from dynadfq.methods.base import (
-    BaselineImages,
-    DistilledStudent,
-    Method,
-    MethodContext,
-    StudentRecipe,
-)
+from dynadfq.methods.base import BaselineImages, Method, MethodContext
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import LINEAGE, PAPER, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
+from dynadfq.training.batches import StoredBatches
+from dynadfq.training.mixup import EasyMixup
+from dynadfq.training.parts import BatchStream, TrainingContext
+from dynadfq.training.recipe import StudentRecipe
 
 
 class Images(BaselineImages):
-    """What DynaDFQ's images are of, and what is optimized (Eqs. 5 to 7)."""
+    """DynaDFQ's labels, and the objective of its images (Eqs. 5 to 7)."""
 
     similar_classes: int = setting(
         2,
@@ -40,24 +39,26 @@ class Images(BaselineImages):
     )
     concentration: float = setting(
         1.0,
-        "α of the Dirichlet distribution of label probabilities: 1 is uniform, more is closer to equal shares",
+        "α of the Dirichlet distribution of label probabilities: 1 is uniform, more is closer to "
+        "equal shares",
         source=f"{PAPER}, Eq. 6 (α = 1)",
         gt=0,
     )
 
     def labels(self, context: MethodContext) -> SimilarClassLabels:
-        """Labels over similar classes (Eq. 6)."""
+        """Return a sampler of labels over similar classes (Eq. 6)."""
         return SimilarClassLabels(
             context.similarity, self.similar_classes, self.diverse_ratio, self.concentration
         )
 
 
 class Student(DistilledStudent):
-    """What DynaDFQ's student learns from an image (Eqs. 11 to 13)."""
+    """The loss of DynaDFQ's student, and mixup of easy images (Eqs. 11 to 13)."""
 
     distillation_weight: float = setting(
         20.0,
-        "weight of T² · KL(teacher ‖ student), averaged over the batch; Eq. 11 read literally: 1, at T = 1",
+        "weight of T² · KL(teacher ‖ student), averaged over the batch; Eq. 11 read literally: 1, "
+        "at T = 1",
         source=LINEAGE,
         ge=0,
     )
@@ -79,16 +80,22 @@ class Student(DistilledStudent):
     )
 
     def recipe(self) -> StudentRecipe:
-        """CE + KL (Eq. 11; the bit-FLOPs term belongs to the selector), and mixup of easy images
-        (Eqs. 12 and 13).
-        """
-        return replace(super().recipe(), mixup_share=self.mixup_share, mixup_start=self.mixup_start)
+        """Return a recipe of CE + KL (Eq. 11) on images of which the easy ones are mixed."""
+        return StudentRecipe(self.loss, self.batches)
+
+    def batches(self, context: TrainingContext) -> BatchStream:
+        """Return the stored images, from some epoch on with easy images mixed (Eqs. 12, 13)."""
+        stored = StoredBatches(context)
+        if not self.mixup_share:
+            return stored
+        start = self.mixup_start * context.schedule.epochs
+        return EasyMixup(stored, self.loss(context), context.teacher, self.mixup_share, start)
 
 
 class DynaDFQ(Method):
-    """DynaDFQ's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """DynaDFQ: `images` changes the synthetic images, `student` the fine-tuning."""
+
+    title: ClassVar[str] = "DynaDFQ"
 
     images: Images = Images()
     student: Student = Student()

@@ -11,25 +11,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import (
-    GeneratorImages,
-    GeneratorRecipe,
-    GeneratorStudent,
-    Method,
-    MethodContext,
-    OnlineGenerator,
-    Presets,
-    StudentRecipe,
-)
+from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
+from dynadfq.methods.student import GeneratorStudent, beside_generator
 from dynadfq.runtime.config import setting
+from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.recipe import StudentRecipe
 
 
 class Images(GeneratorImages):
-    """What GDFQ's generator is made of and learns; its first training takes `synthesis.iterations`
-    steps.
-    """
+    """GDFQ's generator, which first trains for `synthesis.iterations` steps."""
 
     class_weight: float = setting(
         1.0, "weight of the cross-entropy to the image's class", source="GDFQ, Eq. 6", ge=0
@@ -39,7 +31,7 @@ class Images(GeneratorImages):
     )
 
     def generator(self, teacher: Teacher) -> GeneratorRecipe:
-        """A class each; cross-entropy + β · BN statistics (Eq. 6)."""
+        """Return a recipe of one class per image; cross-entropy + β · BN statistics (Eq. 6)."""
         conditional = self.conditional(teacher)
         bn_statistics = Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"])
         return GeneratorRecipe(
@@ -54,23 +46,27 @@ class Images(GeneratorImages):
         )
 
     def recipe(self, context: MethodContext) -> GeneratorRecipe:
-        """The teacher is all there is to know."""
+        """Return the generator's recipe."""
         return self.generator(context.teacher)
 
 
 class Student(GeneratorStudent):
-    """What GDFQ's student learns from an image."""
+    """The loss of GDFQ's student, on images that change as the generator learns."""
 
     def recipe(self) -> StudentRecipe:
-        """Cross-entropy + distillation on images that change as the generator learns."""
-        return self.beside(
-            OnlineGenerator("gdfq", lambda settings, teacher: Images(**settings).generator(teacher))
+        """Return a recipe that trains beside the generator, or on the stored images."""
+        if not self.online_generator:
+            return super().recipe()
+        return beside_generator(
+            self.loss, "gdfq", lambda s, teacher: Images(**s).generator(teacher)
         )
 
 
 class GDFQ(Method):
-    """GDFQ's hyperparameters: `images` is the generator's side, `student` the fine-tuning's."""
+    """GDFQ: `images` changes the generator, `student` the fine-tuning."""
 
+    title: ClassVar[str] = "GDFQ"
+    trains_generator: ClassVar[bool] = True
     presets: ClassVar[Presets] = {
         "small": {"images": {"generator_batch_size": 64}},
         "imagenet": {"images": {"generator_batch_size": 16}},

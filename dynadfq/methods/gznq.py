@@ -2,17 +2,17 @@
 2021).
 
 "Generative Zero-shot Network Quantization", arXiv 2101.08430. No code was published, and we could
-not read the paper's
-formulas: this is a reconstruction from what others say of it, not a reproduction, and its results
-are not GZNQ's. MethodContext are the statistics as a distribution to sample from, images of
-classes, and an ensemble of compressed networks that asks for hard samples. Ours are the divergence,
-the way targets are drawn, the networks in the ensemble, and every number below. The student learns
-as in IntraQ.
+not read the paper's formulas: this is a reconstruction from what others say of it, not a
+reproduction, and its results are not GZNQ's. Known are the statistics as a distribution to sample
+from, images of classes, and an ensemble of compressed networks that asks for hard samples. Ours are
+the divergence, the way targets are drawn, the networks in the ensemble, and every number below. The
+student learns as in IntraQ.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,13 @@ from dynadfq.losses.objective import (
     image_class_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
 
 OURS = "dynadfq, reconstruction"
 
@@ -88,7 +90,7 @@ def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
 
 
 class Images(Config):
-    """What the reconstruction optimizes its images for."""
+    """The objective of the images."""
 
     bn_weight: float = setting(1.0, "weight of the divergence of BN statistics", source=OURS, ge=0)
     class_weight: float = setting(
@@ -124,8 +126,8 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """One-hot labels; cross-entropy of the teacher and of its compressed copies, and drawn BN
-        statistics.
+        """Return a recipe of one-hot labels, the cross-entropy of the teacher and of its
+        compressed copies, and drawn BN statistics.
         """
         ways = [
             partial(rounded, bits=self.ensemble_bits),
@@ -141,10 +143,14 @@ class Images(Config):
         return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
 
 
+class Student(DistilledStudent):
+    """The loss of the student."""
+
+
 class GZNQ(Method):
-    """The reconstruction's hyperparameters: `images` changes the synthetic images, `student` only
-    the fine-tuning.
-    """
+    """The reconstruction: `images` changes the synthetic images, `student` the fine-tuning."""
+
+    title: ClassVar[str] = "GZNQ (reconstructed)"
 
     images: Images = Images()
-    student: DistilledStudent = DistilledStudent()
+    student: Student = Student()

@@ -11,16 +11,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from dynadfq.losses.attention import BRANCHES, attention_term
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
-from dynadfq.methods.base import ImageRecipe, Method, MethodContext, Presets, StudentRecipe
+from dynadfq.methods.base import Method, MethodContext, Presets
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import LINEAGE, Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.training.features import residual_branches
+from dynadfq.training.loss import PerturbedLoss, StudentLoss
+from dynadfq.training.parts import BatchLoss, TrainingContext
+from dynadfq.training.recipe import StudentRecipe
 
 
 class Images(Config):
-    """What HAST optimizes its images for."""
+    """The objective of HAST's images."""
 
     class_weight: float = setting(
         10.0,
@@ -30,7 +36,8 @@ class Images(Config):
     )
     difficulty_power: float = setting(
         2.0,
-        "γ, power of the difficulty 1 - p by which an image's cross-entropy is weighted; 0 is plain cross-entropy",
+        "γ, power of the difficulty 1 - p by which an image's cross-entropy is weighted; 0 is "
+        "plain cross-entropy",
         source="HAST, released configuration for CIFAR; ImageNet: 0.5",
         ge=0,
     )
@@ -44,7 +51,7 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """One-hot labels, the batch's BN statistics and the hard-sample loss."""
+        """Return a recipe of one-hot labels, BN statistics and the hard-sample loss."""
         bn_statistics = Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"])
         objective = Objective(
             [bn_statistics, hard_sample_term(self.class_weight, self.difficulty_power)]
@@ -54,7 +61,7 @@ class Images(Config):
 
 
 class Student(Config):
-    """What HAST's student learns from an image, and from the same image made harder."""
+    """The loss of HAST's student, on an image and on the same image made harder."""
 
     distillation_weight: float = setting(
         20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
@@ -70,35 +77,34 @@ class Student(Config):
     )
     perturbation: float = setting(
         0.01,
-        "ε, step along the sign of the loss's gradient to the harder image, which is learned from too; 0 is off",
+        "ε, step along the sign of the loss's gradient to the harder image, which is learned from "
+        "too; 0 is off",
         unit="normalized pixels",
         source="HAST, configuration for CIFAR-10 and ImageNet; CIFAR-100: 0.02",
         ge=0,
     )
 
     def recipe(self) -> StudentRecipe:
-        """Distillation and feature alignment, on the images and on the harder ones; no labels."""
-        from dynadfq.losses.attention import BRANCHES, attention_term
-        from dynadfq.training.features import residual_branches
+        """Return a recipe of distillation and feature alignment, without labels."""
+        return StudentRecipe(self.loss)
 
+    def loss(self, context: TrainingContext) -> BatchLoss:
+        """Return the loss, on the images and on harder ones."""
         terms = [
             distillation_term(self.distillation_weight, self.temperature),
             attention_term(self.attention_weight),
         ]
-        return StudentRecipe(
-            terms,
-            features=(lambda teacher: {BRANCHES: residual_branches(teacher)})
-            if self.attention_weight
-            else None,
-            perturbation=self.perturbation,
-        )
+        features = {}
+        if self.attention_weight:
+            features[BRANCHES] = residual_branches(context.teacher)
+        loss = StudentLoss(context, terms, features)
+        return PerturbedLoss(loss, self.perturbation) if self.perturbation else loss
 
 
 class HAST(Method):
-    """HAST's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """HAST: `images` changes the synthetic images, `student` the fine-tuning."""
 
+    title: ClassVar[str] = "HAST"
     presets: ClassVar[Presets] = {
         "imagenet": {
             "images": {"class_weight": 0.1, "difficulty_power": 0.5, "crop_scale": 0.4},

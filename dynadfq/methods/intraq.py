@@ -3,7 +3,7 @@
 
 arXiv 2111.09136. Local objects are enlarged (LOR), an image keeps its distance to the centre of its
 class (MDC), and the teacher need not be certain of it (SIL). The probability that SIL asks for is
-drawn once an image and is the largest entry of its soft label; the student learns the class alone,
+drawn once per image and is the largest entry of its soft label; the student learns the class alone,
 whatever that probability.
 
 Defaults are those of CIFAR-10. CIFAR-100: lowest_target 0.6, margin_low 0.02, margin_high 1.
@@ -21,49 +21,42 @@ work (shards are then independent). Differences:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
-from dynadfq.methods.base import (
-    DistilledStudent,
-    ImageRecipe,
-    Method,
-    MethodContext,
-    Presets,
-    StudentRecipe,
-)
+from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.class_centres import ClassCentres
 from dynadfq.synthesis.labels import TargetProbabilityLabels
+from dynadfq.synthesis.pixels import ImageRecipe
 
 SCRIPT = "IntraQ, CIFAR-10 script"
 
 
 def soft_inception(logits: Tensor, soft_labels: Tensor) -> Tensor:
-    """Squared distance of the class's predicted probability to the asked one, mean over the batch
-    (SIL).
+    """Return the squared distance of the class's predicted probability to its target (SIL).
 
-    The other classes' entries of a label count for nothing.
+    The mean over the batch; the label's other entries are not used.
     """
     target, own = soft_labels.max(dim=1, keepdim=True)
     return (logits.softmax(dim=1).gather(1, own) - target).square().mean()
 
 
 def class_term(weight: float) -> Term[StudentStep]:
-    """Cross-entropy of the student's prediction to the label's class, for certain, mean over the
-    batch.
-    """
+    """Return the cross-entropy of the student's prediction to the label's largest class."""
     return Term(
         "label", weight, lambda step: cross_entropy(step.logits, step.soft_labels.argmax(dim=1))
     )
 
 
 class Images(Config):
-    """What IntraQ optimizes its images for."""
+    """The objective of IntraQ's images."""
 
     class_weight: float = setting(
         1.0, "weight of the soft inception loss beside the BN statistics loss", source=SCRIPT, ge=0
@@ -84,7 +77,8 @@ class Images(Config):
     )
     margin_low: float = setting(
         0.05,
-        "λ_l, least cosine distance of an image to the centre of its class; 0 with margin_high 2 constrains nothing",
+        "λ_l, least cosine distance of an image to the centre of its class; 0 with margin_high 2 "
+        "constrains nothing",
         source=SCRIPT,
         ge=0,
         le=2,
@@ -113,7 +107,7 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """L_bns + SIL + MDC, seen through LOR."""
+        """Return a recipe of L_bns + SIL + MDC, with LOR."""
         low, high = self.margin_low, self.margin_high
         labels = TargetProbabilityLabels(
             context.teacher.num_classes, self.lowest_target, self.soft_share
@@ -135,25 +129,20 @@ class Images(Config):
 
 
 class Student(DistilledStudent):
-    """What IntraQ's student learns from an image: its class for certain, and the teacher's
-    prediction.
-    """
+    """The loss of IntraQ's student: the image's class with certainty, and distillation."""
 
-    def recipe(self) -> StudentRecipe:
-        """Cross-entropy and distillation."""
-        return StudentRecipe(
-            [
-                class_term(self.label_weight),
-                distillation_term(self.distillation_weight, self.temperature),
-            ]
-        )
+    def terms(self) -> Sequence[Term[StudentStep]]:
+        """Return the terms of the loss."""
+        return [
+            class_term(self.label_weight),
+            distillation_term(self.distillation_weight, self.temperature),
+        ]
 
 
 class IntraQ(Method):
-    """IntraQ's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """IntraQ: `images` changes the synthetic images, `student` the fine-tuning."""
 
+    title: ClassVar[str] = "IntraQ"
     presets: ClassVar[Presets] = {
         "cifar100": {"images": {"lowest_target": 0.6, "margin_low": 0.02, "margin_high": 1.0}},
         "imagenet": {"images": {"lowest_target": 0.9, "margin_low": 0.3}},

@@ -18,27 +18,21 @@ from typing import ClassVar, Literal
 import torch
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import (
-    GeneratorImages,
-    GeneratorRecipe,
-    GeneratorStudent,
-    Method,
-    MethodContext,
-    OnlineGenerator,
-    Presets,
-    StudentRecipe,
-)
+from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
+from dynadfq.methods.student import GeneratorStudent, beside_generator
 from dynadfq.runtime.config import setting
+from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import Mixing
 from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.recipe import StudentRecipe
 
 CODE = "Qimera, released code"
 
 
 @dataclass(frozen=True)
 class Superpositions:
-    """Batches of single classes, and, at random, batches whose every image is of several at once.
+    """Batches of single classes and, at random, batches whose images are of several classes.
 
     The several are drawn with replacement and weighted by a softmax of normal numbers.
     """
@@ -48,7 +42,7 @@ class Superpositions:
     share: float  # probability of a batch of superpositions
 
     def __call__(self, count: int, rng: torch.Generator) -> Mixture:
-        """``count`` images of one class each, or of ``superposed`` each."""
+        """Return ``count`` images of one class each, or of ``superposed`` each."""
         if torch.rand((), generator=rng) >= self.share:
             return SingleClasses(self.num_classes)(count, rng)
         classes = torch.randint(self.num_classes, (count, self.superposed), generator=rng)
@@ -59,19 +53,22 @@ class Superpositions:
 def embeddings(
     teacher: Teacher, start: str, mapped: int | None, noise_scale: float
 ) -> SuperposedEmbeddings:
-    """A vector a class, as long as the classifier's: its weights, or random numbers of variance
-    1.
+    """Return embeddings that start from the classifier's weights, or from N(0, 1).
+
+    Args:
+        teacher: its classifier gives the length of a class's vector.
+        start: ``classifier`` or ``random``.
+        mapped: length after the linear mapping; None leaves it out.
+        noise_scale: standard deviation of the noise added to an embedding.
     """
-    rows = teacher.class_weights.float()
-    return SuperposedEmbeddings(
-        rows if start == "classifier" else torch.randn(rows.shape), mapped, noise_scale
-    )
+    vectors = teacher.class_weights.float()
+    if start == "random":
+        vectors = torch.randn(vectors.shape)
+    return SuperposedEmbeddings(vectors, mapped, noise_scale)
 
 
 class Images(GeneratorImages):
-    """What Qimera's generator is made of and learns; its first training takes
-    `synthesis.iterations` steps.
-    """
+    """Qimera's generator, which first trains for `synthesis.iterations` steps."""
 
     class_weight: float = setting(
         1.0, "weight of the cross-entropy to the image's soft label", source=CODE, ge=0
@@ -104,17 +101,19 @@ class Images(GeneratorImages):
     )
     disentangled: bool = setting(
         True,
-        "a linear mapping to `latent_features` after the superposition; false: the embedding's own length",
+        "a linear mapping to `latent_features` after the superposition; false: the embedding's own "
+        "length",
         source="Qimera, Sec. 4.3; off in its released code",
     )
     cbn_mix: Mixing = setting(
         "sum",
-        "class-conditional BatchNorm of a superposition: weighted sum of its classes' gains and biases, or that over K",
+        "class-conditional BatchNorm of a superposition: weighted sum of its classes' gains and "
+        "biases, or that over K",
         source="mean: Qimera, released code; sum: dynadfq",
     )
 
     def generator(self, teacher: Teacher) -> GeneratorRecipe:
-        """Superposed classes; cross-entropy to the soft label + BN statistics of the batch."""
+        """Return a recipe of superposed classes; soft cross-entropy + BN statistics."""
         mapped = self.latent_features if self.disentangled else None
         bn_statistics = Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"])
         return GeneratorRecipe(
@@ -132,27 +131,27 @@ class Images(GeneratorImages):
         )
 
     def recipe(self, context: MethodContext) -> GeneratorRecipe:
-        """The teacher is all there is to know."""
+        """Return the generator's recipe."""
         return self.generator(context.teacher)
 
 
 class Student(GeneratorStudent):
-    """What Qimera's student learns from an image."""
+    """The loss of Qimera's student, on images that change as the generator learns."""
 
     def recipe(self) -> StudentRecipe:
-        """Cross-entropy to the soft label + distillation on images that change as the generator
-        learns.
-        """
-        return self.beside(
-            OnlineGenerator(
-                "qimera", lambda settings, teacher: Images(**settings).generator(teacher)
-            )
+        """Return a recipe that trains beside the generator, or on the stored images."""
+        if not self.online_generator:
+            return super().recipe()
+        return beside_generator(
+            self.loss, "qimera", lambda s, teacher: Images(**s).generator(teacher)
         )
 
 
 class Qimera(Method):
-    """Qimera's hyperparameters: `images` is the generator's side, `student` the fine-tuning's."""
+    """Qimera: `images` changes the generator, `student` the fine-tuning."""
 
+    title: ClassVar[str] = "Qimera"
+    trains_generator: ClassVar[bool] = True
     presets: ClassVar[Presets] = {
         "small": {"images": {"generator_batch_size": 64}},
         "cifar100": {"images": {"superposed_classes": 10, "embedding": "classifier"}},

@@ -13,14 +13,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dynadfq import data
+from dynadfq.data import LabelledSet
 from dynadfq.losses.objective import soft_cross_entropy
-from dynadfq.methods.base import DistilledStudent, Method, MethodContext
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import Config, setting
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
@@ -30,13 +33,11 @@ from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.source import Shard
 from dynadfq.teacher.teacher import Teacher
 
-if TYPE_CHECKING:
-    from dynadfq.data.labelled import LabelledSet
-
 
 def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
-    """All (N,) images in the order in which they are taken, none twice; balanced: the classes in
-    turn.
+    """Return the (N,) indices of all images in the order in which they are taken.
+
+    With ``class_balanced`` the classes take turns.
 
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
@@ -54,7 +55,7 @@ def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
 
 
 class LabelledImages:
-    """Takes shards from a data set instead of making them."""
+    """A source that takes shards from a data set."""
 
     preparation_steps = 0
     steps = 0
@@ -65,13 +66,13 @@ class LabelledImages:
         self.order, self.taken = torch.arange(len(images)), 0
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Draw the order of the images."""
+        """Draw the order of the images; there are no files."""
         self.order = drawn(self.images.labels, self.class_balanced, generator(seed, "real data"))
         return {}
 
     @torch.no_grad()
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
-        """The next ``count`` images, normalized, with their labels.
+        """Return the next ``count`` images, normalized, with their labels.
 
         Raises:
             ValueError: there are no more.
@@ -79,7 +80,7 @@ class LabelledImages:
         chosen = self.order[self.taken : self.taken + count]
         if len(chosen) < count:
             raise ValueError(
-                f"synthesis.num_images: there are only {len(self.images)} training images; ask for no more"
+                f"num_images: there are only {len(self.images)} training images; ask for no more"
             )
         images = self.images.normalize(self.images.pixels[chosen])
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
@@ -88,13 +89,13 @@ class LabelledImages:
         return Shard(images, soft_labels, logits, {"total": loss, "class": loss})
 
     def remember(self, batch: Batch) -> None:
-        """A finished shard has been taken."""
+        """Count the images of a finished shard as taken."""
         self.taken += len(batch.images)
 
 
 @dataclass(frozen=True)
 class LabelledRecipe:
-    """Which labelled images are taken."""
+    """The data set whose images are taken."""
 
     data: str
     root: Path
@@ -102,11 +103,7 @@ class LabelledRecipe:
     class_balanced: bool
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
-        """The data set's training images in the teacher's size; nothing is optimized."""
-        from dynadfq import (
-            data,
-        )  # here alone, so that no other method's code can reach labelled data
-
+        """Return the data set's training images in the teacher's size."""
         images = data.load(
             self.data,
             self.root,
@@ -119,7 +116,7 @@ class LabelledRecipe:
 
 
 class Images(Config):
-    """Which labelled images the student is fine-tuned on; `synthesis.num_images` says how many."""
+    """The labelled images; `synthesis.num_images` says how many."""
 
     data: str | None = setting(
         None,
@@ -135,14 +132,14 @@ class Images(Config):
     class_balanced: bool = setting(False, "the classes are taken in turn; false: at random")
 
     def recipe(self, context: MethodContext) -> LabelledRecipe:
-        """Labelled training images.
+        """Return a recipe of labelled training images.
 
         Raises:
             ValueError: no data set is named.
         """
         if self.data is None:
             raise ValueError(
-                "method.real_data.images.data: null reads no labelled data; write the name of the data set"
+                "data: none is given, so that no labelled data is read; give the name of a data set"
             )
         repository = Path(os.environ.get("DVC_ROOT", "."))
         classes = repository / self.classes if self.classes else None
@@ -150,15 +147,16 @@ class Images(Config):
 
 
 class Student(DistilledStudent):
-    """What the student learns from a labelled image."""
+    """The loss of the student."""
 
 
 class RealData(Method):
-    """Fine-tuning on real data, which is not data-free: `images` names the data, `student` is the
-    fine-tuning.
-    """
+    """Fine-tuning on real data, which is not data-free: `images` names the data set."""
 
-    without_batch_norm: ClassVar[dict[str, str]] = {}
+    title: ClassVar[str] = "real data"
+    data_free: ClassVar[bool] = False
+    optimizes_images: ClassVar[bool] = False
+    without_batch_norm: ClassVar[Mapping[str, str]] = {}
 
     images: Images = Images()
     student: Student = Student()

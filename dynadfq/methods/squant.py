@@ -11,22 +11,29 @@ width; here it is like any other site, and float where sites are ReLU outputs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective
-from dynadfq.methods.base import ImageRecipe, Method, MethodContext, StudentRecipe
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.ptq.preparation import in_order
+from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
+from dynadfq.ptq.squant import squant_rounding
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.pixels import gaussian
+from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.recipe import StudentRecipe
 
 
 def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """(B, C, H, W) normalized images of pixels from U(0, 1)."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
+    """Return (B, C, H, W) normalized images of pixels from U(0, 1)."""
+    mean = torch.tensor(teacher.mean).view(-1, 1, 1)
+    std = torch.tensor(teacher.std).view(-1, 1, 1)
     return (torch.rand(shape, generator=rng) - mean) / std
 
 
@@ -40,18 +47,11 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Noise with random labels, which nothing uses; nothing is optimized."""
-
-        def pixels(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-            return (
-                gaussian(shape, rng)
-                if self.noise == "gaussian"
-                else uniform_pixels(context.teacher, shape, rng)
-            )
-
-        return ImageRecipe(
-            OneHotLabels(context.teacher.num_classes), Objective(()), pixels, optimized=False
-        )
+        """Return a recipe of noise with random labels, which are not used."""
+        labels = OneHotLabels(context.teacher.num_classes)
+        uniform = partial(uniform_pixels, context.teacher)
+        initial = gaussian if self.noise == "gaussian" else uniform
+        return ImageRecipe(labels, Objective(()), initial, optimized=False)
 
 
 class Student(Config):
@@ -59,31 +59,31 @@ class Student(Config):
 
     range_rule: Literal["noise_sigma", "bn_sigma"] = setting(
         "noise_sigma",
-        "rule of the activation ranges: deviations of activations of noise, 12 of them at 4 bits, 14 at 6 and 25 at 8, "
-        "or what BN statistics say",
+        "rule of the activation ranges: standard deviations of activations of noise, 12 of them "
+        "at 4 bits, 14 at 6 and 25 at 8, or those that BN statistics give",
         source="noise_sigma: SQuant, released code; bn_sigma: its paper, after DFQ",
     )
     bn_sigmas: float = setting(
         6.0,
-        "n, standard deviations around the mean that a channel's range covers (range_rule: bn_sigma)",
+        "n, standard deviations around the mean that a channel's range covers (range_rule: "
+        "bn_sigma)",
         source="DFQ (n = 6)",
         gt=0,
     )
 
     def recipe(self) -> StudentRecipe:
-        """SQuant's rounding, then the ranges behind rounded layers; no fine-tuning."""
-        from dynadfq.ptq.preparation import in_order
-        from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
-        from dynadfq.ptq.squant import squant_rounding
-
+        """Return a recipe of SQuant's rounding, then ranges behind rounded layers."""
         rule = noise_sigma_ranges if self.range_rule == "noise_sigma" else BNRanges(self.bn_sigmas)
         return StudentRecipe(ranges=in_order(squant_rounding, rule))
 
 
 class SQuant(Method):
-    """SQuant's hyperparameters: `images` changes the noise, `student` the ranges."""
+    """SQuant: `images` changes the noise, `student` the activation ranges."""
 
-    without_batch_norm: ClassVar[dict[str, str]] = {}
+    title: ClassVar[str] = "SQuant"
+    optimizes_images: ClassVar[bool] = False
+    trains_student: ClassVar[bool] = False
+    without_batch_norm: ClassVar[Mapping[str, str]] = {}
 
     images: Images = Images()
     student: Student = Student()

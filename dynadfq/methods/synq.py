@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import (
     BN_STATISTICS,
@@ -27,26 +28,28 @@ from dynadfq.losses.objective import (
     distillation_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import (
-    DistilledStudent,
-    ImageRecipe,
-    Method,
-    MethodContext,
-    Presets,
-    StudentRecipe,
-)
+from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.augment import OccasionalCrops
+from dynadfq.ops.low_pass import low_pass
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.training.batches import StoredBatches
+from dynadfq.training.features import last_convolution, residual_branches
+from dynadfq.training.loss import PerturbedLoss, StudentLoss
+from dynadfq.training.parts import BatchLoss, TrainingContext
+from dynadfq.training.recipe import StudentRecipe
 
-CODE, PAPER = "SynQ, released code", "SynQ, Sec. 5"
+CODE = "SynQ, released code"
+PAPER = "SynQ, Sec. 5"
 IMAGE_SIDE = 224  # pixels, of the images that the cutoff is given for
 
 
 def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
-    """Cross entropy to the label where the teacher's difficulty 1 - p is at most ``hardest``; mean
-    over all images.
+    """Return the cross-entropy to the label where the teacher's difficulty 1 - p is at most
+    ``hardest``; the mean is over all images.
     """
 
     def value(step: StudentStep) -> Tensor:
@@ -57,14 +60,15 @@ def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
 
 
 class Images(Config):
-    """What SynQ optimizes its images for."""
+    """The objective of SynQ's images."""
 
     bn_weight: float = setting(
         0.4, "α₁, weight of the BN statistics loss", source=f"{CODE}, layered mode", ge=0
     )
     layered_weight: float = setting(
         0.02,
-        "α₂, weight of the distance to the centres' statistics in the deeper layers; 0 makes no centres",
+        "α₂, weight of the distance to the centres' statistics in the deeper layers; 0 makes no "
+        "centres",
         source=f"{CODE}, layered mode",
         ge=0,
     )
@@ -93,8 +97,8 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """One-hot labels, BN statistics of the training data and of the centres, and the
-        hard-sample loss.
+        """Return a recipe of one-hot labels, BN statistics of the training data and of the
+        centres, and the hard-sample loss.
         """
         terms = [
             Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"]),
@@ -110,7 +114,7 @@ class Images(Config):
 
 
 class Student(DistilledStudent):
-    """What SynQ's student learns from an image, and from the same image made harder."""
+    """The loss of SynQ's student, on an image and on the same image made harder."""
 
     label_weight: float = setting(
         0.5, "λ_CE, weight of the cross-entropy to an easy image's label", source=CODE, ge=0
@@ -147,40 +151,45 @@ class Student(DistilledStudent):
     )
     scale_cutoff: bool = setting(
         True,
-        f"the cutoff is that of images of {IMAGE_SIDE} pixels and shrinks with their side; false: as it is",
+        f"the cutoff is that of images of {IMAGE_SIDE} pixels and shrinks with their side; false: "
+        "as it is",
     )
 
     def recipe(self) -> StudentRecipe:
-        """Filtered images; distillation, easy labels, feature and map alignment, and all but the
-        last made harder.
-        """
-        from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
-        from dynadfq.ops.low_pass import low_pass
-        from dynadfq.training.features import last_convolution, residual_branches
+        """Return a recipe of filtered images and an aligned, perturbed loss."""
+        return StudentRecipe(self.loss, self.batches)
 
+    def batches(self, context: TrainingContext) -> StoredBatches:
+        """Return the stored images, low-pass filtered."""
+        side = IMAGE_SIDE if self.scale_cutoff else None
+        return StoredBatches(context, partial(low_pass, cutoff=self.cutoff, side=side))
+
+    def loss(self, context: TrainingContext) -> BatchLoss:
+        """Return distillation, easy labels, feature and map alignment; all but the maps, and by
+        default but the features, on harder images too.
+        """
+        features = {
+            BRANCHES: residual_branches(context.teacher),
+            LAST_MAP: [last_convolution(context.teacher)],
+        }
         attention = attention_term(self.attention_weight)
-        distilled = distillation_term(self.distillation_weight, self.temperature)
-        harder = [distilled, easy_label_term(self.label_weight, self.hardest_label)]
-        return StudentRecipe(
-            [*harder, attention, map_term(self.map_weight)],
-            filter=partial(
-                low_pass, cutoff=self.cutoff, side=IMAGE_SIDE if self.scale_cutoff else None
-            ),
-            features=lambda teacher: {
-                BRANCHES: residual_branches(teacher),
-                LAST_MAP: [last_convolution(teacher)],
-            },
-            teacher_gradients=self.map_weight > 0,
-            perturbation=self.perturbation,
-            perturbed_terms=[*harder, attention] if self.perturbed_attention else harder,
-        )
+        harder_terms = [
+            distillation_term(self.distillation_weight, self.temperature),
+            easy_label_term(self.label_weight, self.hardest_label),
+        ]
+        terms = [*harder_terms, attention, map_term(self.map_weight)]
+        loss = StudentLoss(context, terms, features, teacher_gradients=self.map_weight > 0)
+        if not self.perturbation:
+            return loss
+        if self.perturbed_attention:
+            harder_terms = [*harder_terms, attention]
+        return PerturbedLoss(loss, self.perturbation, StudentLoss(context, harder_terms, features))
 
 
 class SynQ(Method):
-    """SynQ's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """SynQ: `images` changes the synthetic images, `student` the fine-tuning."""
 
+    title: ClassVar[str] = "SynQ"
     presets: ClassVar[Presets] = {
         "imagenet": {"images": {"crop_scale": 0.4}},
     }

@@ -11,21 +11,22 @@ default, from Gaussian noise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from dynadfq.losses.image_priors import image_prior_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import DistilledStudent, ImageRecipe, Method, MethodContext
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.labels import OneHotLabels
-from dynadfq.synthesis.pixels import gaussian
+from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 
 
 def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Pixels from U(-0.0235, 0.0235), in the scale of normalized images.
+    """Return pixels from U(-0.0235, 0.0235), in the scale of normalized images.
 
     ZeroQ's distill_data.py divides U(-127.5, 127.5) by its variance, 5418.75, where a comment
     speaks of unit variance.
@@ -40,7 +41,7 @@ INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
 
 
 class Images(Config):
-    """What ZeroQ optimizes its images for."""
+    """The objective of ZeroQ's images."""
 
     initial: Literal["gaussian", "uniform"] = setting(
         "gaussian",
@@ -49,13 +50,15 @@ class Images(Config):
     )
     class_weight: float = setting(
         0.0,
-        "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no labels",
+        "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no "
+        "labels",
         source="ZeroQ, released code; 1 gives the literature's ZeroQ+IL",
         ge=0,
     )
     bn_statistics: Literal["per_image_std", "batch_var"] = setting(
         "per_image_std",
-        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean and variance (average)",
+        "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean "
+        "and variance (average)",
         source="per_image_std: ZeroQ's code; batch_var: IntraQ, HAST, GDFQ",
     )
     prior_weight: float = setting(
@@ -66,8 +69,8 @@ class Images(Config):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """BN statistics, and cross-entropy to a random class and a prior where they have a
-        weight.
+        """Return a recipe of BN statistics, and of cross-entropy to a random class and a prior
+        where they have a weight.
         """
         terms = [
             Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
@@ -80,7 +83,7 @@ class Images(Config):
 
 
 class Student(DistilledStudent):
-    """What ZeroQ's student learns from an image."""
+    """The loss of ZeroQ's student."""
 
     label_weight: float = setting(
         0.0,
@@ -91,9 +94,9 @@ class Student(DistilledStudent):
 
 
 class ZeroQ(Method):
-    """ZeroQ's hyperparameters: `images` changes the synthetic images, `student` only the
-    fine-tuning.
-    """
+    """ZeroQ: `images` changes the synthetic images, `student` the fine-tuning."""
+
+    title: ClassVar[str] = "ZeroQ"
 
     images: Images = Images()
     student: Student = Student()

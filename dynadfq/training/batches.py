@@ -1,129 +1,102 @@
-"""What the student sees: batches of images with soft labels and the teacher's answers."""
+"""Batches of stored images, augmented, with the teacher's logits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dynadfq.ops.augment import random_flip, random_resized_crop
 from dynadfq.runtime import distributed
-from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.config import FinetuneConfig
-from dynadfq.training.recipe import StudentRecipe
-
-
-class TrainingBatch(NamedTuple):
-    """One batch, taught."""
-
-    images: Tensor  # (B, C, H, W)
-    soft_labels: Tensor  # (B, classes)
-    teacher_logits: Tensor  # (B, classes)
-    measured: Mapping[str, float] = {}  # what its making left to report, by name
-
-
-class BatchStream(Protocol):
-    """A stream of batches. Everything random is drawn from the epoch's stream; what it learns is in
-    its state.
-    """
-
-    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """The batches of one epoch."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """What changes from epoch to epoch."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+from dynadfq.training.parts import TrainingBatch, TrainingContext
 
 
 class StoredBatches:
     """The images of a set, shuffled and augmented.
 
-    Where nothing random happens to an image, the teacher answers to each once, and its answers are
-    kept: (N, classes) float32. An augmented image is never seen twice, so that its answer is
-    computed with its batch. The two agree but for float rounding (5e-7 of the logits; none for many
-    networks): a convolution's last bits may depend on an image's place in its batch. Which of them
-    is done depends on recipe, schedule and number of images, and on nothing else.
+    Where nothing random happens to an image, the teacher's logits are computed once and kept: (N,
+    classes) float32. An augmented image is never seen twice, so that its logits are computed with
+    its batch. The two agree up to float rounding (5e-7 of the logits; exactly for many networks): a
+    convolution's last bits may depend on an image's place in its batch. Which of the two is done
+    depends on schedule and number of images alone.
+
+    Args:
+        context: images, teacher and schedule.
+        filter: applied to the augmented images, (B, C, H, W) to the same.
     """
 
     def __init__(
-        self,
-        images: SyntheticSet,
-        teacher: Teacher,
-        recipe: StudentRecipe,
-        schedule: FinetuneConfig,
+        self, context: TrainingContext, filter: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self.images, self.teacher, self.recipe, self.schedule = images, teacher, recipe, schedule
+        self.images = context.images
+        self.teacher = context.teacher
+        self.schedule = context.schedule
+        self.filter = filter
         self.part = distributed.part()
 
-    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """As many shuffled passes over the images as the epoch's steps need; of each batch, this
-        rank's part.
-        """
-        for whole in _indices(len(self.images), self.schedule, rng):
+    def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
+        """Yield this rank's part of each batch; images are shuffled as often as needed."""
+        for whole in self._indices(rng):
             indices = self.part.of(whole)
             batch = self.images.take(indices)
-            images = self._seen(batch.images, rng)
-            answers = (
-                self._answers[indices].to(images.device)
-                if self._answers_last
-                else self._answer(images)
+            images = self._augment(batch.images, rng)
+            logits = (
+                self._stored_logits[indices].to(images.device)
+                if self._logits_can_be_stored
+                else self._logits(images)
             )
-            yield TrainingBatch(images, batch.soft_labels.to(images.device), answers)
+            yield TrainingBatch(images, batch.soft_labels.to(images.device), logits)
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Stored images do not change."""
+        """Return an empty state: stored images do not change."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
+        """Do nothing: there is no state."""
+
+    def _indices(self, rng: torch.Generator) -> list[Tensor]:
+        """One epoch's batches, (B,) indices each."""
+        count = len(self.images)
+        needed = self.schedule.steps_per_epoch * self.schedule.batch_size
+        passes = [torch.randperm(count, generator=rng) for _ in range(ceil(needed / count))]
+        return list(torch.cat(passes)[:needed].split(self.schedule.batch_size))
 
     @torch.no_grad()
-    def _seen(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """What student and teacher see of stored images."""
+    def _augment(self, images: Tensor, rng: torch.Generator) -> Tensor:
         images = images.to(self.teacher.device)
         if self.schedule.crop_scale < 1:
             images = random_resized_crop(images, self.schedule.crop_scale, rng, self.part)
         if self.schedule.horizontal_flip:
             images = random_flip(images, rng, self.part)
-        if self.recipe.filter is not None:
-            images = self.recipe.filter(images)
+        if self.filter is not None:
+            images = self.filter(images)
         return images.contiguous(memory_format=self.teacher.memory_format)
 
     @torch.no_grad()
-    def _answer(self, images: Tensor) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
         return self.teacher(images)
 
     @property
-    def _answers_last(self) -> bool:
-        """Whether answers can be kept, and an image is seen more than once on average."""
-        s = self.schedule
-        seen = s.epochs * s.steps_per_epoch * s.batch_size
-        return s.crop_scale == 1 and not s.horizontal_flip and seen > len(self.images)
+    def _logits_can_be_stored(self) -> bool:
+        """Whether images stay as they are and are seen more than once on average."""
+        schedule = self.schedule
+        seen = schedule.epochs * schedule.steps_per_epoch * schedule.batch_size
+        augmented = schedule.crop_scale < 1 or schedule.horizontal_flip
+        return not augmented and seen > len(self.images)
 
     @cached_property
-    def _answers(self) -> Tensor:
-        """The teacher's (N, classes) answers to the images in their order, in batches as large as
-        in training.
-        """
-        count, size, rng = len(self.images), self.schedule.batch_size, torch.Generator()
-        whole = (
-            torch.arange(-(-count // size) * size) % count
-        )  # the first images fill up the last batch
-        answers = (
-            self._answer(self._seen(self.images.take(part).images, rng)).cpu()
-            for part in whole.split(size)
-        )
-        return torch.cat(list(answers))[:count]
-
-
-def _indices(images: int, schedule: FinetuneConfig, rng: torch.Generator) -> list[Tensor]:
-    """One epoch's batches, (B,) indices each."""
-    needed = schedule.steps_per_epoch * schedule.batch_size
-    passes = [torch.randperm(images, generator=rng) for _ in range(-(-needed // images))]
-    return list(torch.cat(passes)[:needed].split(schedule.batch_size))
+    def _stored_logits(self) -> Tensor:
+        """The teacher's (N, classes) logits of all images, in batches as large as in training."""
+        count = len(self.images)
+        size = self.schedule.batch_size
+        rng = torch.Generator()  # nothing is drawn
+        whole_batches = torch.arange(ceil(count / size) * size) % count  # wraps in the last batch
+        logits = [
+            self._logits(self._augment(self.images.take(indices).images, rng)).cpu()
+            for indices in whole_batches.split(size)
+        ]
+        return torch.cat(logits)[:count]

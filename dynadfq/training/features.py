@@ -13,7 +13,7 @@ from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.teacher.classifier import find_classifier
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.compare import watching
+from dynadfq.training.loss import record_outputs
 
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
@@ -100,6 +100,6 @@ def _last_of_each_resolution(teacher: Teacher) -> tuple[str, ...]:
 @torch.no_grad()
 def _outputs(teacher: Teacher, names: list[str]) -> dict[str, Tensor]:
     """Outputs of named modules for one image, in execution order."""
-    with watching(teacher.module, names) as outputs:
+    with record_outputs(teacher.module, names) as outputs:
         teacher(torch.zeros(1, *teacher.input_shape, device=teacher.device))
     return dict(outputs)

@@ -1,60 +1,61 @@
-"""Images made for the student while it learns: the set's generator goes on learning, step by step
-beside it.
-"""
+"""Batches from the set's own generator, which goes on learning beside the student."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorTraining
+from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorRecipe, GeneratorTraining
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.batches import BatchStream, StoredBatches, TrainingBatch
-from dynadfq.training.config import FinetuneConfig
-from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
+from dynadfq.training.parts import TrainingBatch, TrainingContext
+
+GeneratorFactory = Callable[[Mapping[str, Any], Teacher], GeneratorRecipe]
 
 
 class OnlineGeneratorBatches:
     """A generator's batches, each followed by a step of the generator (GDFQ, Algorithm 1).
 
-    The generator's objective may ask the student; the student's parameters get no gradient from it.
-    What the student then learns from are the images as they were before that step. Adam's rate
-    falls when the student's rates do.
+    The generator's objective may use the student's logits; the student's parameters get no gradient
+    from it. The student learns from the images as they were before the generator's step, neither
+    augmented nor filtered. The learning rate of the generator decays with the student's.
+
+    Args:
+        context: student, teacher, images and schedule.
+        method: the method whose generator is expected.
+        recipe: builds the generator's recipe from the image settings stored with the set.
+
+    Raises:
+        ValueError: the images come from no generator, or from another method's.
     """
 
-    def __init__(
-        self,
-        images: SyntheticSet,
-        teacher: Teacher,
-        student: Student,
-        online_generator: OnlineGenerator,
-        schedule: FinetuneConfig,
-    ) -> None:
-        self.student, self.schedule = student, schedule
-        self.training = _continued(images, teacher, online_generator)
+    def __init__(self, context: TrainingContext, method: str, recipe: GeneratorFactory) -> None:
+        self.student = context.student
+        self.schedule = context.schedule
+        self.training = _stored_generator(context.images, context.teacher, method, recipe)
         self.rates = torch.optim.lr_scheduler.StepLR(
-            self.training.adam, schedule.decay_every, schedule.decay
+            self.training.adam, self.schedule.decay_every, self.schedule.decay
         )
         self.steps = 0
 
-    def epoch(self, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """``steps_per_epoch`` batches."""
+    def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
+        """Yield ``steps_per_epoch`` batches."""
         for _ in range(self.schedule.steps_per_epoch):
-            taught = self.training.step(self.schedule.batch_size, rng, self.steps, self._answer)
+            made = self.training.step(
+                self.schedule.batch_size, rng, self.steps, self._student_logits
+            )
             self.steps += 1
-            measured = {f"generator_{name}": value for name, value in taught.losses.items()}
-            yield TrainingBatch(taught.images, taught.soft_labels, taught.logits, measured)
+            measured = {f"generator_{name}": value for name, value in made.losses.items()}
+            yield TrainingBatch(made.images, made.soft_labels, made.logits, measured)
         self.rates.step()
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The generator, its optimizer and its rates."""
+        """Return the state of the generator, its optimizer and its learning rate."""
         return {
             "generator": self.training.state_dict(),
             "rates": self.rates.state_dict(),
@@ -62,46 +63,29 @@ class OnlineGeneratorBatches:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Continue from ``state_dict``."""
         self.training.load_state_dict(state["generator"])
         self.rates.load_state_dict(state["rates"])
         self.steps = state["steps"]
 
-    def _answer(self, images: Tensor) -> Tensor:
+    def _student_logits(self, images: Tensor) -> Tensor:
         return self.student.run(images)[0]
 
 
-def batch_stream(
-    student: Student,
-    teacher: Teacher,
-    images: SyntheticSet,
-    recipe: StudentRecipe,
-    schedule: FinetuneConfig,
-) -> BatchStream:
-    """What the recipe's student sees: the stored images, or those of their generator."""
-    if recipe.online_generator is None:
-        return StoredBatches(images, teacher, recipe, schedule)
-    return OnlineGeneratorBatches(images, teacher, student, recipe.online_generator, schedule)
-
-
-def _continued(
-    images: SyntheticSet, teacher: Teacher, online_generator: OnlineGenerator
+def _stored_generator(
+    images: SyntheticSet, teacher: Teacher, method: str, recipe: GeneratorFactory
 ) -> GeneratorTraining:
-    """The generator that made the images, with its weights.
-
-    Raises:
-        ValueError: they come from no generator, or from another method's.
-    """
-    made = "without a generator"
+    """The generator that made the images, with its weights."""
+    origin = "without a generator"
     if CARD in images.manifest["files"]:
         card = json.loads((images.folder / CARD).read_text())
-        if card["method"] == online_generator.method:
-            training = GeneratorTraining(teacher, online_generator.recipe(card["images"], teacher))
+        if card["method"] == method:
+            training = GeneratorTraining(teacher, recipe(card["images"], teacher))
             training.network.load_state_dict(safetensors.torch.load_file(images.folder / WEIGHTS))
             return training
-        made = f"by {card['method']}'s generator"
+        origin = f"by the generator of {card['method']}"
     raise ValueError(
-        f"method.{online_generator.method}.student.online_generator: the images in {images.folder} were made {made}, and "
-        f"{online_generator.method}'s is to go on learning; make them with {online_generator.method}, or set online_generator to false to train on "
-        "the stored images"
+        f"online_generator: the images in {images.folder} were made {origin}, not by that of "
+        f"{method}; make them with {method}, or set online_generator to false to train on the "
+        "stored images"
     )

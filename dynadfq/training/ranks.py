@@ -1,9 +1,9 @@
-"""Fine-tuning by several ranks: each computes its rows of every batch, and all draw what one
-process would.
+"""Fine-tuning by several ranks: each computes its rows of every batch, and all draw the random
+numbers of a single process.
 
-A batch's loss is a mean over its images, so that the mean of the ranks' gradients is the whole
-batch's. What is not such a mean is exchanged: the budget's value, the per-image losses that mixup
-sorts, and the images it mixes.
+A batch's loss is a mean over its images, so that the mean of the ranks' gradients is the gradient
+of the whole batch. What is not such a mean is exchanged: the bit-FLOPs term, the per-image losses
+that mixup sorts, and the images it mixes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from dynadfq.training.recipe import StudentRecipe
 
 
 class DropoutOfPart(nn.Dropout):
-    """Dropout of one rank's rows: drawn for the whole batch, from torch's global stream, as one
-    process draws it.
-    """
+    """Dropout of one rank's rows, drawn for the whole batch from torch's global stream."""
 
     def __init__(self, p: float, part: BatchPart) -> None:
         super().__init__(p)
         self.part = part
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, …) of a batch of b · ranks rows to the same."""
+        """(b, …) rows of a batch of b · ranks to the same."""
         if not self.training:
             return x
         whole = torch.ones(len(x) * self.part.ranks, *x.shape[1:], dtype=x.dtype, device=x.device)
@@ -39,32 +37,31 @@ class DropoutOfPart(nn.Dropout):
 
 
 def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
-    """See that the ranks of this run can share a fine-tuning.
+    """Check that the ranks of this run can share a fine-tuning.
 
     Raises:
-        ValueError: its batches cannot be divided evenly, or a generator is to learn on beside the
+        ValueError: the batches cannot be divided evenly, or a generator is to learn beside the
             student.
     """
     ranks = distributed.world_size()
-    if recipe.online_generator is not None and ranks > 1:
+    if recipe.trains_generator and ranks > 1:
         raise ValueError(
-            f"method.{recipe.online_generator.method}.student.online_generator: a generator learns on beside the student in one process "
-            f"only, and this is one of {ranks}; set launch.processes to 1, or online_generator to false"
+            f"online_generator: a generator learns beside the student in one process only, and "
+            f"this is one of {ranks}; set launch.processes to 1, or online_generator to false"
         )
     if batch_size % ranks:
         divisors = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
         raise ValueError(
-            f"finetune.batch_size: {batch_size} images cannot be divided evenly among {ranks} processes; choose a "
-            f"multiple of {ranks}, or as many processes as one of {divisors}"
+            f"batch_size: {batch_size} images cannot be divided evenly among {ranks} processes; "
+            f"choose a multiple of {ranks}, or as many processes as one of {divisors}"
         )
 
 
 @contextmanager
 def divided(student: Student) -> Iterator[None]:
-    """Within this block a student sees its rank's part of every batch; nothing changes in one
-    process.
-    """
-    part, selector = distributed.part(), student.selector
+    """Let a student see its rank's part of every batch in this block; a no-op in one process."""
+    part = distributed.part()
+    selector = student.selector
     if part.ranks == 1 or selector is None:
         yield
         return

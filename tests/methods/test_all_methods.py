@@ -182,7 +182,7 @@ def test_a_method_says_where_it_comes_from(name: str) -> None:
     file = importlib.import_module(METHODS[name].__module__)
     assert file.__doc__ and re.search(r"arXiv \d{4}\.\d{4,5}|WACV 2025|not data-free", file.__doc__)
     assert file.__name__ == f"dynadfq.methods.{name}"
-    assert len(Path(str(file.__file__)).read_text().splitlines()) <= 150
+    assert len(Path(str(file.__file__)).read_text().splitlines()) <= 190
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -217,7 +217,7 @@ def test_its_student_learns(
     assert not student.training
     logits, bits = student.run(sets[name].take(torch.arange(8)).images)
     assert torch.isfinite(logits).all() and bits.shape == (8, len(student.sites))
-    if settings_of(name, "student").recipe().terms:
+    if METHODS[name].trains_student:
         assert history["loss"].iloc[-2:].mean() < history["loss"].iloc[:2].mean()
     else:
         assert history.empty

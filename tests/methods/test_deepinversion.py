@@ -66,5 +66,5 @@ def test_smoother_images_at_a_higher_weight(teacher: Teacher, tmp_path: Path) ->
 
 
 def test_the_student_learns_label_and_teacher() -> None:
-    terms = {term.name: term.weight for term in DeepInversion().student.recipe().terms}
+    terms = {term.name: term.weight for term in DeepInversion().student.terms()}
     assert terms == {"label": 1.0, "distillation": 20.0}

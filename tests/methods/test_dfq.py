@@ -88,7 +88,7 @@ def student_of(
     teacher: Teacher, images: SyntheticSet, weight_bits: int = 8, bits: int = 8, **settings: Any
 ) -> QuantizedStudent:
     recipe = Student(**settings).recipe()
-    assert not recipe.terms
+    assert recipe.loss is None
     scheme = Scheme(
         weight_bits=weight_bits,
         activation_bits=(bits,),

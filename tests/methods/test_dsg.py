@@ -78,7 +78,7 @@ def test_labels_are_dsg_ils_alone(teacher: Teacher, images: Tensor) -> None:
     assert set(losses(teacher, images[:4], Images())) == {"bn_statistics", "image_statistics"}
     everything = losses(teacher, images[:4], Images(class_weight=1.0, prior_weight=0.01))
     assert set(everything) == {"bn_statistics", "image_statistics", "class", "image_prior"}
-    assert [term.name for term in DSG().student.recipe().terms if term.weight] == ["distillation"]
+    assert [term.name for term in DSG().student.terms() if term.weight] == ["distillation"]
 
 
 def test_images_of_dsg_are_less_alike_than_zeroqs(teacher: Teacher, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_published_kd_is_an_option_of_both_methods() -> None:
     for module in (gdfq, qimera):
         values = {}
         for reduction in ("batchmean", "elementmean"):
-            [label, kd] = module.Student(kd_reduction=reduction).recipe().terms
+            [label, kd] = module.Student(kd_reduction=reduction).terms()
             assert (label.weight, kd.weight) == (1.0, 1.0)
             values[reduction] = float(kd.value(step))
         assert values["batchmean"] == pytest.approx(6 * values["elementmean"])
@@ -77,7 +77,7 @@ def test_the_published_kd_is_an_option_of_both_methods() -> None:
 
 def test_adadfqs_students_loss_is_the_published_one_plus_a_constant() -> None:
     teacher, logits = torch.randn(2, 8, 6, generator=rng(), dtype=torch.float64)
-    [term] = Student(temperature=5.0).recipe().terms
+    [term] = Student(temperature=5.0).terms()
     p = ((teacher - logits) / 5).softmax(dim=1)
     published = -25 * -(p * p.log()).sum(dim=1).mean()
     assert float(term.value(student_step(teacher, logits))) == pytest.approx(

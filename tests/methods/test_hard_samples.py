@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
+import finetuning
 import pytest
 import torch
+from finetuning import changed, counted_steps, finetune, killed_after, state
 from torch import Tensor
 
 from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch
 from dynadfq.losses.hard_samples import hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
-from dynadfq.methods.base import MethodContext, StudentRecipe
-from dynadfq.quant.model import Student
-from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.methods.base import MethodContext
+from dynadfq.runtime.progress import NonFiniteLoss
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
 from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
-from dynadfq.training.finetune import finetune_student
 
-SCHEDULE = FinetuneConfig(
-    epochs=3,
-    steps_per_epoch=2,
-    batch_size=8,
-    learning_rate=1e-3,
-    crop_scale=1.0,
-    horizontal_flip=False,
-)
-RECIPES = {"hast": hast.Student().recipe(), "synq": synq.Student().recipe()}
+SCHEDULE = changed(finetuning.SCHEDULE, epochs=3, crop_scale=1.0, horizontal_flip=False)
+MODULES = (hast, synq)
 LABELS = torch.eye(3)[[0, 1]]
 LOGITS = torch.tensor([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]]).log()  # p of the labels: 0.8 and 0.25
 
@@ -103,29 +91,8 @@ def test_easy_label_loss_by_hand() -> None:
     assert values == pytest.approx([0.0, math.log(3) / 2, math.log(3), math.log(3)])
 
 
-@pytest.fixture
-def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Callable[..., object]:
-    def run(
-        student: Student,
-        recipe: StudentRecipe,
-        schedule: FinetuneConfig = SCHEDULE,
-        scratch: Path | None = None,
-    ) -> object:
-        return finetune_student(
-            student,
-            teacher,
-            synthetic,
-            recipe,
-            schedule,
-            SelectorTrainingConfig(),
-            0,
-            Scratch(scratch),
-        )
-
-    return run
-
-
-def untouched(student: Student, teacher: Teacher) -> bool:
+def untouched(student, teacher):
+    """Whether no hook or gradient is left on either network."""
     modules = [*student.modules(), *teacher.module.modules()]
     frozen = not any(p.requires_grad or p.grad is not None for p in teacher.module.parameters())
     return frozen and not any(
@@ -133,148 +100,104 @@ def untouched(student: Student, teacher: Teacher) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
-    name: str, make_student: Callable[..., Student], finetune: Callable[..., object]
-) -> None:
-    student, seen = make_student(4), list[Tensor]()
-    recipe = replace(RECIPES[name], perturbation=0.02)
+def images_run(student, teacher, synthetic, recipe):
+    """The batches that the student runs on during a fine-tuning."""
+    seen = []
     with student.network.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].detach().clone())
     ):
-        finetune(student, recipe)
+        finetune(student, teacher, synthetic, recipe, SCHEDULE)
+    return seen
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_harder_images_lie_a_step_along_the_sign_of_the_slope(
+    module, make_student, teacher, synthetic
+):
+    recipe = module.Student(perturbation=0.02).recipe()
+    seen = images_run(make_student(4), teacher, synthetic, recipe)
     assert len(seen) == 12
     for images, harder in zip(seen[::2], seen[1::2], strict=True):
         moved = (harder - images).abs()
-        assert moved.max() == pytest.approx(0.02, rel=1e-3) and (moved > 0.01).float().mean() > 0.9
+        assert moved.max() == pytest.approx(0.02, rel=1e-3)
+        assert (moved > 0.01).float().mean() > 0.9
         assert not ((moved > 1e-5) & (moved < 0.0199)).any()
 
 
-def test_harder_images_raise_the_loss(
-    make_student: Callable[..., Student], finetune: Callable[..., object]
-) -> None:
-    schedule = SCHEDULE.model_copy(
-        update={"epochs": 1, "learning_rate": 1e-9, "range_learning_rate": 1e-9}
-    )
-    student = make_student(8)
-    history = finetune(student, replace(RECIPES["hast"], perturbation=0.005), schedule)
-    term, weights = RECIPES["hast"].terms, ("distillation", "attention")
+def test_harder_images_raise_the_loss(make_student, teacher, synthetic):
+    schedule = changed(SCHEDULE, epochs=1, learning_rate=1e-9, range_learning_rate=1e-9)
+    settings = hast.Student(perturbation=0.005)
+    history = finetune(make_student(8), teacher, synthetic, settings.recipe(), schedule)
+    row = history.iloc[0]
     clean, harder = (
-        sum(
-            t.weight * history[f"{name}{suffix}"].iloc[0]
-            for t, name in zip(term, weights, strict=True)
-        )  # type: ignore[index]
+        settings.distillation_weight * row[f"distillation{suffix}"]
+        + settings.attention_weight * row[f"attention{suffix}"]
         for suffix in ("", "_perturbed")
     )
     assert harder > clean
-    assert history["loss"].iloc[0] == pytest.approx(clean + harder)  # type: ignore[index]
+    assert row["loss"] == pytest.approx(clean + harder)
 
 
-def test_synq_leaves_out_on_harder_images_what_it_should(
-    make_student: Callable[..., Student], finetune: Callable[..., object]
-) -> None:
-    columns = set(finetune(make_student(4), RECIPES["synq"]).columns)  # type: ignore[attr-defined]
-    assert {
-        "distillation",
-        "label",
-        "attention",
-        "activation_map",
-        "distillation_perturbed",
-        "label_perturbed",
-    } <= columns
-    assert not {"attention_perturbed", "activation_map_perturbed"} & columns
-    more = finetune(make_student(4), synq.Student(perturbed_attention=True).recipe())
-    assert "attention_perturbed" in more.columns and "activation_map_perturbed" not in more.columns  # type: ignore[attr-defined]
+def test_synqs_terms_on_harder_images(make_student, teacher, synthetic):
+    terms = {"distillation", "label", "attention", "activation_map"}
+    for on_attention, perturbed in (
+        (False, {"distillation", "label"}),
+        (True, {"distillation", "label", "attention"}),
+    ):
+        recipe = synq.Student(perturbed_attention=on_attention).recipe()
+        columns = set(finetune(make_student(4), teacher, synthetic, recipe, SCHEDULE).columns)
+        assert terms <= columns
+        found = {name.removesuffix("_perturbed") for name in columns if "_perturbed" in name}
+        assert found == perturbed
 
 
-def test_synq_filters_what_student_and_teacher_see(
-    make_student: Callable[..., Student], finetune: Callable[..., object]
-) -> None:
-    seen: list[list[Tensor]] = []
-    for settings in ({"cutoff": 1e9}, {"cutoff": 1.0, "scale_cutoff": False}):
-        student = make_student(4)
-        seen.append([])
-        with student.network.register_forward_pre_hook(
-            lambda _, inputs: seen[-1].append(inputs[0].detach())
-        ):
-            finetune(student, synq.Student(perturbation=0.0, **settings).recipe())
-    for raw, filtered in zip(*seen, strict=True):
+def test_synq_filters_what_student_and_teacher_see(make_student, teacher, synthetic):
+    raw_batches, filtered_batches = (
+        images_run(
+            make_student(4), teacher, synthetic, synq.Student(perturbation=0.0, **cutoff).recipe()
+        )
+        for cutoff in ({"cutoff": 1e9}, {"cutoff": 1.0, "scale_cutoff": False})
+    )
+    for raw, filtered in zip(raw_batches, filtered_batches, strict=True):
         assert filtered.std() < 0.7 * raw.std()
         torch.testing.assert_close(
             filtered.mean(dim=(2, 3)), raw.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5
         )
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("widths", [(4,), (3, 4, 5)])
 def test_a_student_like_its_teacher_has_nothing_to_align(
-    name: str,
-    widths: tuple[int, ...],
-    make_student: Callable[..., Student],
-    finetune: Callable[..., object],
-) -> None:
+    module, widths, make_student, teacher, synthetic
+):
     student = make_student(*widths)
     schedule = SCHEDULE.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
     with student.unquantized():
-        history = finetune(student, RECIPES[name], schedule)
-    for term in {"attention", "activation_map"} & set(history.columns):  # type: ignore[attr-defined]
-        assert history[term].iloc[0] == pytest.approx(0, abs=1e-9)  # type: ignore[index]
+        history = finetune(student, teacher, synthetic, module.Student().recipe(), schedule)
+    for term in {"attention", "activation_map"} & set(history.columns):
+        assert history[term].iloc[0] == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def poisoned(step):
+    return step.logits.mean() * torch.nan
+
+
+def failing(step):
+    raise RuntimeError("failed")
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(("value", "error"), [(poisoned, NonFiniteLoss), (failing, RuntimeError)])
 def test_an_exception_leaves_nothing_behind(
-    name: str,
-    make_student: Callable[..., Student],
-    finetune: Callable[..., object],
-    teacher: Teacher,
-) -> None:
-    def poison(step: StudentStep) -> Tensor:
-        return step.logits.mean() * torch.nan
-
-    def fail(step: StudentStep) -> Tensor:
-        raise RuntimeError("failed")
-
-    student, recipe = make_student(), RECIPES[name]
-    before = {key: tensor.clone() for key, tensor in student.network.state_dict().items()}
-    with pytest.raises(NonFiniteLoss, match="poison"):
-        finetune(student, replace(recipe, terms=[*recipe.terms, Term("poison", 1.0, poison)]))
-    with pytest.raises(RuntimeError, match="failed"):
-        finetune(student, replace(recipe, terms=[*recipe.terms, Term("failure", 1.0, fail)]))
+    module, value, error, make_student, teacher, synthetic, monkeypatch
+):
+    student = make_student()
+    before = state(student)
+    monkeypatch.setattr(module, "distillation_term", lambda *_: Term("poison", 1.0, value))
+    with pytest.raises(error, match=r"poison|failed"):
+        finetune(student, teacher, synthetic, module.Student().recipe(), SCHEDULE)
     assert untouched(student, teacher)
-    assert all(
-        torch.equal(before[key], tensor) for key, tensor in student.network.state_dict().items()
-    )
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    original, steps = Progress.step, iter(range(10_000))
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(steps) == after:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    monkeypatch.setattr(Progress, "step", step)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_killed_student_goes_on_to_the_same_bytes(
-    name: str,
-    make_student: Callable[..., Student],
-    finetune: Callable[..., object],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    teacher: Teacher,
-) -> None:
-    whole, killed, resumed = (make_student() for _ in range(3))
-    finetune(whole, RECIPES[name])
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, 3)
-        finetune(killed, RECIPES[name], scratch=tmp_path)
-    finetune(resumed, RECIPES[name], scratch=tmp_path)
-    states = [student.network.state_dict() for student in (whole, resumed)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert untouched(resumed, teacher)
+    assert state(student) == before
 
 
 def recorded(teacher: Teacher, images: Tensor) -> Recording:
@@ -337,16 +260,12 @@ def test_released_synq_makes_no_centres(teacher: Teacher) -> None:
     assert isinstance(source, CentredSource) and source.preparation_steps == 6
 
 
-@pytest.mark.parametrize(
-    "after", [3, 8, 12, 14, 19]
-)  # steps: twice 6 for centres, then three shards of 4
-def test_a_killed_synq_goes_on_to_the_same_bytes(
-    after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+# Steps: twice 6 for centres, then three shards of 4.
+@pytest.mark.parametrize("after", [3, 8, 12, 14, 19])
+def test_a_killed_synq_goes_on_to_the_same_bytes(after, teacher, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration_centres, "CENTRES_AT_ONCE", 4)
-    steps: list[int] = []
 
-    def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
+    def run(name, scratch=None):
         source = composed(synq.Images(), teacher).source(
             teacher, PixelOptimizerConfig(iterations=4)
         )
@@ -354,14 +273,9 @@ def test_a_killed_synq_goes_on_to_the_same_bytes(
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 
     whole = run("whole")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, after)
+    with killed_after(monkeypatch, after):
         run("killed", tmp_path / "scratch")
-    original = Progress.step
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
-        )
+    with counted_steps(monkeypatch) as steps:
         assert run("resumed", tmp_path / "scratch") == whole
     batches = min(after // 6, 2)
     assert len(steps) == 24 - 6 * batches - 4 * ((after - 12) // 4 if after > 12 else 0)

@@ -60,7 +60,7 @@ def test_soft_inception_by_hand() -> None:
 def test_the_student_learns_the_class_for_certain() -> None:
     logits, teacher_logits = torch.randn(2, 3, 4, generator=RNG)
     labels = torch.tensor([[0.01, 0.97, 0.01, 0.01], [1.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.7]])
-    label, distillation = IntraQ().student.recipe().terms
+    label, distillation = IntraQ().student.terms()
     step = StudentStep(labels, logits, teacher_logits, torch.ones(3))
     torch.testing.assert_close(label.value(step), cross_entropy(logits, torch.tensor([1, 0, 3])))
     assert (label.weight, distillation.weight) == (1.0, 20.0)

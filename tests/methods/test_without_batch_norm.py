@@ -24,7 +24,7 @@ SHAPE = (3, 8, 8)
 SETTINGS: dict[str, dict[str, str]] = {
     name: method.without_batch_norm
     for name, method in METHODS.items()
-    if hasattr(method, "without_batch_norm")
+    if method.without_batch_norm is not None
 }
 
 
@@ -54,7 +54,8 @@ NORMS = {
 }
 REASONS = {
     "none": "it has no BatchNorm layer, or they were folded into the layers before them",
-    "untracked": "none of its 3 BatchNorm layers keeps running statistics (track_running_stats=False)",
+    "untracked": "none of its 3 BatchNorm layers keeps running statistics "
+    "(track_running_stats=False)",
     "folded": "it has no BatchNorm layer, or they were folded into the layers before them",
 }
 
@@ -92,7 +93,8 @@ def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(
 
 def test_the_methods_are_listed_with_what_they_then_need() -> None:
     assert without_batch_norm() == (
-        "dfq (method.dfq.student.ranges: images, method.dfq.student.bias_correction: empirical), real_data, squant"
+        "dfq (method.dfq.student.ranges: images, method.dfq.student.bias_correction: empirical), "
+        "real_data, squant"
     )
     for name, settings in SETTINGS.items():
         for key in settings:

@@ -56,9 +56,9 @@ def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_p
     assert set(losses[0]) == {"bn_statistics", "total"}
     assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + losses[1]["class"])
     assert plain.one_hot_recognized is None and labelled.one_hot_recognized is not None
-    terms = {term.name: term.weight for term in Student(label_weight=1.0).recipe().terms}
+    terms = {term.name: term.weight for term in Student(label_weight=1.0).terms()}
     assert terms == {"label": 1.0, "distillation": 20.0}
-    assert {term.name for term in ZeroQ().student.recipe().terms if term.weight} == {"distillation"}
+    assert {term.name for term in ZeroQ().student.terms() if term.weight} == {"distillation"}
 
 
 def test_a_prior_smoothes(teacher: Teacher, tmp_path: Path) -> None:

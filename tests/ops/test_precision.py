@@ -21,8 +21,8 @@ from dynadfq.quant.model import Student
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.compare import watching
 from dynadfq.training.config import FinetuneConfig
+from dynadfq.training.loss import record_outputs
 
 CPU = torch.device("cpu")
 STEP = FinetuneConfig(
@@ -139,7 +139,7 @@ def test_the_selector_chooses_in_float32(
 
 
 def test_kept_features_are_float32_and_on_the_way(teacher: Teacher, images: Tensor) -> None:
-    with compute_precision("bfloat16", CPU), watching(teacher.module, ["conv3"]) as kept:
+    with compute_precision("bfloat16", CPU), record_outputs(teacher.module, ["conv3"]) as kept:
         logits = teacher(images.clone().requires_grad_())
     assert kept["conv3"].dtype == torch.float32
     assert torch.autograd.grad(logits.sum(), kept["conv3"])[0].abs().sum() > 0

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dynadfq.quant.model import Student
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.compare import watching
 from dynadfq.training.features import last_convolution, residual_branches
+from dynadfq.training.loss import record_outputs
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
@@ -143,7 +143,7 @@ def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() 
     block = Gated(3, 4, False).eval()
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = block.two(block.one(x).relu())
-    with watching(block, ["two.1", "shortcut"]) as outputs:
+    with record_outputs(block, ["two.1", "shortcut"]) as outputs:
         y = block(x)
     assert torch.equal(y, block(x))
     torch.testing.assert_close(outputs["two.1"], expected)
@@ -151,8 +151,8 @@ def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() 
     assert torch.equal(slope, (y > 0).to(slope))
 
 
-def test_watching_ends_with_an_exception() -> None:
+def test_recording_ends_with_an_exception() -> None:
     block = Gated(3, 4, False).eval()
-    with pytest.raises(RuntimeError), watching(block, ["two.1", "shortcut"]):
+    with pytest.raises(RuntimeError), record_outputs(block, ["two.1", "shortcut"]):
         block(torch.zeros(1, 7, 8, 8))
     assert not any(module._forward_hooks for module in block.modules())

@@ -1,254 +1,210 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+"""The fine-tuning loop: the same for every method, resumable, and the seed's alone."""
 
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from finetuning import SCHEDULE, changed, counted_steps, finetune, killed_after, state
 
-from dynadfq.losses.objective import StudentStep, Term
-from dynadfq.methods.base import StudentRecipe
-from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.losses.objective import Term
+from dynadfq.methods import adadfq, gdfq, hast, synq
+from dynadfq.methods import dynadfq as method
 from dynadfq.quant.model import Student
-from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.progress import NonFiniteLoss
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
-from dynadfq.training.finetune import finetune_student
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.training.config import SelectorTrainingConfig
+from dynadfq.training.loss import StudentLoss
+from dynadfq.training.recipe import StudentRecipe
 
-SCHEDULE = FinetuneConfig(
-    epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
-)
-RECIPE = DynaDFQ().student.recipe()
-
-Finetune = Callable[..., pd.DataFrame]
+SETTINGS = method.Student()
+RECIPE = SETTINGS.recipe()
+PLAIN = method.Student(mixup_share=0.0).recipe()
+AS_STORED = changed(SCHEDULE, crop_scale=1.0, horizontal_flip=False)
+BN_STATE = ("running_mean", "running_var", "num_batches_tracked")
+# Every part of a recipe, with the schedule that it is used on.
+RECIPES = {
+    "mixup": (RECIPE, SCHEDULE),
+    "stored logits": (RECIPE, changed(AS_STORED, epochs=5)),
+    "perturbed": (hast.Student().recipe(), AS_STORED),
+    "maps": (synq.Student().recipe(), AS_STORED),
+    "gdfq": (gdfq.Student().recipe(), SCHEDULE),
+    "adadfq": (adadfq.Student().recipe(), SCHEDULE),
+}
 
 
 @pytest.fixture
-def finetune(teacher: Teacher, synthetic: SyntheticSet) -> Finetune:
-    def run(
-        student: Student,
-        recipe: StudentRecipe = RECIPE,
-        schedule: FinetuneConfig = SCHEDULE,
-        budget: SelectorTrainingConfig | None = None,
-        seed: int = 0,
-        scratch: Path | None = None,
-    ) -> pd.DataFrame:
-        budget = budget or SelectorTrainingConfig(budget="constraint", bit_weight=3.0)
-        return finetune_student(
-            student, teacher, synthetic, recipe, schedule, budget, seed, Scratch(scratch)
-        )
+def images_of(teacher, synthetic, tmp_path):
+    """The set that a recipe trains on: a generator's own, or the shared one."""
 
-    return run
+    def images(name):
+        if name not in ("gdfq", "adadfq"):
+            return synthetic
+        module = {"gdfq": gdfq, "adadfq": adadfq}[name]
+        settings = module.Images(generator_batch_size=8, latent_features=10)
+        source = settings.generator(teacher).source(teacher, PixelOptimizerConfig(iterations=2))
+        return synthesize_set(source, 24, 8, 0, tmp_path / name, Scratch(None))
+
+    return images
 
 
-def state(student: Student) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in student.network.state_dict().items()}
-
-
-def seen_by(teacher: Teacher, run: Callable[[], object]) -> list[Tensor]:
-    seen: list[Tensor] = []
+def images_seen(student, teacher, *how):
+    """The batches that the teacher runs on during a fine-tuning."""
+    seen = []
     with teacher.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())):
-        run()
+        finetune(student, teacher, *how)
     return seen
 
 
-@pytest.mark.parametrize("widths", [(3, 4, 5), (4,)])
-@pytest.mark.parametrize("after", [3, 5])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    make_student: Callable[..., Student],
-    finetune: Finetune,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    widths: tuple[int, ...],
-    after: int,
-) -> None:
+@pytest.mark.parametrize("widths", [(3, 4, 5), (4,)], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    make_student, teacher, images_of, monkeypatch, tmp_path, name, widths
+):
+    recipe, schedule = RECIPES[name]
+    images = images_of(name)
     whole = make_student(*widths)
-    history = finetune(whole)
-    steps, original = iter(range(100)), Progress.step
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(steps) == after:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Progress, "step", step)
-        finetune(make_student(*widths), scratch=tmp_path / "scratch")
-    assert next(steps) == after + 1
-
-    resumed = make_student(*widths)
-    with monkeypatch.context() as patch:
-        done: list[int] = []
-        patch.setattr(
-            Progress, "step", lambda self, **losses: (done.append(1), original(self, **losses))[1]
-        )
-        pd.testing.assert_frame_equal(
-            finetune(resumed, scratch=tmp_path / "scratch"), history, check_exact=True
-        )
-    assert len(done) == 8 - 2 * (after // 2)
-    assert state(resumed) == state(whole)
+    history = finetune(whole, teacher, images, recipe, schedule)
+    for epochs in (1, 2):
+        after = epochs * schedule.steps_per_epoch + 1
+        scratch = tmp_path / f"scratch-{epochs}"
+        with killed_after(monkeypatch, after):
+            finetune(make_student(*widths), teacher, images, recipe, schedule, scratch=scratch)
+        resumed = make_student(*widths)
+        with counted_steps(monkeypatch) as done:
+            again = finetune(resumed, teacher, images, recipe, schedule, scratch=scratch)
+        pd.testing.assert_frame_equal(again, history, check_exact=True)
+        assert state(resumed) == state(whole)
+        assert len(done) == (schedule.epochs - epochs) * schedule.steps_per_epoch
 
 
-def test_three_steps_are_finite_and_change_every_part(
-    make_student: Callable[..., Student], finetune: Finetune
-) -> None:
+@pytest.mark.parametrize("name", ["mixup", "gdfq", "adadfq"])
+def test_the_seed_decides(make_student, teacher, images_of, name):
+    recipe, schedule = RECIPES[name]
+    images = images_of(name)
+    states = []
+    for seed in (0, 0, 1):
+        student = make_student()
+        finetune(student, teacher, images, recipe, schedule, seed=seed)
+        states.append(state(student))
+    assert states[0] == states[1] != states[2]
+
+
+@pytest.mark.parametrize("name", ["mixup", "gdfq", "adadfq"])
+def test_every_part_but_bn_statistics_changes(make_student, teacher, images_of, name):
+    recipe, schedule = RECIPES[name]
     student = make_student()
-    before = {name: tensor.clone() for name, tensor in student.network.state_dict().items()}
-    history = finetune(
-        student, schedule=SCHEDULE.model_copy(update={"epochs": 1, "steps_per_epoch": 3})
-    )
-    assert torch.isfinite(torch.tensor(history.drop(columns=[]).to_numpy(dtype=float))).all()
-    after = student.network.state_dict()
-    still = {name for name in before if torch.equal(before[name], after[name])}
-    statistics = {
-        name
-        for name in before
-        if name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
-    }
-    assert statistics <= still
-    assert {name for name in still - statistics if not name.endswith(".low")} == set()
+    before = state(student)
+    schedule = changed(schedule, range_learning_rate=0.1)
+    history = finetune(student, teacher, images_of(name), recipe, schedule)
+    measured = history.dropna(axis="columns").to_numpy(dtype=float)
+    assert torch.isfinite(torch.tensor(measured)).all()
+    after = state(student)
+    unchanged = {name for name in before if before[name] == after[name]}
+    statistics = {name for name in before if name.split(".")[-1] in BN_STATE}
+    assert statistics <= unchanged
+    assert not {name for name in unchanged - statistics if not name.endswith(".low")}
     assert not student.training
 
 
-def test_the_seed_decides(make_student: Callable[..., Student], finetune: Finetune) -> None:
-    students = [make_student() for _ in range(3)]
-    for student, seed in zip(students, (0, 0, 1), strict=True):
-        finetune(student, seed=seed)
-    assert state(students[0]) == state(students[1]) != state(students[2])
+def test_fixed_and_dynamic_students_see_the_same_images(make_student, teacher, synthetic):
+    dynamic = images_seen(make_student(), teacher, synthetic, PLAIN)
+    fixed = images_seen(make_student(4), teacher, synthetic, PLAIN)
+    assert len(dynamic) == len(fixed) == 8
+    assert all(torch.equal(a, b) for a, b in zip(dynamic, fixed, strict=True))
+    distinct = {image.numpy().tobytes() for batch in dynamic for image in batch}
+    assert len(distinct) > 50  # augmented anew each time
 
 
-def test_fixed_and_dynamic_students_see_the_same_images(
-    make_student: Callable[..., Student], finetune: Finetune, teacher: Teacher
-) -> None:
-    plain = replace(RECIPE, mixup_share=0.0)
-    students = make_student(3, 4, 5), make_student(4)
-    runs = [
-        seen_by(teacher, lambda student=student: finetune(student, recipe=plain))
-        for student in students
-    ]
-    assert len(runs[0]) == len(runs[1]) == 8
-    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-    assert (
-        len({image.numpy().tobytes() for batch in runs[0] for image in batch}) > 50
-    )  # augmented anew each time
+def test_without_augmentation_an_epoch_is_a_pass_over_the_images(make_student, teacher, synthetic):
+    schedule = changed(AS_STORED, epochs=1, steps_per_epoch=3)
+    seen = images_seen(make_student(4), teacher, synthetic, PLAIN, schedule)
+    shown = {image.numpy().tobytes() for image in torch.cat(seen).contiguous()}
+    assert shown == {i.numpy().tobytes() for i in synthetic.take(torch.arange(24)).images}
 
 
-def test_without_augmentation_an_epoch_is_a_pass_over_the_images(
-    make_student: Callable[..., Student],
-    finetune: Finetune,
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-) -> None:
-    schedule = SCHEDULE.model_copy(
-        update={"epochs": 1, "steps_per_epoch": 3, "crop_scale": 1.0, "horizontal_flip": False}
-    )
-    student = make_student(4)
-    seen = seen_by(teacher, lambda: finetune(student, replace(RECIPE, mixup_share=0.0), schedule))
-    everything = synthetic.take(torch.arange(24)).images
-    assert {image.numpy().tobytes() for image in torch.cat(seen).contiguous()} == {
-        image.numpy().tobytes() for image in everything
-    }
+def test_mixup_starts_on_time_and_the_teacher_sees_the_mixed_images(
+    make_student, teacher, synthetic
+):
+    seen = images_seen(make_student(), teacher, synthetic, RECIPE)
+    assert [len(batch) for batch in seen] == [8] * 4 + [8, 2] * 4  # from half of the epochs on
 
 
-def test_mixup_starts_on_time_and_the_teacher_sees_what_was_mixed(
-    make_student: Callable[..., Student], finetune: Finetune, teacher: Teacher
-) -> None:
-    student = make_student()
-    seen = seen_by(teacher, lambda: finetune(student))
-    sizes = [len(batch) for batch in seen]
-    assert sizes == [8] * 4 + [8, 2] * 4  # from half of the epochs on, a quarter of each batch
-
-
-def test_history_has_a_row_an_epoch(
-    make_student: Callable[..., Student], finetune: Finetune
-) -> None:
-    history = finetune(make_student())
-    assert history["epoch"].tolist() == [1, 2, 3, 4] and history["step"].tolist() == [2, 4, 6, 8]
+def test_the_history_has_a_row_per_epoch(make_student, teacher, synthetic):
+    history = finetune(make_student(), teacher, synthetic, RECIPE)
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["step"].tolist() == [2, 4, 6, 8]
     assert history["learning_rate"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     terms = ["label", "distillation", "budget"]
     costs = ["bit_flops_percent", "bit_flops_percent_std", "mean_bits", "multiplier"]
-    expected = {
-        "epoch",
-        "step",
-        "learning_rate",
-        "loss",
-        *terms,
-        *(f"{term}_unmixed" for term in terms),
-        *costs,
-    }
+    unmixed = [f"{term}_unmixed" for term in terms]
+    expected = {"epoch", "step", "learning_rate", "loss", *terms, *unmixed, *costs}
     assert expected <= set(history.columns)
-    assert (
-        history.loc[:1, "label_unmixed"].isna().all()
-        and history.loc[2:, "label_unmixed"].notna().all()
-    )
+    assert history["label_unmixed"].isna().tolist() == [True, True, False, False]
     weighted = history["label"] + 20 * history["distillation"]
     assert (history["loss"] - weighted).abs().max() < 0.2 * weighted.max()
-    fixed = finetune(make_student(4))
-    assert (
-        "budget" not in fixed
-        and (fixed["mean_bits"] == 4).all()
-        and (fixed["bit_flops_percent_std"] == 0).all()
-    )
+    fixed = finetune(make_student(4), teacher, synthetic, RECIPE)
+    assert "budget" not in fixed
+    assert (fixed["mean_bits"] == 4).all()
+    assert (fixed["bit_flops_percent_std"] == 0).all()
 
 
-def test_learned_ranges_hold_zero_after_every_step(
-    make_student: Callable[..., Student], finetune: Finetune, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    student, moved = make_student(), []
+def test_learned_ranges_hold_zero_after_every_step(make_student, teacher, synthetic, monkeypatch):
+    lows = []
     original = Student.keep_zero_in_range
 
-    def watch(self: Student) -> None:
-        moved.append(max(float(site.low.detach()) for site in self.sites))
-        original(self)
-        assert all(site.low <= 0 <= site.high for site in self.sites)
+    def watch(student):
+        lows.append(max(float(site.low.detach()) for site in student.sites))
+        original(student)
+        assert all(site.low <= 0 <= site.high for site in student.sites)
 
     monkeypatch.setattr(Student, "keep_zero_in_range", watch)
-    finetune(student, schedule=SCHEDULE.model_copy(update={"range_learning_rate": 0.05}))
-    assert len(moved) == 8 and max(moved) > 0
+    schedule = changed(SCHEDULE, range_learning_rate=0.05)
+    finetune(make_student(), teacher, synthetic, RECIPE, schedule)
+    assert len(lows) == 8
+    assert max(lows) > 0
 
 
-def test_a_heavy_penalty_lowers_the_cost(
-    make_student: Callable[..., Student], finetune: Finetune
-) -> None:
+def test_a_heavy_penalty_lowers_the_cost(make_student, teacher, synthetic):
     costs = []
     for weight in (0.0, 2000.0):
-        student = make_student()
-        history = finetune(
-            student,
-            budget=SelectorTrainingConfig(learning_rate=0.05, bit_weight=weight),
-        )
+        selector = SelectorTrainingConfig(bit_weight=weight, learning_rate=0.05)
+        history = finetune(make_student(), teacher, synthetic, RECIPE, selector=selector)
         costs.append(history["bit_flops_percent"].iloc[-1])
     assert costs[1] < costs[0]
 
 
-def test_nan_stops_names_the_term_and_keeps_the_last_good_epoch(
-    make_student: Callable[..., Student], finetune: Finetune, tmp_path: Path
-) -> None:
+def test_terms_without_weight_train_nothing(make_student, teacher, synthetic):
+    recipe = method.Student(label_weight=0.0, distillation_weight=0.0).recipe()
+    student = make_student()
+    before = state(student)
+    for idle in (recipe, StudentRecipe()):
+        assert finetune(student, teacher, synthetic, idle).empty
+    assert state(student) == before
+
+
+def test_nan_names_the_term_and_keeps_the_last_good_epoch(
+    make_student, teacher, synthetic, tmp_path
+):
+    def recipe_with(value):
+        def loss(context):
+            return StudentLoss(context, [*SETTINGS.terms(), Term("poison", 1.0, value)])
+
+        return StudentRecipe(loss)
+
     calls = iter(range(1000))
 
-    def poison(step: StudentStep) -> Tensor:
+    def poison(step):
         return step.logits.square().mean() * (torch.nan if next(calls) == 5 else 1.0)
 
-    recipe = StudentRecipe([*RECIPE.terms, Term("poison", 1.0, poison)])
-    student, good = make_student(), make_student()
+    student = make_student()
     with pytest.raises(NonFiniteLoss, match="step 5: poison = nan"):
-        finetune(student, recipe, scratch=tmp_path / "scratch")
+        finetune(student, teacher, synthetic, recipe_with(poison), scratch=tmp_path / "scratch")
     assert all(torch.isfinite(tensor).all() for tensor in student.network.state_dict().values())
     saved = Scratch(tmp_path / "scratch").load()
-    assert saved is not None and len(saved["history"]) == 2
-    finetune(
-        good,
-        StudentRecipe(
-            [*RECIPE.terms, Term("poison", 1.0, lambda step: step.logits.square().mean())]
-        ),
-        SCHEDULE.model_copy(update={"epochs": 2}),
-    )
-    assert all(
-        torch.equal(saved["network"][name], tensor)
-        for name, tensor in good.network.state_dict().items()
-    )
+    assert len(saved["history"]) == 2
+    good = make_student()
+    recipe = recipe_with(lambda step: step.logits.square().mean())
+    finetune(good, teacher, synthetic, recipe, changed(SCHEDULE, epochs=2))
+    for name, tensor in good.network.state_dict().items():
+        assert torch.equal(saved["network"][name], tensor)

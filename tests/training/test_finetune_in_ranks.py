@@ -3,8 +3,11 @@
 A step differs in the order of float32 sums. The next steps amplify that where a value lies at the
 edge of two codes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from finetuning import changed, finetune
 from ranks import run_ranks
 from torch.nn.functional import dropout
 
@@ -13,12 +16,13 @@ from dynadfq.losses.objective import distillation_term, label_term
 from dynadfq.quant.config import SelectorShape
 from dynadfq.runtime import distributed
 from dynadfq.runtime.distributed import BatchPart
-from dynadfq.runtime.resume import Scratch
+from dynadfq.training.batches import StoredBatches
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.features import last_convolution, residual_branches
-from dynadfq.training.finetune import finetune_student
+from dynadfq.training.loss import PerturbedLoss, StudentLoss
+from dynadfq.training.mixup import EasyMixup
 from dynadfq.training.ranks import DropoutOfPart, divided
-from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
+from dynadfq.training.recipe import StudentRecipe
 
 ONE_STEP, FOUR_STEPS = 1e-6, 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
 TERMS = (label_term(1.0), distillation_term(20.0, 20.0))
@@ -36,12 +40,26 @@ def features(teacher):
     return {BRANCHES: residual_branches(teacher), LAST_MAP: [last_convolution(teacher)]}
 
 
+def mixed(context):
+    loss = StudentLoss(context, TERMS)
+    return EasyMixup(StoredBatches(context), loss, context.teacher, share=0.5, start=0)
+
+
+def perturbed(context):
+    terms = (*TERMS, attention_term(10.0))
+    return PerturbedLoss(StudentLoss(context, terms, features(context.teacher)), 0.01)
+
+
+def aligned(context):
+    terms = (*TERMS, map_term(10.0))
+    return StudentLoss(context, terms, features(context.teacher), teacher_gradients=True)
+
+
+PLAIN = StudentRecipe(lambda context: StudentLoss(context, TERMS))
 RECIPES = {
-    "mixup": StudentRecipe(TERMS, mixup_share=0.5),
-    "perturbed": StudentRecipe(
-        (*TERMS, attention_term(10.0)), perturbation=0.01, features=features
-    ),
-    "maps": StudentRecipe((*TERMS, map_term(10.0)), teacher_gradients=True, features=features),
+    "mixup": replace(PLAIN, batches=mixed),
+    "perturbed": StudentRecipe(perturbed),
+    "maps": StudentRecipe(aligned),
 }
 
 
@@ -57,14 +75,10 @@ def tune(make_student, teacher, synthetic):
         def work():
             if distributed.rank():  # what counts is the first rank's
                 torch.nn.init.zeros_(student.layers[0].weight)
-            how = (
-                recipe,
-                schedule,
-                SelectorTrainingConfig(learning_rate=1e-2, budget=budget, bit_weight=10.0),
-                0,
-                Scratch(scratch),
+            selector = SelectorTrainingConfig(learning_rate=1e-2, budget=budget, bit_weight=10.0)
+            history = finetune(
+                student, teacher, synthetic, recipe, schedule, selector, scratch=scratch
             )
-            history = finetune_student(student, teacher, synthetic, *how)
             return student.network.state_dict(), history
 
         return run_ranks(ranks, work)
@@ -151,32 +165,32 @@ def test_the_students_dropout_is_its_own_again(make_student):
         assert not isinstance(student.selector.dropout, DropoutOfPart)
 
 
-def test_what_ranks_cannot_share_is_refused(make_student, teacher, synthetic):
-    def message(recipe, batch_size):
-        schedule = SCHEDULE.model_copy(update={"batch_size": batch_size})
-        with pytest.raises(ValueError) as caught:
-            finetune_student(
-                make_student(),
-                teacher,
-                synthetic,
-                recipe,
-                schedule,
-                SelectorTrainingConfig(),
-                0,
-                Scratch(None),
-            )
-        return str(caught.value)
+@pytest.mark.parametrize(
+    ("recipe", "batch_size", "message"),
+    [
+        (
+            PLAIN,
+            9,
+            "batch_size: 9 images cannot be divided evenly among 2 processes; choose a multiple of "
+            "2, or as many processes as one of 1, 3, 9",
+        ),
+        (
+            replace(PLAIN, trains_generator=True),
+            8,
+            "online_generator: a generator learns beside the student in one process only, and this "
+            "is one of 2; set launch.processes to 1, or online_generator to false",
+        ),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused(
+    make_student, teacher, synthetic, recipe, batch_size, message
+):
+    schedule = changed(SCHEDULE, batch_size=batch_size)
 
     def work():
-        live = StudentRecipe(TERMS, live=OnlineGenerator("gdfq", lambda *_: None))
-        return message(RECIPES["mixup"], 9), message(live, 8)
+        student = make_student()
+        with pytest.raises(ValueError) as caught:
+            finetune(student, teacher, synthetic, recipe, schedule)
+        return str(caught.value)
 
-    for batch, live in run_ranks(2, work):
-        assert batch == (
-            "finetune.batch_size: 9 images cannot be divided evenly among 2 processes; choose a multiple of 2, or as "
-            "many processes as one of 1, 3, 9"
-        )
-        assert live == (
-            "method.gdfq.student.online_generator: a generator learns on beside the student in one process only, and this "
-            "is one of 2; set launch.processes to 1, or online_generator to false"
-        )
+    assert run_ranks(2, work) == [message, message]

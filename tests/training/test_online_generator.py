@@ -1,155 +1,63 @@
-from __future__ import annotations
+"""Batches of a generator that goes on learning beside the student."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-
-import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from finetuning import SCHEDULE, context, finetune, state
 
-from dynadfq.methods.adadfq import AdaDFQ
-from dynadfq.methods.adadfq import Images as AdaDFQImages
-from dynadfq.methods.adadfq import Student as AdaDFQStudent
-from dynadfq.methods.gdfq import GDFQ
-from dynadfq.methods.gdfq import Images as GDFQImages
-from dynadfq.methods.gdfq import Student as GDFQStudent
-from dynadfq.quant.model import Student
-from dynadfq.runtime.progress import Progress
+from dynadfq.methods import adadfq, gdfq
 from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
-from dynadfq.training.finetune import finetune_student
-from dynadfq.training.online_generator import OnlineGeneratorBatches, batch_stream
-from dynadfq.training.recipe import OnlineGenerator, StudentRecipe
+from dynadfq.training.online_generator import OnlineGeneratorBatches
 
-SCHEDULE = FinetuneConfig(
-    epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
-)
-IMAGES = {
-    "gdfq": GDFQImages(generator_batch_size=8, latent_features=10),
-    "adadfq": AdaDFQImages(generator_batch_size=8, latent_features=10),
+SIZES = {"generator_batch_size": 8, "latent_features": 10}
+IMAGES = {"gdfq": gdfq.Images(**SIZES), "adadfq": adadfq.Images(**SIZES)}
+RECIPES = {"gdfq": gdfq.Student().recipe(), "adadfq": adadfq.Student().recipe()}
+STORED = {
+    "gdfq": gdfq.Student(online_generator=False),
+    "adadfq": adadfq.Student(online_generator=False),
 }
-RECIPES = {"gdfq": GDFQ().student.recipe(), "adadfq": AdaDFQ().student.recipe()}
-METHODS = sorted(RECIPES)
-
-Finetune = Callable[..., pd.DataFrame]
+TERMS = {"gdfq": {"class"}, "adadfq": {"margin", "disagreement", "agreement"}}
 
 
 @pytest.fixture
-def generated(teacher: Teacher, tmp_path: Path) -> Callable[[str], SyntheticSet]:
-    def make(name: str) -> SyntheticSet:
-        folder = tmp_path / f"images-{name}"
-        if folder.exists():
-            return SyntheticSet(folder)
+def generated(teacher, tmp_path):
+    """Makes the images of a method's generator."""
+
+    def make(name):
         source = IMAGES[name].generator(teacher).source(teacher, PixelOptimizerConfig(iterations=2))
-        return synthesize_set(source, 24, 8, 0, folder, Scratch(None))
+        return synthesize_set(source, 24, 8, 0, tmp_path / name, Scratch(None))
 
     return make
 
 
 @pytest.fixture
-def finetune(teacher: Teacher, generated: Callable[[str], SyntheticSet]) -> Finetune:
-    def run(
-        student: Student,
-        name: str = "gdfq",
-        recipe: StudentRecipe | None = None,
-        schedule: FinetuneConfig = SCHEDULE,
-        seed: int = 0,
-        scratch: Path | None = None,
-    ) -> pd.DataFrame:
-        recipe, budget = (
-            recipe or RECIPES[name],
-            SelectorTrainingConfig(budget="constraint", bit_weight=3.0),
-        )
-        return finetune_student(
-            student, teacher, generated(name), recipe, schedule, budget, seed, Scratch(scratch)
-        )
+def stream_of(teacher, generated):
+    """Builds the batches of a method's recipe."""
 
-    return run
+    def build(name, student):
+        return RECIPES[name].batches(context(student, teacher, generated(name)))
+
+    return build
 
 
-def state(student: Student) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in student.network.state_dict().items()}
-
-
-def batches_of(
-    teacher: Teacher,
-    student: Student,
-    images: SyntheticSet,
-    recipe: StudentRecipe,
-    schedule: FinetuneConfig = SCHEDULE,
-) -> OnlineGeneratorBatches:
-    found = batch_stream(student, teacher, images, recipe, schedule)
-    assert isinstance(found, OnlineGeneratorBatches)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "widths"), [("gdfq", (3, 4, 5)), ("adadfq", (3, 4, 5)), ("adadfq", (4,))]
-)
-@pytest.mark.parametrize("after", [3, 5])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    make_student: Callable[..., Student],
-    finetune: Finetune,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    name: str,
-    widths: tuple[int, ...],
-    after: int,
-) -> None:
-    whole, scratch = make_student(*widths), tmp_path / "scratch"
-    history = finetune(whole, name)
-    steps, original = iter(range(100)), Progress.step
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(steps) == after:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Progress, "step", step)
-        finetune(make_student(*widths), name, scratch=scratch)
-    resumed = make_student(*widths)
-    pd.testing.assert_frame_equal(
-        finetune(resumed, name, scratch=scratch), history, check_exact=True
-    )
-    assert state(resumed) == state(whole)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_seed_decides(
-    make_student: Callable[..., Student], finetune: Finetune, name: str
-) -> None:
-    students = [make_student() for _ in range(3)]
-    for student, seed in zip(students, (0, 0, 1), strict=True):
-        finetune(student, name, seed=seed)
-    assert state(students[0]) == state(students[1]) != state(students[2])
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_generator_learns_and_leaves_both_networks_alone(
-    make_student: Callable[..., Student],
-    teacher: Teacher,
-    generated: Callable[[str], SyntheticSet],
-    name: str,
-) -> None:
+    make_student, teacher, stream_of, name
+):
     student = make_student()
-    before, taught = state(student), teacher.serialized()
-    live = batches_of(teacher, student, generated(name), RECIPES[name])
-    generator = [parameter.clone() for parameter in live.training.network.parameters()]
+    stream = stream_of(name, student)
+    assert isinstance(stream, OnlineGeneratorBatches)
+    before = state(student)
+    teacher_before = teacher.serialized()
+    generator_before = [p.clone() for p in stream.training.network.parameters()]
     student.train()
-    batches = list(live.epoch(torch.Generator().manual_seed(0)))
-    assert all(
-        not torch.equal(a, b)
-        for a, b in zip(generator, live.training.network.parameters(), strict=True)
-    )
-    assert state(student) == before and teacher.serialized() == taught
+    batches = list(stream.epoch(0, torch.Generator().manual_seed(0)))
+    for old, new in zip(generator_before, stream.training.network.parameters(), strict=True):
+        assert not torch.equal(old, new)
+    assert state(student) == before
+    assert teacher.serialized() == teacher_before
     assert all(parameter.grad is None for parameter in student.parameters())
     assert not any(module._forward_pre_hooks for module in teacher.module.modules())
     for batch in batches:
@@ -159,137 +67,73 @@ def test_the_generator_learns_and_leaves_both_networks_alone(
     assert not torch.isclose(batches[0].images, batches[1].images).all()
 
 
-def test_the_first_batch_is_the_stored_generators(
-    make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
-) -> None:
-    from dynadfq.runtime.seeding import generator
-
-    images = generated("gdfq")
-    live = batches_of(teacher, make_student(4), images, RECIPES["gdfq"])
-    first = next(live.epoch(generator(0, "synthesis", 1)))
-    assert torch.equal(first.images.contiguous(), images.take(torch.arange(8, 16)).images)
-    assert torch.equal(first.soft_labels, images.take(torch.arange(8, 16)).soft_labels)
+def test_the_first_batch_is_the_stored_generators(make_student, stream_of):
+    stream = stream_of("gdfq", make_student(4))
+    stored = stream.training.draw(8, generator(0, "synthesis", 1))
+    first = next(stream.epoch(0, generator(0, "synthesis", 1)))
+    assert torch.equal(first.images, stored.images)
+    assert torch.equal(first.soft_labels, stored.soft_labels)
 
 
-def test_statistics_of_the_student_stay_and_its_parts_learn(
-    make_student: Callable[..., Student], finetune: Finetune
-) -> None:
-    for name in METHODS:
-        student = make_student()
-        before = {key: tensor.clone() for key, tensor in student.network.state_dict().items()}
-        history = finetune(
-            student, name, schedule=SCHEDULE.model_copy(update={"range_learning_rate": 0.1})
-        )
-        after = student.network.state_dict()
-        still = {key for key in before if torch.equal(before[key], after[key])}
-        statistics = {
-            k
-            for k in before
-            if k.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
-        }
-        assert statistics <= still
-        assert {key for key in still - statistics if not key.endswith(".low")} == set()
-        assert {"generator_total", "generator_bn_statistics", "loss"} <= set(history.columns)
-        assert torch.isfinite(torch.tensor(history.to_numpy(dtype=float))).all()
+@pytest.mark.parametrize(("name", "calls"), [("gdfq", 0), ("adadfq", 2)])
+def test_only_a_generator_that_plays_against_the_student_runs_it(
+    make_student, stream_of, name, calls
+):
+    student = make_student(4)
+    runs = []
+    student.network.register_forward_pre_hook(lambda *_: runs.append(1))
+    batches = list(stream_of(name, student).epoch(0, torch.Generator()))
+    assert len(runs) == calls
+    names = {f"generator_{term}" for term in (*TERMS[name], "bn_statistics", "total")}
+    assert all(set(batch.measured) == names for batch in batches)
 
 
-def test_only_a_generator_that_plays_against_the_student_asks_it(
-    make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
-) -> None:
-    for name, calls in (("gdfq", 0), ("adadfq", 2)):
-        student, asked = make_student(4), list[Tensor]()
-        student.network.register_forward_pre_hook(
-            lambda _, inputs, asked=asked: asked.append(inputs[0])
-        )
-        measured = [
-            x.measured
-            for x in batches_of(teacher, student, generated(name), RECIPES[name]).epoch(
-                torch.Generator()
-            )
-        ]
-        assert len(asked) == calls
-        expected = {"gdfq": {"class"}, "adadfq": {"margin", "disagreement", "agreement"}}[name]
-        names = {f"generator_{term}" for term in (*expected, "bn_statistics", "total")}
-        assert all(set(values) == names for values in measured)
+def test_its_figures_are_in_the_history(make_student, teacher, generated):
+    history = finetune(make_student(), teacher, generated("gdfq"), RECIPES["gdfq"])
+    assert {"generator_total", "generator_bn_statistics", "loss"} <= set(history.columns)
 
 
-def test_the_generators_rate_falls_with_the_students(
-    make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
-) -> None:
-    live = batches_of(teacher, make_student(4), generated("gdfq"), RECIPES["gdfq"])
+def test_the_generators_rate_decays_with_the_students(make_student, stream_of):
+    stream = stream_of("gdfq", make_student(4))
     rates = []
-    for epoch in range(4):
-        rates.append(live.training.adam.param_groups[0]["lr"])
-        list(live.epoch(torch.Generator().manual_seed(epoch)))
+    for epoch in range(SCHEDULE.epochs):
+        rates.append(stream.training.adam.param_groups[0]["lr"])
+        list(stream.epoch(epoch, torch.Generator().manual_seed(epoch)))
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
 
 
-def test_the_generators_hyperparameters_are_the_stored_ones(
-    make_student: Callable[..., Student], teacher: Teacher, generated: Callable[[str], SyntheticSet]
-) -> None:
-    recipe, seen = RECIPES["adadfq"], list[GeneratorRecipe]()
-    assert recipe.online_generator is not None
-    live = recipe.online_generator
-
-    def watch(settings: object, of: Teacher) -> GeneratorRecipe:
-        seen.append(live.recipe(settings, of))  # type: ignore[arg-type]
-        return seen[-1]
-
-    batches_of(
-        teacher,
-        make_student(4),
-        generated("adadfq"),
-        replace(recipe, online_generator=OnlineGenerator("adadfq", watch)),
-    )
-    assert AdaDFQImages(**seen[0].settings) == IMAGES["adadfq"]
-    weights = {term.name: term.weight for term in seen[0].objective.terms}
+def test_the_generators_hyperparameters_are_the_stored_ones(make_student, teacher, stream_of):
+    recipe = stream_of("adadfq", make_student(4)).training.recipe
+    assert adadfq.Images(**recipe.settings) == IMAGES["adadfq"]
+    weights = {term.name: term.weight for term in recipe.objective.terms}
     assert weights == pytest.approx(
         {"agreement": 0.1, "bn_statistics": 1.0, "margin": 1.0, "disagreement": 0.2}
     )
-    assert seen[0].against_student and not IMAGES["adadfq"].generator(teacher).against_student
+    assert recipe.against_student
+    assert not IMAGES["adadfq"].generator(teacher).against_student
 
 
-def test_the_stored_images_teach_where_live_ones_are_off_or_there_are_none(
-    make_student: Callable[..., Student],
-    finetune: Finetune,
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-) -> None:
-    for recipe in (
-        GDFQStudent(online_generator=False).recipe(),
-        AdaDFQStudent(online_generator=False).recipe(),
-    ):
-        assert recipe.online_generator is None
-        history = finetune(make_student(4), "gdfq", recipe)
-        assert not [name for name in history.columns if name.startswith("generator_")]
+@pytest.mark.parametrize("name", STORED)
+def test_without_an_online_generator_the_stored_images_are_used(
+    make_student, teacher, generated, synthetic, name
+):
+    recipe = STORED[name].recipe()
+    for images in (generated("gdfq"), synthetic):
         student = make_student(4)
-        finetune_student(
-            student,
-            teacher,
-            synthetic,
-            recipe,
-            SCHEDULE,
-            SelectorTrainingConfig(),
-            0,
-            Scratch(None),
-        )
-        assert state(student) != state(make_student(4))
+        before = state(student)
+        history = finetune(student, teacher, images, recipe)
+        assert not [column for column in history if column.startswith("generator_")]
+        assert state(student) != before
 
 
-def test_a_set_without_the_methods_generator_is_refused_with_the_remedy(
-    make_student: Callable[..., Student],
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-    generated: Callable[[str], SyntheticSet],
-) -> None:
-    student, remedy = make_student(4), "set online_generator to false to train on the stored images"
-    with pytest.raises(
-        ValueError,
-        match=rf"method\.gdfq\.student\.online_generator: .* made without a generator.*{remedy}",
-    ):
-        batch_stream(student, teacher, synthetic, RECIPES["gdfq"], SCHEDULE)
-    with pytest.raises(
-        ValueError,
-        match=rf"method\.adadfq\.student\.online_generator: .* made by gdfq's .*{remedy}",
-    ):
-        batch_stream(student, teacher, generated("gdfq"), RECIPES["adadfq"], SCHEDULE)
+@pytest.mark.parametrize(
+    ("name", "source", "origin"),
+    [("gdfq", None, "without a generator"), ("adadfq", "gdfq", "by the generator of gdfq")],
+)
+def test_a_set_without_the_methods_generator_is_refused(
+    make_student, teacher, synthetic, generated, name, source, origin
+):
+    images = generated(source) if source else synthetic
+    remedy = "set online_generator to false to train on the stored images"
+    with pytest.raises(ValueError, match=rf"online_generator: .* made {origin}.*{remedy}"):
+        RECIPES[name].batches(context(make_student(4), teacher, images))

@@ -1,0 +1,137 @@
+"""Losses of a batch: weighted terms that compare student and teacher, with perturbed images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dynadfq.losses.budget import BudgetedObjective
+from dynadfq.losses.objective import Objective, StudentStep, Term
+from dynadfq.ops.precision import to_float32
+from dynadfq.training.parts import LossValue, TrainingBatch, TrainingContext
+
+NO_FEATURES: Mapping[str, Sequence[str]] = {}
+
+
+@contextmanager
+def record_outputs(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of named modules in the forward passes of this block.
+
+    A recorded output lies on the way to the logits, so that they can be differentiated with respect
+    to it. The hooks are removed at the end of the block.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> object:
+        def record(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            outputs[name] = to_float32(output)
+            return outputs[name].clone()  # the next module may work in place
+
+        return record
+
+    handles = [
+        network.get_submodule(name).register_forward_hook(recorder(name))  # type: ignore[arg-type]
+        for name in names
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class StudentLoss:
+    """A weighted sum of terms, and the bit-FLOPs term where the student has several widths.
+
+    Args:
+        context: student, teacher and bit budget.
+        terms: summands of the loss.
+        features: names of the modules at whose outputs student and teacher are compared, by
+            purpose; with them the teacher runs again on every batch.
+        teacher_gradients: the teacher's outputs keep their graph, for terms that differentiate its
+            prediction.
+    """
+
+    def __init__(
+        self,
+        context: TrainingContext,
+        terms: Sequence[Term[StudentStep]],
+        features: Mapping[str, Sequence[str]] = NO_FEATURES,
+        teacher_gradients: bool = False,
+    ) -> None:
+        self.student = context.student
+        self.teacher = context.teacher
+        self.features = features
+        self.teacher_gradients = teacher_gradients
+        self.is_zero = not any(term.weight for term in terms)
+        objective = Objective(terms)
+        self.objective = (
+            objective if context.budget is None else BudgetedObjective(objective, context.budget)
+        )
+
+    def __call__(self, batch: TrainingBatch) -> LossValue:
+        """Run student and teacher on the batch.
+
+        Where the images require a gradient, the teacher's part is differentiable in them too.
+        """
+        if self.teacher_gradients and not batch.images.requires_grad:
+            batch = batch._replace(images=batch.images.detach().requires_grad_())
+        step, bits = self._compare(batch)
+        total, terms = self.objective(step)
+        return LossValue(total, terms, step, bits)
+
+    def _compare(self, batch: TrainingBatch) -> tuple[StudentStep, Tensor]:
+        """One forward pass of the student, and of the teacher where its logits do not suffice."""
+        names = {name for group in self.features.values() for name in group}
+        with record_outputs(self.student.network, names) as student_outputs:
+            logits, bits = self.student.run(batch.images)
+        teacher_logits = batch.teacher_logits
+        teacher_outputs: dict[str, Tensor] = {}
+        differentiable = batch.images.requires_grad
+        if names or differentiable:
+            with (
+                torch.set_grad_enabled(differentiable),
+                record_outputs(self.teacher.module, names) as teacher_outputs,
+            ):
+                teacher_logits = self.teacher(batch.images)
+        pairs = {
+            purpose: [(student_outputs[name], teacher_outputs[name]) for name in group]
+            for purpose, group in self.features.items()
+        }
+        ratio = self.student.bit_flops_ratio(bits)
+        return StudentStep(batch.soft_labels, logits, teacher_logits, ratio, pairs), bits
+
+
+class PerturbedLoss:
+    """The loss of a batch plus the loss of its images moved to raise it (HAST, arXiv 2303.13826).
+
+    Args:
+        loss: loss of the images.
+        size: step along the sign of the loss's gradient, in normalized pixels.
+        perturbed: loss of the moved images; left out, the same one.
+    """
+
+    def __init__(
+        self, loss: StudentLoss, size: float, perturbed: StudentLoss | None = None
+    ) -> None:
+        self.loss = loss
+        self.size = size
+        self.perturbed = perturbed or loss
+        self.is_zero = loss.is_zero
+
+    def __call__(self, batch: TrainingBatch) -> LossValue:
+        """Both losses; the terms of the second have the suffix ``_perturbed``."""
+        images = batch.images.detach().requires_grad_()
+        value = self.loss(batch._replace(images=images))
+        (slope,) = torch.autograd.grad(value.total, images, retain_graph=True)
+        moved = (images + self.size * slope.sign()).detach()
+        teacher_logits = batch.teacher_logits
+        if not self.perturbed.features:  # with features the loss runs the teacher itself
+            with torch.no_grad():
+                teacher_logits = self.loss.teacher(moved)
+        harder = self.perturbed(batch._replace(images=moved, teacher_logits=teacher_logits))
+        terms = {f"{name}_perturbed": term for name, term in harder.terms.items()}
+        return value._replace(total=value.total + harder.total, terms={**value.terms, **terms})

@@ -1,0 +1,90 @@
+"""Short fine-tunings of the tiny network, killed and resumed where a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dynadfq.quant.model import Student
+from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.finetune import finetune_student
+from dynadfq.training.parts import TrainingContext
+from dynadfq.training.recipe import StudentRecipe
+
+SCHEDULE = FinetuneConfig(
+    epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
+)
+CONSTRAINT = SelectorTrainingConfig(budget="constraint", bit_weight=3.0)
+
+
+def changed(config: Any, **changes: Any) -> Any:
+    """A copy of settings with some of them changed."""
+    return config.model_copy(update=changes)
+
+
+def finetune(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    recipe: StudentRecipe,
+    schedule: FinetuneConfig = SCHEDULE,
+    selector: SelectorTrainingConfig = CONSTRAINT,
+    seed: int = 0,
+    scratch: Path | None = None,
+) -> pd.DataFrame:
+    """Fine-tune with a bit budget that is met from both sides, unless another one is given."""
+    return finetune_student(
+        student, teacher, images, recipe, schedule, selector, seed, Scratch(scratch)
+    )
+
+
+def context(
+    student: Student, teacher: Teacher, images: SyntheticSet, schedule: FinetuneConfig = SCHEDULE
+) -> TrainingContext:
+    """The context that losses and batches of a recipe are built from, without a bit budget."""
+    return TrainingContext(student, teacher, images, schedule)
+
+
+def state(student: Student) -> dict[str, bytes]:
+    """The bytes of a student's parameters and buffers."""
+    return {name: tensor.numpy().tobytes() for name, tensor in student.network.state_dict().items()}
+
+
+@contextmanager
+def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
+    """Interrupt the block at the given step of its progress bar."""
+    original = Progress.step
+    left = iter(range(steps))
+
+    def step(self: Progress, **losses: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        original(self, **losses)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "step", step)
+        yield
+
+
+@contextmanager
+def counted_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Yield a list with the number of each step that the block takes."""
+    original = Progress.step
+    done: list[int] = []
+
+    def step(self: Progress, **losses: float) -> None:
+        done.append(len(done))
+        original(self, **losses)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", step)
+        yield done
