@@ -23,7 +23,7 @@ from dynadfq.graph.bit_flops import BitFlops
 from dynadfq.graph.network import Placement
 from dynadfq.losses.budget import Form
 from dynadfq.methods import METHODS, suggest_other_methods
-from dynadfq.methods.base import MethodContext, StudentRecipe
+from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
 from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import QuantizationConfig, RangeConfig, RangeRule, Rounding, Scheme
@@ -43,6 +43,7 @@ from dynadfq.teacher.teacher import Teacher as Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
+from dynadfq.training.recipe import StudentRecipe
 
 # The defaults of the arguments below are those of the settings.
 SIMILARITY = SimilarityConfig()

@@ -22,7 +22,7 @@ from dynadfq.methods.real_data import RealData
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
-from dynadfq.runtime.config import Config, is_config, setting
+from dynadfq.runtime.config import Config, setting
 from dynadfq.teacher.recording import NoBatchNormStatistics
 
 
@@ -50,7 +50,7 @@ class MethodConfigs(Config):
 METHODS: dict[str, type[Method]] = {
     name: field.annotation
     for name, field in MethodConfigs.model_fields.items()
-    if is_config(field.annotation)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Method)
 }
 
 

@@ -176,4 +176,4 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 def test_it_says_that_it_is_a_reconstruction() -> None:
     import dynadfq.methods.gznq as file
 
-    assert file.__doc__ and "not a reproduction" in file.__doc__
+    assert file.__doc__ and "not a\nreproduction" in file.__doc__

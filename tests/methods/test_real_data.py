@@ -96,7 +96,7 @@ def test_drawing_is_a_permutation_either_way():
 def test_more_images_than_there_are_is_an_error_that_names_the_key(
     digits_teacher: Teacher, tmp_path: Path
 ):
-    with pytest.raises(ValueError, match=r"synthesis\.num_images.*1257"):
+    with pytest.raises(ValueError, match=r"num_images.*1257"):
         take(digits_teacher, tmp_path, 1300)
 
 

@@ -19,7 +19,7 @@ METHOD_IN_USE = "dynadfq/methods/${method.name}.py"
 METHODS = [
     path.relative_to(ROOT).as_posix()
     for path in sorted((ROOT / "dynadfq/methods").glob("*.py"))
-    if path.name not in ("__init__.py", "base.py")
+    if path.name not in ("__init__.py", "base.py", "student.py")
 ]
 REAL_DATA = "dynadfq/methods/real_data.py"  # the one method that may read labelled data
 
