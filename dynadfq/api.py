@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pandas as pd
 from torch import nn
@@ -257,7 +257,7 @@ def bit_flops(
 def _settings(method: str, part: str, hyperparameters: dict[str, Any]) -> Any:
     """Return the method's settings for "images" or "student"."""
     require_choice("method", method, METHODS)
-    kind: type[Config] = METHODS[method].model_fields[part].annotation
+    kind = cast(type[Config], METHODS[method].model_fields[part].annotation)
     return kind.checked(**hyperparameters)
 
 

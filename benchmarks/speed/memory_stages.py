@@ -19,9 +19,8 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.quant.config import Scheme
 from dynadfq.runtime.resume import Scratch, digest
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import PixelOptimizerConfig, Storage
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.storage import Storage
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq import data
-from dynadfq.data import LabelledSet
+from dynadfq.data.labelled import LabelledSet
+from dynadfq.data.loading import load
 from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
@@ -104,7 +104,7 @@ class LabelledRecipe:
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
         """Return the data set's training images in the teacher's size."""
-        images = data.load(
+        images = load(
             self.data,
             self.root,
             True,

@@ -16,9 +16,10 @@ from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch, atomic_write, file_sha256, put
 from dynadfq.runtime.seeding import derive, generator
+from dynadfq.synthesis.config import Storage
 from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
 from dynadfq.synthesis.source import ImageSource
-from dynadfq.synthesis.storage import DTYPES, Storage, require_known, stored
+from dynadfq.synthesis.storage import DTYPES, require_known, stored
 
 VISIBLE_WITHIN = 90.0  # seconds until a file written elsewhere is seen: NFS keeps what it knows of a folder for 60
 
