@@ -1,7 +1,5 @@
 """Stored images with the teacher's logits, computed once where an image stays as it is."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +8,7 @@ from finetuning import SCHEDULE, changed, context, finetune, state
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.training.batches import StoredBatches
 
-PLAIN = replace(
+PLAIN = changed(
     SCHEDULE, epochs=3, steps_per_epoch=5, batch_size=7, crop_scale=1.0, horizontal_flip=False
 )
 
