@@ -1,4 +1,4 @@
-"""What a conversion found out about each part of a network, as a list of named facts."""
+"""How each part of a converted network is computed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Fact:
     """How one part of the network is computed.
 
     name: path of its module, or name of the call.
-    form: "bytes": whole numbers, by an 8-bit kernel. "integer": the same in float32. "wide
-        integer": the same in float64, since float32 would not be exact. "float64": sums of floats,
-        rounded to float32 once. "float32": left as it was; engines may differ in the last bit.
-    largest_sum: the largest magnitude an accumulator can reach at the widest candidate; None where
-        nothing is summed in codes.
-    reason: why the form is not a faster one; empty where it is the one that was wanted.
+    form: "bytes": integers, by an 8-bit kernel. "integer": integers in float32. "wide integer":
+        integers in float64, since float32 would not be exact. "float64": sums of floats, rounded
+        to float32 once. "float32": not converted; engines may differ in the last bit.
+    largest_sum: the largest magnitude of an accumulator at the widest candidate; None where no
+        codes are summed.
+    reason: why the form is not a faster one; empty if it is the desired one.
     """
 
     name: str
@@ -29,14 +29,15 @@ class Fact:
 
     @property
     def exact(self) -> bool:
-        """Whether the accumulators are whole numbers, the same in any order of summation."""
+        """Whether the accumulators are integers, the same in any order of summation."""
         return self.form in ("bytes", "integer", "wide integer")
 
     def __str__(self) -> str:
         bound = "" if self.largest_sum is None else f", sums up to {self.largest_sum:.0f}"
-        return f"{self.name}: {self.form}{bound}" + (f" ({self.reason})" if self.reason else "")
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.name}: {self.form}{bound}{reason}"
 
 
 def unsafe(facts: Iterable[Fact]) -> list[Fact]:
-    """The parts that engines may compute differently in the last bit."""
+    """Return the parts that engines may compute differently in the last bit."""
     return [fact for fact in facts if fact.form == "float32"]

@@ -1,6 +1,4 @@
-"""A student and its float network as functions of images in each engine: what is compared and timed
-side by side.
-"""
+"""A student and its float network as functions of images, in each engine."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ Answer = Callable[[Tensor], tuple[Tensor, ...]]
 class Runner(NamedTuple):
     """A network in an engine.
 
-    float_name: the name of the float network in the same engine.
-    run: (B, C, H, W) images to (B, classes) logits and, of a student, (B, S) widths in bits.
+    name: name of the network.
+    float_name: name of the float network in the same engine.
+    run: maps (B, C, H, W) images to (B, classes) logits and, for a student, (B, S) widths in bits.
     """
 
     name: str
@@ -35,7 +34,14 @@ class Runner(NamedTuple):
 def runners(
     student: Student, network: nn.Module, codes: IntegerForm, engine: Engine, threads: int
 ) -> list[Runner]:
-    """The float ``network`` in an engine, and the student in it.
+    """Return a float network and a student in an engine.
+
+    Args:
+        student: the student.
+        network: the float network.
+        codes: the student's integer form.
+        engine: the engine.
+        threads: threads that onnxruntime may use.
 
     Raises:
         ImportError: a package of the engine is not installed.
@@ -45,24 +51,23 @@ def runners(
     if engine is Engine.torch:
         return [in_torch, Runner("student, integer form", "float", codes.run)]
     if engine is Engine.kernels:
-        fast = to_int8_form(codes)
-        if fast.engine == "integer form":
-            raise RuntimeError(f"no 8-bit kernels: {fast.reason}")
-        name = "student, integer kernels" + (", not compiled" if fast.engine == "kernels" else "")
-        return [in_torch, Runner(name, "float", fast.run)]
+        int8_form = to_int8_form(codes)
+        if int8_form.engine == "integer form":
+            raise RuntimeError(f"no 8-bit kernels: {int8_form.reason}")
+        suffix = ", not compiled" if int8_form.engine == "kernels" else ""
+        return [in_torch, Runner(f"student, integer kernels{suffix}", "float", int8_form.run)]
+    float_model = float_onnx(network, codes.input_shape)
+    student_model, _ = onnx_model(codes, student, "codes")
     name = "onnxruntime float32"
+    run_student = session(student_model, ("logits", "bits"), threads)
     return [
-        Runner(name, name, session(float_onnx(network, codes.input_shape), ("logits",), threads)),
-        Runner(
-            "onnxruntime, integer form",
-            name,
-            session(onnx_model(codes, student, "codes")[0], ("logits", "bits"), threads),
-        ),
+        Runner(name, name, session(float_model, ("logits",), threads)),
+        Runner("onnxruntime, integer form", name, run_student),
     ]
 
 
 def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """A float network as an ONNX model from ``images`` to ``logits``, for any batch size."""
+    """Return a float network as an ONNX model from ``images`` to ``logits``, for any batch size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -80,16 +85,16 @@ def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def session(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
-    """An ONNX model in onnxruntime, on the CPU."""
-    import onnxruntime
+    """Return an ONNX model as a function, in onnxruntime on the CPU."""
+    import onnxruntime  # optional dependency
 
     options: Any = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, threads
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     runtime = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def answer(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(
-            map(torch.from_numpy, runtime.run(outputs, {"images": images.contiguous().numpy()}))
-        )
+        found = runtime.run(outputs, {"images": images.contiguous().numpy()})
+        return tuple(map(torch.from_numpy, found))
 
     return answer

@@ -24,7 +24,8 @@ Engine = Literal["compiled kernels", "kernels", "integer form"]
 Network = Callable[..., tuple[Tensor, Tensor]]
 ENGINES: tuple[Engine, Engine] = ("compiled kernels", "kernels")
 COMPILERS = ("g++", "clang++", "cl")
-AT_ONCE = 400_000  # values of images: two of 224 × 224; the maps of more leave a CPU's caches (docs/performance.md)
+# Values of images: two of 224 × 224; the maps of more leave a CPU's caches (docs/performance.md).
+AT_ONCE = 400_000
 CHECK_BATCHES = (3, 1)  # images: a program for any number, and one for a single image
 
 

@@ -1,6 +1,4 @@
-"""A fine-tuned student as a integer form: one graph of integer products and one multiplier an image
-and channel.
-"""
+"""Integer form: a student as integer products with one multiplier per image and channel."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from torch import Tensor, fx
 
 from dynadfq.export.conversion import Conversion, tensor_shapes
 from dynadfq.export.conversion_report import Fact
-from dynadfq.export.tidy import tidy
+from dynadfq.export.graph_edits import tidy
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
@@ -25,12 +23,13 @@ NARROWEST = 2  # bits
 class IntegerForm:
     """A student that computes on integer codes.
 
-    network: (B, C, H, W) float32 images and, optionally, (B or 1, S) int64 widths to (B, classes)
-        logits and (B, S) int64 widths. A third argument is the budget's multiplier, () float64;
-        without it, the student's.
+    network: maps (B, C, H, W) float32 images, optional (B or 1, S) int64 widths and an optional
+        () float64 Lagrange multiplier to (B, classes) logits and (B, S) int64 widths.
     facts: how each layer is computed, and why one is not computed in integers of float32.
-    widths: candidates in bits, ascending.
-    widest: the largest width that sums were found to be exact for, in bits.
+    input_shape: shape of one image, (C, H, W).
+    widths: candidate widths in bits, ascending.
+    widest: the largest width that sums are exact for, in bits.
+    sites: number of activation sites.
     """
 
     network: fx.GraphModule
@@ -51,7 +50,7 @@ class IntegerForm:
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalized images to (B, classes) logits."""
+        """Return (B, classes) logits for (B, C, H, W) normalized images."""
         return self.run(images)[0]
 
     @torch.no_grad()
@@ -61,11 +60,15 @@ class IntegerForm:
         allocation: BitAllocation | None = None,
         multiplier: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) images to (B, classes) logits and (B, S) bits, as ``Student.run``;
-        ``multiplier`` turns the budget.
+        """Return (B, classes) logits and (B, S) bits, as ``Student.run`` does.
+
+        Args:
+            images: (B, C, H, W) normalized images.
+            allocation: used in place of the selector's.
+            multiplier: Lagrange multiplier, used in place of the student's.
 
         Raises:
-            ValueError: the allocation is wider than ``widest``.
+            ValueError: see ``arguments``.
         """
         logits, bits = self.network(*self.arguments(images, allocation, multiplier))
         return logits, bits.float()
@@ -73,53 +76,57 @@ class IntegerForm:
     def arguments(
         self, images: Tensor, allocation: BitAllocation | None, multiplier: float | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What ``network`` takes.
+        """Return the arguments of ``network``.
 
         Raises:
-            ValueError: an allocation is not of this student's sites or of widths in 2 … ``widest``;
-                or a multiplier is not finite, or the student has one width.
+            ValueError: an allocation does not fit the student's sites or has widths outside
+                2 … ``widest``; a multiplier is not finite, or the student has a fixed width.
         """
-        given = (
-            None if allocation is None else allocation.bits.round().to(images.device, torch.int64)
-        )
-        if given is not None:
-            self._require(given)
-        if multiplier is not None and not (self.dynamic and isfinite(multiplier)):
-            what = (
-                "not a finite number"
-                if self.dynamic
-                else f"of no use: this student has one width, {self.widths[0]} bits"
+        bits = None
+        if allocation is not None:
+            bits = allocation.bits.round().to(images.device, torch.int64)
+            self._require_widths(bits)
+        if multiplier is None:
+            return images.contiguous(), bits, None
+        if not self.dynamic:
+            raise ValueError(
+                f"multiplier: this student has a fixed width, {self.widths[0]} bits, "
+                f"and no bit selector; got {multiplier}"
             )
-            raise ValueError(f"multiplier: {multiplier} is {what}")
-        budget = (
-            None
-            if multiplier is None
-            else torch.tensor(multiplier, dtype=torch.float64, device=images.device)
-        )
-        return images.contiguous(), given, budget
+        if not isfinite(multiplier):
+            raise ValueError(f"multiplier: {multiplier} is not a finite number")
+        value = torch.tensor(multiplier, dtype=torch.float64, device=images.device)
+        return images.contiguous(), bits, value
 
-    def _require(self, bits: Tensor) -> None:
+    def _require_widths(self, bits: Tensor) -> None:
         if bits.shape[-1] != self.sites:
             raise ValueError(
-                f"allocation: {bits.shape[-1]} widths an image for {self.sites} sites; give one a site"
+                f"allocation: {bits.shape[-1]} widths per image for {self.sites} sites; "
+                "give one width per site"
             )
-        if int(bits.min()) < NARROWEST:
-            raise ValueError(f"allocation: {int(bits.min())} bits are fewer than {NARROWEST}")
-        if (asked := int(bits.max())) > self.widest:
-            wider = f"; to_integer_form(widest={asked})" if asked <= WIDEST_ACTIVATION else ""
-            raise ValueError(f"{asked} bits: sums are known to be exact up to {self.widest}{wider}")
+        narrowest = int(bits.min())
+        if narrowest < NARROWEST:
+            raise ValueError(f"allocation: {narrowest} bits are fewer than {NARROWEST}")
+        widest = int(bits.max())
+        if widest > self.widest:
+            advice = f"; to_integer_form(widest={widest})" if widest <= WIDEST_ACTIVATION else ""
+            raise ValueError(
+                f"allocation: {widest} bits, but sums are exact up to {self.widest} bits{advice}"
+            )
 
 
 @torch.no_grad()
 def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
-    """Convert a student; its own form is not changed.
-
-    ``widest`` is the largest width in bits that an allocation from outside may ask for; left out,
-    the widest candidate.
+    """Convert a student; the student is not changed.
 
     Logits differ from ``student.eval()`` in the last bits, because BatchNorm is part of the
-    multiplier, and therefore by a rounding flip now and then. They do not depend on the batch an
-    image came in, nor on the engine.
+    multiplier, and therefore by a rounding flip now and then. They depend neither on the batch of
+    an image nor on the engine.
+
+    Args:
+        student: the student.
+        widest: the largest width in bits of allocations that a caller will give; left out, the
+            widest candidate.
 
     Raises:
         ValueError: ``widest`` is beyond 8 bits.
@@ -128,8 +135,10 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
         raise ValueError(f"widest: {widest} is outside 2 … {WIDEST_ACTIVATION}")
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
     tidy(network)
-    shape, widths = student.cost.trace.input_shape, student.scheme.activation_bits
+    shape = student.cost.trace.input_shape
+    widths = student.scheme.activation_bits
     widest = max(widths[-1], widest or 0)
+    sites = len(student.sites)
     conversion = Conversion(network, widths, widest, tensor_shapes(network, shape))
-    conversion.run(len(student.sites))
-    return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, len(student.sites))
+    conversion.run(sites)
+    return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, sites)

@@ -74,8 +74,8 @@ class ByteProduct(nn.Module):
             codes = F.pad(codes, self.around, value=self.zero_point)
         sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
             codes.contiguous(memory_format=torch.channels_last), 1.0, self.zero_point,
-            self.packed, self.ones, self.zeros, None, self.stride, self.padding, self.dilation, self.groups,
-            1.0, 0, torch.float32, "none", [], "",
+            self.packed, self.ones, self.zeros, None, self.stride, self.padding, self.dilation,
+            self.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return sums
 
@@ -138,11 +138,9 @@ def byte_layer(layer: CodeLayer, shape: tuple[int, ...]) -> tuple[ByteLayer | No
         return None, f"the kernel refuses it: {str(error).strip().splitlines()[0]}"
     if wrong:
         return None, f"the kernel's sums of {', '.join(wrong)} codes are not exact on this CPU"
-    if slower > SLOWER:
-        return (
-            None,
-            f"the kernel for {layer.geometry.groups} groups takes {slower:.1f} times as long",
-        )  # type: ignore[union-attr]
+    if layer.geometry and slower > SLOWER:
+        groups = layer.geometry.groups
+        return None, f"the kernel for {groups} groups takes {slower:.1f} times as long"
     return fast, ""
 
 

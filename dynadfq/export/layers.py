@@ -1,54 +1,61 @@
-"""Layers in integer form: integer weights, and the multiplier behind the accumulator."""
+"""Layers and bit selector in integer form: integer weights, and a multiplier per output channel."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dynadfq.export.conversion_report import Fact
+from dynadfq.export.modules import AveragePool, SelectorCodes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
-from dynadfq.export.products import Geometry
+from dynadfq.export.products import Geometry, averaging_matrix
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantizedLayer
 from dynadfq.quant.quantize import quantize_weight
+from dynadfq.quant.selector import BitSelector
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def norm_multiplier(norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Gain and shift of a BatchNorm in eval mode, (C,) float64 each: x · gain + shift.
+    """Return gain and shift of a BatchNorm in eval mode, (C,) float64 each: x · gain + shift.
 
     Raises:
-        ValueError: it keeps no statistics, so that an image's result would depend on its batch.
+        ValueError: it has no running statistics, so that an image's result depends on its batch.
     """
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError(
-            "a BatchNorm without running statistics mixes the images of a batch; it cannot be converted"
+            "a BatchNorm without running statistics mixes the images of a batch; "
+            "it cannot be converted"
         )
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
-    gain = 1 / torch.sqrt(variance + norm.eps)
+    gain = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
     if norm.weight is not None:
         gain = gain * norm.weight.double()
-    shift = -mean * gain
+    shift = -norm.running_mean.double() * gain
     return gain, shift if norm.bias is None else shift + norm.bias.double()
 
 
 def integer_weight(layer: QuantizedLayer) -> tuple[WeightCodes, Tensor]:
-    """The codes of a layer's weight, and its step, (out or 1,) float64."""
-    grid = layer.qparams
-    codes, scale = quantize_weight(layer.weight, layer.weight_bits, grid)
-    return WeightCodes(codes, grid[1], layer.weight_bits), scale.double().flatten()
+    """Return the codes of a layer's weight, and its scale, (out or 1,) float64."""
+    qparams = layer.qparams
+    codes, scale = quantize_weight(layer.weight, layer.weight_bits, qparams)
+    return WeightCodes(codes, qparams[1], layer.weight_bits), scale.double().flatten()
 
 
 def multiplier(
-    layer: QuantizedLayer, step: Tensor, norm: BatchNorm | None
+    layer: QuantizedLayer, scale: Tensor, norm: BatchNorm | None
 ) -> tuple[Tensor, Tensor]:
-    """What follows the accumulator of codes: gain and shift, (out,) float64 each, without the
-    activation's step.
+    """Return gain and shift after the accumulator of codes, (out,) float64 each.
+
+    Args:
+        layer: a quantized layer.
+        scale: (out or 1,) float64 scale of its weight; that of the activation is not included.
+        norm: the BatchNorm after it.
     """
-    bias = (
-        torch.zeros(layer.weight.shape[0]).double() if layer.bias is None else layer.bias.double()
-    )
-    gain = step.expand(layer.weight.shape[0])
+    channels = layer.weight.shape[0]
+    bias = torch.zeros(channels).double() if layer.bias is None else layer.bias.double()
+    gain = scale.expand(channels)
     if norm is None:
         return gain, bias
     factor, shift = norm_multiplier(norm)
@@ -58,31 +65,51 @@ def multiplier(
 def code_layer(
     name: str, layer: QuantizedLayer, norm: BatchNorm | None, reads: tuple[int, int] | None
 ) -> tuple[CodeLayer | FloatInputLayer, Fact]:
-    """One layer's module, and the form it took.
+    """Return one layer's integer form, and how it is computed.
 
-    ``reads`` are the smallest and the largest code in its input, None for an input of floats.
+    Args:
+        name: name of the layer.
+        layer: the quantized layer.
+        norm: the BatchNorm after it.
+        reads: the smallest and the largest code in its input; None for an input of floats.
     """
-    weight, step = integer_weight(layer)
-    gain, shift = multiplier(layer, step, norm)
+    weight, scale = integer_weight(layer)
+    gain, shift = multiplier(layer, scale, norm)
     geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
     if reads is None:
-        why = "reads no quantized activation"
-        return FloatInputLayer(weight, geometry, gain, shift), Fact(name, "float64", reason=why)
-    quant_min, highest = reads
-    largest_sum = max(-quant_min, highest) * float(
-        weight.signed(torch.float64).abs().flatten(1).sum(dim=1).max()
-    )
+        fact = Fact(name, "float64", reason="reads no quantized activation")
+        return FloatInputLayer(weight, geometry, gain, shift), fact
+    smallest, largest = reads
+    weight_sum = weight.signed(torch.float64).abs().flatten(1).sum(dim=1).max()
+    largest_sum = max(-smallest, largest) * float(weight_sum)
+    wide = largest_sum >= EXACT_IN_FLOAT32
     reasons = []
-    if largest_sum >= EXACT_IN_FLOAT32:
+    if wide:
         reasons.append(
-            f"sums of {largest_sum:.0f} are not exact in float32, which ends at {EXACT_IN_FLOAT32:.0f}"
+            f"sums of {largest_sum:.0f} are not exact in float32, which ends at "
+            f"{EXACT_IN_FLOAT32:.0f}"
         )
-    if not quant_min <= 0 <= highest:
+    if not smallest <= 0 <= largest:
         padded = geometry is not None and geometry.padded
         reasons.append(
-            "0.0 lies outside its input's range"
-            + (", so that it pads with a value off it" if padded else "")
+            "0.0 is outside its input's range" + (", so padding is not exact" if padded else "")
         )
-    wide = largest_sum >= EXACT_IN_FLOAT32
     fact = Fact(name, "wide integer" if wide else "integer", largest_sum, "; ".join(reasons))
     return CodeLayer(weight, geometry, gain, shift, reads, wide), fact
+
+
+def selector_codes(selector: BitSelector, shape: Sequence[int]) -> SelectorCodes:
+    """Return the integer form of a bit selector that reads (1, C, H, W) activations."""
+    size = selector.pool.output_size
+    assert isinstance(size, int)
+    pool = AveragePool(averaging_matrix(shape[2], size), averaging_matrix(shape[3], size))
+    hidden = _float_input_layer(selector.hidden)
+    choice = _float_input_layer(selector.choice)
+    widths = selector.widths.to(torch.int64)
+    return SelectorCodes(pool, hidden, choice, widths, selector.costs, selector.multiplier)
+
+
+def _float_input_layer(layer: QuantizedLayer) -> FloatInputLayer:
+    weight, scale = integer_weight(layer)
+    gain, shift = multiplier(layer, scale, None)
+    return FloatInputLayer(weight, None, gain, shift)

@@ -1,9 +1,8 @@
-"""The modules of integer form. Each computes the same in every engine, whatever the batch
-(docs/decisions/0009).
+"""The modules of integer form: the same result in every engine and batch (docs/decisions/0009).
 
-Number types: codes and their sums are whole numbers in float32, exact below 2^24; multipliers are
-float32 operations on single elements, which IEEE 754 defines to the bit; sums of floats are made in
-float64 and rounded to float32 once.
+Number types: codes and their sums are integers in float32, exact below 2^24; multipliers are
+float32 operations on single elements, which IEEE 754 defines to the bit; sums of floats are
+computed in float64 and rounded to float32 once.
 """
 
 from __future__ import annotations
@@ -11,16 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dynadfq.export.multiply import FloatInputLayer, like
+from dynadfq.export.multiply import FloatInputLayer
 from dynadfq.quant.bits import penalized
 from dynadfq.quant.layers import WIDEST_ACTIVATION, ActivationFakeQuantize
-from dynadfq.quant.quantize import SMALLEST_RANGE, levels, quantize
+from dynadfq.quant.quantize import (
+    SMALLEST_RANGE,
+    broadcast_first,
+    choose_qparams,
+    levels,
+    quantize,
+)
 
 
 class ActivationCodes(nn.Module):
-    """One activation site: codes of a tensor at the width of each image, by gather from a table of
-    2^b - 1.
-    """
+    """One activation site: codes of a tensor at the width of each image, looked up in a table."""
 
     low: Tensor
     high: Tensor
@@ -34,35 +37,33 @@ class ActivationCodes(nn.Module):
         self.register_buffer("levels", levels(torch.arange(WIDEST_ACTIVATION + 1)))
 
     def forward(self, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, …) activations and (B or 1, S) widths to (B, …) codes and the (B or 1, 1, …) step
-        they lie on.
+        """Return (B, …) codes and their (B or 1, 1, …) scale.
+
+        Args:
+            x: (B, …) activations.
+            bits: (B or 1, S) widths.
         """
-        n = self.levels.index_select(0, bits[:, self.site]).view(-1, *[1] * (x.dim() - 1))
-        step = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
-        return quantize(x, step, torch.round(self.low / step), n), step
+        n = broadcast_first(self.levels.index_select(0, bits[:, self.site]), x.dim())
+        scale = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
+        return quantize(x, scale, torch.round(self.low / scale), n), scale
 
-    def codes_at(self, bits: int) -> tuple[int, int]:
-        """The smallest and the largest code at a width."""
-        n = levels(bits)
-        quant_min = torch.round(self.low / ((self.high - self.low).clamp(min=SMALLEST_RANGE) / n))
-        return int(quant_min), int(quant_min + n)
-
-    @property
-    def holds_zero(self) -> bool:
-        """Whether 0.0 is a code at every width, so that zeros (of padding, of a ReLU) are exact."""
-        return bool(self.low <= 0 <= self.high)
+    def code_range(self, bits: int) -> tuple[int, int]:
+        """Return the smallest and the largest code at a width."""
+        _, quant_min = choose_qparams(self.low, self.high, bits)
+        return int(quant_min), int(quant_min + levels(bits))
 
 
 class SelectorCodes(nn.Module):
-    """The bit selector: float64 sums, then the index of the best candidate at a multiplier, then
-    its width from a table.
+    """The bit selector: float64 sums, the index of the best candidate, its width from a table.
 
     Args:
-        pool: averages of what it reads, not flattened.
-        hidden, choice: its two layers.
+        pool: average pool of its input.
+        hidden: its first layer.
+        choice: its second layer.
         widths: (M,) candidates in bits, int64.
         costs: (dynamic sites, M) float64, percent of the float model's bit-FLOPs.
-        multiplier: () float64, nats for each percentage point, where the caller gives none.
+        multiplier: () float64 Lagrange multiplier in nats per percentage point, used where the
+            caller gives none.
     """
 
     widths: Tensor
@@ -79,9 +80,12 @@ class SelectorCodes(nn.Module):
         multiplier: Tensor,
     ) -> None:
         super().__init__()
-        self.pool, self.hidden, self.choice = pool, hidden, choice
-        for name, value in (("widths", widths), ("costs", costs), ("multiplier", multiplier)):
-            self.register_buffer(name, value.detach().clone())
+        self.pool = pool
+        self.hidden = hidden
+        self.choice = choice
+        self.register_buffer("widths", widths.detach().clone())
+        self.register_buffer("costs", costs.detach().clone())
+        self.register_buffer("multiplier", multiplier.detach().clone())
 
     def forward(
         self,
@@ -90,26 +94,27 @@ class SelectorCodes(nn.Module):
         given: Tensor | None = None,
         multiplier: Tensor | None = None,
     ) -> Tensor:
-        """(B, C, H, W) activation and the (1, S) widths of what runs before it to (B, S) widths in
-        bits.
+        """Return (B, S) widths in bits.
+
+        Args:
+            x: (B, C, H, W) activation.
+            start: (1, S) widths of the sites that run before the selector.
+            given: widths to return in place of the selector's.
+            multiplier: () float64, in place of the selector's.
         """
         if given is not None:
             return given
         logits = self.choice(self.hidden.in_float64(self.pool.in_float64(x).flatten(1)))
-        worth = penalized(
-            logits.view(-1, *self.costs.shape),
-            self.costs,
-            self.multiplier if multiplier is None else multiplier,
-        )
-        fixed = start.shape[1] - self.costs.shape[0]
-        before = start[:, :fixed].expand(logits.shape[0], -1)
-        return torch.cat([before, self.widths[worth.argmax(dim=2)]], dim=1)
+        if multiplier is None:
+            multiplier = self.multiplier
+        scores = penalized(logits.view(-1, *self.costs.shape), self.costs, multiplier)
+        fixed_sites = start.shape[1] - self.costs.shape[0]
+        fixed = start[:, :fixed_sites].expand(logits.shape[0], -1)
+        return torch.cat([fixed, self.widths[scores.argmax(dim=2)]], dim=1)
 
 
 class StartingBits(nn.Module):
-    """The widths that hold until the selector answers, and throughout where there is none: the
-    widest candidate.
-    """
+    """The widths of sites before the selector, or of all where there is none: the widest."""
 
     bits: Tensor
 
@@ -118,22 +123,20 @@ class StartingBits(nn.Module):
         self.register_buffer("bits", torch.full((1, sites), widest, dtype=torch.int64))
 
     def forward(self, given: Tensor | None = None) -> Tensor:
-        """(B or 1, S) widths: those given, or the widest."""
+        """Return (B or 1, S) widths: those given, or the widest."""
         return self.bits if given is None else given
 
 
 class ForEachImage(nn.Module):
-    """Repeats widths that all images share."""
+    """Repeats the widths that all images share."""
 
     def forward(self, bits: Tensor, images: Tensor) -> Tensor:
-        """(B or 1, S) widths to (B, S)."""
+        """Return (B or 1, S) widths as (B, S)."""
         return bits.expand(images.shape[0], -1)
 
 
 class ScaleShift(nn.Module):
-    """A BatchNorm that stands behind no accumulator of its own, as one multiplication and one
-    addition an element.
-    """
+    """A BatchNorm that follows no layer: one multiplication and one addition per element."""
 
     gain: Tensor
     shift: Tensor
@@ -144,7 +147,7 @@ class ScaleShift(nn.Module):
         self.register_buffer("shift", shift.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, …) to (B, C, …)."""
+        """Return x · gain + shift for (B, C, …)."""
         shape = (1, -1, *[1] * (x.dim() - 2))
         return x * self.gain.view(shape) + self.shift.view(shape)
 
@@ -161,17 +164,18 @@ class AveragePool(nn.Module):
         self.register_buffer("columns", columns.T.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H', W')."""
+        """Return the (B, C, H', W') averages of (B, C, H, W)."""
         return self.in_float64(x).float()
 
     def in_float64(self, x: Tensor) -> Tensor:
-        """The same before it is rounded."""
+        """Return the averages in float64."""
         return torch.matmul(torch.matmul(self.rows, x.double()), self.columns)
 
 
 class InFloat64(nn.Module):
-    """A pointwise function whose last bit engines disagree on (exp, tanh, …), computed in float64
-    and rounded once.
+    """A pointwise function computed in float64 and rounded once.
+
+    Engines disagree on its last bit in float32 (exp, tanh, …).
     """
 
     def __init__(self, function: nn.Module) -> None:
@@ -179,18 +183,16 @@ class InFloat64(nn.Module):
         self.function = function.double()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, …) to (B, …)."""
+        """Return the function of (B, …)."""
         y: Tensor = self.function(x.double()).float()
         return y
 
 
-def values(codes: Tensor, step: Tensor) -> Tensor:
-    """(B, …) codes to the values they stand for."""
-    return codes * step
+def values(codes: Tensor, scale: Tensor) -> Tensor:
+    """Return the values of (B, …) codes."""
+    return codes * scale
 
 
-def codes_again(x: Tensor, step: Tensor) -> Tensor:
-    """Codes of values that were only moved since they were put on their grid; the step's axes are
-    fitted to theirs.
-    """
-    return torch.round(x / like(step, x))
+def codes_again(x: Tensor, scale: Tensor) -> Tensor:
+    """Return the codes of quantized values that have only been moved, of any number of axes."""
+    return torch.round(x / broadcast_first(scale, x.dim()))

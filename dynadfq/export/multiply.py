@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadfq.export.products import Geometry, convolve, convolve_by_matrices
+from dynadfq.quant.quantize import broadcast_first
 
 
 class WeightCodes(nn.Module):
-    """An integer weight: unsigned codes in bytes, and the code of 0.0 of each output channel (or of
-    all).
-    """
+    """An integer weight: unsigned codes in bytes, and the zero point of each channel, or of all."""
 
     codes: Tensor
     zero_point: Tensor
@@ -20,26 +19,23 @@ class WeightCodes(nn.Module):
     def __init__(self, codes: Tensor, quant_min: Tensor, bits: int) -> None:
         super().__init__()
         self.bits = bits
+        integer = torch.int32 if quant_min.abs().max() < 2**31 else torch.int64
         self.register_buffer("codes", (codes - quant_min).to(torch.uint8))
-        self.register_buffer(
-            "zero_point",
-            (-quant_min).to(torch.int32 if quant_min.abs().max() < 2**31 else torch.int64),
-        )
+        self.register_buffer("zero_point", (-quant_min).to(integer))
 
     def signed(self, dtype: torch.dtype) -> Tensor:
-        """(out, …) codes with 0 for 0.0."""
+        """Return (out, …) codes in which 0 stands for 0.0."""
         return self.codes.to(dtype) - self.zero_point.to(dtype)
 
 
 class CodeLayer(nn.Module):
-    """Multiplies codes by codes, and each image and channel by one multiplier; BatchNorm is part of
-    it.
+    """Multiplies codes by codes, then each image and channel by one multiplier.
 
     Args:
         weight: integer weight.
         geometry: of a convolution; None for a linear layer.
-        gain, shift: (out,) float64, what follows the sums: step of the weight times BatchNorm's
-            gain; bias and shift.
+        gain: (out,) float64, scale of the weight times BatchNorm's gain.
+        shift: (out,) float64, bias and BatchNorm's shift.
         codes: the smallest and the largest code in its input, at the widest candidate.
         wide: sum in float64, since float32 would not be exact.
     """
@@ -57,31 +53,33 @@ class CodeLayer(nn.Module):
         wide: bool,
     ) -> None:
         super().__init__()
-        self.weight, self.geometry, self.codes, self.wide = weight, geometry, codes, wide
+        self.weight = weight
+        self.geometry = geometry
+        self.codes = codes
+        self.wide = wide
         shape = (1, -1, 1, 1) if geometry else (-1,)
         self.register_buffer("gain", gain.float().view(shape))
         self.register_buffer("shift", shift.float().view(shape))
 
-    def forward(self, codes: Tensor, step: Tensor) -> Tensor:
-        """(B, …) codes and the (B or 1, 1, …) step they lie on to (B, out, …) values."""
-        return scaled(self.sums(codes), step, self.gain, self.shift)
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:
+        """Return (B, out, …) values for (B, …) codes with a (B or 1, 1, …) scale."""
+        return scaled(self.sums(codes), scale, self.gain, self.shift)
 
     def sums(self, codes: Tensor) -> Tensor:
-        """The exact accumulators, whole numbers in float32."""
+        """Return the exact accumulators, integers in float32."""
         dtype = torch.float64 if self.wide else torch.float32
-        x, weight = codes.to(dtype), self.weight.signed(dtype)
+        x = codes.to(dtype)
+        weight = self.weight.signed(dtype)
         if self.geometry is None:
             return F.linear(x, weight).round().float()
-        # Rounding undoes what a Winograd algorithm may have left, and keeps a runtime from merging
-        # the multiplier into the weights.
+        # Rounding removes the error of a Winograd algorithm, and keeps a runtime from merging the
+        # multiplier into the weights.
         product = convolve_by_matrices if self.wide else convolve
         return product(x, weight, self.geometry).round().float()
 
 
 class FloatInputLayer(nn.Module):
-    """Multiplies floats by weight codes, in float64: for layers that read no quantized
-    activation.
-    """
+    """Multiplies floats by weight codes in float64, in layers that read no quantized activation."""
 
     gain: Tensor
     shift: Tensor
@@ -90,31 +88,27 @@ class FloatInputLayer(nn.Module):
         self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor
     ) -> None:
         super().__init__()
-        self.weight, self.geometry = weight, geometry
+        self.weight = weight
+        self.geometry = geometry
         shape = (1, -1, 1, 1) if geometry else (-1,)
         self.register_buffer("gain", gain.double().view(shape))
         self.register_buffer("shift", shift.double().view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, …) floats to (B, out, …) float32."""
+        """Return (B, out, …) float32 values for (B, …) floats."""
         return self.in_float64(x).float()
 
     def in_float64(self, x: Tensor) -> Tensor:
-        """(B, …) floats to (B, out, …) float64."""
-        x, weight = x.double(), self.weight.signed(torch.float64)
-        sums = (
-            F.linear(x, weight)
-            if self.geometry is None
-            else convolve_by_matrices(x, weight, self.geometry)
-        )
+        """Return (B, out, …) float64 values for (B, …) floats."""
+        x = x.double()
+        weight = self.weight.signed(torch.float64)
+        if self.geometry is None:
+            sums = F.linear(x, weight)
+        else:
+            sums = convolve_by_matrices(x, weight, self.geometry)
         return sums * self.gain + self.shift
 
 
-def scaled(sums: Tensor, step: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    """(B, out, …) sums to values: one multiplier an image and channel."""
-    return sums * (like(step, sums) * gain) + shift
-
-
-def like(step: Tensor, x: Tensor) -> Tensor:
-    """A (B or 1, 1, …) step with as many axes as x."""
-    return step.view(-1, *[1] * (x.dim() - 1))
+def scaled(sums: Tensor, scale: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """Return the values of (B, out, …) sums, with one multiplier per image and channel."""
+    return sums * (broadcast_first(scale, sums.dim()) * gain) + shift

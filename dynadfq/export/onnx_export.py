@@ -1,8 +1,9 @@
-"""A student as an ONNX file that onnxruntime was seen to compute alike."""
+"""A student as an ONNX file, written after onnxruntime has computed the same with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,28 +14,27 @@ from torch import Tensor
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.integer_form import IntegerForm, to_integer_form
 from dynadfq.export.onnx_model import OnnxForm, onnx_model
-from dynadfq.export.program import require_finite_logits
+from dynadfq.export.program import require_finite_logits, require_images
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import atomic_write
 
 TOLERANCE = 1e-4  # of logits
 CHECK_BATCH = 32  # images
-OTHER_MULTIPLIERS = (
-    -1.0,
-    1.0,
-    1e6,
-)  # nats for a percentage point: dearer, cheaper, and the cheapest width everywhere
+# More expensive widths, cheaper ones, and the cheapest everywhere.
+CHECK_MULTIPLIERS = (-1.0, 1.0, 1e6)
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and what the check of it found.
+    """An exported file and the result of its check.
 
-    worst: largest difference of a logit between onnxruntime and integer form, over the images that
-        were tried.
-    facts: how each layer is computed, as of the conversion.
-    kept: layers that "convinteger" left as they are in "codes", because their codes do not fit
-    bytes.
+    path: the file.
+    size: its size in bytes.
+    images: number of images of the check.
+    worst: largest difference of a logit between onnxruntime and integer form on these images.
+    facts: how each layer is computed.
+    kept: layers that "convinteger" leaves in "codes", because their codes do not fit in bytes.
     """
 
     path: Path
@@ -48,89 +48,89 @@ class Export:
 def export_onnx(
     student: Student, path: str | Path, images: Tensor, form: OnnxForm = "codes"
 ) -> Export:
-    """Write a student to an ONNX file, after onnxruntime has answered ``images`` with it.
+    """Write a student to an ONNX file, after a check in onnxruntime.
 
-    Input ``images`` (batch, C, H, W) float32, normalized; a dynamic student also takes
-    ``multiplier``, () float64, which may be left out and is then the student's own (0: as trained;
-    the higher, the cheaper). Outputs ``logits`` (batch, classes) float32 and ``bits`` (batch, S)
-    int64. Weights are integers in the file, 4-bit ones two a byte.
+    Its inputs are ``images`` (batch, C, H, W) float32, normalized, and for a dynamic student
+    ``multiplier``, () float64, the Lagrange multiplier of the bit budget, which may be left out and
+    is then the student's own. Its outputs are ``logits`` (batch, classes) float32 and ``bits``
+    (batch, S) int64. Weights are integers in the file, two 4-bit ones in a byte.
 
     Args:
-        student: it may be dynamic or of fixed width.
+        student: a student of dynamic or fixed width.
         path: the file.
-        images: (N, C, H, W) normalized images, real ones or synthetic, that the check is made on.
-        form: "codes" multiplies whole numbers in float32; "convinteger" uses ONNX's integer
-            operators, which are slow in onnxruntime on a CPU, for other runtimes and for
-            verification.
+        images: (N, C, H, W) normalized images for the check, real or synthetic ones.
+        form: "codes" multiplies integers in float32; "convinteger" uses ONNX's integer operators,
+            which are slow in onnxruntime on a CPU, for other runtimes and for verification.
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: the form is unknown, there are no images, or they are of another shape than the
-            student reads.
+        ValueError: the form is unknown, there are no images, or they have another shape than the
+            student's input.
         ArithmeticError: onnxruntime's bits differ from integer form's, or a logit by more than
-            1e-4, or logits are NaN or infinite. Nothing is written.
+            1e-4, or logits are NaN or infinite; nothing is written.
     """
     require_onnx()
     if form not in get_args(OnnxForm):
-        raise ValueError(f"form: {form!r} is none of {', '.join(get_args(OnnxForm))}")
-    if not len(images):
-        raise ValueError(
-            "images: give at least one; the file is only written after a check on them"
-        )
-    student.require_shape(images)
-    codes = to_integer_form(student)
-    content, kept = onnx_model(codes, student, form)
-    worst = check(content, codes, images)
+        raise ValueError(f"form: must be one of {', '.join(get_args(OnnxForm))}; got {form!r}")
+    require_images(student, images)
+    integer_form = to_integer_form(student)
+    content, kept = onnx_model(integer_form, student, form)
+    worst = check(content, integer_form, images)
     atomic_write(Path(path), content)
-    return Export(Path(path), len(content), len(images), worst, codes.facts, tuple(kept))
+    return Export(Path(path), len(content), len(images), worst, integer_form.facts, tuple(kept))
 
 
-def check(content: bytes, codes: IntegerForm, images: Tensor) -> float:
-    """Run onnxruntime on (N, C, H, W) images, in batches and alone; returns the largest difference
-    of a logit.
+def check(content: bytes, form: IntegerForm, images: Tensor) -> float:
+    """Compare onnxruntime with integer form, and return the largest difference of a logit.
 
-    Of a dynamic student the first batch is also tried at other multipliers.
+    Images are run in batches and one alone; for a dynamic student, the first batch also at other
+    multipliers.
+
+    Args:
+        content: the ONNX file.
+        form: the student's integer form.
+        images: (N, C, H, W) normalized images.
 
     Raises:
         ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are NaN or infinite.
     """
-    session, worst = _session(content), 0.0
-    tries: list[tuple[Tensor, float | None]] = [
+    session = _session(content)
+    runs: list[tuple[Tensor, float | None]] = [
         (batch, None) for batch in (*images.split(CHECK_BATCH), images[:1])
     ]
-    tries += [
-        (images[:CHECK_BATCH], multiplier) for multiplier in OTHER_MULTIPLIERS if codes.dynamic
-    ]
-    for batch, multiplier in tries:
-        logits, bits = codes.run(batch, multiplier=multiplier)
+    if form.dynamic:
+        runs += [(images[:CHECK_BATCH], multiplier) for multiplier in CHECK_MULTIPLIERS]
+    worst = 0.0
+    for batch, multiplier in runs:
+        logits, bits = form.run(batch, multiplier=multiplier)
         require_finite_logits(logits, "the student's own")
         inputs = {"images": batch.contiguous().numpy()}
         if multiplier is not None:
             inputs["multiplier"] = np.array(multiplier, dtype=np.float64)
-        theirs, their_bits = session.run(["logits", "bits"], inputs)
-        if (wrong := int((torch.from_numpy(their_bits) != bits).any(dim=1).sum())) > 0:
+        their_logits, their_bits = session.run(["logits", "bits"], inputs)
+        wrong = int((torch.from_numpy(their_bits) != bits).any(dim=1).sum())
+        if wrong:
             raise ArithmeticError(
                 f"onnxruntime chooses other bits for {wrong} of {len(batch)} images; not written"
             )
-        worst = max(worst, _difference(torch.from_numpy(theirs), logits))
+        worst = max(worst, _difference(torch.from_numpy(their_logits), logits))
     return worst
 
 
 def _difference(theirs: Tensor, ours: Tensor) -> float:
-    """Largest difference of a logit, if it is within the tolerance. A later ``max`` would pass over
-    a NaN.
-    """
+    """The largest difference of a logit, if it is within the tolerance."""
     require_finite_logits(theirs, "onnxruntime's")
     difference = float((theirs - ours).abs().max())
     if not difference <= TOLERANCE:
         raise ArithmeticError(
-            f"onnxruntime's logits differ by up to {difference:.3g}, more than {TOLERANCE}; not written"
+            f"onnxruntime's logits differ by up to {difference:.3g}, more than {TOLERANCE}; "
+            "not written"
         )
     return difference
 
 
 def _session(content: bytes) -> Any:
-    import onnxruntime
+    import onnxruntime  # optional dependency
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -138,15 +138,15 @@ def _session(content: bytes) -> Any:
 
 
 def require_onnx() -> None:
-    """See that the packages of an ONNX export are installed.
+    """Check that the packages of an ONNX export are installed.
 
     Raises:
-        ImportError: names those that are not.
+        ImportError: names the missing ones.
     """
     missing = []
-    for package in ("onnx", "onnxscript", "onnxruntime"):
+    for package in PACKAGES:
         try:
-            __import__(package)
+            import_module(package)
         except ImportError:
             missing.append(package)
     if missing:

@@ -1,6 +1,4 @@
-"""The ONNX model of a integer form: integer initializers, the budget as an input that may be left
-out, metadata.
-"""
+"""The ONNX model of an integer form: integer initializers, an optional multiplier, metadata."""
 
 from __future__ import annotations
 
@@ -22,23 +20,25 @@ if TYPE_CHECKING:
 
 OnnxForm = Literal["codes", "convinteger"]
 OPSET = 21  # the first with 4-bit integers
-FOLDED = 64  # values: what is larger stays an integer initializer with a Cast behind it
+FOLDED = 64  # values; larger constants stay integer initializers with a Cast after them
 
 
-def onnx_model(codes: IntegerForm, student: Student, form: OnnxForm) -> tuple[bytes, list[str]]:
-    """The serialized model, and the layers that kept the form "codes"."""
+def onnx_model(
+    integer_form: IntegerForm, student: Student, form: OnnxForm
+) -> tuple[bytes, list[str]]:
+    """Return the serialized model, and the layers that "convinteger" leaves in "codes"."""
     import onnx_ir
     from onnxscript.optimizer import optimize_ir
 
     from dynadfq.export.integer_ops import translations, with_integer_products
 
-    network = deepcopy(codes.network)
+    network = deepcopy(integer_form.network)
     kept = with_integer_products(network) if form == "convinteger" else []
-    inputs, axes = example(codes)
+    inputs, axes = example(integer_form)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            Served(network, codes.dynamic),
+            Served(network, integer_form.dynamic),
             inputs,
             dynamo=True,
             dynamic_shapes=axes,
@@ -52,15 +52,14 @@ def onnx_model(codes: IntegerForm, student: Student, form: OnnxForm) -> tuple[by
     assert program is not None
     model = program.model
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
-    _narrow(
-        model, {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)}
-    )
-    _multiplier_by_default(model, student.multiplier)
-    _describe(model, student)
+    weights = {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)}
+    _store_in_4_bits(model, weights)
+    _set_default_multiplier(model, student.multiplier)
+    _set_metadata(model, student)
     return onnx_ir.to_proto(model).SerializeToString(), kept
 
 
-def _narrow(model: onnx_ir.Model, bits: dict[str, int]) -> None:
+def _store_in_4_bits(model: onnx_ir.Model, bits: dict[str, int]) -> None:
     """Store weight codes of up to 4 bits as 4-bit integers."""
     import ml_dtypes
     import onnx_ir
@@ -73,10 +72,8 @@ def _narrow(model: onnx_ir.Model, bits: dict[str, int]) -> None:
             value.dtype = onnx_ir.DataType.UINT4
 
 
-def _multiplier_by_default(model: onnx_ir.Model, multiplier: float) -> None:
-    """Where the budget stands if a caller gives no multiplier: an input that is an initializer too
-    may be left out.
-    """
+def _set_default_multiplier(model: onnx_ir.Model, multiplier: float) -> None:
+    """Make the multiplier an initializer too: such an input may be left out."""
     import onnx_ir
 
     for value in model.graph.inputs:
@@ -87,8 +84,8 @@ def _multiplier_by_default(model: onnx_ir.Model, multiplier: float) -> None:
             model.graph.initializers["multiplier"] = value
 
 
-def _describe(model: onnx_ir.Model, student: Student) -> None:
-    """What a user of the file has to know, as metadata; the exporter's notes on every node go."""
+def _set_metadata(model: onnx_ir.Model, student: Student) -> None:
+    """Write the file's facts as metadata, and remove the exporter's notes on every node."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None

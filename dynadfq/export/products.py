@@ -1,8 +1,7 @@
-"""Products in the two number types that integer form uses: sums of integers in float32, everything
-else in float64.
+"""Products in the number types of integer form: integers in float32, everything else in float64.
 
-onnxruntime's convolution has no float64, its matrix product has: a float64 convolution is written
-as one.
+onnxruntime's convolution has no float64, but its matrix product has: a float64 convolution is
+written as one.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 
 class Geometry(NamedTuple):
-    """How a convolution moves over its input, each pair (vertical, horizontal)."""
+    """Stride, dilation, groups and padding of a convolution; pairs are (vertical, horizontal)."""
 
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -25,7 +24,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, layer: nn.Conv2d) -> Geometry:
-        """That of a layer; padding by a word ("same") is written out."""
+        """Return the geometry of a layer; padding "same" is written out in pixels."""
         left, right, top, bottom = layer._reversed_padding_repeated_twice
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         return cls(
@@ -38,7 +37,7 @@ class Geometry(NamedTuple):
 
     @property
     def padded(self) -> bool:
-        """Whether anything is added around the input."""
+        """Whether the input is padded."""
         return any(self.pads)
 
 
@@ -48,16 +47,17 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 def convolve(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """(B, C, H, W) with (out, C / groups, h, w), in their own number type."""
+    """Return the convolution of (B, C, H, W) with (out, C / groups, h, w), in their type."""
     left, right, top, bottom = geometry.pads
     padding = (top, left)
     if geometry.padding_mode != "constant" or (left, top) != (right, bottom):
-        x, padding = F.pad(x, geometry.pads, mode=geometry.padding_mode), (0, 0)
+        x = F.pad(x, geometry.pads, mode=geometry.padding_mode)
+        padding = (0, 0)
     return F.conv2d(x, weight, None, geometry.stride, padding, geometry.dilation, geometry.groups)
 
 
 def convolve_by_matrices(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The same as ``convolve``, from patches and one matrix product an image and group."""
+    """Return as ``convolve``, by patches and one matrix product per image and group."""
     if geometry.padded:
         x = F.pad(x, geometry.pads, mode=geometry.padding_mode)
     kernel = (weight.shape[2], weight.shape[3])
@@ -76,7 +76,7 @@ def convolve_by_matrices(x: Tensor, weight: Tensor, geometry: Geometry) -> Tenso
 
 
 def averaging_matrix(size: int, output: int) -> Tensor:
-    """(output, size) float64 matrix that averages as ``nn.AdaptiveAvgPool2d`` does along one axis.
+    """Return the (output, size) float64 matrix of ``nn.AdaptiveAvgPool2d`` along one axis.
 
     >>> averaging_matrix(3, 2)
     tensor([[0.5000, 0.5000, 0.0000],
@@ -84,7 +84,8 @@ def averaging_matrix(size: int, output: int) -> Tensor:
     """
     rows = torch.zeros(output, size, dtype=torch.float64)
     for index in range(output):
-        first, last = index * size // output, -(-(index + 1) * size // output)
+        first = index * size // output
+        last = -(-(index + 1) * size // output)
         rows[index, first:last] = 1.0 / (last - first)
     return rows
 
@@ -97,7 +98,7 @@ def window_matrix(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """(output, size) float64 matrix that averages as ``nn.AvgPool2d`` does along one axis.
+    """Return the (output, size) float64 matrix of ``nn.AvgPool2d`` along one axis.
 
     >>> window_matrix(4, 2, 2, 0)
     tensor([[0.5000, 0.5000, 0.0000, 0.0000],

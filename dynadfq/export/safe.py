@@ -1,9 +1,8 @@
-"""Safe forms of what is neither a quantized layer nor a site: calls whose last bit depends on the
-engine or the batch.
+"""Safe forms of float calls: the last bit of some depends on the engine or the batch.
 
-Additions, maxima, comparisons and whatever only moves values are defined to the bit and stay;
-activations made of these alone are written out. Average pools, other activations and gates are
-computed in float64 and rounded once; what is not known to be exact stays and is named.
+Additions, maxima, comparisons and whatever only moves values are defined to the bit and are not
+changed; activations composed of these alone are written out. Average pools, other activations and
+gates are computed in float64 and rounded once. What is not known to be exact stays and is reported.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from torch import fx, nn
 
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.functions import composed
+from dynadfq.export.graph_edits import as_module_call, replace_module
 from dynadfq.export.modules import AveragePool, InFloat64
 from dynadfq.export.products import averaging_matrix, window_matrix
 from dynadfq.graph.activation_sources import called_function, module_moves_values, moves_values
@@ -23,157 +23,151 @@ from dynadfq.graph.activations import is_activation
 EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
 EXACT_WRITTEN_OUT = (nn.Hardsigmoid, nn.Hardswish)
 GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
+# Defined to the bit by IEEE 754 or by selection; without the underscores of methods and in-place
+# forms.
 EXACT_FUNCTIONS = frozenset(
     """
-    add iadd sub isub mul imul truediv itruediv div neg abs square sqrt maximum minimum max min amax amin clamp clip
-    relu relu6 hardtanh leaky_relu threshold where masked_fill eq ne gt ge lt le logical_not logical_and logical_or
-    floor ceil round sign pad zeros ones full zeros_like ones_like full_like arange to float type_as
+    add iadd sub isub mul imul truediv itruediv div neg abs square sqrt maximum minimum max min
+    amax amin clamp clip relu relu6 hardtanh leaky_relu threshold where masked_fill eq ne gt ge lt
+    le logical_not logical_and logical_or floor ceil round sign pad zeros ones full zeros_like
+    ones_like full_like arange to float type_as
     """.split()  # noqa: SIM905 - a list this long reads better as text
 )
-"""Defined to the bit by IEEE 754 or by selection; without the underscores of methods and in-place
-forms."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
-    """Replace a float module by its safe form, in place; returns what is to be told of it."""
-    name, module = str(node.target), network.get_submodule(str(node.target))
+    """Replace a float module by its safe form, in place, and return how it is computed.
+
+    The list is empty where the module is exact.
+    """
+    name = str(node.target)
+    module = network.get_submodule(name)
     if isinstance(module, EXACT_ACTIVATIONS) or module_moves_values(module):
         return []
-    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)) and (
-        pool := _pool(module, _input(node, shapes))
-    ):
-        return _use(network, node, pool, "sums of floats")
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)):
+        pool = _average_pool(module, _input_shape(node, shapes))
+        if pool is not None:
+            return _replace(network, node, pool, "sums of floats")
     if is_activation(module) or isinstance(module, (*GATES, nn.RReLU)):
-        return _use_pointwise(network, node, module)
-    return [Fact(name, "float32", reason=f"{type(module).__name__} is left as it is")]
+        return _replace_pointwise(network, node, module)
+    return [Fact(name, "float32", reason=f"{type(module).__name__} is not converted")]
 
 
 def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
-    """The same for a call of a function or method."""
-    shape, pool = _input(node, shapes), None
+    """Replace a call of a function or method by its safe form, in place.
+
+    Returns as ``safe_module``.
+    """
     called = called_function(node)
-    if node.name not in shapes or moves_values(node, network):  # what is no tensor is a size
+    if node.name not in shapes or moves_values(node, network):  # a call without shape is a size
         return []
-    if "avg_pool" in called and len(shape) == 4:
+    pool = _function_pool(network, node, _input_shape(node, shapes))
+    if pool is not None:
+        return _replace(network, as_module_call(node), pool, "sums of floats")
+    gate = _gate(called.strip("_"), node)
+    if gate is not None:
+        return _replace_pointwise(network, as_module_call(node), gate)
+    if called.strip("_") in EXACT_FUNCTIONS:
+        return []
+    return [Fact(node.name, "float32", reason=f"{called} is not converted")]
+
+
+def _function_pool(
+    network: fx.GraphModule, node: fx.Node, shape: tuple[int, ...]
+) -> AveragePool | None:
+    """The pool that a call of a pooling function, or of a mean over pixels, computes."""
+    called = called_function(node)
+    if len(shape) != 4:
+        return None
+    if "avg_pool" in called:
+        kind: Any = nn.AdaptiveAvgPool2d if "adaptive" in called else nn.AvgPool2d
         given = {name: value for name, value in node.kwargs.items() if name != "input"}
-        pool = _pool(_pool_module(called, node.args[1:], given), shape)
-    elif called == "mean" and len(shape) == 4 and _averages_all(node):
-        pool = AveragePool(averaging_matrix(shape[2], 1), averaging_matrix(shape[3], 1))
+        return _average_pool(kind(*node.args[1:], **given), shape)
+    if called == "mean" and _averages_pixels(node):
         if not _keeps_axes(node):
             with network.graph.inserting_after(node):
                 flat = network.graph.call_method("flatten", (node, 1))
             node.replace_all_uses_with(flat, delete_user_cb=lambda user: user is not flat)
-    if pool is not None:
-        return _use(network, _as_module_call(node), pool, "sums of floats")
-    if (gate := _gate(called.strip("_"), node)) is not None:
-        return _use_pointwise(network, _as_module_call(node), gate)
-    if called.strip("_") in EXACT_FUNCTIONS:
-        return []
-    return [Fact(node.name, "float32", reason=f"{called} is left as it is")]
+        return AveragePool(averaging_matrix(shape[2], 1), averaging_matrix(shape[3], 1))
+    return None
 
 
 def _gate(called: str, node: fx.Node) -> nn.Module | None:
-    """The module that a call of a gate's function, or of a random activation's, stands for; None
-    for any other.
-    """
+    """The module of a gate's function, or of a random activation's; None for any other."""
     if called == "sigmoid":
         return nn.Sigmoid()
     if called == "hardsigmoid":
         return nn.Hardsigmoid()
     if called == "rrelu":
-        ends: dict[str, Any] = {"lower": 1 / 8, "upper": 1 / 3}
-        ends |= dict(zip(ends, node.args[1:], strict=False)) | dict(node.kwargs)
-        return nn.RReLU(ends["lower"], ends["upper"])
-    axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        lower = _argument(node, 1, "lower", 1 / 8)
+        upper = _argument(node, 2, "upper", 1 / 3)
+        return nn.RReLU(lower, upper)
+    axis = _argument(node, 1, "dim", None)
     if called == "softmax" and isinstance(axis, int) and node.kwargs.get("dtype") is None:
         return nn.Softmax(dim=axis)
     return None
 
 
-def _as_module_call(node: fx.Node) -> fx.Node:
-    node.op, node.target, node.args, node.kwargs = (
-        "call_module",
-        node.name,
-        (node.all_input_nodes[0],),
-        {},
-    )
-    return node
+def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """An argument of a call, given by place or by name."""
+    if name in node.kwargs:
+        return node.kwargs[name]
+    return node.args[place] if len(node.args) > place else default
 
 
-def _use_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> list[Fact]:
+def _replace_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> list[Fact]:
     if isinstance(module, nn.RReLU):  # random in training only
-        _put(network, node, nn.LeakyReLU((module.lower + module.upper) / 2, module.inplace))
+        slope = (module.lower + module.upper) / 2
+        replace_module(network, node, nn.LeakyReLU(slope, module.inplace))
         return []
     if type(module) in EXACT_WRITTEN_OUT:  # a subclass may compute something else
-        _put(network, node, composed(module))
+        replace_module(network, node, composed(module))
         return []
-    return _use(
-        network,
-        node,
-        InFloat64(composed(module)),
-        f"{type(module).__name__} differs in the last bit",
-    )
+    reason = f"{type(module).__name__} differs in the last bit"
+    return _replace(network, node, InFloat64(composed(module)), reason)
 
 
-def _use(network: fx.GraphModule, node: fx.Node, module: nn.Module, why: str) -> list[Fact]:
-    return [Fact(_put(network, node, module), "float64", reason=why)]
+def _replace(network: fx.GraphModule, node: fx.Node, module: nn.Module, reason: str) -> list[Fact]:
+    return [Fact(replace_module(network, node, module), "float64", reason=reason)]
 
 
-def _put(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> str:
-    """Let a call use another module, under a name of its own where others need the old one; returns
-    that name.
-    """
-    name = str(node.target)
-    if sum(other.target == name for other in network.graph.nodes if other.op == "call_module") > 1:
-        name = f"{name}_{node.name}"
-    network.add_submodule(name, module)
-    node.target = name
-    return name
-
-
-def _input(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:
+def _input_shape(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:
     return shapes.get(node.all_input_nodes[0].name, ()) if node.all_input_nodes else ()
 
 
-def _pool_module(called: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module | None:
-    if "adaptive" in called:
-        return nn.AdaptiveAvgPool2d(*args, **kwargs)
-    return nn.AvgPool2d(*args, **kwargs)
-
-
-def _pool(module: nn.Module | None, shape: tuple[int, ...]) -> AveragePool | None:
-    """A pool as matrices, where it is a product of one along each axis."""
-    if len(shape) != 4 or module is None:
+def _average_pool(
+    module: nn.AdaptiveAvgPool2d | nn.AvgPool2d, shape: tuple[int, ...]
+) -> AveragePool | None:
+    """A pool as one matrix per axis, where it can be one."""
+    if len(shape) != 4:
         return None
+    sizes = shape[2:]
     if isinstance(module, nn.AdaptiveAvgPool2d):
-        sizes = [
-            wanted or size for wanted, size in zip(_two(module.output_size), shape[2:], strict=True)
-        ]
+        outputs = _pair(module.output_size)
         return AveragePool(
-            *(averaging_matrix(size, out) for size, out in zip(shape[2:], sizes, strict=True))
+            *(averaging_matrix(size, out or size) for size, out in zip(sizes, outputs, strict=True))
         )
-    assert isinstance(module, nn.AvgPool2d)
     if module.divisor_override:
         return None
-    windows = zip(
-        shape[2:], _two(module.kernel_size), _two(module.stride), _two(module.padding), strict=True
+    pairs = (_pair(module.kernel_size), _pair(module.stride), _pair(module.padding))
+    ends = (module.ceil_mode, module.count_include_pad)
+    return AveragePool(
+        *(window_matrix(*window, *ends) for window in zip(sizes, *pairs, strict=True))
     )
-    ends = module.ceil_mode, module.count_include_pad
-    return AveragePool(*(window_matrix(*window, *ends) for window in windows))
 
 
-def _two(value: Any) -> tuple[Any, Any]:
+def _pair(value: Any) -> tuple[Any, Any]:
     first, second = value if isinstance(value, (tuple, list)) else (value, value)
     return first, second
 
 
-def _averages_all(node: fx.Node) -> bool:
-    axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return isinstance(axes, (tuple, list)) and {
-        axis % 4 for axis in axes if isinstance(axis, int)
-    } == {2, 3}
+def _averages_pixels(node: fx.Node) -> bool:
+    axes = _argument(node, 1, "dim", None)
+    if not isinstance(axes, (tuple, list)):
+        return False
+    return {axis % 4 for axis in axes if isinstance(axis, int)} == {2, 3}
 
 
 def _keeps_axes(node: fx.Node) -> bool:
-    return bool(node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False))
+    return bool(_argument(node, 2, "keepdim", False))

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from dynadfq.graph.calls import called_module, only_user
 from dynadfq.graph.propagate import propagate
 from dynadfq.ptq.ranges import layer_gaussians, quantized_network
 from dynadfq.quant.bits import uniform
@@ -168,9 +169,7 @@ def _add_to_output(
 
 def _own_reader(student: Student, network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that alone reads a node, if nothing else calls it."""
-    users = list(node.users)
-    if len(users) != 1 or users[0].op != "call_module":
+    user = only_user(node)
+    if user is None or sum(other.target == user.target for other in network.graph.nodes) > 1:
         return None
-    name = str(users[0].target)
-    calls = sum(other.target == name for other in network.graph.nodes)
-    return student.network.get_submodule(name) if calls == 1 else None
+    return called_module(user, student.network)

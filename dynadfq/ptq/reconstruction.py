@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation_call
+from dynadfq.graph.calls import called_module, only_user
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
@@ -54,31 +55,19 @@ def layer_calls(student: Student) -> list[LayerCall]:
     network = student.network
     calls: dict[str, LayerCall] = {}
     for node in network.graph.nodes:
-        name = str(node.target)
-        if node.op != "call_module" or name in calls:
-            continue
-        if isinstance(network.get_submodule(name), QuantizedLayer):
-            calls[name] = LayerCall(name, tuple(_followers(network, node)))
+        if isinstance(called_module(node, network), QuantizedLayer):
+            name = str(node.target)
+            calls.setdefault(name, LayerCall(name, tuple(_followers(network, node))))
     return list(calls.values())
 
 
 def _followers(network: fx.GraphModule, node: fx.Node) -> Iterator[str]:
-    after = _only_user(node)
-    if after is not None and _is_batch_norm(network, after):
+    after = only_user(node)
+    if after and isinstance(called_module(after, network), nn.modules.batchnorm._BatchNorm):
         yield str(after.target)
-        after = _only_user(after)
-    if after is not None and is_activation_call(after, network):
+        after = only_user(after)
+    if after and is_activation_call(after, network):
         yield str(after.target)
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _is_batch_norm(network: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(
-        network.get_submodule(str(node.target)), nn.modules.batchnorm._BatchNorm
-    )
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor, fx
 
+from dynadfq.graph.calls import called_module
 from dynadfq.quant.selector import BitSelector
 
 BISECTION_STEPS = 80  # beyond the resolution of float64
@@ -123,11 +124,9 @@ def before_selector(network: fx.GraphModule) -> fx.GraphModule:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in network.graph.nodes:
-        if node.op == "call_module":
-            module = network.get_submodule(str(node.target))
-            if isinstance(module, BitSelector):
-                graph.output(copies[node.all_input_nodes[0]])
-                break
+        if isinstance(called_module(node, network), BitSelector):
+            graph.output(copies[node.all_input_nodes[0]])
+            break
         copies[node] = graph.node_copy(node, copies.__getitem__)
     return fx.GraphModule(network, graph)
 

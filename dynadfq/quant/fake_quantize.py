@@ -8,13 +8,15 @@ all sums are of products with the incoming gradient (docs/performance.md has the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dynadfq.ops.moments import chunks
 from dynadfq.quant.quantize import broadcast_first, choose_qparams, levels
+
+Candidate = tuple[Tensor, Tensor, Tensor]  # scale, quant_min, quant_max, (B or 1, 1, …) each
 
 
 class FakeQuantize(torch.autograd.Function):
@@ -48,7 +50,7 @@ class FakeQuantize(torch.autograd.Function):
         (candidate,) = _candidates(low, high, bits, x.dim())
         out = torch.empty_like(x)
         for images in chunks(x):
-            scale, quant_min, quant_max = candidate.of(images)
+            scale, quant_min, quant_max = _of_images(candidate, images)
             code = torch.div(x[images], scale).round_()
             torch.minimum(torch.maximum(code, quant_min, out=code), quant_max, out=code)
             torch.mul(code, scale, out=out[images])
@@ -60,52 +62,48 @@ class FakeQuantize(torch.autograd.Function):
         x, low, high, probabilities, widths = ctx.saved_tensors
         candidates = _candidates(low, high, widths, x.dim())
         scale, _ = choose_qparams(low, high, widths)
-        to_x, sums = _inner_products(x, _with_layout_of(x, grad), probabilities, candidates)
-        outside = sums.grad - sums.inside
-        by_scale = sums.code - sums.inside_x / scale - outside * (low / scale)
+        to_x, sums, by_grad = _inner_products(
+            x, _with_layout_of(x, grad), probabilities, candidates
+        )
+        by_code, inside, inside_x = sums
+        outside = by_grad - inside
+        by_scale = by_code - inside_x / scale - outside * (low / scale)
         to_high = (probabilities * by_scale / levels(widths)).sum()
         to_low = (probabilities * outside).sum() - to_high
-        to_probabilities = sums.code * scale if ctx.needs_input_grad[3] else None
+        to_probabilities = by_code * scale if ctx.needs_input_grad[3] else None
         return to_x, to_low, to_high, to_probabilities, None
 
 
-class _Candidate(NamedTuple):
-    """The qparams of one width, (B or 1, 1, …) each."""
-
-    scale: Tensor
-    quant_min: Tensor
-    quant_max: Tensor
-
-    def of(self, images: slice) -> tuple[Tensor, ...]:
-        """Return the qparams of some images."""
-        return self if len(self.scale) == 1 else tuple(values[images] for values in self)
-
-
-class _Sums(NamedTuple):
-    """Sums over the elements of an image, where g is the incoming gradient: (B, M), the last (B,
-    1).
-    """
-
-    code: Tensor  # g · code
-    inside: Tensor  # g where x is within the range
-    inside_x: Tensor  # g · x there
-    grad: Tensor  # g
-
-
-def _candidates(low: Tensor, high: Tensor, widths: Tensor, dimensions: int) -> list[_Candidate]:
+def _candidates(low: Tensor, high: Tensor, widths: Tensor, dimensions: int) -> list[Candidate]:
     """The qparams of M candidates from (B or 1, M) widths."""
     scale, quant_min = choose_qparams(low, high, widths)
     quant_max = quant_min + levels(widths)
     return [
-        _Candidate(*(broadcast_first(column, dimensions) for column in columns))
-        for columns in zip(scale.unbind(1), quant_min.unbind(1), quant_max.unbind(1), strict=True)
+        (
+            broadcast_first(scale[:, column], dimensions),
+            broadcast_first(quant_min[:, column], dimensions),
+            broadcast_first(quant_max[:, column], dimensions),
+        )
+        for column in range(widths.shape[1])
     ]
 
 
+def _of_images(candidate: Candidate, images: slice) -> Candidate:
+    """The qparams of some images; those that all images share are not sliced."""
+    scale, quant_min, quant_max = candidate
+    if len(scale) == 1:
+        return candidate
+    return scale[images], quant_min[images], quant_max[images]
+
+
 def _inner_products(
-    x: Tensor, grad: Tensor, probabilities: Tensor, candidates: list[_Candidate]
-) -> tuple[Tensor, _Sums]:
-    """Gradient to x, (B, …), and the sums from which all other gradients are computed."""
+    x: Tensor, grad: Tensor, probabilities: Tensor, candidates: list[Candidate]
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    """The gradient to x, (B, …), and the sums that make up all other gradients.
+
+    The sums are over the elements of an image, where g is the incoming gradient: (B, M) of g · code,
+    of g where x is within the range, and of g · x there; and (B, 1) of g.
+    """
     to_x = torch.empty_like(x)
     axes = tuple(range(1, x.dim()))
     weights = [
@@ -114,13 +112,13 @@ def _inner_products(
     sums = []
     buffers: tuple[Tensor, ...] = ()
     for images in chunks(x):
-        values = x[images].to(candidates[0].scale)
-        g = grad[images].to(candidates[0].scale)
+        values = x[images].to(candidates[0][0])
+        g = grad[images].to(candidates[0][0])
         buffers = buffers or (torch.empty_like(values), torch.empty_like(values))
         nearest, code = (buffer[: len(values)] for buffer in buffers)
         row: list[Tensor] = []
         for number, (candidate, weight) in enumerate(zip(candidates, weights, strict=True)):
-            scale, quant_min, quant_max = candidate.of(images)
+            scale, quant_min, quant_max = _of_images(candidate, images)
             torch.div(values, scale, out=nearest).round_()
             torch.minimum(torch.maximum(nearest, quant_min, out=code), quant_max, out=code)
             inside = torch.eq(code, nearest, out=nearest).mul_(g)
@@ -133,8 +131,7 @@ def _inner_products(
                 to_x[images].addcmul_(inside, weight[images])
         sums.append(torch.stack([*row, g.sum(axes)], dim=1))
     every = torch.cat(sums)
-    by_code, inside, inside_x = every[:, :-1].unflatten(1, (-1, 3)).unbind(2)
-    return to_x, _Sums(by_code, inside, inside_x, every[:, -1:])
+    return to_x, every[:, :-1].unflatten(1, (-1, 3)).unbind(2), every[:, -1:]
 
 
 def _with_layout_of(x: Tensor, grad: Tensor) -> Tensor:

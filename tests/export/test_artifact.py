@@ -30,11 +30,11 @@ def assert_equal_runs(ours: Student, theirs: Student, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
-@pytest.mark.parametrize("grid_of", ["channel", "tensor"])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_every_width_comes_back_bit_for_bit(
-    teacher: Teacher, make_net: Net, images: Tensor, tmp_path: Path, bits: int, grid_of: str
+    teacher: Teacher, make_net: Net, images: Tensor, tmp_path: Path, bits: int, granularity: str
 ) -> None:
-    student = quantize(teacher, weight_bits=bits, activation_bits=4, weight_granularity=grid_of)  # type: ignore[arg-type]
+    student = quantize(teacher, weight_bits=bits, activation_bits=4, weight_granularity=granularity)  # type: ignore[arg-type]
     student.save(tmp_path)
     assert_equal_runs(load_student(tmp_path, make_net()), student, images)
 
@@ -53,7 +53,7 @@ def test_dynamic_students_come_back_bit_for_bit(
     loaded.train()(images).sum().backward()
 
 
-def test_fixed_grids_and_folded_networks_come_back_bit_for_bit(
+def test_frozen_weights_and_folded_networks_come_back_bit_for_bit(
     make_student: Build, teacher: Teacher, make_net: Net, images: Tensor, tmp_path: Path
 ) -> None:
     rounded = make_student(4)

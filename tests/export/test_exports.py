@@ -69,7 +69,7 @@ def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
         assert "MatMulInteger" in kinds
 
 
-def test_the_dial_is_an_input_that_may_be_left_out(
+def test_the_multiplier_is_an_optional_input(
     make_student: Build, images: Tensor, tmp_path: Path
 ) -> None:
     student, path = make_student(), tmp_path / "model.onnx"
@@ -145,7 +145,7 @@ def test_codes_that_fit_no_byte_stay_in_the_other_form(
 
 
 def test_what_is_asked_for_wrongly(make_student: Build, images: Tensor, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="form: 'qdq' is none of codes, convinteger"):
+    with pytest.raises(ValueError, match="form: must be one of codes, convinteger; got 'qdq'"):
         export_onnx(make_student(4), tmp_path / "model.onnx", images, "qdq")  # type: ignore[arg-type]
     for export in (export_onnx, export_program):
         with pytest.raises(ValueError, match="images: give at least one"):

@@ -242,7 +242,7 @@ def test_a_kernel_that_is_wrong_on_extreme_codes_is_not_used(
 @pytest.mark.parametrize(
     "error", [TypeError("takes 18 arguments"), RuntimeError("could not create\na primitive")]
 )
-def test_an_operator_of_another_version_leaves_code_form(
+def test_an_operator_of_another_version_leaves_integer_form(
     make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(*_: object) -> None:
@@ -272,7 +272,7 @@ def test_a_grouped_kernel_that_is_slow_is_not_used(
     )
 
 
-def test_a_machine_without_kernels_has_code_form(
+def test_a_machine_without_kernels_has_integer_form(
     make_student: Build, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernels.platform, "machine", lambda: "arm64")

@@ -64,7 +64,7 @@ def test_an_images_result_does_not_depend_on_its_batch(
     assert torch.equal(codes(strided), logits)
 
 
-def test_fixed_grids_one_grid_a_tensor_and_folded_networks(
+def test_frozen_weights_qparams_per_tensor_and_folded_networks(
     make_student: Build, teacher: Teacher, images: Tensor
 ) -> None:
     rounded = make_student(4)
@@ -143,7 +143,7 @@ def test_a_wider_allocation_needs_wider_sums(make_student: Build, images: Tensor
     student = make_student()
     codes, wider = to_integer_form(student), to_integer_form(student, widest=8)
     with pytest.raises(
-        ValueError, match=r"8 bits: sums are known to be exact up to 5; to_integer_form\(widest=8\)"
+        ValueError, match=r"8 bits, but sums are exact up to 5 bits; to_integer_form\(widest=8\)"
     ):
         codes.run(images, uniform(8, 4))
     assert flips(wider.run(images, uniform(8, 4)), student.run(images, uniform(8, 4))) <= 0.02
@@ -156,8 +156,12 @@ def test_a_wider_allocation_needs_wider_sums(make_student: Build, images: Tensor
     ("bits", "multiplier", "message"),
     [
         (uniform(1, 4), None, "allocation: 1 bits are fewer than 2"),
-        (uniform(4, 5), None, "allocation: 5 widths an image for 4 sites; give one a site"),
-        (uniform(9, 4), None, "9 bits: sums are known to be exact up to 5$"),
+        (
+            uniform(4, 5),
+            None,
+            "allocation: 5 widths per image for 4 sites; give one width per site",
+        ),
+        (uniform(9, 4), None, "9 bits, but sums are exact up to 5 bits$"),
         (None, math.nan, "multiplier: nan is not a finite number"),
         (None, math.inf, "multiplier: inf is not a finite number"),
     ],
@@ -173,9 +177,12 @@ def test_what_it_cannot_compute_is_refused(
         to_integer_form(make_student()).run(images[:2], bits, multiplier)
 
 
-def test_one_width_has_no_price_and_nine_bits_no_sums(make_student: Build, images: Tensor) -> None:
+def test_a_fixed_width_has_no_multiplier_and_nine_bits_no_sums(
+    make_student: Build, images: Tensor
+) -> None:
     with pytest.raises(
-        ValueError, match=r"multiplier: 0\.5 is of no use: this student has one width, 4 bits"
+        ValueError,
+        match=r"multiplier: this student has a fixed width, 4 bits, and no bit selector; got 0\.5",
     ):
         to_integer_form(make_student(4)).run(images[:2], multiplier=0.5)
     with pytest.raises(ValueError, match="widest: 16 is outside 2 … 8"):
@@ -187,10 +194,7 @@ def test_a_range_without_zero_is_named(make_student: Build) -> None:
     with torch.no_grad():
         student.sites[0].low.fill_(0.5)
     reasons = {fact.name: fact.reason for fact in to_integer_form(student).facts}
-    assert (
-        reasons["conv2"]
-        == "0.0 lies outside its input's range, so that it pads with a value off it"
-    )
+    assert reasons["conv2"] == "0.0 is outside its input's range, so padding is not exact"
     assert not reasons["conv3"]
 
 
@@ -208,7 +212,7 @@ def test_a_given_allocation_takes_the_place_of_the_selectors(
 
 
 @pytest.mark.parametrize("multiplier", [-2.0, 0.5, 1e6])
-def test_the_dial(make_student: Build, images: Tensor, multiplier: float) -> None:
+def test_the_multiplier(make_student: Build, images: Tensor, multiplier: float) -> None:
     student = make_student()
     at_zero = to_integer_form(student)
     student.multiplier = multiplier
@@ -308,5 +312,25 @@ def test_a_batch_norm_without_a_layer_before_it_is_one_multiplication_and_one_ad
     calibrate(student, [images], extremes)
     codes: IntegerForm = to_integer_form(student)
     assert [type(module).__name__ for module in codes.network.modules()].count("ScaleShift") == 1
-    assert [str(fact) for fact in unsafe(codes.facts)] == ["exp: float32 (exp is left as it is)"]
+    assert [str(fact) for fact in unsafe(codes.facts)] == ["exp: float32 (exp is not converted)"]
+    assert flips(codes.run(images), student.run(images)) <= 0.02
+
+
+def test_a_batch_norm_that_two_layers_share_is_converted_after_both(images: Tensor) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+            self.norm, self.fc = nn.BatchNorm2d(8), nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.first(x)).relu()
+            x = self.norm(self.second(x) + 1).relu()
+            y: Tensor = self.fc(x.amax((2, 3)))
+            return y
+
+    student = quantize(Teacher(Shared(), (3, 8, 8), 6, (0,) * 3, (1,) * 3), activation_bits=4)
+    calibrate(student, [images], extremes)
+    codes = to_integer_form(student)
+    assert not unsafe(codes.facts)
     assert flips(codes.run(images), student.run(images)) <= 0.02

@@ -73,7 +73,7 @@ def test_a_file_says_how_images_are_prepared(
     assert facts["class_names"] == list("012345") and facts["activation_bits"] == [3, 4, 5]
 
 
-def test_a_program_says_where_the_dial_stands(
+def test_a_program_has_the_multiplier_of_its_student(
     student: Student, images: Tensor, tmp_path: Path
 ) -> None:
     for name in ("a.pt2", "b.pt2"):

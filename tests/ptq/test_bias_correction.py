@@ -209,7 +209,7 @@ def test_a_layer_that_is_called_twice_stays_as_it_is(kind: str) -> None:
     assert changed == {"head.bias"} | ({"conv.bias"} if kind == "empirical" else set())
 
 
-def test_a_quantized_weight_is_on_its_grid(teacher: Teacher) -> None:
+def test_a_quantized_weight_has_few_values_near_the_float_ones(teacher: Teacher) -> None:
     student = built(teacher, 3)
     for layer in student.layers:
         weight = layer.quantized_weight

@@ -160,7 +160,7 @@ def test_the_trained_cost_is_multiplier_zero(student: Student, images: Tensor) -
     )
 
 
-def test_a_budget_out_of_reach_names_what_is_in_reach(
+def test_a_budget_out_of_range_names_the_range(
     student: Student, curve: CostCurve, images: Tensor
 ) -> None:
     for budget in (curve.lowest - 0.01, curve.highest + 0.01, float("nan")):

@@ -42,7 +42,7 @@ def test_worked_example() -> None:
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize(("low", "high"), RANGES)
-def test_a_grid_has_its_levels_holds_zero_and_maps_onto_itself(
+def test_quantization_uses_all_levels_keeps_zero_and_is_idempotent(
     x: Tensor, low: float, high: float, bits: int
 ) -> None:
     once = quantized(x, low, high, bits)
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_the_readable_form(
     fused, readable = gradients(FakeQuantize), gradients(blend)
     if shared:  # the blend sums over images by broadcasting, FakeQuantize leaves one row an image to autograd
         fused = (*fused[:4], fused[4].sum(dim=0, keepdim=True))
-    if high < 1e-8:  # a range below the smallest: the width of the grid is a constant
+    if high < 1e-8:  # a range below the smallest: the scale is a constant
         fused, readable = fused[:2], readable[:2]
     for ours, reference in zip(fused, readable, strict=True):
         torch.testing.assert_close(ours, reference, atol=1e-12, rtol=1e-12)
@@ -166,7 +166,7 @@ def test_a_uniform_allocation_has_nothing_to_learn() -> None:
     assert allocation.probabilities is None and allocation.widths is None
 
 
-def test_8_bit_weights_are_torchs_where_the_grids_coincide() -> None:
+def test_8_bit_weights_equal_torchs_for_exact_scales() -> None:
     rng = torch.Generator().manual_seed(3)
     steps, offsets = (
         2.0 ** torch.arange(-9, -1),
@@ -187,7 +187,7 @@ def test_8_bit_weights_are_torchs_where_the_grids_coincide() -> None:
     assert torch.equal(fake_quantize_weight(weight, 8), torchs)
 
 
-def test_8_bit_weights_of_any_range_are_torchs_but_for_ties() -> None:
+def test_8_bit_weights_of_any_range_equal_torchs_except_for_ties() -> None:
     weight = torch.randn(16, 8, 3, 3, generator=torch.Generator().manual_seed(4))
     scale, quant_min = weight_qparams(weight, 8)
     torchs = torch.fake_quantize_per_channel_affine(
@@ -198,7 +198,7 @@ def test_8_bit_weights_of_any_range_are_torchs_but_for_ties() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3, 3), (5, 7)])
-def test_each_output_channel_has_its_own_grid(shape: tuple[int, ...]) -> None:
+def test_each_output_channel_has_its_own_qparams(shape: tuple[int, ...]) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     codes, scale = quantize_weight(weight, 3)
     assert torch.equal(codes, codes.round()) and codes.abs().max() <= 7
@@ -212,7 +212,7 @@ def test_each_output_channel_has_its_own_grid(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(step.flatten()[0], (flat.max() - flat.min()) / 7)
 
 
-def test_a_grid_for_the_whole_tensor_is_that_of_its_extremes() -> None:
+def test_qparams_of_the_whole_tensor_are_those_of_its_extremes() -> None:
     weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(5))
     scale, quant_min = weight_qparams(weight, 3, "tensor")
     assert scale.shape == quant_min.shape == (1, 1, 1, 1)
@@ -245,14 +245,14 @@ def quantized_with_gradients(x: Tensor, upstream: Tensor, p: Tensor) -> tuple[Te
     return (out, *torch.autograd.grad(out, inputs, upstream))
 
 
-def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = torch.Generator().manual_seed(7)
     x, upstream = torch.randn(2, 5, 3, 4, 4, generator=rng)
     p = probabilities(5, x.dtype)
     whole = quantized_with_gradients(x, upstream, p)
     monkeypatch.setattr("dynadfq.ops.moments.CHUNK", 2 * x[0].numel())
-    for in_pieces, at_once in zip(quantized_with_gradients(x, upstream, p), whole, strict=True):
-        assert torch.equal(in_pieces, at_once)
+    for in_chunks, at_once in zip(quantized_with_gradients(x, upstream, p), whole, strict=True):
+        assert torch.equal(in_chunks, at_once)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_each_image_is_at_its_own_width(make_student: Build, images: Tensor) -> 
         ("layer_input", ["conv2", "conv3", "conv4", "fc"]),
     ],
 )
-def test_layers_behind_a_site_multiply_codes(
+def test_layers_that_read_a_site_multiply_codes(
     make_student: Build,
     images: Tensor,
     monkeypatch: pytest.MonkeyPatch,
@@ -213,7 +213,7 @@ def test_an_inner_block_does_not_end_the_outer_one(
         (0.0, 0.0, (0.0, 0.0)),
     ],
 )
-def test_ranges_are_brought_back_to_hold_zero(
+def test_ranges_are_extended_to_contain_zero(
     make_student: Build, images: Tensor, low: float, high: float, kept: tuple[float, float]
 ) -> None:
     student = make_student()
@@ -226,8 +226,8 @@ def test_ranges_are_brought_back_to_hold_zero(
     assert (site.low.item(), site.high.item()) == pytest.approx(kept)
     assert [(site.low.item(), site.high.item()) for site in student.sites[2:]] == others
     assert site.low.requires_grad and site.low.grad_fn is None
-    on_grid, _ = site(torch.zeros(1, 12, 4, 4), uniform(3, len(student.sites)))
-    assert (on_grid == 0).all()
+    quantized, _ = site(torch.zeros(1, 12, 4, 4), uniform(3, len(student.sites)))
+    assert (quantized == 0).all()
     assert torch.isfinite(student(images[:4])).all()
 
 
@@ -373,7 +373,7 @@ def test_too_short_for_a_selector(teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_one_weight_grid_a_layer(
+def test_weight_qparams_per_tensor(
     make_student: Build,
     make_net: Callable[[], nn.Module],
     images: Tensor,
