@@ -172,6 +172,8 @@ def finetune(
     seed: int = 0,
     schedule: FinetuneConfig | None = None,
     precision: Precision = "float32",
+    steps_per_epoch: int = FINETUNE.steps_per_epoch,
+    batch_size: int = FINETUNE.batch_size,
     **hyperparameters: Any,
 ) -> pd.DataFrame:
     """Calibrate a student's ranges and fine-tune it in place on synthetic images.
@@ -189,9 +191,12 @@ def finetune(
         calibration_images: images that set the activation ranges.
         warm_up_images: images of the selector's warm-up; 0 is off.
         seed: the same seed gives the same student.
-        schedule: steps and learning rates, in place of ``epochs`` and ``calibration_images``.
+        schedule: all settings of fine-tuning, in place of ``epochs``, ``steps_per_epoch``,
+            ``batch_size`` and ``calibration_images``.
         precision: of convolutions and linear layers in the steps: "float32", "bfloat16", or on a
             GPU "tf32".
+        steps_per_epoch: steps that count as one epoch, however many images there are.
+        batch_size: images per step.
         hyperparameters: the method's settings for the student, such as ``mixup_share=0.25``.
 
     Returns:
@@ -203,7 +208,10 @@ def finetune(
     require_precision(precision, teacher.device)
     recipe = _student_recipe(method, hyperparameters)
     config = schedule or FinetuneConfig.checked(
-        epochs=epochs, calibration_images=calibration_images
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        calibration_images=calibration_images,
     )
     selector = SelectorConfig.checked(
         budget=budget, bit_weight=bit_weight, warm_up_images=warm_up_images
