@@ -1,12 +1,11 @@
-"""Which calls are activations: the one table that normalization and description share.
+"""Activations: the table of modules and functions whose outputs are sites.
 
 A *site* is the output of an activation, i.e. of a pointwise non-linearity that a feature map passes
-through on its way to the next layer. A *gate* is not: the sigmoid of a squeeze-excite block is
+through on its way to the next layer. A *gate* is none: the sigmoid of a squeeze-excite block is
 multiplied into a feature map and never feeds a layer, so rounding it would save no bit-FLOPs and
-only add error. Hence `Sigmoid`, `Hardsigmoid`, `Softmax` and a hard sigmoid written by hand
-(`relu6(x + 3) / 6`) are absent. An activation of another type becomes one by subclassing one of
-these, or by carrying the usual name (`Swish`, `HSwish`, as in pytorchcv) without parameters or
-children.
+only add error. Hence ``Sigmoid``, ``Hardsigmoid``, ``Softmax`` and a hard sigmoid written by hand
+(``relu6(x + 3) / 6``) are absent. A user's activation is recognized if it subclasses one of these,
+or has a usual name (``Swish``, ``HSwish``, as in pytorchcv) and neither parameters nor children.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from dynadfq.graph.activation_sources import named_arguments
+
 _FUNCTIONS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    # function or method name, without the in-place underscore: module type, arguments after the
-    # input
+    # function or method, without the in-place underscore: module type, arguments after the input
     "relu": (nn.ReLU, ()),
     "relu6": (nn.ReLU6, ()),
     "hardtanh": (nn.Hardtanh, ("min_val", "max_val")),
@@ -37,6 +37,7 @@ _FUNCTIONS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "softplus": (nn.Softplus, ("beta", "threshold")),
     "tanh": (nn.Tanh, ()),
 }
+_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (*(kind for kind, _ in _FUNCTIONS.values()), nn.PReLU)
 """Module types whose outputs are sites (PReLU has weights, so it exists as a module only)."""
@@ -55,22 +56,19 @@ class FunctionalActivation:
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module is an activation, by type or (for a plain module without state) by its usual
-    name.
+    """Return whether a module is an activation, by type or by a usual name.
 
     >>> is_activation(nn.ReLU6()), is_activation(nn.Sigmoid())
     (True, False)
     """
     if isinstance(module, ACTIVATIONS):
         return True
-    is_plain = not any(module.children()) and not any(True for _ in module.parameters())
-    return is_plain and type(module).__name__.lower() in _USUAL_NAMES
+    has_state = any(True for _ in module.children()) or any(True for _ in module.parameters())
+    return not has_state and type(module).__name__.lower() in _USUAL_NAMES
 
 
 def is_activation_call(node: fx.Node, root: nn.Module) -> bool:
-    """Whether a node of a normalized graph is a site: a call of an activation module that is not
-    part of a gate.
-    """
+    """Return whether a node of a normalized graph is a site: an activation that is no gate."""
     return (
         node.op == "call_module"
         and is_activation(root.get_submodule(str(node.target)))
@@ -79,49 +77,38 @@ def is_activation_call(node: fx.Node, root: nn.Module) -> bool:
 
 
 def is_hard_gate(node: fx.Node) -> bool:
-    """Whether a call reads `x + 3`: the `relu6(x + 3)` inside a hard sigmoid or hard swish that is
-    written out.
-    """
+    """Return whether a call reads ``x + 3``, as in a hard sigmoid or hard swish written by hand."""
     source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or source.target not in (
-        operator.add,
-        operator.iadd,
-        torch.add,
-        "add",
-        "add_",
-    ):
+    if not isinstance(source, fx.Node) or source.target not in _ADDITIONS:
         return False
     return any(isinstance(term, (int, float)) and term == 3 for term in source.args)
 
 
 def functional_activation(node: fx.Node) -> FunctionalActivation | None:
-    """The module that a functional call (`F.relu(x)`, `torch.relu_(x)`, `x.relu()`) stands for;
-    None for any other.
+    """Return the module for a call such as ``F.relu(x)``, ``torch.relu_(x)`` or ``x.relu()``.
+
+    None for any other node.
     """
-    name = _function_name(node)
-    kind, parameters = _FUNCTIONS.get(name.removesuffix("_"), (None, ()))
+    function = _function_name(node)
+    name = function.removesuffix("_")
+    kind, parameters = _FUNCTIONS.get(name, (None, ()))
     if kind is None or is_hard_gate(node):
         return None
-    names = ("input", *parameters, "inplace")
-    arguments: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    source, inplace = arguments.pop("input"), bool(arguments.pop("inplace", False))
-    if not isinstance(source, fx.Node) or any(
-        isinstance(value, fx.Node) for value in arguments.values()
-    ):
+    arguments = named_arguments(node, "input", *parameters, "inplace")
+    source = arguments.pop("input")
+    inplace = bool(arguments.pop("inplace", False)) or function.endswith("_")
+    computed = any(isinstance(value, fx.Node) for value in arguments.values())
+    if computed or not isinstance(source, fx.Node):
         return None
-    return FunctionalActivation(
-        name.removesuffix("_"), kind(**arguments), source, inplace or name.endswith("_")
-    )
+    return FunctionalActivation(name, kind(**arguments), source, inplace)
 
 
 def _function_name(node: fx.Node) -> str:
     if node.op == "call_method" and hasattr(Tensor, str(node.target)):
         return str(node.target)
-    return (
-        _NAME_OF.get(node.target, "")
-        if node.op == "call_function" and callable(node.target)
-        else ""
-    )
+    if node.op == "call_function" and callable(node.target):
+        return _NAME_OF.get(node.target, "")
+    return ""
 
 
 def _names_of_functions() -> dict[Callable[..., Any], str]:

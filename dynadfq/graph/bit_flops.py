@@ -1,10 +1,10 @@
-"""Bit-FLOPs: what an inference costs as a function of its bit-widths.
+"""Bit-FLOPs: the cost of inference as a function of bit-widths.
 
     B = Σ_layers MACs · weight bits · input bits + 1024 · E,    1024 = 32 · 32 for float32 operands
 
 E counts one operation per BatchNorm output, activation output and average-pool input element;
 residual additions, max-pooling and biases are free. A layer's input has the bits of the activation
-it comes from, straight or through operations that only move values (several activations share a
+it comes from, directly or through operations that only move values (several activations share a
 concatenated input by channels), else 32. This reproduces the totals and percentages printed in the
 DynaDFQ paper for ResNet-20 and ResNet-18. Percentages are relative to the float model, whose MACs
 cost 1024 each.
@@ -25,69 +25,80 @@ from dynadfq.graph.network import NetworkTrace, Placement, describe
 from dynadfq.graph.normalize import normalize
 
 FLOAT_BITS = 32
-FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS
-"""Bit-FLOPs of one float32 operation."""
+FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS  # bit-FLOPs of one float32 operation
 
 
 @dataclass(frozen=True)
 class BitFlops:
-    """The cost of one image in bit-FLOPs."""
+    """The cost of one image.
+
+    Args:
+        total: bit-FLOPs.
+        percent: of the float model's bit-FLOPs.
+        layers: one row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the
+            input's channels), bit_flops. The rest of ``total`` is elementwise operations and
+            calls that are not quantizable layers.
+    """
 
     total: float
-    """Bit-FLOPs."""
     percent: float
-    """Percent of the float model."""
     layers: pd.DataFrame
-    """One row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the input's
-    channels), bit_flops. The rest of `total` is elementwise operations and calls that are no
-    quantizable layer."""
 
 
 @dataclass(frozen=True, eq=False)
 class CostModel:
-    """Bit-FLOPs of a network as an affine, differentiable function of the activation bits at its
-    sites.
+    """Bit-FLOPs of a network as an affine, differentiable function of its sites' bits.
+
+    Args:
+        trace: description of the network.
+        sites: names of the S quantized sites, in the order in which bits are given; other
+            activations stay float32.
+        weight_bits: of all layers.
+
+    Raises:
+        ValueError: there is no such site.
     """
 
     trace: NetworkTrace
     sites: tuple[str, ...]
-    """Names of the quantized sites, in the order in which bits are given; other activations stay
-    float32."""
     weight_bits: int
 
     def __post_init__(self) -> None:
-        """Checks that each site exists."""
         known = [site.name for site in (*self.trace.activations, *self.trace.layer_inputs)]
         for name in self.sites:
             if name not in known:
                 nearest = get_close_matches(name, known, n=1, cutoff=0.0)
                 raise ValueError(
-                    f"sites: {name!r} is no site of this network; nearest: {', '.join(nearest) or 'none'}"
+                    f"sites: {name!r} is no site of this network; "
+                    f"nearest: {', '.join(nearest) or 'none'}"
                 )
 
     def total(self, bits: Tensor) -> Tensor:
-        """Bit-FLOPs per image: (B, L) activation bits at L sites to (B,) float64; (L,) to a
-        scalar.
+        """Return bit-FLOPs per image: (B, S) activation bits to (B,) float64, (S,) to a scalar.
+
+        Raises:
+            ValueError: the last axis does not have one element per site.
         """
         if bits.shape[-1:] != (len(self.sites),):
             raise ValueError(
-                f"bits: shape {tuple(bits.shape)} must end in the number of sites, {len(self.sites)}"
+                f"bits: shape {tuple(bits.shape)} must end in the number of sites, "
+                f"{len(self.sites)}"
             )
         return self.constant + bits.double() @ self.per_site.to(bits.device)
 
     def percent(self, bits: Tensor) -> Tensor:
-        """Percent of the float model's bit-FLOPs: (B, L) activation bits to (B,) float64; (L,) to a
-        scalar.
-        """
+        """Return percent of the float model's bit-FLOPs, from bits as for ``total``."""
         return self.total(bits) * (100.0 / self.float_total)
 
     def at(self, activation_bits: int | Sequence[float]) -> BitFlops:
-        """The cost of one image at one width for all sites, or one width a site, in order."""
+        """Return the cost of one image at one width, or at one width per site in order."""
         bits = torch.as_tensor(activation_bits, dtype=torch.float64)
-        return self.breakdown(bits.expand(len(self.sites)) if bits.ndim == 0 else bits)
+        if bits.ndim == 0:
+            bits = bits.expand(len(self.sites))
+        return self.breakdown(bits)
 
     def breakdown(self, bits: Tensor) -> BitFlops:
-        """The cost of one image, layer by layer: (L,) activation bits."""
+        """Return the cost of one image layer by layer, from (S,) activation bits."""
         input_bits = FLOAT_BITS + self._fractions @ (bits.detach().double().cpu() - FLOAT_BITS)
         layers = self.trace.layers
         table = pd.DataFrame(
@@ -104,33 +115,27 @@ class CostModel:
 
     @cached_property
     def per_site(self) -> Tensor:
-        """(L,) float64: bit-FLOPs that one more bit at a site costs."""
+        """Bit-FLOPs per bit at each site, (S,) float64."""
         return self.weight_bits * self._macs @ self._fractions
 
     @property
     def percent_per_bit(self) -> Tensor:
-        """(L,) float64: what one more bit at a site costs, in percent of the float model's
-        bit-FLOPs.
-        """
+        """Percent of the float model's bit-FLOPs per bit at each site, (S,) float64."""
         return self.per_site * (100.0 / self.float_total)
 
     @cached_property
     def constant(self) -> float:
-        """Bit-FLOPs that no activation bits change: layers with float inputs, elementwise
-        operations, float calls.
-        """
+        """Bit-FLOPs that do not depend on activation bits: float inputs and float operations."""
         on_float_inputs = self.weight_bits * FLOAT_BITS * float(self._float_input_macs.sum())
-        return on_float_inputs + FLOAT_OPERATION * (
-            self.trace.elementwise_operations + self.trace.float_macs
-        )
+        operations = self.trace.elementwise_operations + self.trace.float_macs
+        return on_float_inputs + FLOAT_OPERATION * operations
 
     @property
     def float_total(self) -> float:
         """Bit-FLOPs of the float model."""
         trace = self.trace
-        return float(
-            FLOAT_OPERATION * (trace.layer_macs + trace.float_macs + trace.elementwise_operations)
-        )
+        operations = trace.layer_macs + trace.float_macs + trace.elementwise_operations
+        return float(FLOAT_OPERATION * operations)
 
     @property
     def float_input_macs_percent(self) -> float:
@@ -144,7 +149,7 @@ class CostModel:
 
     @cached_property
     def _fractions(self) -> Tensor:
-        """(layers, L) float64: fraction of each layer's input that comes from each site."""
+        """Fraction of each layer's input that comes from each site, (layers, S) float64."""
         rows = [[layer.fraction_from(site) for site in self.sites] for layer in self.trace.layers]
         return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(self.sites))
 
@@ -160,20 +165,19 @@ def bit_flops(
     activation_bits: int | Sequence[float] = 4,
     placement: Placement = "relu_output",
 ) -> BitFlops:
-    """The cost of one image of `input_shape` (C, H, W) if a float model were quantized to these
-    widths.
+    """Return the cost of one image if a float model were quantized to these widths.
 
-    `model` may be normalized already. `activation_bits` is one width for all sites of `placement`,
-    or one per site.
+    Args:
+        model: the network, normalized (``normalize``) or not.
+        input_shape: (C, H, W) of the image.
+        weight_bits: of all layers.
+        activation_bits: one width for all sites of ``placement``, or one per site.
+        placement: where activations are quantized.
     """
-    trace = describe(_normalized(model, input_shape), input_shape)
-    return CostModel(trace, tuple(site.name for site in trace.sites(placement)), weight_bits).at(
-        activation_bits
-    )
-
-
-def _normalized(model: nn.Module, input_shape: Sequence[int]) -> fx.GraphModule:
-    if isinstance(model, fx.GraphModule):
-        return model
-    tensor = next(model.parameters(), torch.empty(0))
-    return normalize(model, torch.zeros(1, *input_shape, dtype=tensor.dtype, device=tensor.device))
+    if not isinstance(model, fx.GraphModule):
+        weight = next(model.parameters(), torch.empty(0))
+        example = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
+        model = normalize(model, example)
+    trace = describe(model, input_shape)
+    sites = tuple(site.name for site in trace.sites(placement))
+    return CostModel(trace, sites, weight_bits).at(activation_bits)

@@ -1,5 +1,7 @@
-"""The description of a float network: its activations, its layers with MACs, and which activation
-feeds which layer.
+"""Description of a float network: activations, layers with MACs, and what feeds each layer.
+
+One image of labels (activation_sources.py) runs through the network's graph. Nothing here knows
+about quantization.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from dynadfq.graph.activation_sources import (
     FIRST_SITE,
@@ -23,53 +26,65 @@ from dynadfq.graph.activation_sources import (
     relabel,
 )
 from dynadfq.graph.activations import functional_activation, is_activation_call
+from dynadfq.graph.trace import calling_block
 from dynadfq.ops.layers import LayerKind, layer_kind
 
 Placement = Literal["relu_output", "layer_input"]
+_AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A tensor that activations can be quantized at: the output of graph node `node`."""
+    """A tensor at which activations can be quantized.
+
+    Args:
+        name: of the activation module, or ``<layer>.input``.
+        node: name of the graph node whose output it is.
+        channels: length of its second axis.
+        elements: values per image.
+        axes: of a batch of it, 4 for a map (B, C, H, W).
+        rows: length of its first axis for one image; more than 1 if patches are counted there.
+    """
 
     name: str
     node: str
     channels: int
     elements: int
-    """Values per image."""
     axes: int
-    """Of a batch of it: 4 where it is a map (B, C, H, W)."""
     rows: int = 1
-    """Length of its first axis for one image: more where patches are counted there."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a convolution or linear layer."""
+    """One call of a convolution or linear layer.
+
+    Args:
+        name: path of the module; it occurs twice if the module is called twice.
+        node: name of the graph node.
+        kind: of the layer.
+        macs: multiply-accumulates per image.
+        weight_shape: (out, in / groups, …).
+        fed_by: activation name to the fraction of the layer's input that is its output; the rest is
+            float32.
+        input_site: name of the ``layer_input`` site that it reads; None for the network's input.
+    """
 
     name: str
-    """Path of the module; twice in a trace if the module is called twice."""
     node: str
     kind: LayerKind
     macs: int
-    """Multiply-accumulates per image."""
     weight_shape: tuple[int, ...]
     fed_by: Mapping[str, float]
-    """Activation name to the fraction of this layer's input that is its output, directly; the rest
-    is float32."""
     input_site: str | None
-    """Name of the `layer_input` site this layer reads; None for the network input."""
 
     def fraction_from(self, site: str) -> float:
-        """Fraction of the input that comes from a site of either placement."""
+        """Return the fraction of the input that comes from a site of either placement."""
         return 1.0 if site == self.input_site else self.fed_by.get(site, 0.0)
 
 
 @dataclass(frozen=True)
 class FloatCall:
-    """A call with MACs that is no quantizable layer: `F.conv2d`, a matrix product, attention, a
-    module kept whole, …
-    """
+    """A call with MACs that is no quantizable layer, such as a matrix product or attention."""
 
     name: str
     operation: str
@@ -78,7 +93,17 @@ class FloatCall:
 
 @dataclass(frozen=True)
 class NetworkTrace:
-    """One image's way through a network, in execution order."""
+    """The calls of a network for one image, in execution order.
+
+    Args:
+        input_shape: (C, H, W).
+        activations: sites of placement "relu_output".
+        layer_inputs: sites of placement "layer_input".
+        layers: quantizable layers.
+        float_calls: other calls with MACs.
+        batch_norm_elements: output elements of all BatchNorms.
+        average_pool_elements: input elements of all average pools.
+    """
 
     input_shape: tuple[int, ...]
     activations: tuple[Site, ...]
@@ -86,15 +111,12 @@ class NetworkTrace:
     layers: tuple[Layer, ...]
     float_calls: tuple[FloatCall, ...]
     batch_norm_elements: int
-    """Output elements of all BatchNorms."""
-    activation_elements: int
-    """Output elements of all activations."""
     average_pool_elements: int
-    """Input elements of all average pools."""
 
     def sites(self, placement: Placement = "relu_output") -> tuple[Site, ...]:
-        """After each activation; or at each tensor but the network input that a layer reads (layers
-        may share one).
+        """Return the outputs of activations, or the tensors that layers read.
+
+        Layers may share an input; the network's input is no site.
         """
         return self.activations if placement == "relu_output" else self.layer_inputs
 
@@ -109,112 +131,109 @@ class NetworkTrace:
         return sum(call.macs for call in self.float_calls)
 
     @property
+    def activation_elements(self) -> int:
+        """Output elements of all activations."""
+        return sum(site.elements for site in self.activations)
+
+    @property
     def elementwise_operations(self) -> int:
         """One per BatchNorm output, activation output and average-pool input element."""
         return self.batch_norm_elements + self.activation_elements + self.average_pool_elements
 
 
-_AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
-
-
 def describe(model: fx.GraphModule, input_shape: Sequence[int]) -> NetworkTrace:
-    """Runs one image of `input_shape` (C, H, W) through a normalized float model and writes down
-    what happens.
+    """Describe a network by one forward pass.
+
+    Args:
+        model: a normalized float network (``normalize``).
+        input_shape: (C, H, W).
+
+    Raises:
+        ValueError: the network is not normalized.
     """
-    _check_normalized(model)
-    walk = _Walk(model)
+    _require_normalized(model)
+    description = _Description(model)
     weight = next(model.parameters(), torch.empty(0))
     image = torch.full((1, *input_shape), float(INPUT), dtype=weight.dtype, device=weight.device)
-    with torch.no_grad(), _evaluating(model), walk.flops:
-        walk.run(image)
-    return walk.trace(tuple(input_shape))
+    with torch.no_grad(), _eval_mode(model), description.flops:
+        description.run(image)
+    return description.trace(tuple(input_shape))
 
 
-class _Walk(fx.Interpreter):
-    """Runs the graph on labels (provenance.py) instead of values, and notes sites, layers and
-    counts on the way.
-    """
+class _Description(fx.Interpreter):
+    """Runs the graph on labels instead of values, and notes sites, layers and counts."""
 
     def __init__(self, model: fx.GraphModule) -> None:
-        from torch.utils.flop_counter import (
-            FlopCounterMode,
-        )  # brings triton, which takes a fifth of a second
-
         super().__init__(model)
         self.model = model
         self.flops = FlopCounterMode(display=False)
         self.activations: list[Site] = []
-        self.layer_inputs: dict[str, Site] = {}
+        self.layer_inputs: dict[str, Site] = {}  # by the node that makes them
         self.layers: list[Layer] = []
         self.float_calls: list[FloatCall] = []
-        self.elements = {"batch_norm": 0, "average_pool": 0}
+        self.batch_norm_elements = 0
+        self.average_pool_elements = 0
 
     def run_node(self, n: fx.Node) -> Any:
         flops_before = self.flops.get_total_flops()
         inputs = [self.env[source] for source in n.all_input_nodes]
         output = super().run_node(n)
+        macs = (self.flops.get_total_flops() - flops_before) // 2
         module = self.model.get_submodule(str(n.target)) if n.op == "call_module" else None
-        if module is not None and layer_kind(module) is not None:
-            self._note_layer(n, module, inputs[0], output)
-        elif macs := (self.flops.get_total_flops() - flops_before) // 2:
-            self.float_calls.append(
-                FloatCall(_path(n), type(module).__name__ if module else called_function(n), macs)
-            )
-        self._note_elements(n, module, inputs, output)
+        kind = layer_kind(module) if module is not None else None
+        if module is not None and kind is not None:
+            self._add_layer(n, kind, module.weight, inputs[0], output)  # type: ignore[arg-type]
+        elif macs:
+            name = str(n.target) if module is not None else calling_block(n) + n.name
+            operation = called_function(n) if module is None else type(module).__name__
+            self.float_calls.append(FloatCall(name, operation, macs))
+        function = called_function(n)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) or function == "batch_norm":
+            self.batch_norm_elements += output.numel()
+        if isinstance(module, _AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
+            self.average_pool_elements += inputs[0].numel()
         if is_activation_call(n, self.model):
-            return relabel(output, inputs, self._note_activation(n, output))
+            self.activations.append(_site(str(n.target), n, output))
+            return relabel(output, inputs, FIRST_SITE + len(self.activations) - 1)
         return output if moves_values(n, self.model) else relabel(output, inputs, FLOAT)
 
-    def _note_activation(self, node: fx.Node, output: Tensor) -> int:
-        self.activations.append(_site(str(node.target), node, output))
-        return FIRST_SITE + len(self.activations) - 1
-
-    def _note_layer(self, node: fx.Node, module: nn.Module, labels: Tensor, output: Tensor) -> None:
-        name, source, weight = str(node.target), node.all_input_nodes[0], module.weight
-        assert isinstance(weight, Tensor)
-        shares = fractions(labels)
-        if shares.keys() != {INPUT}:
+    def _add_layer(
+        self, node: fx.Node, kind: LayerKind, weight: Tensor, labels: Tensor, output: Tensor
+    ) -> None:
+        name = str(node.target)
+        source = node.all_input_nodes[0]
+        share_of = fractions(labels)
+        if share_of.keys() != {INPUT}:
             self.layer_inputs.setdefault(source.name, _site(f"{name}.input", source, labels))
+        input_site = self.layer_inputs.get(source.name)
+        fed_by = {
+            self.activations[label - FIRST_SITE].name: share
+            for label, share in share_of.items()
+            if label >= FIRST_SITE
+        }
         self.layers.append(
             Layer(
                 name=name,
                 node=node.name,
-                kind=layer_kind(module) or "conv",
+                kind=kind,
                 macs=output.numel() // weight.shape[0] * weight.numel(),
                 weight_shape=tuple(weight.shape),
-                fed_by={
-                    self.activations[k - FIRST_SITE].name: share
-                    for k, share in shares.items()
-                    if k >= FIRST_SITE
-                },
-                input_site=self.layer_inputs[source.name].name
-                if source.name in self.layer_inputs
-                else None,
+                fed_by=fed_by,
+                input_site=input_site.name if input_site else None,
             )
         )
 
-    def _note_elements(
-        self, node: fx.Node, module: nn.Module | None, inputs: list[Any], output: Any
-    ) -> None:
-        function = called_function(node)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or function == "batch_norm":
-            self.elements["batch_norm"] += output.numel()
-        if isinstance(module, _AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
-            self.elements["average_pool"] += inputs[0].numel()
-
     def trace(self, input_shape: tuple[int, ...]) -> NetworkTrace:
         position = {node.name: index for index, node in enumerate(self.model.graph.nodes)}
+        layer_inputs = sorted(self.layer_inputs.values(), key=lambda site: position[site.node])
         return NetworkTrace(
             input_shape=input_shape,
             activations=tuple(self.activations),
-            layer_inputs=tuple(
-                sorted(self.layer_inputs.values(), key=lambda site: position[site.node])
-            ),
+            layer_inputs=tuple(layer_inputs),
             layers=tuple(self.layers),
             float_calls=tuple(self.float_calls),
-            batch_norm_elements=self.elements["batch_norm"],
-            activation_elements=sum(site.elements for site in self.activations),
-            average_pool_elements=self.elements["average_pool"],
+            batch_norm_elements=self.batch_norm_elements,
+            average_pool_elements=self.average_pool_elements,
         )
 
 
@@ -223,33 +242,23 @@ def _site(name: str, node: fx.Node, output: Tensor) -> Site:
     return Site(name, node.name, channels, output.numel(), output.ndim, len(output))
 
 
-def _path(node: fx.Node) -> str:
-    """Where a call stands: the path of its module, or the node's name within the block whose
-    forward makes the call.
-    """
-    blocks = list((node.meta.get("nn_module_stack") or {}).values())
-    if node.op == "call_module":
-        return str(node.target)
-    return f"{blocks[-1][0]}.{node.name}" if blocks and blocks[-1][0] else node.name
-
-
-def _check_normalized(model: fx.GraphModule) -> None:
+def _require_normalized(model: fx.GraphModule) -> None:
     called: set[str] = set()
     for node in model.graph.nodes:
-        is_site, name = is_activation_call(node, model), str(node.target)
+        is_site = is_activation_call(node, model)
+        name = str(node.target)
         if (is_site and name in called) or functional_activation(node) is not None:
             raise ValueError(
-                f"{node.name}: activation without a module of its own; normalize(model, example) first"
+                f"{node.name}: activation without a module of its own; "
+                "call normalize(model, example) first"
             )
         if is_site:
             called.add(name)
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, with attention's fused paths off: the FLOP counter does not see what they
-    multiply.
-    """
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set eval mode, without attention's fused kernels: the FLOP counter does not see these."""
     training = [module for module in model.modules() if module.training]
     fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()

@@ -1,5 +1,4 @@
-"""Layers that read another layer's output through nothing that minds a scaling of its channels
-(DFQ, Sec. 4.1).
+"""Pairs of layers between which channels can be rescaled (DFQ, Sec. 4.1).
 
 A pair is a layer and the only layer that reads it, with operations between them for which f(s · x)
 = s · f(x) holds for s > 0 in each channel: ReLU, PReLU and LeakyReLU, pooling, flatten, dropout.
@@ -11,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import fx, nn
 
@@ -26,16 +24,19 @@ _POOLS = (
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
 )
-_POOL_NAMES = ("max_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d")
+_POOL_FUNCTIONS = ("max_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d")
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two layers by name.
 
-    rectified: an activation lies between them that passes what is at least 0 unchanged; else
-        nothing but linear operations and maxima do.
-    padded: zeros are put around what the second layer reads, on the way or by itself.
+    Args:
+        first: its channels can be rescaled.
+        second: the only layer that reads them.
+        rectified: whether an activation lies between them that is the identity for x ≥ 0;
+            otherwise only linear operations and maxima do.
+        padded: whether zeros are padded to what the second layer reads.
     """
 
     first: str
@@ -45,67 +46,70 @@ class Pair:
 
 
 def find_pairs(network: fx.GraphModule) -> list[Pair]:
-    """All pairs of a normalized graph, in execution order of their first layers.
+    """Return all pairs of a normalized graph, in execution order of their first layers.
 
     Layers that are called several times, or share weights with others, are in none.
     """
     own = own_layers(network)
-    nodes = [
-        node for node in network.graph.nodes if node.op == "call_module" and str(node.target) in own
-    ]
+    nodes = [node for node in network.graph.nodes if _is_call_of(node, own)]
     found = (_pair_from(network, node, own) for node in nodes)
     return [pair for pair in found if pair is not None]
 
 
 def find_chains(network: fx.GraphModule) -> list[tuple[Pair, ...]]:
-    """The pairs of a graph, those around a depthwise convolution together: (pair,) or (pair,
-    pair).
+    """Return the pairs of a graph as (pair,), those around a depthwise convolution as (pair, pair).
+
+    Such a convolution and its neighbours are balanced at once.
     """
     pairs = find_pairs(network)
     from_layer = {pair.first: pair for pair in pairs}
     chains: list[tuple[Pair, ...]] = []
     taken: set[Pair] = set()
     for pair in pairs:
-        onward = from_layer.get(pair.second)
         if pair in taken:
             continue
-        if onward is not None and is_depthwise(network.get_submodule(pair.second)):
-            chains.append((pair, onward))
-            taken.add(onward)
+        following = from_layer.get(pair.second)
+        if following is not None and is_depthwise(network.get_submodule(pair.second)):
+            chains.append((pair, following))
+            taken.add(following)
         else:
             chains.append((pair,))
     return chains
 
 
 def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution with one input and one output channel a group."""
+    """Return whether a layer is a convolution with one input and one output channel per group."""
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels
 
 
+def _is_call_of(node: fx.Node, layers: set[str]) -> bool:
+    return node.op == "call_module" and str(node.target) in layers
+
+
 def _pair_from(network: fx.GraphModule, node: fx.Node, own: set[str]) -> Pair | None:
-    name, first = str(node.target), network.get_submodule(str(node.target))
+    """The pair whose first layer ``node`` calls."""
+    name = str(node.target)
+    first = network.get_submodule(name)
     steps: set[str] = set()
     while len(node.users) == 1:
         (node,) = node.users
-        if node.op == "call_module" and str(node.target) in own:
+        if _is_call_of(node, own):
             second = network.get_submodule(str(node.target))
             if not _channels_fit(first, second, steps):
                 return None
             padded = "padding" in steps or _pads_zeros(second)
             return Pair(name, str(node.target), "rectifier" in steps, padded)
-        step = _step(network, node)
-        if not step:
+        kinds = _kinds(network, node)
+        if not kinds:
             return None
-        steps.update(step)
+        steps.update(kinds)
     return None
 
 
-def _step(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
-    """What an operation between two layers is, in words; nothing for one that scaling does not
-    pass.
-    """
+def _kinds(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
+    """What an operation between two layers does; empty if it does not commute with scaling."""
     if node.op != "call_module":
-        return _functional_step(node)
+        return _kinds_of_function(node)
     module = network.get_submodule(str(node.target))
     if type(module) in _RECTIFIERS:
         return ("rectifier",)
@@ -114,43 +118,35 @@ def _step(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
     if isinstance(module, _POOLS):
         return ("spatial", "padding") if _averages_zeros(module) else ("spatial",)
     if isinstance(module, nn.ZeroPad2d):
-        return "spatial", "padding"
+        return ("spatial", "padding")
     if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
-        return "spatial", "flat"
+        return ("spatial", "flat")
     return ()
 
 
-def _functional_step(node: fx.Node) -> tuple[str, ...]:
-    name = called_function(node)
-    given = [*node.args[1:], *node.kwargs.values()]
-    if name in ("dropout", "dropout2d", "contiguous"):
+def _kinds_of_function(node: fx.Node) -> tuple[str, ...]:
+    function = called_function(node)
+    arguments = [*node.args[1:], *node.kwargs.values()]
+    if function in ("dropout", "dropout2d", "contiguous"):
         return ("pointwise",)
-    if name in _POOL_NAMES:
+    if function in _POOL_FUNCTIONS:
         return ("spatial",)
-    if name == "avg_pool2d":
-        return (
-            "spatial",
-            "padding",
-        )  # its arguments are not looked into: at worst nothing is absorbed
-    if name == "flatten" and given in ([1], [1, -1]):
-        return "spatial", "flat"
-    if name == "mean" and given and _axes(given[0]) == {2, 3}:
-        return "spatial", "flat"
+    if function == "avg_pool2d":  # may pad, which only prevents absorption
+        return ("spatial", "padding")
+    if function == "flatten" and arguments in ([1], [1, -1]):
+        return ("spatial", "flat")
+    if function == "mean" and arguments:
+        axes = arguments[0] if isinstance(arguments[0], Sequence) else [arguments[0]]
+        if {axis % 4 for axis in axes if isinstance(axis, int)} == {2, 3}:
+            return ("spatial", "flat")
     return ()
-
-
-def _axes(value: Any) -> set[int]:
-    axes = value if isinstance(value, Sequence) else [value]
-    return {axis % 4 for axis in axes if isinstance(axis, int)}
 
 
 def _averages_zeros(pool: nn.Module) -> bool:
-    if not isinstance(pool, nn.modules.pooling._AvgPoolNd):
+    if not isinstance(pool, nn.modules.pooling._AvgPoolNd) or not pool.count_include_pad:
         return False
     padding = pool.padding
-    return bool(pool.count_include_pad) and any(
-        padding if isinstance(padding, Sequence) else (padding,)
-    )
+    return any(padding if isinstance(padding, Sequence) else (padding,))
 
 
 def _pads_zeros(layer: nn.Module) -> bool:
@@ -162,12 +158,10 @@ def _pads_zeros(layer: nn.Module) -> bool:
 
 
 def _channels_fit(first: nn.Module, second: nn.Module, steps: set[str]) -> bool:
+    """Whether each input of the second layer is of one channel of the first, in order."""
     if isinstance(second, nn.Conv2d):
-        return (
-            isinstance(first, nn.Conv2d)
-            and "flat" not in steps
-            and second.in_channels == first.out_channels
-        )
+        same = isinstance(first, nn.Conv2d) and second.in_channels == first.out_channels
+        return same and "flat" not in steps
     assert isinstance(second, nn.Linear)
     if isinstance(first, nn.Linear):
         return "spatial" not in steps and second.in_features == first.out_features

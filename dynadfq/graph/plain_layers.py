@@ -1,16 +1,15 @@
-"""Layers with a forward of their own that come down to one plain convolution or linear layer,
-written out as such.
+"""Replacement of custom layers by the plain convolution or linear layer that they amount to.
 
-Examples: TensorFlow's "SAME" padding, an amount worked out from the input's size (timm's
+Examples: TensorFlow's "SAME" padding, whose amount depends on the input's size (timm's
 ``Conv2dSame``); weights that are standardized, masked or parametrized on every call (``StdConv2d``,
-``torch.nn.utils.parametrizations``); a linear layer that looks at dtypes first (timm's
-classifiers). Tracing cannot follow the first, and as layers with a forward of their own all would
-stay in float. For images of one size, and weights that nobody trains, padding and weight are
-numbers. A student then learns the weight that is multiplied; parameters it was made of are gone.
+``torch.nn.utils.parametrizations``); a linear layer that checks dtypes first (timm's classifiers).
+Tracing cannot follow the first, and as layers with their own forward all would stay in float. For
+images of one size, and weights that are not trained, padding and weight are constants. A student
+then learns the resulting weight; the parameters that it was computed from are gone.
 
-A layer is run once on zeros with every call of a torch function watched. It qualifies where its
-input goes through zero padding and one convolution or product, and nothing else; the weight may
-come about in any way that does not involve the input.
+Each such layer runs once on zeros while all calls of torch functions are recorded. It qualifies if
+its input goes through zero padding and one convolution or product, and nothing else; the weight may
+be computed in any way that does not involve the input.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ _DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1
 _PADDING = ("input", "pad", "mode", "value")
 
 
-def write_out_layers(module: nn.Module, example: Tensor) -> None:
-    """Replace such layers, in place, by plain ones that do the same for images like ``example``."""
-    layers = {name: layer for name, layer in module.named_modules() if _has_its_own_way(layer)}
+def replace_by_plain_layers(module: nn.Module, example: Tensor) -> None:
+    """Replace custom layers in place by plain ones that do the same for images like ``example``."""
+    layers = {name: layer for name, layer in module.named_modules() if _is_custom(layer)}
     if not layers:
         return
     shapes = _input_shapes(module, list(layers.values()), example)
-    written: dict[nn.Module, nn.Module] = {}
-    for layer, (shape, *others) in shapes.items():
-        if shape and not others and (plain := _written_out(layer, example.new_zeros(shape))):
-            written[layer] = plain
+    plain = {
+        layer: _plain_layer(layer, example.new_zeros(shape.pop()))
+        for layer, shape in shapes.items()
+        if len(shape) == 1 and torch.Size() not in shape
+    }
     for name, layer in layers.items():
-        if layer in written:
-            module.set_submodule(name, written[layer])
+        replacement = plain.get(layer)
+        if replacement is not None:
+            module.set_submodule(name, replacement)
 
 
-def _has_its_own_way(layer: nn.Module) -> bool:
-    """A subclass with its own forward, or a layer whose weight is not a parameter but made of
-    others.
-    """
+def _is_custom(layer: nn.Module) -> bool:
+    """Whether a layer has its own forward, or a weight that is computed from other parameters."""
     if not isinstance(layer, (nn.Conv2d, nn.Linear)):
         return False
     return layer_kind(layer) is None or "weight" not in layer._parameters
@@ -64,9 +63,7 @@ def _has_its_own_way(layer: nn.Module) -> bool:
 def _input_shapes(
     module: nn.Module, layers: list[nn.Module], example: Tensor
 ) -> dict[nn.Module, set[torch.Size]]:
-    """Of each layer that is called; empty where it is called with something else than one
-    tensor.
-    """
+    """Input shapes of each layer that is called; an empty one for a call with several inputs."""
     shapes: dict[nn.Module, set[torch.Size]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -90,17 +87,16 @@ class _Product(NamedTuple):
     output: Tensor
 
 
-class _Watch(TorchFunctionMode):
-    """Notes what is done to a tensor: zero padding, one product, and whether there was anything
-    else.
-    """
+class _Recorder(TorchFunctionMode):
+    """Records what is done to a tensor: zero padding, one product, or something else."""
 
     def __init__(self, source: Tensor) -> None:
         super().__init__()
-        self.source, self.seen = source, [source]
+        self.source = source
+        self.derived = [source]
         self.pads = [0, 0, 0, 0]  # left, right, top, bottom
         self.product: _Product | None = None
-        self.plain = True
+        self.something_else = False
 
     def __torch_function__(
         self,
@@ -111,8 +107,8 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        seen = {id(tensor) for tensor in self.seen}
-        reads = any(id(value) in seen for value in tree_leaves((args, kwargs)))
+        derived = {id(tensor) for tensor in self.derived}
+        reads = any(id(value) in derived for value in tree_leaves((args, kwargs)))
         if reads and any(isinstance(value, Tensor) for value in tree_leaves(result)):
             self._note(func, args, kwargs, result)
         return result
@@ -124,86 +120,80 @@ class _Watch(TorchFunctionMode):
         if result is first is self.source:  # such as contiguous()
             return
         if self.product is not None or first is not self.source:
-            self.plain = False
+            self.something_else = True
         elif func in _PRODUCTS:
-            given = _DEFAULTS | dict(zip(_CONVOLUTION, args, strict=False)) | kwargs
-            self.product = _Product(_PRODUCTS[func], given, result)
-            self.seen.append(result)
-        elif func is F.pad and (pads := _zeros_around(args, kwargs)):
+            arguments = _DEFAULTS | dict(zip(_CONVOLUTION, args, strict=False)) | kwargs
+            self.product = _Product(_PRODUCTS[func], arguments, result)
+            self.derived.append(result)
+        elif func is F.pad and (pads := _zero_padding(args, kwargs)):
             self.pads = [a + b for a, b in zip(self.pads, pads, strict=True)]
             self.source = result
-            self.seen.append(result)
+            self.derived.append(result)
         else:
-            self.plain = False
+            self.something_else = True
 
 
-def _zeros_around(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int] | None:
-    given = dict(zip(_PADDING, args, strict=False)) | kwargs
-    pads = [int(pad) for pad in given["pad"]]
-    zeros = given.get("mode", "constant") == "constant" and not given.get("value")
+def _zero_padding(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int] | None:
+    arguments = dict(zip(_PADDING, args, strict=False)) | kwargs
+    pads = [int(pad) for pad in arguments["pad"]]
+    zeros = arguments.get("mode", "constant") == "constant" and not arguments.get("value")
     return pads if zeros and len(pads) == 4 else None
 
 
-def _written_out(layer: nn.Module, zeros: Tensor) -> nn.Module | None:
-    """A plain layer that does what ``layer`` does to inputs of the shape of ``zeros``; None where
-    there is none.
-    """
+def _plain_layer(layer: nn.Module, zeros: Tensor) -> nn.Module | None:
+    """A plain layer that does the same to inputs like ``zeros``; None if there is none."""
     for hook in layer._forward_pre_hooks.values():
-        hook(layer, (zeros,))  # where torch.nn.utils.weight_norm makes the weight
-    watch = _Watch(zeros)
-    with torch.no_grad(), watch:
+        hook(layer, (zeros,))  # where torch.nn.utils.weight_norm computes the weight
+    recorder = _Recorder(zeros)
+    with torch.no_grad(), recorder:
         output = layer.forward(zeros)
-    product = watch.product
-    if not watch.plain or product is None or output is not product.output:
+    product = recorder.product
+    if recorder.something_else or product is None or output is not product.output:
         return None
     plain: Any = product.kind.__new__(product.kind)
     plain.__dict__.update(layer.__dict__)
     _set_weights(plain, layer, product.arguments)
-    if product.kind is nn.Conv2d:
-        return _with_geometry(plain, product.arguments, watch.pads)
-    linear: nn.Module = plain
-    return linear
+    if product.kind is nn.Conv2d and not _set_geometry(plain, product.arguments, recorder.pads):
+        return None
+    result: nn.Module = plain
+    return result
 
 
-def _set_weights(plain: nn.Module, layer: nn.Module, given: dict[str, Any]) -> None:
-    """Weight and bias as they were multiplied: the layer's own where they are, else their
-    values.
-    """
-    own = [layer._parameters.get(name) for name in ("weight", "bias")]
-    if given["weight"] is own[0] and given["bias"] is own[1]:
+def _set_weights(plain: nn.Module, layer: nn.Module, arguments: dict[str, Any]) -> None:
+    """Set weight and bias of the product: the layer's own parameters if they are, else copies."""
+    own = layer._parameters
+    if arguments["weight"] is own.get("weight") and arguments["bias"] is own.get("bias"):
         return
     learned = any(parameter.requires_grad for parameter in layer.parameters())
-    plain._parameters = {
-        name: None
-        if given[name] is None
-        else nn.Parameter(given[name].detach().clone(), requires_grad=learned)
-        for name in ("weight", "bias")
-    }
-    plain._buffers, plain._modules, plain._forward_pre_hooks = {}, {}, OrderedDict()
+    plain._parameters = {}
+    for name in ("weight", "bias"):
+        value = arguments[name]
+        plain._parameters[name] = (
+            None if value is None else nn.Parameter(value.detach().clone(), requires_grad=learned)
+        )
+    plain._buffers = {}
+    plain._modules = {}
+    plain._forward_pre_hooks = OrderedDict()
     plain.__dict__.pop("weight", None)
 
 
-def _with_geometry(plain: Any, given: dict[str, Any], pads: list[int]) -> nn.Conv2d | None:
-    """Stride, dilation, groups and padding of the convolution that was made."""
-    if isinstance(given["padding"], str):
-        return None
-    vertical, horizontal = _two(given["padding"])
-    left, right, top, bottom = (
-        a + b for a, b in zip(pads, (horizontal, horizontal, vertical, vertical), strict=True)
-    )
-    plain.stride, plain.dilation, plain.groups = (
-        _two(given["stride"]),
-        _two(given["dilation"]),
-        given["groups"],
-    )
-    plain.padding = (max(top, bottom), max(left, right))  # the larger side, for whoever asks
+def _set_geometry(plain: Any, arguments: dict[str, Any], pads: list[int]) -> bool:
+    """Set stride, dilation, groups and padding; return False if the padding is named by a word."""
+    if isinstance(arguments["padding"], str):
+        return False
+    vertical, horizontal = _pair(arguments["padding"])
+    own = (horizontal, horizontal, vertical, vertical)
+    left, right, top, bottom = (a + b for a, b in zip(pads, own, strict=True))
+    plain.stride = _pair(arguments["stride"])
+    plain.dilation = _pair(arguments["dilation"])
+    plain.groups = arguments["groups"]
+    plain.padding = (max(top, bottom), max(left, right))  # the larger side, for other readers
     # Zeros by torch's general padding: its mode "zeros" cannot pad one side more than the other.
     plain.padding_mode = "constant" if any(pads) else "zeros"
     plain._reversed_padding_repeated_twice = [left, right, top, bottom]
-    convolution: nn.Conv2d = plain
-    return convolution
+    return True
 
 
-def _two(value: Any) -> tuple[int, int]:
+def _pair(value: Any) -> tuple[int, int]:
     first, second = value if isinstance(value, (tuple, list)) else (value, value)
     return int(first), int(second)

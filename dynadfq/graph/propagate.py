@@ -1,20 +1,19 @@
-"""What the BatchNorm layers of a network say of its other tensors: moments and ranges, followed
-along the graph.
+"""Moments and ranges of a network's tensors, propagated from its BatchNorm layers.
 
-Each tensor is described element by element by a mean, a variance and an interval (statistics.py),
-which start at the layers whose output distribution is known and follow the graph from there:
+Each element of a tensor has a mean, a variance and an interval (statistics.py), which start at the
+modules whose output distribution is known and follow the graph from there:
 
-* operations that only move or select values move the description (concatenation, flatten, split,
-    max-pooling, …);
-* averages average it, the variance as if what is averaged varied together, which it can at most;
-* activations turn normal moments into those of their output, and the interval's ends likewise;
+* operations that only move or select values move the statistics (concatenation, flatten, split,
+  max-pooling, …);
+* averages average them, the variance as if what is averaged varied together, its upper bound;
+* activations map normal moments to those of their output, and the interval's ends likewise;
 * additions add means and variances, as of independent normal variables; gates multiply independent
-    ones;
-* layers without a known output distribution multiply the mean exactly, zero padding included, and
-  the variance as of independent inputs.
+  ones;
+* layers without a known output distribution map the mean exactly, zero padding included, and the
+  variance as of independent inputs.
 
-Everything else, and the network input, is unknown, which is written NaN. Nothing here is random and
-no data is needed.
+Everything else, and the network's input, is unknown, which is written NaN. Nothing here is random,
+and no data is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only, tree_unflatten
+from torch.utils._pytree import tree_map, tree_map_only
 
 from dynadfq.graph.activation_sources import called_function, moves_values
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussians
@@ -53,21 +52,21 @@ def propagate(
     gaussians: Mapping[str, Gaussian] | None = None,
     sigmas: float = 6.0,
 ) -> dict[str, Statistics]:
-    """Statistics of every tensor of a normalized float network, by the name of the node that makes
-    it.
+    """Return the statistics of every tensor of a normalized float network, by node name.
 
     Args:
-        network: the graph, which takes images of ``input_shape`` (C, H, W).
-        gaussians: distributions of the outputs of modules, by name: of layers whose BatchNorm was
-            folded into them. BatchNorm layers in the graph need none.
-        sigmas: an interval reaches from mean - sigmas · std to mean + sigmas · std of the normal
-            variable it starts at.
+        network: the graph.
+        input_shape: (C, H, W).
+        gaussians: distributions of module outputs by module name, for layers whose BatchNorm was
+            folded into them. Those of BatchNorm layers in the graph are added.
+        sigmas: standard deviations from the mean of a normal variable to the ends of its interval.
     """
-    walk = _Propagation(network, {**batch_norm_gaussians(network), **(gaussians or {})}, sigmas)
+    known = {**batch_norm_gaussians(network), **(gaussians or {})}
+    propagation = _Propagation(network, known, sigmas)
     weight = next(network.parameters())
     with torch.no_grad():
-        walk.run(unknown(torch.empty(1, *input_shape, device=weight.device)))
-    return walk.found
+        propagation.run(unknown(torch.empty(1, *input_shape, device=weight.device)))
+    return propagation.found
 
 
 class _Propagation(fx.Interpreter):
@@ -77,13 +76,15 @@ class _Propagation(fx.Interpreter):
         self, network: fx.GraphModule, gaussians: Mapping[str, Gaussian], sigmas: float
     ) -> None:
         super().__init__(network)
-        self.gaussians, self.sigmas = gaussians, sigmas
+        self.gaussians = gaussians
+        self.sigmas = sigmas
         self.found: dict[str, Statistics] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        result = (
-            super().run_node(n) if n.op in ("placeholder", "get_attr", "output") else self._call(n)
-        )
+        if n.op in ("placeholder", "get_attr", "output"):
+            result = super().run_node(n)
+        else:
+            result = self._call(n)
         if isinstance(result, Statistics):
             self.found[n.name] = result
         return result
@@ -91,13 +92,14 @@ class _Propagation(fx.Interpreter):
     def _call(self, n: fx.Node) -> Any:
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else nn.Module()
-        two = len(args) == 2 and not kwargs
+        binary = len(args) == 2 and not kwargs
 
         def on(part: int) -> Any:
-            chosen, named = tree_map_only(
+            """Apply the operation to one part of all statistics: 0 mean, 1 variance, 2, 3 ends."""
+            values, named = tree_map_only(
                 Statistics, lambda s: s.parts[part].clone(), (args, kwargs)
             )
-            return getattr(self, n.op)(n.target, chosen, named)
+            return getattr(self, n.op)(n.target, values, named)
 
         if n.op == "call_module" and str(n.target) in self.gaussians:
             return self._of_gaussian(self.gaussians[str(n.target)], on(0), module)
@@ -105,34 +107,23 @@ class _Propagation(fx.Interpreter):
             return activated(module, args[0])
         if layer_kind(module) is not None:
             return normal(on(0), variance_after(module, args[0].variance), self.sigmas)
-        if two and n.target in _ADDITIONS and any(isinstance(x, Statistics) for x in args):
+        if binary and n.target in _ADDITIONS and any(isinstance(x, Statistics) for x in args):
             return added(args[0], args[1], self.sigmas)
-        if two and n.target in _PRODUCTS and all(isinstance(x, Statistics) for x in args):
+        if binary and n.target in _PRODUCTS and all(isinstance(x, Statistics) for x in args):
             return multiplied(args[0], args[1])
-        if (
-            moves_values(n, self.module)
-            or isinstance(module, _AVERAGE_POOLS)
-            or called_function(n) in _AVERAGES
-        ):
-            return _together([on(part) for part in range(4)])
+        averages = isinstance(module, _AVERAGE_POOLS) or called_function(n) in _AVERAGES
+        if averages or moves_values(n, self.module):
+            return tree_map(_statistics, *(on(part) for part in range(4)))
         return tree_map(unknown, on(0))
 
     def _of_gaussian(self, gaussian: Gaussian, like: Tensor, module: nn.Module) -> Statistics:
         shape = [1] * like.dim()
         shape[-1 if isinstance(module, nn.Linear) else 1] = -1
-        mean, std = (
-            values.to(like).view(shape).expand_as(like).contiguous() for values in gaussian
-        )
+        mean = gaussian.mean.to(like).view(shape).expand_as(like).contiguous()
+        std = gaussian.std.to(like).view(shape).expand_as(like).contiguous()
         return normal(mean, std.square(), self.sigmas)
 
 
-def _together(results: list[Any]) -> Any:
-    """Four nests of tensors, of mean, variance, low and high, to one nest of statistics; sizes stay
-    what they are.
-    """
-    flat = [tree_flatten(result) for result in results]
-    structure, columns = flat[0][1], zip(*(leaves for leaves, _ in flat), strict=True)
-    return tree_unflatten(
-        [Statistics(*parts) if isinstance(parts[0], Tensor) else parts[0] for parts in columns],
-        structure,
-    )
+def _statistics(*parts: Any) -> Any:
+    """Four tensors as statistics; anything else, such as a size, as it is."""
+    return Statistics(*parts) if isinstance(parts[0], Tensor) else parts[0]

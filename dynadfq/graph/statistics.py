@@ -1,4 +1,4 @@
-"""Mean, variance and interval of each element of a tensor, and what operations make of them."""
+"""Mean, variance and interval of each element of a tensor, and how operations change them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from torch.func import functional_call
 from dynadfq.graph.activations import is_activation
 from dynadfq.graph.gaussian import clipping, moments_after
 
-INTERVAL_POINTS = 257  # at which an activation is evaluated, to find its extremes on an interval
+INTERVAL_POINTS = 257  # at which an activation is evaluated to find its extremes on an interval
 _GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of a tensor of one image, element by element; all have its shape, (1, C, H, W)
-    or (1, features).
+    """Mean, variance and interval of each element of a tensor of one image; NaN if unknown.
 
-    What is unknown is NaN.
+    Each part has the tensor's shape, (1, C, H, W) or (1, features).
     """
 
     mean: Tensor
@@ -36,38 +35,35 @@ class Statistics:
 
 
 def unknown(value: Any) -> Any:
-    """Statistics of a tensor of which nothing is known; sizes and the like stay what they are."""
+    """Return unknown statistics of a tensor's shape; anything but a tensor as it is."""
     if not isinstance(value, Tensor):
         return value
-    nothing = torch.full_like(value, torch.nan, dtype=torch.float32)
-    return Statistics(nothing, nothing, nothing, nothing)
+    nan = torch.full_like(value, torch.nan, dtype=torch.float32)
+    return Statistics(nan, nan, nan, nan)
 
 
 def normal(mean: Tensor, variance: Tensor, sigmas: float) -> Statistics:
-    """Normal variables, whose interval reaches ``sigmas`` standard deviations to both sides."""
+    """Return normal variables whose interval is mean ± ``sigmas`` standard deviations."""
     reach = sigmas * variance.sqrt()
     return Statistics(mean, variance, mean - reach, mean + reach)
 
 
 def is_pointwise(module: nn.Module) -> bool:
-    """Whether a module is an activation or a gate's squashing function, which ``activated`` can
-    follow.
-    """
+    """Return whether ``activated`` can follow a module: an activation, or a gate's sigmoid."""
     return is_activation(module) or isinstance(module, _GATES)
 
 
 def activated(activation: nn.Module, x: Statistics) -> Statistics:
-    """What a pointwise function makes of normal variables, and of their interval."""
-    x, shape = _one_position(x), x.mean.shape
+    """Return the statistics of a pointwise function of normal variables."""
+    shape = x.mean.shape
+    x = _one_position(x)
     mean, variance = moments_after(activation, x.mean, x.variance)
     low, high = _extremes(activation, x.low, x.high)
     return Statistics(*(part.expand(shape).contiguous() for part in (mean, variance, low, high)))
 
 
 def _one_position(x: Statistics) -> Statistics:
-    """A map that is the same everywhere, as behind a BatchNorm, as a map of 1 × 1; any other as it
-    is.
-    """
+    """A map that is the same at all positions, as after a BatchNorm, as a map of 1 × 1."""
     if x.mean.dim() != 4 or not all(bool((part == part[..., :1, :1]).all()) for part in x.parts):
         return x
     return Statistics(*(part[..., :1, :1] for part in x.parts))
@@ -78,15 +74,17 @@ def _extremes(activation: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor,
     clip = clipping(activation)
     if clip is not None:
         return low.clamp(*clip), high.clamp(*clip)
-    least = most = activation(low)
-    for share in torch.linspace(0, 1, INTERVAL_POINTS).tolist():
-        value = activation(low + share * (high - low))
-        least, most = least.minimum(value), most.maximum(value)
+    least = activation(low)
+    most = least
+    for fraction in torch.linspace(0, 1, INTERVAL_POINTS).tolist():
+        value = activation(low + fraction * (high - low))
+        least = least.minimum(value)
+        most = most.maximum(value)
     return least, most
 
 
 def added(a: Any, b: Any, sigmas: float) -> Statistics:
-    """Sum of independent variables, taken to be normal, or of one and a constant."""
+    """Return the sum of independent normal variables, or of one and a constant."""
     if isinstance(a, Statistics) and isinstance(b, Statistics):
         return normal(a.mean + b.mean, a.variance + b.variance, sigmas)
     x, constant = (a, b) if isinstance(a, Statistics) else (b, a)
@@ -95,15 +93,14 @@ def added(a: Any, b: Any, sigmas: float) -> Statistics:
 
 
 def multiplied(a: Statistics, b: Statistics) -> Statistics:
-    """Product of independent variables, as of a feature map and its gate."""
-    corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-    low, high = torch.stack(corners).amin(dim=0), torch.stack(corners).amax(dim=0)
+    """Return the product of independent variables, as of a feature map and its gate."""
+    products = torch.stack([x * y for x in (a.low, a.high) for y in (b.low, b.high)])
     variance = a.variance * b.variance + a.variance * b.mean.square() + b.variance * a.mean.square()
-    return Statistics(a.mean * b.mean, variance, low, high)
+    return Statistics(a.mean * b.mean, variance, products.amin(dim=0), products.amax(dim=0))
 
 
 def variance_after(layer: nn.Module, variance: Tensor) -> Tensor:
-    """Variance of a layer's outputs where its inputs are independent."""
+    """Return the variance of a layer's outputs if its inputs are independent."""
     squared = {"weight": layer.weight.square()}  # type: ignore[operator]
     if isinstance(layer.bias, Tensor):
         squared["bias"] = torch.zeros_like(layer.bias)

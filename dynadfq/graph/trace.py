@@ -1,6 +1,4 @@
-"""Symbolic tracing that keeps layers and activations whole, keeps every weight, and says what stood
-in its way.
-"""
+"""Symbolic tracing by torch.fx that keeps layers and activations whole, and keeps every weight."""
 
 from __future__ import annotations
 
@@ -12,25 +10,30 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation
-from dynadfq.graph.shape_conditions import Conditions
+from dynadfq.graph.shape_conditions import ShapeConditions
 from dynadfq.ops.layers import layer_kind
 
 
 class UntraceableModel(ValueError):
-    """A model that `torch.fx` cannot follow, or whose traced form computes something else."""
+    """A model that ``torch.fx`` cannot follow, or whose traced form computes something else."""
 
 
 def trace(
     module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()
 ) -> fx.GraphModule:
-    """The graph of a module, which shares its layers and has the same `state_dict` keys, used or
-    not.
+    """Return the graph of a module, with the same layers and the same ``state_dict`` keys.
 
-    Conditions on sizes are answered as for images like ``example``, (B, C, H, W).
+    Args:
+        module: the network.
+        example: (B, C, H, W) images; conditions on sizes are evaluated for such images.
+        leaf_modules: types of submodules to keep whole.
+
+    Raises:
+        UntraceableModel: torch.fx cannot follow the module.
     """
-    tracer = _Tracer(leaf_modules, Conditions(module, example))
+    tracer = _Tracer(leaf_modules, ShapeConditions(module, example))
     try:
-        with _images_alone(module):
+        with _only_images(module):
             graph = tracer.trace(module)
     except Exception as error:
         raise UntraceableModel(_explanation(module, error, tracer.failed_in)) from error
@@ -39,14 +42,21 @@ def trace(
     return traced
 
 
-class _Tracer(fx.Tracer):
-    """Keeps layers, activations and `leaf_modules` whole; remembers the innermost submodule in
-    which tracing failed.
-    """
+def calling_block(node: fx.Node) -> str:
+    """Return the path of the module whose forward makes a call, with a dot; empty for the root."""
+    blocks = list((node.meta.get("nn_module_stack") or {}).values())
+    return f"{blocks[-1][0]}." if blocks and blocks[-1][0] else ""
 
-    def __init__(self, leaf_modules: tuple[type[nn.Module], ...], conditions: Conditions) -> None:
+
+class _Tracer(fx.Tracer):
+    """Keeps layers, activations and ``leaf_modules`` whole, and notes where tracing failed."""
+
+    def __init__(
+        self, leaf_modules: tuple[type[nn.Module], ...], conditions: ShapeConditions
+    ) -> None:
         super().__init__()
-        self.leaf_modules, self.conditions = leaf_modules, conditions
+        self.leaf_modules = leaf_modules
+        self.conditions = conditions
         self.failed_in: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -63,15 +73,13 @@ class _Tracer(fx.Tracer):
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
-            self.failed_in = self.failed_in or m
+            self.failed_in = self.failed_in or m  # the innermost one is the first to fail
             raise
 
 
 @contextmanager
-def _images_alone(module: nn.Module) -> Iterator[None]:
-    """A forward that takes images and nothing else: further arguments (masks, …) keep their
-    defaults.
-    """
+def _only_images(module: nn.Module) -> Iterator[None]:
+    """Make the forward take images alone; other arguments (masks, …) keep their defaults."""
     original = type(module)
     if len(signature(original.forward).parameters) > 2:  # self and the images
         alone = {"forward": lambda self, images: original.forward(self, images)}
@@ -84,22 +92,20 @@ def _images_alone(module: nn.Module) -> Iterator[None]:
 
 def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | None) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    without_branches = "give it a forward whose control flow does not depend on the data"
+    rewrite = "give it a forward whose control flow does not depend on the data"
+    name = type(module).__name__
     if failed_in is None:
-        return f"{type(module).__name__} cannot be traced by torch.fx: {reason}. Way out: {without_branches}"
+        return f"{name} cannot be traced by torch.fx: {reason}. Way out: {rewrite}"
     block = type(failed_in).__name__
     return (
-        f"{type(module).__name__} cannot be traced by torch.fx: {reason} (in a {block}). Way out: pass "
-        f"leaf_modules=({block},) to keep that block whole and in float32, or {without_branches}"
+        f"{name} cannot be traced by torch.fx: {reason} (in a {block}). Way out: pass "
+        f"leaf_modules=({block},) to keep that block whole and in float32, or {rewrite}"
     )
 
 
 def _keep_unused(traced: fx.GraphModule, original: nn.Module) -> None:
-    """Puts back what eval mode does not call (auxiliary heads), and makes only the original's
-    buffers persistent.
-
-    `fx.GraphModule` copies what the graph reads and nothing else, and registers each tensor as a
-    persistent buffer.
+    """Restore what ``fx.GraphModule`` does not copy, such as auxiliary heads, and the original's
+    choice of persistent buffers.
     """
     copied = dict(traced.named_modules(remove_duplicate=False))
     for name, module in original.named_modules(remove_duplicate=False):
