@@ -58,8 +58,8 @@ class BaselineImages(Config):
 
     class_weight: float = setting(
         0.1,
-        "β, weight of the cross-entropy to the image's label beside the BN statistics loss; 0 uses "
-        "no labels",
+        "β, weight of the cross-entropy to the image's label, added to the BN statistics loss; "
+        "0 uses no labels",
         source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
         ge=0,
     )
@@ -88,7 +88,7 @@ class GeneratorImages(Config):
 
     latent_features: int = setting(
         100,
-        "length of the vector that the generator starts from",
+        "length of the generator's latent vector",
         unit="features",
         source=GENERATORS,
         ge=1,

@@ -56,28 +56,31 @@ class Student(Config):
 
     relu6_as_relu: bool = setting(
         True,
-        "ReLU6 becomes ReLU before equalization, which it would stop",
+        "replace ReLU6 by ReLU before equalization, which ReLU6 prevents",
         source=f"{PAPER}, Sec. 5.1.1",
     )
     equalize: bool = setting(
         True,
-        "channel ranges of consecutive layers are balanced (cross-layer equalization)",
+        "equalize the channel ranges of consecutive layers (cross-layer equalization)",
         source=f"{PAPER}, Sec. 4.1",
     )
     absorb: Literal["off", "unpadded", "all"] = setting(
         "unpadded",
-        "high biases move into the next layer: nowhere; where it sees no zero padding; or "
-        "everywhere, which changes the function along image borders",
+        "where high biases are absorbed into the next layer: nowhere; where it has no zero "
+        "padding; or everywhere, which changes the function at image borders",
         source=f"{PAPER}, Sec. 4.1.3 (all)",
     )
     bias_correction: Literal["off", "analytic", "empirical"] = setting(
         "analytic",
-        "the shift of each layer's mean output by its rounded weights is taken back: by BN "
-        "statistics, or as measured on synthetic images",
+        "how the shift of each layer's mean output due to weight quantization is corrected: by "
+        "BN statistics, or as measured on synthetic images",
         source=f"{PAPER}, Sec. 4.2; empirical: its appendix D",
     )
     correction_images: int = setting(
-        256, "images that shifts are measured on (bias_correction: empirical)", unit="images", ge=1
+        256,
+        "images on which these shifts are measured (bias_correction: empirical)",
+        unit="images",
+        ge=1,
     )
     ranges: Literal["bn_sigma", "images"] = setting(
         "bn_sigma",

@@ -56,7 +56,7 @@ class Images(Config):
     )
     slack_images: int = setting(
         64,
-        "images of Gaussian noise of which the distances are taken",
+        "images of Gaussian noise on which the distances are measured",
         unit="images",
         source="DSG's batch",
         ge=1,

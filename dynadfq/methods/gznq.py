@@ -101,12 +101,13 @@ class Images(Config):
     )
     samples: int = setting(
         256,
-        "n, samples whose statistics are drawn; more brings them closer to the running ones",
+        "n, sample size of the drawn statistics; the larger, the closer they are to the running "
+        "ones",
         source=OURS,
         ge=2,
     )
     ensemble_bits: int = setting(
-        4, "weight width of the quantized network", unit="bits", source=OURS, ge=2, le=8
+        4, "bit-width of the quantized network's weights", unit="bits", source=OURS, ge=2, le=8
     )
     pruned_share: float = setting(
         0.3,

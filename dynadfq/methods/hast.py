@@ -30,7 +30,7 @@ class Images(Config):
 
     class_weight: float = setting(
         10.0,
-        "β, weight of the hard-sample loss beside the BN statistics loss",
+        "β, weight of the hard-sample loss, added to the BN statistics loss",
         source="HAST, released configuration for CIFAR; ImageNet: 0.1",
         ge=0,
     )
@@ -43,7 +43,7 @@ class Images(Config):
     )
     crop_scale: float = setting(
         1.0,
-        "smallest area of the random crops that half of the iterations look at; 1 is no crops",
+        "smallest area of the random crops that half of the iterations use; 1 is no crops",
         unit="fraction of the image",
         source="HAST, released configuration for CIFAR; ImageNet: 0.4",
         gt=0,
@@ -77,8 +77,8 @@ class Student(Config):
     )
     perturbation: float = setting(
         0.01,
-        "ε, step along the sign of the loss's gradient to the harder image, which is learned from "
-        "too; 0 is off",
+        "ε, step along the sign of the loss's gradient to the harder image, on which the "
+        "student is trained too; 0 is off",
         unit="normalized pixels",
         source="HAST, configuration for CIFAR-10 and ImageNet; CIFAR-100: 0.02",
         ge=0,

@@ -59,11 +59,14 @@ class Images(Config):
     """The objective of IntraQ's images."""
 
     class_weight: float = setting(
-        1.0, "weight of the soft inception loss beside the BN statistics loss", source=SCRIPT, ge=0
+        1.0,
+        "weight of the soft inception loss, added to the BN statistics loss",
+        source=SCRIPT,
+        ge=0,
     )
     lowest_target: float = setting(
         0.95,
-        "ε, least probability that is asked of the teacher",
+        "ε, lowest target probability of an image's class",
         source=f"{SCRIPT}; 1 asks for certainty",
         gt=0.5,
         le=1,
@@ -92,7 +95,7 @@ class Images(Config):
     )
     crop_scale: float = setting(
         0.5,
-        "η, least area of a local object that fills the image",
+        "η, smallest area of a local object, which is enlarged to the image's size",
         unit="fraction",
         source=SCRIPT,
         gt=0,
@@ -100,7 +103,7 @@ class Images(Config):
     )
     crop_share: float = setting(
         0.5,
-        "probability that an iteration sees local objects, of all its images",
+        "probability that an iteration uses local objects, for all its images",
         source=SCRIPT,
         ge=0,
         le=1,

@@ -93,7 +93,7 @@ class Images(GeneratorImages):
     )
     embedding: Literal["random", "classifier"] = setting(
         "random",
-        "what the class embeddings start from: N(0, 1), or the rows of the teacher's classifier",
+        "initial class embeddings: N(0, 1), or the rows of the teacher's classifier",
         source=f"{CODE}; CIFAR-100: classifier",
     )
     noise_scale: float = setting(

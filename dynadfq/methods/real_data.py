@@ -129,7 +129,9 @@ class Images(Config):
     classes: str | None = setting(
         None, "which class each folder is, the same as `data.classes`", min_length=1
     )
-    class_balanced: bool = setting(False, "the classes are taken in turn; false: at random")
+    class_balanced: bool = setting(
+        False, "take images of each class in turn; false takes them at random"
+    )
 
     def recipe(self, context: MethodContext) -> LabelledRecipe:
         """Return a recipe of labelled training images.

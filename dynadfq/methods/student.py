@@ -63,8 +63,8 @@ class GeneratorStudent(DistilledStudent):
     )
     online_generator: bool = setting(
         True,
-        "the generator learns on beside the student and makes every batch anew; false: the stored "
-        "images",
+        "train the generator further while the student is fine-tuned, and generate every batch "
+        "with it; false uses the stored images",
         source=GENERATORS,
     )
 

@@ -80,13 +80,13 @@ class Images(Config):
     )
     centre_effort: float = setting(
         1.5,
-        "iterations for a centre",
+        "iterations per centre",
         unit="synthesis.iterations",
         source=f"{PAPER}: 1500 beside 1000",
         gt=0,
     )
     centre_learning_rate: float = setting(
-        0.05, "Adam's constant rate on the centres' pixels", source=PAPER, gt=0
+        0.05, "constant learning rate of Adam on the centres' pixels", source=PAPER, gt=0
     )
     crop_scale: float = setting(
         1.0,
@@ -121,7 +121,7 @@ class Student(DistilledStudent):
     )
     hardest_label: float = setting(
         0.5,
-        "τ, difficulty 1 - p up to which the label counts",
+        "τ, difficulty 1 - p above which an image's label is ignored",
         source=f"{PAPER}; CIFAR-10: 0.7",
         ge=0,
         le=1,

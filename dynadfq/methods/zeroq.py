@@ -50,8 +50,8 @@ class Images(Config):
     )
     class_weight: float = setting(
         0.0,
-        "weight of the cross-entropy to a random class beside the BN statistics loss; 0 uses no "
-        "labels",
+        "weight of the cross-entropy to a random class, added to the BN statistics loss; 0 uses "
+        "no labels",
         source="ZeroQ, released code; 1 gives the literature's ZeroQ+IL",
         ge=0,
     )
