@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from dynadfq.runtime import distributed
+from dynadfq.runtime.errors import InvalidArgument
 
 
 def resolve(device: str) -> torch.device:
@@ -14,26 +15,25 @@ def resolve(device: str) -> torch.device:
         device: "auto" is a GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: the GPU does not exist, or several ranks ask for the same one.
+        InvalidArgument: there is no such GPU, or too few for the ranks of this machine.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device: {device} is not available on this machine; set device: auto")
+        raise InvalidArgument("device", f"{device} is not available on this machine; set auto")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     found = torch.device(device)
     gpus = torch.cuda.device_count()
     if found.index is not None and found.index >= gpus:
-        raise ValueError(f"device: must be one of cuda:0 … cuda:{gpus - 1}; got {device}")
+        raise InvalidArgument("device", f"must be one of cuda:0 … cuda:{gpus - 1}; got {device}")
     if distributed.world_size() == 1 or device == "cpu":
         return found
     if device != "cuda":
-        raise ValueError(
-            f"device: {device} is one GPU for all processes; set device: cuda, which gives each "
-            "its own"
+        raise InvalidArgument(
+            "device", f"{device} is one GPU for all processes; set cuda, which gives each its own"
         )
     number = distributed.local_rank()
     if number >= gpus:
-        raise ValueError(
-            f"launch.processes: must be at most the number of this machine's GPUs, {gpus}"
+        raise InvalidArgument(
+            "device", f"this machine has {gpus} GPUs, too few for its processes; start {gpus}"
         )
     return torch.device("cuda", number)
