@@ -34,17 +34,7 @@ def run() -> None:
     with distributed.first_rank_first():  # it decodes the images
         test = test_set(p.data, teacher, p.evaluation.test_images)
     metrics, tables = compare(
-        student,
-        fixed,
-        teacher,
-        synthetic,
-        test,
-        data_name=p.data.name,
-        seed=p.seed,
-        batch_size=p.evaluation.batch_size,
-        control_repeats=p.evaluation.control_repeats,
-        sensitivity_bits=p.evaluation.sensitivity_bits,
-        budgets=p.evaluation.budgets,
+        student, fixed, teacher, synthetic, test, p.data.name, p.evaluation, p.seed
     )
     if distributed.rank() > 0:
         return

@@ -1,21 +1,18 @@
-"""Stage ``plot``: what the other stages measured, as files to open. It is cheap, and alone writes
-``reports/``.
-"""
+"""Stage ``plot``: write ``reports/`` from what the other stages measured."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dynadfq.report.render import write_report
+from stages.artifacts import ARTIFACTS
 from stages.runtime import begin, main
 
 
 def run() -> None:
-    """Read artifacts/, write reports/."""
+    """Draw the report."""
     report = begin("plot").report
-    write_report(
-        Path("artifacts"), Path("reports"), title=report.title, grid_images=report.grid_images
-    )
+    write_report(ARTIFACTS, Path("reports"), report.title, report.grid_images)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
+from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.evaluation.evaluate import (
     LabelledBatch,
     control_scores,
@@ -69,13 +71,9 @@ def compare(
     teacher: Teacher,
     synthetic: SyntheticSet,
     test: LabelledSet | None,
-    *,
     data_name: str | None,
+    config: EvaluationConfig,
     seed: int,
-    batch_size: int,
-    control_repeats: int,
-    sensitivity_bits: Sequence[int],
-    budgets: int,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Measure everything that the report shows.
 
@@ -87,32 +85,31 @@ def compare(
         test: labelled test images; without them, agreement with the teacher on the synthetic
             images takes the place of top-1.
         data_name: of the test images.
+        config: what is measured, and in which batches.
         seed: of the random control.
-        batch_size: images in a forward pass; no result depends on it.
-        control_repeats: random reassignments of the chosen widths to images.
-        sensitivity_bits: uniform widths at which predictions are compared with the teacher's.
-        budgets: points on the curve of accuracy against cost.
 
     Returns:
         The content of ``metrics.json``, and the tables by file stem.
     """
-    passes = 2 + control_repeats + len(sensitivity_bits) + 2 * budgets  # at most
-    images = len(synthetic if test is None else test)
-    batches = -(-images // batch_size)
+    size = config.batch_size
+    repeats = config.control_repeats
+    widths = config.sensitivity_bits
+    passes = 2 + repeats + len(widths) + 2 * config.budgets  # at most
+    batches = math.ceil(len(synthetic if test is None else test) / size)
     with Progress("evaluate", passes * batches, unit="batch") as progress:
-        measured = Measured(test, synthetic, batch_size, progress)
+        measured = Measured(test, synthetic, size, progress)
         dynamic = evaluate(student, measured.batches(), teacher)
         constant = evaluate(fixed, measured.batches())
         assert dynamic.teacher is not None
         answers = dynamic.teacher.predictions
         score = "agreement" if test is None else "top1"
         expected = answers if test is None else test.labels
-        control = control_scores(student, measured, dynamic.bits, expected, seed, control_repeats)
-        lowest = lowest_surviving_bits(student, measured, answers, sensitivity_bits)
+        control = control_scores(student, measured, dynamic.bits, expected, seed, repeats)
+        lowest = lowest_surviving_bits(student, measured, answers, widths)
         curve = budget_table(
-            student, synthetic, measured, expected, budgets, seed, batch_size, score
+            student, synthetic, measured, expected, config.budgets, seed, size, score
         )
-    made = synthetic_table(student, teacher, synthetic, batch_size)
+    made = synthetic_table(student, teacher, synthetic, size)
     metrics = headline(dynamic, constant, control, student) | {
         "budget_curve": budget_metrics(curve, score),
         "data": data_metrics(data_name, test),

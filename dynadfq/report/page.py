@@ -94,8 +94,8 @@ def circumstances(evidence: Evidence) -> dict[str, str]:
         "MACs that read 32-bit inputs, %": number(float_inputs, 1),
         "Bit selector, % of float bit-FLOPs": number(overhead),
         "Synthetic images of one class": f"{synthetic['one_hot_images']:,}",
-        "recognized by the teacher, %": number(synthetic["one_hot_recognized"], 1),
-        "required, %": number(synthetic["gate"], 0),
+        "of these recognized by the teacher, %": number(synthetic["one_hot_recognized"], 1),
+        "required for the gate, %": number(synthetic["gate"], 0),
     }
     return facts
 

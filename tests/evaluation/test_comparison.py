@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation import comparison
+from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.model import Student
 from dynadfq.runtime.progress import Progress
@@ -37,18 +38,16 @@ def test_everything_is_measured_in_the_announced_passes(
     pixels = torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8)
     preprocessing = Preprocessing((3, 8, 8), (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
     labels: Tensor = torch.arange(24) % 6
+    config = EvaluationConfig(batch_size=10, control_repeats=2, sensitivity_bits=(4, 5), budgets=3)
     metrics, tables = comparison.compare(
         make_student(),
         make_student(4),
         teacher,
         synthetic,
         LabelledSet(preprocessing, pixels, labels) if labelled else None,
-        data_name="some" if labelled else None,
+        "some" if labelled else None,
+        config,
         seed=0,
-        batch_size=10,
-        control_repeats=2,
-        sensitivity_bits=[4, 5],
-        budgets=3,
     )
     [bar] = bars
     assert bar.total == 3 * (2 + 2 + 2 + 6)

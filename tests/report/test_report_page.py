@@ -165,7 +165,7 @@ def test_the_gate(
     assert f'class="gate {state}"' in page and words in page
     assert ('role="alert"' in page) is (state == "failed")
     shown = "—" if recognized is None else str(recognized)
-    assert rows(page, "circumstances")["recognized by the teacher, %"] == [shown]
+    assert rows(page, "circumstances")["of these recognized by the teacher, %"] == [shown]
 
 
 def test_a_teacher_that_guesses_is_warned_of(text_with: Callable[..., str]) -> None:

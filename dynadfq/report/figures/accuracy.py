@@ -55,43 +55,13 @@ def accuracy_by_budget(
     dynamic = results["dynamic"]
     fixed = results["fixed"]
     cost = budget["bit_flops_percent"]
-    ax.plot(
-        cost,
-        budget[f"control_{score.key}"],
-        color=theme.control,
-        marker=MARKERS["control"],
-        markersize=5,
-        linestyle=(0, (3, 1.5)),
-        label="same bits at random",
-    )
-    ax.plot(
-        cost,
-        budget[score.key],
-        color=theme.dynamic,
-        marker=MARKERS["dynamic"],
-        markersize=6,
-        label="dynamic, at several budgets",
-    )
-    ax.plot(
-        dynamic.bit_flops_percent,
-        dynamic.score,
-        linestyle="none",
-        marker=MARKERS["dynamic"],
-        markersize=12,
-        markerfacecolor="none",
-        markeredgecolor=theme.dynamic,
-        markeredgewidth=1.6,
-        label="dynamic, as trained",
-    )
-    ax.plot(
-        fixed.bit_flops_percent,
-        fixed.score,
-        linestyle="none",
-        marker=MARKERS["fixed"],
-        markersize=8,
-        color=theme.fixed,
-        label=fixed.name.lower(),
-    )
+    control = budget[f"control_{score.key}"]
+    ax.plot(cost, control, "D--", color=theme.control, markersize=5, label="same bits at random")
+    ax.plot(cost, budget[score.key], "o-", color=theme.dynamic, label="dynamic, at several budgets")
+    [ring] = ax.plot(dynamic.bit_flops_percent, dynamic.score, "o", label="dynamic, as trained")
+    ring.set(markersize=12, markerfacecolor="none", markeredgecolor=theme.dynamic)
+    [square] = ax.plot(fixed.bit_flops_percent, fixed.score, "s", label=fixed.name.lower())
+    square.set(markersize=8, color=theme.fixed)
     ax.margins(y=0.12)
     _cost_axes(ax, score)
     figure.legend(loc="outside upper center", ncols=2)

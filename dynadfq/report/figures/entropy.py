@@ -56,15 +56,8 @@ def _cost_panel(ax: Axes, table: pd.DataFrame, colour: str, theme: Theme) -> Non
     alpha = min(0.6, max(0.05, 12 / math.sqrt(max(len(table), 1))))
     ax.scatter(entropy, cost, s=9, c=colour, alpha=alpha, linewidths=0)
     means = binned_means(entropy, cost)
-    ax.plot(
-        means["entropy_nats"],
-        means["value"],
-        "-o",
-        color=theme.ink,
-        markersize=5.5,
-        markerfacecolor=theme.background,
-        markeredgewidth=1.6,
-    )
+    [line] = ax.plot(means["entropy_nats"], means["value"], "-o", color=theme.ink)
+    line.set(markersize=5.5, markerfacecolor=theme.background, markeredgewidth=1.6)
 
 
 def entropy_distribution(groups: Mapping[str, Floats], theme: Theme) -> Figure:
