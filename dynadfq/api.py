@@ -227,7 +227,7 @@ def finetune(
         )
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     # The images may be anyone's, labelled ones too.
-    student.provenance = provenance(method, len(images), steps, rounding) | {"data_free": None}
+    student.provenance = provenance(method, None, len(images), steps, rounding)
     return history
 
 

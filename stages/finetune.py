@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dynadfq.methods import METHODS
 from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.params import StageParams
 from dynadfq.quant.config import Scheme
@@ -52,7 +53,10 @@ def make(
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     if distributed.rank() > 0:
         return
-    student.provenance = provenance(p.method.name, len(images), steps, p.quantization.rounding)
+    name = p.method.name
+    data_free = METHODS[name].data_free
+    rounding = p.quantization.rounding
+    student.provenance = provenance(name, data_free, len(images), steps, rounding)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()

@@ -16,7 +16,8 @@ from dynadfq.teacher.teacher import Teacher
 # Changes a student in place: (student, teacher, images, seed).
 Preparation = Callable[[Student, Teacher, SyntheticSet, int], None]
 
-ROUNDINGS: dict[Rounding, tuple[Preparation, ...]] = {  # quantization.rounding
+# The preparations that round a student's weights, by the setting `rounding`.
+ROUNDINGS: dict[Rounding, tuple[Preparation, ...]] = {
     "nearest": (),  # done by the student itself at every forward pass
     "squant": (squant_rounding,),
     "adaround": (partial(adaround, settings=AdaRoundConfig()),),
@@ -31,12 +32,3 @@ def in_order(*preparations: Preparation) -> Preparation:
             preparation(student, teacher, images, seed)
 
     return prepare
-
-
-def rounding_of(name: Rounding) -> tuple[Preparation, ...]:
-    """Return the preparations that round a student's weights.
-
-    >>> rounding_of("nearest")
-    ()
-    """
-    return ROUNDINGS[name]

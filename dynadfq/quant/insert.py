@@ -37,8 +37,8 @@ def insert_quantizers(
         percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's bit-FLOPs.
 
     Raises:
-        InvalidArgument: the network cannot have a bit selector: it is too short, the selector would not
-            read a map of channels and pixels, or a site's first axis does not count images.
+        InvalidArgument: the network cannot have a bit selector: it is too short, the selector would
+            not read a map of channels and pixels, or a site's first axis does not count images.
     """
     sites = trace.sites(scheme.placement)
     if scheme.dynamic:
@@ -51,7 +51,15 @@ def insert_quantizers(
         source = nodes[site.node]
         after = source
         if scheme.dynamic and index == FIXED_SITES:
-            selector = _selector(site.channels, len(sites), scheme, percent_per_bit)
+            selector = BitSelector(
+                site.channels,
+                len(sites),
+                scheme.activation_bits,
+                scheme.target_bits,
+                FIXED_SITES,
+                scheme.selector,
+                percent_per_bit,
+            )
             allocation = _call_after(model, source, "selector", selector, (source, allocation))
             after = allocation
         quantizer = ActivationFakeQuantize(index, scheme.activation_bits[-1], scheme.learned_ranges)
@@ -97,22 +105,6 @@ def _require_selectable(sites: Sequence[Site], scheme: Scheme) -> None:
                 f"{site.name} has {site.rows} rows per image (patches instead of "
                 "images?), and a width per image needs one row; give one width",
             )
-
-
-def _selector(channels: int, sites: int, scheme: Scheme, percent_per_bit: Tensor) -> BitSelector:
-    shape = scheme.selector
-    return BitSelector(
-        channels,
-        sites,
-        scheme.activation_bits,
-        scheme.target_bits,
-        FIXED_SITES,
-        shape.pool,
-        shape.hidden,
-        shape.dropout,
-        shape.initial_bias,
-        percent_per_bit,
-    )
 
 
 def _add_allocation_input(graph: fx.Graph) -> fx.Node:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-REAL_DATA = "real_data"  # the one method that is not data-free
 MOST_NAMES = 20
 NOT_MEASURED = (
     "Stage `evaluate` measures it and writes this card with the results to "
@@ -13,18 +12,21 @@ NOT_MEASURED = (
 )
 
 
-def provenance(method: str, images: int, steps: int, rounding: str) -> dict[str, Any]:
+def provenance(
+    method: str, data_free: bool | None, images: int, steps: int, rounding: str
+) -> dict[str, Any]:
     """Return how a student was made, for ``Student.provenance``.
 
     Args:
         method: name of the method.
-        images: number of synthetic images.
+        data_free: whether its images are made without a data set; None if that is not known.
+        images: number of images.
         steps: steps of fine-tuning.
         rounding: rounding of the weights before fine-tuning.
     """
     return {
         "method": method,
-        "data_free": method != REAL_DATA,
+        "data_free": data_free,
         "images": images,
         "steps": steps,
         "rounding": rounding,

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from dynadfq.ops.precision import in_float32, to_float32
 from dynadfq.quant.bits import BitAllocation, allocate, penalized
+from dynadfq.quant.config import SelectorShape
 from dynadfq.quant.layers import QuantLinear
 
 # In float32 the selector would take twice the memory of a 4-bit ResNet-20.
 SELECTOR_WEIGHT_BITS = 4
+DEFAULT_SHAPE = SelectorShape()
 
 
 class BitSelector(nn.Module):
@@ -34,10 +36,7 @@ class BitSelector(nn.Module):
         widths: M candidate widths in bits.
         target: the widest candidate up to it is most probable at first.
         fixed_sites: sites that run before the selector.
-        pool: height and width of the pooled activation.
-        hidden: outputs of the first linear layer.
-        dropout: probability of dropout.
-        initial_bias: initial logit of the target, where the others have 0.
+        shape: sizes of its layers, dropout and initial bias of the target.
         percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's
             bit-FLOPs; zeros when None, and the multiplier has no effect.
     """
@@ -49,10 +48,7 @@ class BitSelector(nn.Module):
         widths: Sequence[int],
         target: int,
         fixed_sites: int = 1,
-        pool: int = 8,
-        hidden: int = 64,
-        dropout: float = 0.2,
-        initial_bias: float = 1.0,
+        shape: SelectorShape = DEFAULT_SHAPE,
         percent_per_bit: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -65,13 +61,13 @@ class BitSelector(nn.Module):
         self.register_buffer("widths", bits, persistent=False)
         self.register_buffer("costs", costs, persistent=False)
         self.register_buffer("multiplier", multiplier, persistent=False)
-        self.pool = nn.AdaptiveAvgPool2d(pool)
-        self.hidden = _quantized(nn.Linear(channels * pool * pool, hidden))
-        self.dropout = nn.Dropout(dropout)
-        self.choice = _quantized(nn.Linear(hidden, (sites - fixed_sites) * len(widths)))
+        self.pool = nn.AdaptiveAvgPool2d(shape.pool)
+        self.hidden = _quantized(nn.Linear(channels * shape.pool**2, shape.hidden))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.choice = _quantized(nn.Linear(shape.hidden, (sites - fixed_sites) * len(widths)))
         nn.init.normal_(self.choice.weight, std=0.01)
         bias = torch.zeros(sites - fixed_sites, len(widths))
-        bias[:, sum(width <= target for width in widths) - 1] = initial_bias
+        bias[:, sum(width <= target for width in widths) - 1] = shape.initial_bias
         self.choice.bias = nn.Parameter(bias.flatten())
 
     widths: Tensor  # (M,) float32, bits

@@ -8,7 +8,7 @@ from functools import reduce
 
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
-from dynadfq.ptq.preparation import rounding_of
+from dynadfq.ptq.preparation import ROUNDINGS
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, RangeConfig, Scheme
 from dynadfq.quant.model import Student
@@ -54,7 +54,7 @@ def prepare_student(
         calibrate_ranges(
             student, network, images, recipe, quantization.ranges, finetune.calibration_images, seed
         )
-        for preparation in (*rounding_of(quantization.rounding), *recipe.preparations):
+        for preparation in (*ROUNDINGS[quantization.rounding], *recipe.preparations):
             preparation(student, network, images, seed)
         warm_up_selector(student, teacher, images, selector, seed)
 

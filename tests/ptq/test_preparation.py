@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from dynadfq.ptq.preparation import ROUNDINGS, rounding_of
+from dynadfq.ptq.preparation import ROUNDINGS
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.quant.model import Student
 from dynadfq.runtime.config import choices
@@ -21,7 +21,7 @@ def test_a_dynamic_student_is_rounded_once_for_all_widths(
 ) -> None:
     student = make_student()
     logits = student(images)
-    for preparation in rounding_of("squant"):
+    for preparation in ROUNDINGS["squant"]:
         preparation(student, teacher, synthetic, 0)
     rounded, used = student.run(images)
     assert not rounded.equal(logits)

@@ -29,7 +29,7 @@ def test_a_loaded_student_saves_the_same_card(
     make_student: Build, make_net: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
     student = make_student()
-    student.provenance = provenance("dynadfq", 5120, 80000, "nearest")
+    student.provenance = provenance("dynadfq", True, 5120, 80000, "nearest")
     student.save(tmp_path / "a")
     loaded = load_student(tmp_path / "a", module=make_net())
     assert loaded.provenance == student.provenance
@@ -75,9 +75,9 @@ def test_the_card_states_preprocessing_and_its_origin(make_student: Build) -> No
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        (provenance("real_data", 10, 20, "nearest"), "Data-free: no: it was fine-tuned on"),
-        (provenance("squant", 10, 0, "squant"), "Fine-tuning: none"),
-        (provenance("zeroq", 10, 20, "nearest") | {"data_free": None}, "Data-free: not recorded"),
+        (provenance("real_data", False, 10, 20, "nearest"), "Data-free: no: it was fine-tuned on"),
+        (provenance("squant", True, 10, 0, "squant"), "Fine-tuning: none"),
+        (provenance("zeroq", None, 10, 20, "nearest"), "Data-free: not recorded"),
         ({}, "Not fine-tuned, or not recorded"),
     ],
 )
