@@ -60,7 +60,7 @@ def _has_training_part(root: Path) -> bool:
 
 def _part(root: Path, train: bool) -> Path:
     if not root.is_dir():
-        raise FileNotFoundError(f"root: {root} is no folder; give the folder of the images")
+        raise FileNotFoundError(f"root: {root} is not a folder; give the folder of the images")
     names = TRAINING if train else EVALUATION
     for name in names:
         if (root / name).is_dir():

@@ -162,7 +162,7 @@ def check(network: Network, codes: IntegerForm) -> None:
         images = torch.randn(size, *codes.input_shape, generator=rng)
         ours, theirs = network(images, None, None), codes.network(images, None, None)
         if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
-            raise ArithmeticError("its answers to noise differ from integer form's")
+            raise ArithmeticError("its outputs for noise differ from the integer form's")
 
 
 def _require_compiler() -> None:

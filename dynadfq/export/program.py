@@ -111,7 +111,7 @@ def _check(program: nn.Module, form: IntegerForm, multiplier: float, images: Ten
         require_finite_logits(expected, "the student's own")
         if not (torch.equal(logits, expected) and torch.equal(bits.float(), widths)):
             raise ArithmeticError(
-                "the exported program's logits or bits differ from integer form's; not written"
+                "the exported program's logits or bits differ from the integer form's; not written"
             )
 
 

@@ -69,7 +69,7 @@ class CostModel:
             if name not in known:
                 nearest = get_close_matches(name, known, n=1, cutoff=0.0)
                 raise ValueError(
-                    f"sites: {name!r} is no site of this network; "
+                    f"sites: {name!r} is not a site of this network; "
                     f"nearest: {', '.join(nearest) or 'none'}"
                 )
 

@@ -82,7 +82,7 @@ class SimilarClassLabels:
         classes = len(self.similarity)
         if self.similar_classes > classes:
             raise ValueError(
-                f"similar_classes: {self.similar_classes} is more than the {classes} classes there are"
+                f"similar_classes: {self.similar_classes} exceeds the {classes} classes"
             )
         own = torch.randint(classes, (count,), generator=rng)
         labels = one_hot(own, classes).float()

@@ -19,7 +19,8 @@ def require_known(storage: str) -> None:
         ValueError: it is none of them.
     """
     if storage not in DTYPES:
-        raise ValueError(f"storage: {storage!r} is none of {', '.join(get_args(Storage))}")
+        known = ", ".join(get_args(Storage))
+        raise ValueError(f"storage: must be one of {known}; got {storage!r}")
 
 
 def stored(images: Tensor, storage: Storage) -> Tensor:
@@ -35,7 +36,7 @@ def stored(images: Tensor, storage: Storage) -> Tensor:
     limit, largest = torch.finfo(DTYPES[storage]).max, images.abs().amax().item()
     if largest > limit:
         raise ValueError(
-            f"synthesis.storage: {storage} holds pixels up to ±{limit:g}, and one of a shard is ±{largest:g}; "
-            "images this far from the data's scale seldom are useful: lower synthesis.learning_rate, or store float32"
+            f"storage: {storage} holds pixels up to ±{limit:g}, but one is ±{largest:g}; "
+            "lower the learning rate of synthesis, or store float32"
         )
     return images.to(DTYPES[storage])

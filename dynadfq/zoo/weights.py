@@ -126,7 +126,7 @@ def _content(path: Path) -> Any:
                 ".safetensors"
             ) from error
         raise ValueError(
-            f"checkpoint: {path} is damaged or no checkpoint ({type(error).__name__}: {error}); "
+            f"checkpoint: {path} is damaged or not a checkpoint ({type(error).__name__}: {error}); "
             "copy it again"
         ) from error
 

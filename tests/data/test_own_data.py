@@ -145,7 +145,7 @@ def test_folders_are_found_where_imagenet_has_them(folder: Path, tmp_path: Path)
         load(folder)
     with pytest.raises(FileNotFoundError, match=r"has no folder train/"):
         load(tmp_path / "elsewhere", train=True)
-    with pytest.raises(FileNotFoundError, match=r"root: .*nowhere is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"root: .*nowhere is not a folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "bare" / "cat").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no image"):

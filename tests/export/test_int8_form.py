@@ -305,7 +305,7 @@ def test_an_engine_that_answers_otherwise_is_not_used(
     fast = to_int8_form(make_student())
     assert (fast.engine, fast.reason) == (
         "kernels",
-        "compiled kernels: its answers to noise differ from integer form's",
+        "compiled kernels: its outputs for noise differ from the integer form's",
     )
 
 

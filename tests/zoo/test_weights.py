@@ -92,7 +92,7 @@ def test_damaged_files(tmp_path: Path, suffix: str, content: str) -> None:
     else:
         path.write_text("" if content == "empty" else "hello")
     with pytest.raises(
-        ValueError, match=rf"checkpoint: .*weights\.{suffix} is damaged or no checkpoint"
+        ValueError, match=rf"checkpoint: .*weights\.{suffix} is damaged or not a checkpoint"
     ):
         read_weights(path)
 
