@@ -13,17 +13,11 @@ LISTED = 3  # names in an error message
 
 @dataclass(frozen=True)
 class ClassOrder:
-    """The network's class for each class of a data set.
+    """The network's class for each class of a data set."""
 
-    Args:
-        indices: the network's class per class of the data set.
-        origin: how they were found, as text for the report.
-        assumed: whether they were matched by order and count alone.
-    """
-
-    indices: tuple[int, ...]
-    origin: str
-    assumed: bool = False
+    indices: tuple[int, ...]  # the network's class per class of the data set
+    origin: str  # how they were found, as text for the report
+    assumed: bool = False  # whether they were matched by order and count alone
 
 
 def class_order(

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 
 TRAINING = ("train",)
 EVALUATION = ("val", "test", "validation")
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """Image files, the index of each one's class folder, and the sorted names of these."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    names: tuple[str, ...]
-
-
 def image_folder(root: Path, train: bool) -> ImageFolder:
-    """Return the images below ``root/train`` or ``root/val`` (or ``test``) in torchvision's order.
+    """Return the images below ``root/train`` or ``root/val`` (or ``test``).
 
     A folder without these parts is an evaluation set itself. Files without an image's extension
     are ignored.
@@ -35,18 +26,16 @@ def image_folder(root: Path, train: bool) -> ImageFolder:
     """
     part = _part(root, train)
     try:
-        names, label_of = find_classes(str(part))
+        images = ImageFolder(str(part), allow_empty=True)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"root: {part} has no class folders; give a folder of <class>/<image>"
         ) from None
-    samples = make_dataset(str(part), label_of, extensions=IMG_EXTENSIONS, allow_empty=True)
-    if not samples:
+    if not images.samples:
         raise FileNotFoundError(
             f"root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {part}"
         )
-    paths, labels = zip(*samples, strict=True)
-    return ImageFolder(tuple(map(Path, paths)), labels, tuple(names))
+    return images
 
 
 def folder_names(root: Path) -> tuple[str, ...]:

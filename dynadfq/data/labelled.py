@@ -14,19 +14,14 @@ from dynadfq.ops.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled images of one size.
+    """Labelled images of one size."""
 
-    Args:
-        preprocessing: what made the pixels, and what normalizes them.
-        pixels: (N, C, H, W) uint8. They may be mapped from a file and exceed the memory: read them
-            batch by batch.
-        labels: (N,) int64.
-        classes: how the data set's classes were matched with the network's; None if they were not.
-    """
-
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing  # what made the pixels, and what normalizes them
+    # (N, C, H, W) uint8. They may be mapped from a file and exceed the memory: read them batch by
+    # batch.
     pixels: Tensor
-    labels: Tensor
+    labels: Tensor  # (N,) int64
+    # How the data set's classes were matched with the network's; None if they were not.
     classes: ClassOrder | None = None
 
     def __len__(self) -> int:

@@ -133,13 +133,13 @@ def _load_folder(
 ) -> LabelledSet:
     files = image_folder(root, train)
     if class_names is None:
-        order = ClassOrder(tuple(range(len(files.names))), "its own")
+        order = ClassOrder(tuple(range(len(files.classes))), "its own")
     else:
         given = read_classes(class_file) if class_file else None
-        order = class_order(files.names, class_names, given)
-    chosen = evenly_spaced(len(files.paths), count)
-    labels = torch.tensor(order.indices)[torch.tensor(files.labels)[chosen]]
-    paths = [files.paths[index] for index in chosen.tolist()]
+        order = class_order(files.classes, class_names, given)
+    chosen = evenly_spaced(len(files), count)
+    labels = torch.tensor(order.indices)[torch.tensor(files.targets)[chosen]]
+    paths = [Path(files.samples[index][0]) for index in chosen.tolist()]
     pixels = decoded_files(paths, preprocessing, _scratch())
     return LabelledSet(preprocessing, pixels, labels, order)
 

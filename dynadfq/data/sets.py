@@ -23,22 +23,15 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 @dataclass(frozen=True)
 class DataCard:
-    """What is known of a data set without opening it.
+    """What is known of a data set without opening it."""
 
-    Args:
-        name: value of ``data.name``.
-        channels, size: of the images; height and width are ``size`` pixels.
-        class_names: in the order of labels.
-        mean, std: one value per channel, of pixels in 0 … 1.
-        read: returns the pixels of the training or evaluation part, given the folder of files.
-    """
-
-    name: str
-    channels: int
+    name: str  # value of ``data.name``
+    channels: int  # of the images; height and width are ``size`` pixels
     size: int
-    class_names: tuple[str, ...]
-    mean: tuple[float, ...]
+    class_names: tuple[str, ...]  # in the order of labels
+    mean: tuple[float, ...]  # one value per channel, of pixels in 0 … 1
     std: tuple[float, ...]
+    # Returns the pixels of the training or evaluation part, given the folder of files.
     read: Callable[[Path, bool], Pixels]
 
 

@@ -30,18 +30,13 @@ FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS  # bit-FLOPs of one float32 operation
 
 @dataclass(frozen=True)
 class BitFlops:
-    """The cost of one image.
+    """The cost of one image."""
 
-    Args:
-        total: bit-FLOPs.
-        percent: of the float model's bit-FLOPs.
-        layers: one row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the
-            input's channels), bit_flops. The rest of ``total`` is elementwise operations and
-            calls that are not quantizable layers.
-    """
-
-    total: float
-    percent: float
+    total: float  # bit-FLOPs
+    percent: float  # of the float model's bit-FLOPs
+    # One row per layer call: layer, kind, macs, weight_bits, input_bits (mean over the input's
+    # channels), bit_flops. The rest of ``total`` is elementwise operations and calls that are not
+    # quantizable layers.
     layers: pd.DataFrame
 
 
@@ -49,19 +44,15 @@ class BitFlops:
 class CostModel:
     """Bit-FLOPs of a network as an affine, differentiable function of its sites' bits.
 
-    Args:
-        trace: description of the network.
-        sites: names of the S quantized sites, in the order in which bits are given; other
-            activations stay float32.
-        weight_bits: of all layers.
-
     Raises:
         ValueError: there is no such site.
     """
 
-    trace: NetworkTrace
+    trace: NetworkTrace  # description of the network
+    # Names of the S quantized sites, in the order in which bits are given; other activations stay
+    # float32.
     sites: tuple[str, ...]
-    weight_bits: int
+    weight_bits: int  # of all layers
 
     def __post_init__(self) -> None:
         known = [site.name for site in (*self.trace.activations, *self.trace.layer_inputs)]

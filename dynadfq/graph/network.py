@@ -35,46 +35,29 @@ _AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvg
 
 @dataclass(frozen=True)
 class Site:
-    """A tensor at which activations can be quantized.
+    """A tensor at which activations can be quantized."""
 
-    Args:
-        name: of the activation module, or ``<layer>.input``.
-        node: name of the graph node whose output it is.
-        channels: length of its second axis.
-        elements: values per image.
-        axes: of a batch of it, 4 for a map (B, C, H, W).
-        rows: length of its first axis for one image; more than 1 if patches are counted there.
-    """
-
-    name: str
-    node: str
-    channels: int
-    elements: int
-    axes: int
+    name: str  # of the activation module, or ``<layer>.input``
+    node: str  # name of the graph node whose output it is
+    channels: int  # length of its second axis
+    elements: int  # values per image
+    axes: int  # of a batch of it, 4 for a map (B, C, H, W)
+    # Length of its first axis for one image; more than 1 if patches are counted there.
     rows: int = 1
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a convolution or linear layer.
+    """One call of a convolution or linear layer."""
 
-    Args:
-        name: path of the module; it occurs twice if the module is called twice.
-        node: name of the graph node.
-        kind: of the layer.
-        macs: multiply-accumulates per image.
-        weight_shape: (out, in / groups, …).
-        fed_by: activation name to the fraction of the layer's input that is its output; the rest is
-            float32.
-        input_site: name of the ``layer_input`` site that it reads; None for the network's input.
-    """
-
-    name: str
-    node: str
-    kind: LayerKind
-    macs: int
-    weight_shape: tuple[int, ...]
+    name: str  # path of the module; it occurs twice if the module is called twice
+    node: str  # name of the graph node
+    kind: LayerKind  # of the layer
+    macs: int  # multiply-accumulates per image
+    weight_shape: tuple[int, ...]  # (out, in / groups, …)
+    # Activation name to the fraction of the layer's input that is its output; the rest is float32.
     fed_by: Mapping[str, float]
+    # Name of the ``layer_input`` site that it reads; None for the network's input.
     input_site: str | None
 
     def fraction_from(self, site: str) -> float:
@@ -93,25 +76,15 @@ class FloatCall:
 
 @dataclass(frozen=True)
 class NetworkTrace:
-    """The calls of a network for one image, in execution order.
+    """The calls of a network for one image, in execution order."""
 
-    Args:
-        input_shape: (C, H, W).
-        activations: sites of placement "relu_output".
-        layer_inputs: sites of placement "layer_input".
-        layers: quantizable layers.
-        float_calls: other calls with MACs.
-        batch_norm_elements: output elements of all BatchNorms.
-        average_pool_elements: input elements of all average pools.
-    """
-
-    input_shape: tuple[int, ...]
-    activations: tuple[Site, ...]
-    layer_inputs: tuple[Site, ...]
-    layers: tuple[Layer, ...]
-    float_calls: tuple[FloatCall, ...]
-    batch_norm_elements: int
-    average_pool_elements: int
+    input_shape: tuple[int, ...]  # (C, H, W)
+    activations: tuple[Site, ...]  # sites of placement "relu_output"
+    layer_inputs: tuple[Site, ...]  # sites of placement "layer_input"
+    layers: tuple[Layer, ...]  # quantizable layers
+    float_calls: tuple[FloatCall, ...]  # other calls with MACs
+    batch_norm_elements: int  # output elements of all BatchNorms
+    average_pool_elements: int  # input elements of all average pools
 
     def sites(self, placement: Placement = "relu_output") -> tuple[Site, ...]:
         """Return the outputs of activations, or the tensors that layers read.

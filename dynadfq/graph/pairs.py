@@ -29,20 +29,14 @@ _POOL_FUNCTIONS = ("max_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers by name.
+    """Two layers by name."""
 
-    Args:
-        first: its channels can be rescaled.
-        second: the only layer that reads them.
-        rectified: whether an activation lies between them that is the identity for x ≥ 0;
-            otherwise only linear operations and maxima do.
-        padded: whether zeros are padded to what the second layer reads.
-    """
-
-    first: str
-    second: str
+    first: str  # its channels can be rescaled
+    second: str  # the only layer that reads them
+    # Whether an activation lies between them that is the identity for x ≥ 0; otherwise only linear
+    # operations and maxima do.
     rectified: bool
-    padded: bool
+    padded: bool  # whether zeros are padded to what the second layer reads
 
 
 def find_pairs(network: fx.GraphModule) -> list[Pair]:

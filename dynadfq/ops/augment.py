@@ -71,15 +71,10 @@ def random_resized_crop(
 
 @dataclass(frozen=True)
 class OccasionalCrops:
-    """Crop and flip all images of a batch at random, or leave the batch as it is.
+    """Crop and flip all images of a batch at random, or leave the batch as it is."""
 
-    Args:
-        smallest: least area of a crop as a fraction of the image.
-        share: probability that a batch is changed.
-    """
-
-    smallest: float
-    share: float = 0.5
+    smallest: float  # least area of a crop as a fraction of the image
+    share: float = 0.5  # probability that a batch is changed
 
     def __call__(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Return (B, C, H, W) images, differentiable."""

@@ -22,22 +22,18 @@ SIXTEEN_BIT_FORMATS = ("PNG",)  # older versions of Pillow call their 16-bit pix
 class Preprocessing:
     """Scaling, center crop and normalization of images of any size.
 
-    Args:
-        input_shape: shape of one image, (C, H, W); the crop is H × W pixels.
-        mean, std: one value per channel, of pixels in 0 … 1.
-        resize: length in pixels to which the shorter side is scaled before the crop, by Pillow as
-            torchvision and timm do for ImageNet; None scales the image so that it just covers the
-            crop, and leaves an image of that size unchanged.
-        interpolation: of the scaling; an image that shrinks is smoothed, except with "nearest".
-
     Raises:
         ValueError: a value does not fit the others.
     """
 
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
+    input_shape: tuple[int, int, int]  # shape of one image, (C, H, W); the crop is H × W pixels
+    mean: tuple[float, ...]  # one value per channel, of pixels in 0 … 1
     std: tuple[float, ...]
+    # Length in pixels to which the shorter side is scaled before the crop, by Pillow as
+    # torchvision and timm do for ImageNet; None scales the image so that it just covers the crop,
+    # and leaves an image of that size unchanged.
     resize: int | None = None
+    # Of the scaling; an image that shrinks is smoothed, except with "nearest".
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:

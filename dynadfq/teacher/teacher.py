@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,6 @@ from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.classifier import class_weights, find_classifier
 from dynadfq.teacher.recording import Recording
 from dynadfq.zoo.weights import unshare
-
-_DESCRIBED = (
-    "architecture",
-    "class_names",
-    "float_top1",
-    "input_shape",
-    "interpolation",
-    "mean",
-    "num_classes",
-    "origins",
-    "resize",
-    "source",
-    "std",
-)
 
 
 class Teacher:
@@ -150,18 +137,23 @@ class Teacher:
             handle.remove()
             recording.clear()
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that the teacher was made of, without the network."""
+        names = list(signature(Teacher.__init__).parameters)
+        return {name: getattr(self, name) for name in names if name not in ("self", "module")}
+
     def serialized(self) -> bytes:
         """Return the weights as the content of a safetensors file."""
         return safetensors.torch.save(unshare(self.module.state_dict()))
 
     def describe(self) -> dict[str, Any]:
         """Return what ``teacher.json`` holds: arguments, and the sha256 of the weights' file."""
-        values = {name: getattr(self, name) for name in _DESCRIBED}
-        facts: dict[str, Any] = {
+        facts = {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
+            for name, value in self.arguments().items()
         }
-        return facts | {"sha256": hashlib.sha256(self.serialized()).hexdigest()}
+        facts["sha256"] = hashlib.sha256(self.serialized()).hexdigest()
+        return facts
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``teacher.json``."""

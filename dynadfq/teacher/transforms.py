@@ -25,19 +25,7 @@ class FoldedTeacher(Teacher):
     """
 
     def __init__(self, source: Teacher, folded: Folded, relu6_as_relu: bool) -> None:
-        super().__init__(
-            folded.network,
-            source.input_shape,
-            source.num_classes,
-            source.mean,
-            source.std,
-            source.class_names,
-            source.architecture,
-            source.source,
-            source.float_top1,
-            source.resize,
-            source.interpolation,
-        )
+        super().__init__(folded.network, **source.arguments())
         self.folded = folded
         self.relu6_as_relu = relu6_as_relu
         self._description = source.describe()

@@ -11,33 +11,21 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What one source knows of a network; None is what it does not know.
+    """What one source knows of a network; None is what it does not know."""
 
-    Args:
-        origin: the source as text, such as "torchvision's metadata".
-        input_shape, mean, std, resize, interpolation: see ``Preprocessing``.
-        num_classes: number of logits.
-        class_names: one per class.
-    """
-
-    origin: str
-    input_shape: Shape | None = None
-    num_classes: int | None = None
+    origin: str  # the source as text, such as "torchvision's metadata"
+    input_shape: Shape | None = None  # see ``Preprocessing``
+    num_classes: int | None = None  # number of logits
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     resize: int | None = None
     interpolation: Interpolation | None = None
-    class_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None  # one per class
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Published weights.
+    """Published weights."""
 
-    Args:
-        source: what to download, with its address.
-        path: where the library looks for the file; empty if there is no single place.
-    """
-
-    source: str
-    path: str = ""
+    source: str  # what to download, with its address
+    path: str = ""  # where the library looks for the file; empty if there is no single place
