@@ -95,12 +95,18 @@ def _pieces(
 
 @torch.no_grad()
 def to_int8_form(model: Student | IntegerForm, compile: bool = True) -> Int8Form:
-    """Move a student, or its integer form, to this CPU's 8-bit kernels; neither is changed.
+    """Return a student's int8 form, which uses this CPU's 8-bit kernels where they are exact.
 
-    Each layer is tried on extreme codes, and the whole on noise: what is not exact here, or does
-    not compile, stays in integer form and is named in ``facts`` and ``reason``. Compiling takes a
-    minute for a large network, and needs a C++ compiler; ``compile=False`` does without and is
-    slower.
+    Each layer is checked on extreme integers, and the network on noise. What is not exact on this
+    machine, or does not compile, stays in integer form; ``facts`` and ``reason`` say why.
+
+    Args:
+        model: a student or its integer form; it is not changed.
+        compile: use ``torch.compile``, which needs a C++ compiler and takes about a minute for a
+            large network; False is slower.
+
+    Returns:
+        A module with the logits and bits of the integer form.
     """
     codes = to_integer_form(model) if isinstance(model, Student) else model
     if reason := unavailable():

@@ -117,15 +117,15 @@ class IntegerForm:
 
 @torch.no_grad()
 def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
-    """Convert a student; the student is not changed.
+    """Return a student's integer form.
 
-    Logits differ from ``student.eval()`` in the last bits, because BatchNorm is part of the
-    multiplier, and therefore by a rounding flip now and then. They depend neither on the batch of
-    an image nor on the engine.
+    Its logits differ from those of ``student.eval()`` in the last bits, because BatchNorm is part
+    of a layer's factor, so that an activation is rounded differently now and then. They depend
+    neither on the batch of an image nor on the engine.
 
     Args:
-        student: the student.
-        widest: the largest width in bits of allocations that a caller will give; left out, the
+        student: the student; it is not changed.
+        widest: the largest width in bits of allocations that a caller will give; by default the
             widest candidate.
 
     Raises:
