@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from dynadfq.methods import METHODS
+
 Entry = Mapping[str, Any]
-LIVE = ("gdfq", "qimera", "adadfq")  # the generator learns on beside the student
-UNTRAINED = ("squant", "dfq", "adaround")
-NO_GRADIENT = ("squant", "dfq")  # images are noise
 STARTUP = 0.7  # seconds of DVC a cell
 STUDENT_OVERHEAD = 4.0  # seconds to trace, calibrate and save
 
@@ -54,13 +53,13 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
 
 def images_seconds(entry: Entry, rates: Rates) -> float:
     """Optimizing the pixels of all images, or training a generator."""
-    if entry["method"] in NO_GRADIENT:
+    if not METHODS[entry["method"]].optimizes_images:
         return 0.0
     synthesis = entry["params"]["synthesis"]
     method = entry["params"]["method"][entry["method"]]
     images = (
         method["images"]["generator_batch_size"]
-        if entry["method"] in LIVE
+        if METHODS[entry["method"]].trains_generator
         else synthesis["num_images"]
     )
     return float(images * synthesis["iterations"] / rates.synthesis)
@@ -74,12 +73,12 @@ def student_seconds(entry: Entry, rates: Rates) -> float:
     settings = entry["params"]["method"][method]["student"]
     if method == "adaround":
         return STUDENT_OVERHEAD + 20 * float(settings["iterations"]) / 1000
-    if method in UNTRAINED or not any(
+    if not METHODS[method].trains_student or not any(
         settings.get(k, 1) for k in ("label_weight", "distillation_weight")
     ):
         return STUDENT_OVERHEAD
     images = finetune["epochs"] * finetune["steps_per_epoch"] * finetune["batch_size"]
-    passes = 2 if method in LIVE or settings.get("perturbation") else 1
+    passes = 2 if METHODS[method].trains_generator or settings.get("perturbation") else 1
     return STUDENT_OVERHEAD + float(passes * images) / (
         rates.fixed if entry["fixed"] else rates.dynamic
     )

@@ -37,7 +37,7 @@ class Noise:
         """Draw ``count`` images."""
         images = torch.randn(count, *self.teacher.input_shape, generator=rng)
         logits = self.teacher(images)
-        return Shard(images, logits.softmax(dim=1), logits, {"total": 0.0})
+        return Shard(images, logits.softmax(dim=1), logits, {"total": 0.0}, of_labels=False)
 
 
 def noise(teacher: Teacher, count: int, folder: Path) -> SyntheticSet:

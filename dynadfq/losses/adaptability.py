@@ -68,6 +68,7 @@ def agreement_term(weight: float) -> Term[SynthesisStep]:
         "agreement",
         weight,
         lambda step: soft_cross_entropy(step.logits + _student(step), step.soft_labels).mean(),
+        of_label=True,
     )
 
 

@@ -22,5 +22,8 @@ def hard_sample_loss(logits: Tensor, soft_labels: Tensor, power: float) -> Tenso
 def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
     """HAST's loss of the assigned class; named as the other methods' class term."""
     return Term(
-        "class", weight, lambda step: hard_sample_loss(step.logits, step.soft_labels, power)
+        "class",
+        weight,
+        lambda step: hard_sample_loss(step.logits, step.soft_labels, power),
+        of_label=True,
     )

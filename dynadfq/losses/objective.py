@@ -47,11 +47,18 @@ Step = TypeVar("Step", SynthesisStep, StudentStep)
 
 @dataclass(frozen=True)
 class Term(Generic[Step]):
-    """One weighted summand of an objective."""
+    """One weighted summand of an objective.
+
+    name: key of the history and of the manifest.
+    weight: factor of the value.
+    value: maps a step to a scalar.
+    of_label: whether it draws an image to its label; the gate counts only images of such terms.
+    """
 
     name: str
     weight: float
-    value: Callable[[Step], Tensor]  # a scalar
+    value: Callable[[Step], Tensor]
+    of_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ class Objective(Generic[Step]):
     """A weighted sum of terms."""
 
     terms: Sequence[Term[Step]]
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether a term with a weight draws images to their labels."""
+        return any(term.of_label and term.weight for term in self.terms)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum and each term before its weight, by name; terms of weight 0 are left
@@ -138,7 +150,10 @@ def image_class_term(weight: float) -> Term[SynthesisStep]:
     (DynaDFQ, Eq. 7).
     """
     return Term(
-        "class", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean()
+        "class",
+        weight,
+        lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean(),
+        of_label=True,
     )
 
 

@@ -121,6 +121,7 @@ class Images(Config):
                 "class",
                 self.class_weight,
                 lambda step: soft_inception(step.logits, step.soft_labels),
+                of_label=True,
             ),
         ]
         crops = OccasionalCrops(self.crop_scale, self.crop_share)

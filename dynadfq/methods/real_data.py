@@ -86,7 +86,7 @@ class LabelledImages:
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
         logits = self.teacher(images.to(self.teacher.device)).cpu()
         loss = float(soft_cross_entropy(logits, soft_labels).mean())
-        return Shard(images, soft_labels, logits, {"total": loss, "class": loss})
+        return Shard(images, soft_labels, logits, {"total": loss, "class": loss}, of_labels=True)
 
     def remember(self, batch: Batch) -> None:
         """Count the images of a finished shard as taken."""

@@ -9,6 +9,7 @@ from functools import partial, reduce
 from typing import Any
 
 from dynadfq.data.config import CLASSES
+from dynadfq.methods import METHODS
 from dynadfq.params.sections import Params
 from dynadfq.runtime.errors import shown
 
@@ -61,9 +62,6 @@ def _alone(live: bool, method: str, processes: int, *, of: str) -> bool:
     return not live or method != of or processes == 1
 
 
-LIVE = ("adadfq", "gdfq", "qimera")  # a generator may learn on beside their students
-
-
 # fmt: off
 RULES = (
     Rule(("teacher.checkpoint", "teacher.pretrained"), _weights_once,
@@ -93,7 +91,7 @@ RULES = (
     *(Rule((f"method.{name}.student.online_generator", "method.name", "launch.processes"), partial(_alone, of=name),
            f"not true where the second is {name} and the third more than 1",
            "lets a generator learn on beside the student, in one process only, and launch.processes is {2}")
-      for name in LIVE),
+      for name, kind in METHODS.items() if kind.trains_generator),
 )
 # fmt: on
 

@@ -19,7 +19,6 @@ from dynadfq.runtime.resume import file_sha256
 from dynadfq.runtime.spill import read_rows, row_shape
 
 MANIFEST = "manifest.json"
-LABEL_TERMS = {"class", "agreement"}  # of image objectives; without one no image is of its label
 
 
 class AlteredShard(ValueError):
@@ -116,11 +115,11 @@ class SyntheticSet:
 
     @property
     def one_hot_recognized(self) -> float | None:
-        """Percent of the one-hot images that the teacher assigns to their class; None where labels
-        shaped no image.
+        """Percent of the images made for one class that the teacher assigns to it; None if there
+        are none.
         """
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
-        if not images or not LABEL_TERMS & set(shards[0]["losses"]):
+        if not images:
             return None
         return 100.0 * float(sum(shard["one_hot_recognized"] for shard in shards)) / float(images)

@@ -198,8 +198,13 @@ class GeneratorSource:
         whole = self.training.draw(max(count, self.recipe.batch_size), rng)
         batch = Batch(whole.images[:count], whole.soft_labels[:count])
         total, values, logits = self.training.losses(batch)
-        images = batch.images.cpu().contiguous()
-        return Shard(images, batch.soft_labels.cpu(), logits.cpu(), _numbers(total, values))
+        return Shard(
+            batch.images.cpu().contiguous(),
+            batch.soft_labels.cpu(),
+            logits.cpu(),
+            _numbers(total, values),
+            self.recipe.objective.of_labels,
+        )
 
     def remember(self, batch: Batch) -> None:
         """Shards do not depend on each other."""

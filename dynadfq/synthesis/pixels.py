@@ -86,7 +86,13 @@ class PixelSource:
             with torch.no_grad():
                 total, values, logits = self._losses(images, targets, recording, rng)
         losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}
-        return Shard(images.detach().cpu().contiguous(), soft_labels, logits.cpu(), losses)
+        return Shard(
+            images.detach().cpu().contiguous(),
+            soft_labels,
+            logits.cpu(),
+            losses,
+            self.recipe.objective.of_labels,
+        )
 
     def _optimize(
         self,

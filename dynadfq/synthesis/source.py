@@ -22,6 +22,7 @@ class Shard(NamedTuple):
     soft_labels: Tensor  # (B, classes), rows sum to 1
     logits: Tensor  # (B, classes), the teacher's
     losses: dict[str, float]
+    of_labels: bool  # whether the images were made for their labels
 
 
 class ImageSource(Protocol):

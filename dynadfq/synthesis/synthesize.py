@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
@@ -18,7 +17,7 @@ from dynadfq.runtime.resume import Scratch, atomic_write, file_sha256, put
 from dynadfq.runtime.seeding import derive, generator
 from dynadfq.synthesis.config import Storage
 from dynadfq.synthesis.dataset import MANIFEST, Batch, SyntheticSet
-from dynadfq.synthesis.source import ImageSource
+from dynadfq.synthesis.source import ImageSource, Shard
 from dynadfq.synthesis.storage import DTYPES, require_known, stored
 
 VISIBLE_WITHIN = 90.0  # seconds until a file written elsewhere is seen: NFS keeps what it knows of a folder for 60
@@ -147,17 +146,17 @@ def _make_shard(
     """Make one shard and return its manifest entry, which is written last: a shard without one is
     unfinished.
     """
-    images, soft_labels, logits, losses = source.make(
-        size, generator(seed, "synthesis", number), progress
+    shard = source.make(size, generator(seed, "synthesis", number), progress)
+    data = safetensors.torch.save(
+        {"images": stored(shard.images, storage), "soft_labels": shard.soft_labels}
     )
-    data = safetensors.torch.save({"images": stored(images, storage), "soft_labels": soft_labels})
     entry = {
         "file": _name(number),
-        "losses": losses,
+        "losses": shard.losses,
         "num_images": size,
         "seed": derive(seed, "synthesis", number),
         "sha256": hashlib.sha256(data).hexdigest(),
-        **_recognition(soft_labels, logits),
+        **_recognition(shard),
     }
     atomic_write(working / _name(number), data)
     atomic_write((working / _name(number)).with_suffix(".json"), json.dumps(entry).encode())
@@ -187,10 +186,10 @@ def _finished(
     return entry if safetensors.torch.load_file(path)["images"].dtype == DTYPES[storage] else None
 
 
-def _recognition(soft_labels: Tensor, logits: Tensor) -> dict[str, int]:
-    """How many one-hot images there are, and how many of them the teacher takes for their class."""
-    one_hot = soft_labels.amax(dim=1) == 1
-    agree = logits.argmax(dim=1) == soft_labels.argmax(dim=1)
+def _recognition(shard: Shard) -> dict[str, int]:
+    """Number of images made for one class, and of those that the teacher assigns to it."""
+    one_hot = (shard.soft_labels.amax(dim=1) == 1) & shard.of_labels
+    agree = shard.logits.argmax(dim=1) == shard.soft_labels.argmax(dim=1)
     return {
         "one_hot_images": int(one_hot.sum()),
         "one_hot_recognized": int((one_hot & agree).sum()),

@@ -7,6 +7,7 @@ import importlib
 import re
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.runtime.config import Config, choices, leaves
+from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
+from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -32,9 +35,8 @@ from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 
-NAMES = [
-    name for name in METHODS if name != "real_data"
-]  # it needs a labelled data set: test_real_data.py
+# Those that need a labelled data set are in test_real_data.py.
+NAMES = [name for name, method in METHODS.items() if method.data_free]
 FINE = FinetuneConfig(
     epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3
 )
@@ -198,6 +200,26 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
         assert sum(losses[1]) < sum(losses[0])
     else:
         assert losses[1] == losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gate_counts_images_that_their_labels_shaped(name: str, teacher: Teacher) -> None:
+    recipe = settings_of(name, "images").recipe(
+        MethodContext(teacher, class_similarity(teacher), 0)
+    )
+    if METHODS[name].trains_generator:
+        assert recipe.objective.of_labels
+        return
+    shards = []
+    for shift in (0, 1):
+        sampler = recipe.labels
+        shifted = replace(recipe, labels=lambda n, rng, s=shift: sampler(n, rng).roll(s, dims=1))
+        source = shifted.source(teacher, PixelOptimizerConfig(iterations=2))
+        with Progress("synthesize", 1) as progress:
+            source.prepare(0, Scratch(None), progress)
+            shards.append(source.make(8, generator(0), progress))
+    one, other = shards
+    assert one.of_labels != torch.equal(one.images, other.images)
 
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])

@@ -48,7 +48,7 @@ class Noise:
         self.made += 1
         images = self.scale * torch.randn(count, *SHAPE, generator=rng)
         labels = torch.rand(count, CLASSES, generator=rng).softmax(dim=1)
-        return Shard(images, labels, labels, {"total": 0.0})
+        return Shard(images, labels, labels, {"total": 0.0}, of_labels=False)
 
     def remember(self, batch: Batch) -> None:
         self.remembered.append(batch.images)

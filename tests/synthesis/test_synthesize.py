@@ -222,8 +222,8 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
 @pytest.mark.parametrize(("recognized", "passes"), [(90, True), (89, False)])
 def test_the_gate_speaks_either_way(tmp_path: Path, recognized: int, passes: bool) -> None:
     shards = [
-        {"one_hot_images": 40, "one_hot_recognized": 40, "losses": {"class": 0.1}},
-        {"one_hot_images": 60, "one_hot_recognized": recognized - 40, "losses": {"class": 0.1}},
+        {"one_hot_images": 40, "one_hot_recognized": 40},
+        {"one_hot_images": 60, "one_hot_recognized": recognized - 40},
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 200, "shards": shards}))
     images = SyntheticSet(tmp_path)
@@ -234,11 +234,8 @@ def test_the_gate_speaks_either_way(tmp_path: Path, recognized: int, passes: boo
     assert ("images.class_weight" in message and "batch_var" in message) != passes
 
 
-@pytest.mark.parametrize(("images", "losses"), [(0, {"class": 0.1}), (8, {"bn_statistics": 1.0})])
-def test_the_gate_asks_nothing_of_images_that_no_single_class_shaped(
-    tmp_path: Path, images: int, losses: dict[str, float]
-) -> None:
-    shards = [{"one_hot_images": images, "one_hot_recognized": 0, "losses": losses}]
+def test_the_gate_needs_images_of_one_class(tmp_path: Path) -> None:
+    shards = [{"one_hot_images": 0, "one_hot_recognized": 0}]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
     synthetic = SyntheticSet(tmp_path)
     assert synthetic.one_hot_recognized is None
