@@ -23,7 +23,7 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 @dataclass(frozen=True)
 class DataCard:
-    """What is known of a data set without opening it."""
+    """Facts about a data set that are known before it is opened."""
 
     name: str  # value of ``data.name``
     channels: int  # of the images; height and width are ``size`` pixels

@@ -7,7 +7,7 @@ from dynadfq.runtime.config import Config, setting
 
 
 class EvaluationConfig(Config):
-    """What is measured on the data set's test images."""
+    """Measurements on the test images of the data set."""
 
     batch_size: int = setting(
         256, "images in a forward pass; no result depends on it", unit="images", ge=1

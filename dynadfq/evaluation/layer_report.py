@@ -1,4 +1,6 @@
-"""How each layer of a network is quantized: widths, ranges, MACs, and why an input stays float."""
+"""Quantization of each layer of a network: bit-widths, ranges, MACs, and the reason if an input
+stays in float.
+"""
 
 from __future__ import annotations
 

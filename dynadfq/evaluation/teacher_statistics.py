@@ -19,7 +19,7 @@ GRAIN = 2.0**18
 
 
 class TeacherStatistics(NamedTuple):
-    """What a teacher predicts for N images."""
+    """A teacher's predictions for N images."""
 
     predictions: Tensor  # (N,) int64
     entropy_nats: Tensor  # (N,) float64, prediction entropy

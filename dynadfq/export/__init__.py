@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Engine(str, Enum):
-    """What a student is timed in. It stands here because this module does not wait for torch."""
+    """Engines that a student can be timed in. Defined here, where torch is not imported."""
 
     torch = "torch"
     kernels = "kernels"

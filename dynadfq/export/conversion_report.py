@@ -1,4 +1,4 @@
-"""How each part of a converted network is computed."""
+"""A report of how each part of a converted network is computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Form = Literal["bytes", "integer", "wide integer", "float64", "float32"]
 
 @dataclass(frozen=True)
 class Fact:
-    """How one part of the network is computed.
+    """The way in which one part of the network is computed.
 
     name: path of its module, or name of the call.
     form: "bytes": integers, by an 8-bit kernel. "integer": integers in float32. "wide integer":

@@ -1,4 +1,4 @@
-"""Which activation the values of a tensor come from.
+"""The activations that the values of a tensor come from.
 
 A network runs on labels instead of numbers: each element of a label tensor says where that element
 was computed. Operations that only move or select values (max-pooling, flatten, concatenation,

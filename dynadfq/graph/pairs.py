@@ -101,7 +101,9 @@ def _pair_from(network: fx.GraphModule, node: fx.Node, own: set[str]) -> Pair | 
 
 
 def _kinds(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
-    """What an operation between two layers does; empty if it does not commute with scaling."""
+    """Return the kinds of an operation between two layers; empty if it does not commute with
+    scaling.
+    """
     if node.op != "call_module":
         return _kinds_of_function(node)
     module = network.get_submodule(str(node.target))

@@ -1,5 +1,5 @@
-"""What networks look at: attention of channels (HAST) and maps of class evidence (Grad-CAM), and
-how far two differ.
+"""Channel attention (HAST), class activation maps (Grad-CAM), and distances between two networks'
+maps.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def attention_distance(pairs: Sequence[Pair]) -> Tensor:
 
 
 def class_activation_map(scores: Tensor, features: Tensor) -> Tensor:
-    """Where the evidence for a class lies, 0 … 1 in each image: (B,) scores and the (B, C, H, W)
-    they come from.
+    """Return the class activation map of (B,) scores and the (B, C, H, W) features they come from,
+    scaled to 0 … 1 per image.
 
     Grad-CAM (arXiv 1610.02391): the positive part of the sum of channels, each weighted by the mean
     over pixels of the score's gradient. The weights count as constants. A map without differences

@@ -1,6 +1,4 @@
-"""How far images are from the statistics that BatchNorm layers keep of the data they were trained
-on.
-"""
+"""Distances between the statistics of images and those in BatchNorm layers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How the bit-FLOPs target binds: the paper's penalty on each image, or a multiplier that holds the
-mean at the target.
+"""The bit-FLOPs budget as a loss: the paper's penalty on each image, or a Lagrange multiplier that
+holds the mean at the target.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Budget:
         return bit_regularization(ratio) if self.form == "penalty" else ratio.mean() - 1
 
     def factor(self, value: Tensor) -> float:
-        """What the term is multiplied by, so that its gradient is that of the whole form."""
+        """The weight of the term with which its gradient is that of the whole form."""
         return (
             self.weight
             if self.form == "penalty"
@@ -49,8 +49,8 @@ class Budget:
         )
 
     def surplus(self, value: Tensor) -> float:
-        """How much ``factor · value`` exceeds the form's value: a square has half the factor of its
-        gradient.
+        """The difference of ``factor · value`` and the form's value: a square has half the factor
+        of its gradient.
         """
         return 0.0 if self.form == "penalty" else self.weight / 2 * float(value.detach()) ** 2
 

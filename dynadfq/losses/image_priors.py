@@ -1,5 +1,5 @@
-"""What natural images are like, whatever the network: smooth, small, shifted and mirrored alike,
-within a range.
+"""Priors of natural images that need no network: smoothness, small norm, invariance to shifts and
+mirroring, a range of values.
 
 Of DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795); any method may add them to its
 objective.

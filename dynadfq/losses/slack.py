@@ -1,5 +1,5 @@
-"""How far an image may be from the BN statistics before it counts (DSG, Zhang et al., CVPR 2021,
-arXiv 2103.01049).
+"""The slack of the BN statistics loss: distances below it cost nothing (DSG, Zhang et al., CVPR
+2021, arXiv 2103.01049).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ AIMET = "AIMET, released code"
 
 
 class AdaRoundConfig(Config):
-    """How AdaRound learns a layer's roundings."""
+    """Settings of AdaRound's learned rounding."""
 
     iterations: int = setting(
         10_000, "steps per layer", unit="steps", source="AdaRound, Sec. 5", ge=1

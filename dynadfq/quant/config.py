@@ -153,7 +153,7 @@ class CandidatesConfig(SelectorShape):
 
 
 class Scheme(UniformQuantization):
-    """How a student is quantized: what is needed to build its network again.
+    """The quantization scheme of a student: what is needed to build its network again.
 
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
     folded: the float network had its BatchNorms folded first (dynadfq.graph.fold).

@@ -6,7 +6,7 @@ from dynadfq.runtime.config import Config, setting
 
 
 class ReportConfig(Config):
-    """What the report shows."""
+    """Contents of the report."""
 
     title: str = setting(
         "dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1

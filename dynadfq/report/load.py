@@ -1,4 +1,4 @@
-"""What the report reads: the artifacts of the other stages, and nothing else."""
+"""Input of the report: the artifacts of the other stages, and nothing else."""
 
 import json
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ STAGE_OF_FOLDER = {
 
 
 class Score(NamedTuple):
-    """What networks are compared by."""
+    """The measurements that networks are compared by."""
 
     key: str  # in metrics.json
     name: str
@@ -41,7 +41,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the stages before `plot` measured; percent in percent, entropies in nats.
+    """The measurements of the stages before `plot`; percent in percent, entropies in nats.
 
     `per_image` has the measured images: test images, or the synthetic ones where there are no
     labelled images; then `confusion` and `co_occurrence` are None.

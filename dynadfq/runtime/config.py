@@ -1,5 +1,5 @@
-"""How settings are declared: frozen classes whose fields say what they mean, what they may be and
-where their defaults come from.
+"""Declaration of settings: frozen classes whose fields state meaning, unit, range, default and
+source.
 """
 
 from __future__ import annotations

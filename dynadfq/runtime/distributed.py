@@ -1,5 +1,5 @@
-"""What the processes (ranks) of one run exchange. torchrun starts them; a single process is the
-only rank, and exchanges nothing.
+"""Communication between the processes (ranks) of one run. torchrun starts them; a single process is
+the only rank and communicates nothing.
 
 CPU tensors are sent by gloo, those of a GPU by nccl. All ranks must call a function that exchanges
 something, in the same order.

@@ -1,4 +1,4 @@
-"""Where the images of a class lie in feature space, and how far a new one should be (IntraQ, arXiv
+"""Class centres in feature space, and the distance of new images to them (IntraQ, arXiv
 2111.09136).
 """
 
@@ -14,7 +14,7 @@ from dynadfq.teacher.teacher import Teacher
 
 
 def marginal_distance(features: Tensor, centres: Tensor, low: float, high: float) -> Tensor:
-    """How far a cosine distance is outside [low, high]: (B, features) twice to (B,).
+    """Return the distance of a cosine distance to [low, high]: (B, features) twice to (B,).
 
     The distance 1 - cos is in 0 … 2.
 

@@ -38,7 +38,7 @@ class PixelOptimizerConfig(Config):
 
 
 class SynthesisConfig(PixelOptimizerConfig):
-    """How the synthetic images are optimized; the method says what they are optimized for."""
+    """Optimization of the synthetic images; the method determines the losses."""
 
     num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
     batch_size: int = setting(

@@ -1,4 +1,4 @@
-"""What an image should be of: samplers of soft labels, (count, classes) rows that sum to 1."""
+"""Samplers of soft labels, (count, classes) rows that sum to 1."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a generator starts from: the classes an image is to be of, and noise, as one vector of
-features.
-"""
+"""Inputs of a generator: classes and noise, embedded as one vector of features."""
 
 from __future__ import annotations
 

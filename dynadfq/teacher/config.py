@@ -124,7 +124,7 @@ class TeacherConfig(TrainingConfig):
 
 
 class SimilarityConfig(Config):
-    """How alike two classes are, read from the teacher's classifier weights."""
+    """Similarity of two classes, measured on the teacher's classifier weights."""
 
     measure: Measure = setting(
         "dot",

@@ -14,7 +14,7 @@ class NoBatchNormStatistics(ValueError):
 
 
 class Recording:
-    """What one forward pass left behind.
+    """BatchNorm inputs and features of one forward pass.
 
     Args:
         batch_norms: (BatchNorm module, its input (B, C, H, W)) in execution order.

@@ -11,8 +11,8 @@ CIFAR = f"{TRAINING} (CIFAR)"
 
 
 class FinetuneConfig(Config):
-    """How the student is trained on the synthetic images: SGD with Nesterov momentum, whose
-    learning rates fall by `decay` after each `decay_every` epochs.
+    """Training of the student on the synthetic images: SGD with Nesterov momentum, whose learning
+    rates fall by `decay` after each `decay_every` epochs.
     """
 
     epochs: int = setting(
@@ -61,7 +61,7 @@ class FinetuneConfig(Config):
 
 
 class SelectorTrainingConfig(Config):
-    """How the bit selector learns, and how the bit-FLOPs target binds."""
+    """Training of the bit selector, and the bit-FLOPs budget."""
 
     learning_rate: float = setting(
         1e-3,

@@ -1,4 +1,6 @@
-"""Where student and teacher are compared: names of modules, found in the teacher's graph."""
+"""Names of the modules whose features student and teacher are compared on, found in the teacher's
+graph.
+"""
 
 from __future__ import annotations
 

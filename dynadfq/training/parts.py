@@ -1,4 +1,6 @@
-"""What the parts of a fine-tuning exchange: batches, losses, and what both are built from."""
+"""Interfaces between the parts of a fine-tuning: batches, losses, and the context that both are
+built from.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from dynadfq.training.config import FinetuneConfig
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What the loss and the batches of a fine-tuning are built from."""
+    """Inputs that the loss and the batches of a fine-tuning are built from."""
 
     student: Student
     teacher: Teacher

@@ -1,4 +1,4 @@
-"""How a method prepares and trains its student."""
+"""A method's recipe for preparing and training its student."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Transform = Callable[[Teacher], Teacher]
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """How a method prepares and trains its student.
+    """A method's recipe for preparing and training its student.
 
     loss: builds the loss of a batch; None trains nothing.
     batches: builds the stream of batches.

@@ -64,7 +64,7 @@ def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def pooled_features(student: Student, selector: BitSelector, batches: Iterable[Tensor]) -> Tensor:
-    """What the selector reads, pooled: (N, features) float32."""
+    """Return the selector's pooled inputs: (N, features) float32."""
     device, seen = next(student.parameters()).device, list[Tensor]()
     with _watching(selector.pool, seen):
         for batch in batches:

@@ -1,4 +1,4 @@
-"""What is known of a network's inputs and classes before it is built."""
+"""Metadata about a network's inputs and classes that is known before it is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What one source knows of a network; None is what it does not know."""
+    """Facts about a network from one source; None is unknown."""
 
     origin: str  # the source as text, such as "torchvision's metadata"
     input_shape: Shape | None = None  # see ``Preprocessing``

@@ -1,4 +1,4 @@
-"""How often each site runs at each width, and how much work reads it."""
+"""The share of images at each bit-width for every site, and the MACs that read the site."""
 
 import numpy as np
 import pandas as pd
