@@ -60,17 +60,10 @@ def leading_classes(strength: Floats, count: int) -> NDArray[np.int64]:
     >>> leading_classes(np.array([[9.0, 1, 0], [0, 9, 3], [0, 0, 9]]), 2)
     array([1, 2])
     """
-    classes = len(strength)
-    if classes <= count:
-        return np.arange(classes)
-    pairs = np.where(np.eye(classes, dtype=bool), -np.inf, strength).ravel()
-    chosen: set[int] = set()
-    for pair in np.argsort(-pairs, kind="stable"):
-        wanted = chosen | set(divmod(int(pair), classes))
-        if len(wanted) > count:
-            break
-        chosen = wanted
-    return np.array(sorted(chosen), dtype=np.int64)
+    pairs = np.where(np.eye(len(strength), dtype=bool), -np.inf, strength)
+    strongest_first = np.argsort(-pairs, axis=None, kind="stable")
+    classes = np.stack(np.unravel_index(strongest_first, pairs.shape), axis=1)
+    return np.sort(pd.unique(classes.ravel())[:count])
 
 
 def row_percent(counts: Floats) -> Floats:

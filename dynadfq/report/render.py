@@ -1,7 +1,5 @@
 """From `artifacts/` to `reports/`: metrics, tables, figures, and one page that holds them all."""
 
-import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from dynadfq.report import page
 from dynadfq.report.figures import DARK, LIGHT
 from dynadfq.report.gallery import Plate, plates
 from dynadfq.report.images import data_uri, draw, load_tiles, tile_png
-from dynadfq.report.load import Evidence, artifact, load_evidence
+from dynadfq.report.load import Evidence, load_evidence
 from dynadfq.report.plots import plot_tables
 from dynadfq.report.tables import at_chance, extremes
 from dynadfq.runtime.resume import atomic_write
@@ -46,9 +44,8 @@ def write_report(
     )
     for folder in (reports / "figures", reports / "plots"):
         folder.mkdir(parents=True, exist_ok=True)
-    metrics = json.dumps(without_nan(evidence.metrics), indent=2, sort_keys=True)
-    write_text(reports / "metrics.json", metrics + "\n")
-    shutil.copyfile(artifact(artifacts, "evaluation/per_image.csv"), reports / "per_image.csv")
+    for name in ("metrics.json", "per_image.csv"):
+        shutil.copyfile(artifacts / "evaluation" / name, reports / name)
     for name, table in plot_tables(evidence):
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         write_text(reports / "plots" / f"{name}.csv", text)
@@ -108,12 +105,3 @@ def render_page(evidence: Evidence, title: str | None, shown: dict[str, dict[str
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with Unix line ends on every system, complete or not at all."""
     atomic_write(path, text.encode("utf-8"))
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN and infinity by None in nested dicts and lists: JSON has neither."""
-    if isinstance(value, dict):
-        return {key: without_nan(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -57,4 +58,5 @@ def test_everything_is_measured_in_the_announced_passes(
     assert all(len(tables[name]) == 24 for name in ("per_image", "synthetic_per_image"))
     assert ("top1" in metrics["student"]) is labelled
     assert metrics["budget_curve"]["budgets"] == len(tables["budget_curve"]) == 3
+    assert "NaN" not in json.dumps(metrics)
     assert metrics["data"]["name"] == ("some" if labelled else None)

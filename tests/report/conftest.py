@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 from scipy.special import entr, softmax
 
+from dynadfq.evaluation.tables import co_occurrence_table, confusion_table
 from dynadfq.report.render import write_report
 
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -158,20 +160,11 @@ def build(
         **costs(entropy, rng),
         lowest_bits=lowest_bits(entropy, rng),
     )
-    counts = {
-        name: np.histogram2d(labels, found, bins=(range(n + 1), range(n + 1)))[0].astype(int)
-        for name, found in networks.items()
-    }
-    pairs = np.argwhere(sum(counts.values()))
-    write_csv(
-        evaluation / "confusion.csv",
-        label=pairs[:, 0],
-        prediction=pairs[:, 1],
-        **{name: count[tuple(pairs.T)] for name, count in counts.items()},
-    )
-    a, b = np.triu_indices(n, k=1)
-    together = (p.T @ p / tests)[a, b]
-    write_csv(evaluation / "co_occurrence.csv", class_a=a, class_b=b, value=together)
+    classes = {name: torch.from_numpy(found) for name, found in networks.items()}
+    confusion = confusion_table(torch.from_numpy(labels), classes, n)
+    confusion.to_csv(evaluation / "confusion.csv", index=False)
+    together = co_occurrence_table(torch.from_numpy(p.T @ p / tests))
+    together.to_csv(evaluation / "co_occurrence.csv", index=False)
 
     made_for = rng.integers(0, n, synthetic)
     is_soft = np.arange(synthetic) % 2
