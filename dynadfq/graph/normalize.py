@@ -135,6 +135,6 @@ def _require_equal(output: Tensor, expected: Tensor, name: str) -> None:
         raise UntraceableModel(
             f"{name}: the traced model's output differs from the original's by up to "
             f"{difference:.3g}; the model writes in place into a tensor that is read elsewhere, or "
-            "draws random numbers in eval mode. Way out: write `x = x + y` for `x += y`, and "
+            "draws random numbers in eval mode. Workaround: write `x = x + y` for `x += y`, and "
             "`training=self.training` in functional dropout"
         )

@@ -95,10 +95,10 @@ def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | Non
     rewrite = "give it a forward whose control flow does not depend on the data"
     name = type(module).__name__
     if failed_in is None:
-        return f"{name} cannot be traced by torch.fx: {reason}. Way out: {rewrite}"
+        return f"{name} cannot be traced by torch.fx: {reason}. Workaround: {rewrite}"
     block = type(failed_in).__name__
     return (
-        f"{name} cannot be traced by torch.fx: {reason} (in a {block}). Way out: pass "
+        f"{name} cannot be traced by torch.fx: {reason} (in a {block}). Workaround: pass "
         f"leaf_modules=({block},) to keep that block whole and in float32, or {rewrite}"
     )
 
