@@ -81,16 +81,12 @@ class CostModel:
         """Return percent of the float model's bit-FLOPs, from bits as for ``total``."""
         return self.total(bits) * (100.0 / self.float_total)
 
-    def at(self, activation_bits: int | Sequence[float]) -> BitFlops:
+    def at(self, activation_bits: int | Sequence[float] | Tensor) -> BitFlops:
         """Return the cost of one image at one width, or at one width per site in order."""
-        bits = torch.as_tensor(activation_bits, dtype=torch.float64)
+        bits = torch.as_tensor(activation_bits, dtype=torch.float64).detach().cpu()
         if bits.ndim == 0:
             bits = bits.expand(len(self.sites))
-        return self.breakdown(bits)
-
-    def breakdown(self, bits: Tensor) -> BitFlops:
-        """Return the cost of one image layer by layer, from (S,) activation bits."""
-        input_bits = FLOAT_BITS + self._fractions @ (bits.detach().double().cpu() - FLOAT_BITS)
+        input_bits = FLOAT_BITS + self._fractions @ (bits - FLOAT_BITS)
         layers = self.trace.layers
         table = pd.DataFrame(
             {

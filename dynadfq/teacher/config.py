@@ -10,12 +10,12 @@ from dynadfq.ops.preprocess import Interpolation
 from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.runtime.errors import shown
 from dynadfq.runtime.import_path import is_import_path
+from dynadfq.zoo.architectures import FAMILIES
 
 RESNET = "He et al., CVPR 2016, Sec. 4.2"
 
 Measure = Literal["dot", "cosine", "centred"]
 
-FAMILIES = ("pytorchcv", "torchvision", "timm", "efficientnet")
 ARCHITECTURES = (
     "a name of the form pytorchcv/…, torchvision/…, timm/… or efficientnet/…, or an import path "
     "such as my_pkg.models:build"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynadfq.ops.preprocess import Interpolation
+from dynadfq.runtime.import_path import is_import_path
 from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo import architectures
@@ -96,10 +97,13 @@ def import_teacher(
             f"published weights of {architecture}; leave it out, or set pretrained to false"
         )
     module = architectures.build(architecture, metadata.input_shape[0], num_classes, published)
-    source = architectures.source_of_weights(architecture, published)
     if checkpoint is not None:
         load_weights(module, checkpoint)
         source = str(checkpoint)
+    elif is_import_path(architecture):
+        source = f"weights as {architecture} returns them"
+    else:
+        source = "pretrained weights" if published else "random weights"
     teacher = Teacher(module, architecture=architecture, source=source, **metadata.arguments())
     require_classifier(module, metadata.input_shape, num_classes)
     return teacher

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from torch import nn
 
 from dynadfq.runtime.import_path import call_object, is_import_path
-from dynadfq.zoo.metadata import Metadata, WeightsFile
+from dynadfq.zoo.metadata import Metadata
 
 FAMILIES = {
     "pytorchcv": "pytorchcv",
@@ -32,8 +32,8 @@ class Family(Protocol):
     def metadata(self, name: str) -> Metadata:
         """Return what the library knows of its published weights, without downloading them."""
 
-    def weights_file(self, name: str) -> WeightsFile:
-        """Return where the published weights come from and are kept."""
+    def instructions(self, name: str) -> str:
+        """Return what to download where if the library cannot, as text."""
 
 
 def build(
@@ -64,12 +64,10 @@ def build(
     except Exception as error:  # download clients raise URLError, requests' errors, the hub's, …
         if isinstance(error, (ImportError, ValueError)) and not isinstance(error, OSError):
             raise  # a wrong number of classes or a missing package, not a failed download
-        file = family.weights_file(name)
-        destination = f"put it at {file.path}, or " if file.path else ""
         raise FileNotFoundError(
             f"pretrained: the weights of {architecture} are not on disk and could not be "
-            f"downloaded ({type(error).__name__}: {error}). Download {file.source}; {destination}"
-            "give the file as checkpoint"
+            f"downloaded ({type(error).__name__}: {error}). {family.instructions(name)}, or give "
+            "the file as checkpoint"
         ) from error
 
 
@@ -83,13 +81,6 @@ def metadata(architecture: str) -> Metadata | None:
         return None
     family, name = _find(architecture)
     return family.metadata(name)
-
-
-def source_of_weights(architecture: str, published: bool) -> str:
-    """Return where the weights of a network come from if no checkpoint is loaded, as text."""
-    if is_import_path(architecture):
-        return f"weights as {architecture} returns them"
-    return "pretrained weights" if published else "random weights"
 
 
 def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn.Module:

@@ -21,11 +21,3 @@ class Metadata:
     resize: int | None = None
     interpolation: Interpolation | None = None
     class_names: tuple[str, ...] | None = None  # one per class
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """Published weights."""
-
-    source: str  # what to download, with its address
-    path: str = ""  # where the library looks for the file; empty if there is no single place

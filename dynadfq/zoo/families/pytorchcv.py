@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -10,12 +11,13 @@ from pytorchcv.models.common import model_store
 from torch import nn
 
 from dynadfq.zoo.families import imagenet
-from dynadfq.zoo.metadata import Metadata, WeightsFile
+from dynadfq.zoo.metadata import Metadata
 
 # The published weights' normalization; osmr/imgclsmob: pytorch/datasets/cifar10_cls_dataset.py,
 # which CIFAR-100 and SVHN share, and imagenet1k_cls_dataset.py (bilinear, center 0.875).
 SMALL_MEAN = (0.4914, 0.4822, 0.4465)
 SMALL_STD = (0.2023, 0.1994, 0.2010)
+CENTER_FRACTION = 0.875  # of an ImageNet image's shorter side: 224 of 256 pixels
 SMALL = ("_cifar10", "_cifar100", "_svhn")
 
 
@@ -62,17 +64,17 @@ def metadata(name: str) -> Metadata:
         num_classes=num_classes,
         mean=SMALL_MEAN if small else imagenet.MEAN,
         std=SMALL_STD if small else imagenet.STD,
-        resize=None if small else imagenet.resize_for(max(size)),
+        resize=None if small else ceil(max(size) / CENTER_FRACTION),
         interpolation="bilinear",
         class_names=imagenet.class_names(num_classes),
     )
 
 
-def weights_file(name: str) -> WeightsFile:
-    """Return the address of the zipped weights, and where pytorchcv keeps them unpacked."""
+def instructions(name: str) -> str:
+    """Return what to download, and where pytorchcv looks for it."""
     if name not in model_store.get_model_metainfo_dict():
-        return WeightsFile(f"weights of {name}, which pytorchcv does not publish")
+        return f"pytorchcv does not publish weights of {name}"
     error, sha1, release = model_store.get_model_name_suffix_data(name)
     file = f"{name}-{error}-{sha1[:8]}.pth"
     url = f"{model_store.imgclsmob_repo_url}/releases/download/{release}/{file}.zip"
-    return WeightsFile(f"and unzip {url}", str(Path("~/.torch/models") / file))
+    return f"Download and unzip {url} to {Path('~/.torch/models') / file}"

@@ -9,7 +9,7 @@ from timm.data.imagenet_info import infer_imagenet_subset
 from torch import nn
 
 from dynadfq.zoo.families import imagenet
-from dynadfq.zoo.metadata import Metadata, WeightsFile
+from dynadfq.zoo.metadata import Metadata
 
 IMAGENET_1K = "imagenet-1k"  # timm's name of the subset with the usual 1000 classes
 
@@ -49,11 +49,11 @@ def metadata(name: str) -> Metadata:
     )
 
 
-def weights_file(name: str) -> WeightsFile:
-    """Return the address of the weights; the hub's client keeps them in a cache of its own."""
+def instructions(name: str) -> str:
+    """Return what to download; the hub's client keeps it in a cache of its own."""
     known: Any = timm.get_pretrained_cfg(name)
     if known is None or not (known.hf_hub_id or known.url):
-        return WeightsFile(f"weights of {name}, which timm does not publish")
+        return f"timm does not publish weights of {name}"
     if known.hf_hub_id:
-        return WeightsFile(f"model.safetensors of {known.hf_hub_id} on huggingface.co")
-    return WeightsFile(known.url)
+        return f"Download model.safetensors of {known.hf_hub_id} on huggingface.co"
+    return f"Download {known.url}"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from dynadfq.zoo.metadata import Metadata, WeightsFile
+from dynadfq.zoo.metadata import Metadata
 
 # Published weights of these two read images normalized to -1 … 1. torchvision lets the network
 # convert from ImageNet's statistics (transform_input); here images are normalized as the weights
@@ -63,11 +63,11 @@ def metadata(name: str) -> Metadata:
     )
 
 
-def weights_file(name: str) -> WeightsFile:
-    """Return the address of the published weights, and where ``torch.hub`` keeps them."""
+def instructions(name: str) -> str:
+    """Return what to download, and where ``torch.hub`` looks for it."""
     url: str = models.get_model_weights(name).DEFAULT.url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    return WeightsFile(url, str(folder / Path(urlparse(url).path).name))
+    return f"Download {url} to {folder / Path(urlparse(url).path).name}"
 
 
 def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
