@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import dynadfq
 
@@ -94,6 +95,18 @@ def test_every_call_of_the_library_fits_its_signature() -> None:
             name for name in bound.arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD
         ]
         assert not misspelt, ast.unparse(call)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == dynadfq.__version__
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    missing = [page for page in pages - {"README.md"} if f"]({page})" not in index]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
