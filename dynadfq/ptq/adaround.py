@@ -24,8 +24,7 @@ from torch import Tensor
 
 from dynadfq.ptq.calibration import CALIBRATION_BATCH
 from dynadfq.ptq.config import AdaRoundConfig
-from dynadfq.ptq.layerwise import LayerwiseForward
-from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
+from dynadfq.ptq.layerwise import LayerCall, LayerData, LayerwiseForward, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.progress import Progress, require_finite

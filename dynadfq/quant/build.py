@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from dynadfq.graph.fold import fold
@@ -14,6 +13,7 @@ from dynadfq.quant.artifact import FACTS, REMEDY, read_facts, read_tensors
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.packing import load_tensors
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.seeding import global_stream
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
@@ -67,11 +67,9 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
 
 def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
     try:
-        return Scheme.model_validate(facts["scheme"])
-    except ValidationError as error:
-        raise ValueError(
-            f"{folder / FACTS}: the scheme cannot be read ({error}); {REMEDY}"
-        ) from error
+        return Scheme.checked(**facts["scheme"])
+    except InvalidArgument as error:
+        raise ValueError(f"{folder / FACTS}: scheme.{error}; {REMEDY}") from error
 
 
 def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:

@@ -101,8 +101,8 @@ def _inner_products(
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """The gradient to x, (B, …), and the sums that make up all other gradients.
 
-    The sums are over the elements of an image, where g is the incoming gradient: (B, M) of g · code,
-    of g where x is within the range, and of g · x there; and (B, 1) of g.
+    The sums are over the elements of an image, where g is the incoming gradient: (B, M) of
+    g · code, of g where x is within the range, and of g · x there; and (B, 1) of g.
     """
     to_x = torch.empty_like(x)
     axes = tuple(range(1, x.dim()))

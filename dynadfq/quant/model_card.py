@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-MOST_NAMES = 20
+MOST_NAMES = 20  # class names on the card
 NOT_MEASURED = (
-    "Stage `evaluate` measures it and writes this card with the results to "
+    "- Stage `evaluate` measures it and writes this card with the results to "
     "`artifacts/evaluation/model_card.md`."
 )
+DATA_FREE = {
+    True: "yes: its images were made from the float network alone",
+    False: "no: it was fine-tuned on labelled images of a data set",
+    None: "not recorded: the images were the caller's",
+}
+PAGE = """# {name}, W{weight_bits}, A{{{candidates}}}
+
+A quantized image classifier, activation widths {choice}. `student.json` has the same facts for \
+programs.
+
+## Source
+
+{source}
+
+## Training
+
+{training}
+
+## Bit-widths and cost
+
+{widths}
+
+## Accuracy
+
+{accuracy}
+"""
 
 
 def provenance(
@@ -40,149 +66,119 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
         facts: content of ``student.json``.
         measured: metrics of stage ``evaluate``, where there are any.
     """
-    scheme = facts["scheme"]
-    teacher = facts["teacher"]
-    widths = scheme["activation_bits"]
-    candidates = ",".join(map(str, widths))
-    choice = "chosen for each image" if len(widths) > 1 else "the same for all images"
-    name = teacher.get("architecture") or "A classifier"
-    sections = {
-        "Source": _source(teacher),
-        "Training": _training(facts["provenance"]),
-        "Bit-widths and cost": [*_widths(facts), f"`model.safetensors`: {facts['bytes']:,} bytes"],
-        "Accuracy": [NOT_MEASURED] if measured is None else _accuracy(measured),
-    }
-    head = (
-        f"# {name}, W{scheme['weight_bits']}, A{{{candidates}}}\n\n"
-        f"A quantized image classifier, activation widths {choice}. "
-        "`student.json` has the same facts for programs.\n"
+    widths = facts["scheme"]["activation_bits"]
+    return PAGE.format(
+        name=facts["teacher"].get("architecture") or "A classifier",
+        weight_bits=facts["scheme"]["weight_bits"],
+        candidates=",".join(map(str, widths)),
+        choice="chosen for each image" if len(widths) > 1 else "the same for all images",
+        source=_list(_source(facts["teacher"])),
+        training=_list(_training(facts["provenance"])),
+        widths=_list(_widths(facts)),
+        accuracy=NOT_MEASURED if measured is None else _accuracy(measured),
     )
-    return head + "".join(_section(title, lines) for title, lines in sections.items())
 
 
-def _section(name: str, lines: Iterable[str]) -> str:
-    """A heading over a list; lines of a table stay as they are."""
-    body = (line if not line or line.startswith("|") else f"- {line}" for line in lines)
-    return "\n".join(["", f"## {name}", "", *body, ""])
+def _list(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
-def _source(teacher: Mapping[str, Any]) -> list[str]:
+def _source(teacher: Mapping[str, Any]) -> dict[str, str]:
     names = list(teacher.get("class_names", ()))
-    top1 = teacher.get("float_top1")
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    mean, std = (", ".join(f"{value:.4g}" for value in teacher[key]) for key in ("mean", "std"))
+    top1 = teacher.get("float_top1")
     shape = " × ".join(map(str, teacher["input_shape"]))
-    architecture = teacher.get("architecture") or "no architecture of a zoo"
-    return [
-        f"Float network: {architecture}, {teacher.get('source')}",
-        "Its top-1: " + ("unknown" if top1 is None else f"{top1:.2f} %, as stated by its source"),
-        f"sha256 of its weights: {teacher.get('sha256')}",
-        f"Input: {shape}, (pixel - mean) / std of pixels in 0 … 1; mean {mean}; std {std}",
-        f"Images of other sizes: {_resizing(teacher)}",
-        *_origins(teacher),
-        f"{len(names)} classes: {', '.join(names[:MOST_NAMES])}{more}",
-    ]
-
-
-def _resizing(teacher: Mapping[str, Any]) -> str:
+    mean, std = (", ".join(f"{value:.4g}" for value in teacher[key]) for key in ("mean", "std"))
     resize = teacher.get("resize")
-    interpolation = teacher.get("interpolation", "bilinear")
     size = (
         "to just cover the input" if resize is None else f"to {resize} pixels on the shorter side"
     )
-    return f"scaled ({interpolation}) {size}, then center-cropped"
+    architecture = teacher.get("architecture") or "no architecture of a zoo"
+    facts = {
+        "Float network": f"{architecture}, {teacher.get('source')}",
+        "Its top-1": "unknown" if top1 is None else f"{top1:.2f} %, as stated by its source",
+        "sha256 of its weights": str(teacher.get("sha256")),
+        "Input": f"{shape}, (pixel - mean) / std of pixels in 0 … 1; mean {mean}; std {std}",
+        "Images of other sizes": f"scaled ({teacher.get('interpolation', 'bilinear')}) {size}, "
+        "then center-cropped",
+        f"{len(names)} classes": ", ".join(names[:MOST_NAMES]) + more,
+    }
+    origins = [f"{name}: {origin}" for name, origin in sorted(teacher.get("origins", {}).items())]
+    return facts | ({"Origin of these facts": "; ".join(origins)} if origins else {})
 
 
-def _origins(teacher: Mapping[str, Any]) -> list[str]:
-    """Where the facts about input and classes come from, if that is recorded."""
-    keys: dict[str, list[str]] = {}
-    for key, origin in sorted(teacher.get("origins", {}).items()):
-        keys.setdefault(origin, []).append(key)
-    listed = "; ".join(f"{', '.join(names)}: {origin}" for origin, names in keys.items())
-    return [f"Origin of these facts: {listed}"] if listed else []
-
-
-def _training(provenance: Mapping[str, Any]) -> list[str]:
+def _training(provenance: Mapping[str, Any]) -> dict[str, str]:
     if not provenance:
-        return ["Not fine-tuned, or not recorded"]
-    data_free = {
-        True: "yes: its images were made from the float network alone",
-        False: "no: it was fine-tuned on labelled images of a data set",
-        None: "not recorded: the images were the caller's",
-    }[provenance["data_free"]]
+        return {"Fine-tuning": "none, or not recorded"}
     steps = provenance["steps"]
-    return [
-        f"Data-free: {data_free}",
-        f"Method: {provenance['method']}",
-        f"Images: {provenance['images']:,}",
-        f"Fine-tuning: {steps:,} steps" if steps else "Fine-tuning: none",
-        f"Weight rounding before it: {provenance['rounding']}",
-    ]
+    return {
+        "Data-free": DATA_FREE[provenance["data_free"]],
+        "Method": provenance["method"],
+        "Images": f"{provenance['images']:,}",
+        "Fine-tuning": f"{steps:,} steps" if steps else "none",
+        "Weight rounding before it": provenance["rounding"],
+    }
 
 
-def _widths(facts: Mapping[str, Any]) -> list[str]:
+def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     scheme = facts["scheme"]
     cost = facts["cost"]
-    sites = len(facts["sites"])
     granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
     widths = ", ".join(map(str, scheme["activation_bits"]))
-    placement = scheme["placement"]
-    lines = [f"Weights: {scheme['weight_bits']} bits, one scale per {granularity}"]
-    if len(scheme["activation_bits"]) > 1:
-        lines += [
-            f"Activations: {widths} bits, chosen at {cost['dynamic_sites']} of {sites} sites "
-            f"({placement})",
-            f"bit-FLOPs: {cost['lowest']:.3f} … {cost['highest']:.3f} % of the float network's; "
-            f"the target was {cost['target']:.3f} %; "
-            f"the selector's own {cost['selector']:.3f} % are not included",
-            f"Lagrange multiplier: {_multiplier(facts['multiplier'])}",
-        ]
-    else:
-        lines += [
-            f"Activations: {widths} bits at {sites} sites ({placement})",
-            f"bit-FLOPs: {cost['target']:.3f} % of the float network's",
-        ]
-    return [*lines, f"MACs that read float32 inputs: {cost['float_input_macs']:.2f} %"]
+    sites = f"{len(facts['sites'])} sites ({scheme['placement']})"
+    shared = {
+        "Weights": f"{scheme['weight_bits']} bits, one scale per {granularity}",
+        "MACs that read float32 inputs": f"{cost['float_input_macs']:.2f} %",
+        "Size of `model.safetensors`": f"{facts['bytes']:,} bytes",
+    }
+    if not cost["dynamic_sites"]:
+        return shared | {
+            "Activations": f"{widths} bits at {sites}",
+            "bit-FLOPs": f"{cost['target']:.3f} % of the float network's",
+        }
+    multiplier = facts["multiplier"]
+    return shared | {
+        "Activations": f"{widths} bits, chosen at {cost['dynamic_sites']} of {sites}",
+        "bit-FLOPs": f"{cost['lowest']:.3f} … {cost['highest']:.3f} % of the float network's; "
+        f"the target was {cost['target']:.3f} %; the selector's own {cost['selector']:.3f} % are "
+        "not included",
+        "Lagrange multiplier": f"{multiplier:.6g} nats per percentage point of bit-FLOPs"
+        + ("" if multiplier else " (as trained)"),
+    }
 
 
-def _multiplier(value: float) -> str:
-    return f"{value:.6g} nats per percentage point of bit-FLOPs" if value else "0, as trained"
-
-
-def _accuracy(measured: Mapping[str, Any]) -> list[str]:
+def _accuracy(measured: Mapping[str, Any]) -> str:
+    data = measured["data"]
     student = measured["student"]
     fixed = measured["fixed"]
-    control = {**measured["control"], "bit_flops_percent": student["bit_flops_percent"]}
+    if data["name"] is None:
+        images = (
+            f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: "
+            "agreement is optimistic, and without labelled images no accuracy is known"
+        )
+    else:
+        images = f"{data['test_images']:,} test images of {data['name']}"
     rows = {
         "float": measured["teacher"],
         f"fixed width, {fixed['bits']} bits": fixed,
         "this student": student,
-        "control: its bits given to other images": control,
+        "control: its bits given to other images": {
+            **measured["control"],
+            "bit_flops_percent": student["bit_flops_percent"],
+        },
     }
-    return [
-        f"Measured on {_measured_images(measured)}, after the last step of fine-tuning",
+    lines = [
+        f"- Measured on {images}, after the last step of fine-tuning",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",
-        *(_row(name, values) for name, values in rows.items()),
     ]
+    for name, row in rows.items():
+        top1 = _percent(row.get("top1"))
+        agreement = _percent(row.get("agreement"))
+        lines.append(f"| {name} | {top1} | {row['bit_flops_percent']:.3f} | {agreement} |")
+    return "\n".join(lines)
 
 
-def _measured_images(measured: Mapping[str, Any]) -> str:
-    data = measured["data"]
-    if data["name"] is not None:
-        return f"{data['test_images']:,} test images of {data['name']}"
-    return (
-        f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: "
-        "agreement is optimistic, and without labelled images no accuracy is known"
-    )
-
-
-def _row(name: str, values: Mapping[str, Any]) -> str:
-    top1 = _number(values, "top1")
-    agreement = _number(values, "agreement")
-    return f"| {name} | {top1} | {values['bit_flops_percent']:.3f} | {agreement} |"
-
-
-def _number(values: Mapping[str, Any], key: str) -> str:
-    return f"{values[key]:.2f}" if key in values else "–"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -8,6 +8,7 @@ candidate in turn, and the change of the prediction is measured.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -64,11 +65,10 @@ def site_sensitivity(
 
         target_bits = torch.full((1, sites), float(target), device=device)
         table = measure(target_bits)[:, None, None].repeat(1, sites, len(widths))
-        for site in range(sites):
-            for column, width in enumerate(widths):
-                if width != target:
-                    bits = target_bits.clone()
-                    bits[0, site] = width
-                    table[:, site, column] = measure(bits)
+        for site, (column, width) in product(range(sites), enumerate(widths)):
+            if width != target:
+                bits = target_bits.clone()
+                bits[0, site] = width
+                table[:, site, column] = measure(bits)
         rows.append(table)
     return torch.cat(rows)

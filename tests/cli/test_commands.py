@@ -283,7 +283,7 @@ def test_similarity_is_the_teachers(run: Run, models: Any) -> None:
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the exporters were asked for; tests/deploy runs them, which takes long."""
+    """What the exporters were asked for; tests/export runs them, which takes long."""
     asked: list[tuple[Any, ...]] = []
     facts = (
         Fact("conv", "integer", 12.0),

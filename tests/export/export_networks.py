@@ -1,5 +1,5 @@
-"""Export well-known architectures and print what came out: python tests/deploy/export_networks.py
-[NAME …]
+"""Export well-known architectures and print what came out: python
+tests/export/export_networks.py [NAME …]
 
 Minutes and gigabytes for the large ones, so this is no test. Weights are random, BatchNorm
 statistics those of noise."""
@@ -50,7 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(NETWORKS))
     print(
-        "network, widths, form, seconds, bytes, of float weights, worst logit difference, facts that are not exact"
+        "network, widths, form, seconds, bytes, of float weights, worst logit difference, "
+        "facts that are not exact"
     )
     for name in parser.parse_args().names:
         teacher = teacher_of(name)
@@ -65,7 +66,8 @@ def main() -> None:
             inexact = sum(fact.form == "float32" for fact in export.facts)
             seconds, share = time.time() - start, export.size / weights
             print(
-                f"{name}, {widths}, {form}, {seconds:.0f}, {export.size}, {share:.3f}, {export.worst:g}, {inexact}"
+                f"{name}, {widths}, {form}, {seconds:.0f}, {export.size}, {share:.3f}, "
+                f"{export.worst:g}, {inexact}"
             )
 
 

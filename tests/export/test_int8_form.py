@@ -290,7 +290,8 @@ def test_without_a_compiler_kernels_run_without_one(
     fast = to_int8_form(make_student(4))
     assert fast.engine == "kernels"
     assert fast.reason == (
-        "compiled kernels: torch.compile needs a C++ compiler (g++, clang++, cl, or CXX), and finds none"
+        "compiled kernels: torch.compile needs a C++ compiler (g++, clang++, cl, or CXX), "
+        "and finds none"
     )
 
 

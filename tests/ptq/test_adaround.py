@@ -15,8 +15,7 @@ from dynadfq.ptq.adaround import (
     regularizer_exponent,
 )
 from dynadfq.ptq.config import AdaRoundConfig
-from dynadfq.ptq.layerwise import LayerwiseForward
-from dynadfq.ptq.reconstruction import LayerCall, LayerData, layer_calls, layer_data
+from dynadfq.ptq.layerwise import LayerCall, LayerData, LayerwiseForward, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import (
     SoftRounding,
     inverse_rectified_sigmoid,

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from dynadfq.ptq.adaround import adaround
 from dynadfq.ptq.config import AdaRoundConfig
-from dynadfq.ptq.layerwise import LayerwiseForward
-from dynadfq.ptq.reconstruction import layer_calls
+from dynadfq.ptq.layerwise import LayerwiseForward, layer_calls
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
 from dynadfq.runtime import spill as module

@@ -73,5 +73,5 @@ def test_steps_say_what_must_come_first(teacher: Teacher, tmp_path: Path) -> Non
     for step in (equalize_layers, absorb_biases):
         with pytest.raises(TypeError, match="apply fold_batch_norms first"):
             step(teacher)
-    with pytest.raises(ValueError, match="save the teacher it was made of"):
+    with pytest.raises(ValueError, match="save the teacher that it was made of"):
         fold_batch_norms(teacher).save(tmp_path)

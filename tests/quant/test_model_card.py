@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
-from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import MOST_NAMES, model_card, provenance
 
@@ -25,19 +22,10 @@ def card_of(student: Student, measured: dict[str, Any] | None = None) -> str:
     return model_card({**student.describe(), "bytes": 7}, measured)
 
 
-def test_a_loaded_student_saves_the_same_card(
-    make_student: Build, make_net: Callable[[], nn.Module], tmp_path: Path
-) -> None:
+def test_the_card_has_the_facts_of_a_student(make_student: Build) -> None:
     student = make_student()
     student.provenance = provenance("dynadfq", True, 5120, 80000, "nearest")
-    student.save(tmp_path / "a")
-    loaded = load_student(tmp_path / "a", module=make_net())
-    assert loaded.provenance == student.provenance
-    loaded.save(tmp_path / "b")
-    for name in ("card.md", "student.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    card = (tmp_path / "a/card.md").read_text()
-    size = (tmp_path / "a/model.safetensors").stat().st_size
+    card = card_of(student)
     lowest = student.cost.at([5, 3, 3, 3]).percent
     highest = student.cost.at([5, 5, 5, 5]).percent
     for text in (
@@ -47,10 +35,10 @@ def test_a_loaded_student_saves_the_same_card(
         "Method: dynadfq",
         "Images: 5,120",
         "80,000 steps",
-        f"{size:,} bytes",
+        ": 7 bytes",
         "chosen at 3 of 4 sites",
         f"{lowest:.3f} … {highest:.3f} %",
-        "Lagrange multiplier: 0, as trained",
+        "Lagrange multiplier: 0 nats per percentage point of bit-FLOPs (as trained)",
         "mean 0.5, 0.4, 0.6",
         student.description["sha256"],
         "Stage `evaluate` measures it",
@@ -69,7 +57,7 @@ def test_the_card_states_preprocessing_and_its_origin(make_student: Build) -> No
     }
     card = card_of(student)
     assert "scaled (bicubic) to 10 pixels on the shorter side, then center-cropped" in card
-    assert "mean, resize: timm's metadata; std: params.yaml" in card
+    assert "mean: timm's metadata; resize: timm's metadata; std: params.yaml" in card
 
 
 @pytest.mark.parametrize(
@@ -78,7 +66,7 @@ def test_the_card_states_preprocessing_and_its_origin(make_student: Build) -> No
         (provenance("real_data", False, 10, 20, "nearest"), "Data-free: no: it was fine-tuned on"),
         (provenance("squant", True, 10, 0, "squant"), "Fine-tuning: none"),
         (provenance("zeroq", None, 10, 20, "nearest"), "Data-free: not recorded"),
-        ({}, "Not fine-tuned, or not recorded"),
+        ({}, "Fine-tuning: none, or not recorded"),
     ],
 )
 def test_the_card_states_training_and_whether_it_is_data_free(

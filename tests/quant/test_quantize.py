@@ -125,7 +125,7 @@ def test_gradients_are_those_of_the_readable_form(
         return (out, *torch.autograd.grad((out * upstream).sum(), inputs))
 
     fused, readable = gradients(FakeQuantize), gradients(blend)
-    if shared:  # the blend sums over images by broadcasting, FakeQuantize leaves one row an image to autograd
+    if shared:  # the blend sums over images, FakeQuantize leaves one row per image to autograd
         fused = (*fused[:4], fused[4].sum(dim=0, keepdim=True))
     if high < 1e-8:  # a range below the smallest: the scale is a constant
         fused, readable = fused[:2], readable[:2]

@@ -281,21 +281,6 @@ def test_the_budget_pulls_only_images_above_it(make_student: Build, images: Tens
     torch.testing.assert_close(gradient, expected, atol=1e-9, rtol=1e-5)
 
 
-def test_saving_and_loading_keep_every_bit(
-    make_student: Build, make_net: Callable[[], nn.Module], images: Tensor, tmp_path: Path
-) -> None:
-    student = make_student(placement="layer_input")
-    for folder in ("a", "b"):
-        student.save(tmp_path / folder)
-    loaded = load_student(tmp_path / "a", make_net())
-    loaded.save(tmp_path / "c")
-    for ours, theirs in zip(loaded.run(images), student.run(images), strict=True):
-        assert torch.equal(ours, theirs)
-    assert loaded.scheme == student.scheme
-    for name in ("model.safetensors", "student.json"):
-        assert len({(tmp_path / folder / name).read_bytes() for folder in "abc"}) == 1
-
-
 def test_loading_says_what_is_missing(make_student: Build, tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"student\.json does not exist; make a student first"
@@ -373,18 +358,10 @@ def test_too_short_for_a_selector(teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_weight_qparams_per_tensor(
-    make_student: Build,
-    make_net: Callable[[], nn.Module],
-    images: Tensor,
-    placement: str,
-    tmp_path: Path,
-) -> None:
+def test_weight_qparams_per_tensor(make_student: Build, images: Tensor, placement: str) -> None:
     student = make_student(8, placement=placement, weight_granularity="tensor")
     assert all(layer.qparams[0].numel() == 1 for layer in student.layers)
-    exact, fake = student(images), in_form(student, True)(images)
+    exact = student(images)
+    fake = in_form(student, True)(images)
     assert ((exact - fake).abs().amax(dim=1) < 1e-4).float().mean() > 0.95
     assert not torch.equal(exact, make_student(8, placement=placement)(images))
-    student.save(tmp_path)
-    loaded = load_student(tmp_path, make_net())
-    assert loaded.scheme == student.scheme and torch.equal(loaded(images), exact)

@@ -14,6 +14,7 @@ from dynadfq.api import quantize
 from dynadfq.ptq.squant import squant_rounding
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
+from dynadfq.quant.model_card import provenance
 from dynadfq.quant.packing import quantized_layers, unpack
 from dynadfq.quant.quantize import choose_qparams, quantize_weight
 from dynadfq.teacher.loading import load_teacher
@@ -44,8 +45,14 @@ def test_dynamic_students_come_back_bit_for_bit(
     make_student: Build, make_net: Net, images: Tensor, tmp_path: Path, placement: str
 ) -> None:
     student = make_student(placement=placement)
-    student.save(tmp_path)
-    loaded = load_student(tmp_path, make_net())
+    student.provenance = provenance("dynadfq", True, 5120, 80000, "nearest")
+    for folder in ("a", "b"):
+        student.save(tmp_path / folder)
+    loaded = load_student(tmp_path / "a", make_net())
+    loaded.save(tmp_path / "c")
+    for name in ("model.safetensors", "student.json", "card.md"):
+        assert len({(tmp_path / folder / name).read_bytes() for folder in "abc"}) == 1
+    assert (loaded.scheme, loaded.provenance) == (student.scheme, student.provenance)
     assert_equal_runs(loaded, student, images)
     assert all(
         layer.frozen_qparams is not None for layer in quantized_layers(loaded.network).values()
@@ -152,7 +159,8 @@ def test_weights_that_float32_cannot_tell_apart_are_named(
     make_student: Build, tmp_path: Path
 ) -> None:
     student = make_student(4)
-    with torch.no_grad():  # neighbouring float32 numbers: their codes lie beyond 2^24, where float32 has no odd integers
+    # Codes of neighbouring float32 numbers lie beyond 2^24, where float32 has no odd integers.
+    with torch.no_grad():
         student.layers[0].weight[0] = 0.5
         student.layers[0].weight[0, 0, 0, 0] = torch.nextafter(torch.tensor(0.5), torch.tensor(1.0))
     with pytest.raises(
