@@ -80,8 +80,12 @@ def circumstances(evidence: Evidence) -> dict[str, str]:
     metrics = evidence.metrics
     data = metrics["data"]
     synthetic = metrics["synthetic"]
+    quantization = metrics["quantization"]
     facts = {
         "Network": evidence.teacher["architecture"] or "a user's own",
+        "Method": metrics.get("method") or number(None),
+        "Weight bits": str(quantization["weight_bits"]),
+        "Activation bits": ", ".join(str(bits) for bits in quantization["activation_bits"]),
         "Test data": data["name"] or "none",
         "Test images": f"{data.get('test_images', 0):,}",
         "Synthetic images": f"{synthetic['num_images']:,}",
@@ -89,7 +93,7 @@ def circumstances(evidence: Evidence) -> dict[str, str]:
     if "class_order" in data:
         facts["Class order"] = data["class_order"]
     overhead = metrics["student"].get("selector_overhead_percent")
-    float_inputs = metrics["quantization"]["float_input_macs_percent"]
+    float_inputs = quantization["float_input_macs_percent"]
     facts |= {
         "MACs that read 32-bit inputs, %": number(float_inputs, 1),
         "Bit selector, % of float bit-FLOPs": number(overhead),

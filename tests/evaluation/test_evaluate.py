@@ -50,24 +50,18 @@ def test_evaluation_by_hand(student: Student, teacher: Teacher, images: Tensor) 
     logits, bits = student.eval().run(images)
     percent = student.cost.percent(bits)
     table = result.per_image
-    assert (
-        table["prediction"].tolist() == logits.argmax(dim=1).tolist()
-        and table["label"].tolist() == LABELS.tolist()
-    )
-    assert result.top1 == pytest.approx(
-        100 * (logits.argmax(dim=1) == LABELS).double().mean().item()
-    )
+    predicted = logits.argmax(dim=1)
+    assert table["prediction"].tolist() == result.predictions.tolist() == predicted.tolist()
+    assert table["label"].tolist() == LABELS.tolist()
+    assert result.top1 == pytest.approx(100 * (predicted == LABELS).double().mean().item())
     np.testing.assert_allclose(table["bit_flops_percent"], percent)
     np.testing.assert_allclose(table["mean_bits"], bits.mean(dim=1))
     assert result.bit_flops_percent == pytest.approx(percent.mean().item())
-    assert (
-        result.bit_flops_percent_std == pytest.approx(percent.std(correction=0).item())
-        and percent.std() > 0
-    )
+    assert result.bit_flops_percent_std == pytest.approx(percent.std(correction=0).item())
+    assert result.bit_flops_percent_std > 0
     assert result.mean_activation_bits == pytest.approx(bits.mean().item())
-    np.testing.assert_allclose(
-        table["entropy_nats"], prediction_entropy(teacher(images).double()), atol=1e-5
-    )
+    entropy = prediction_entropy(teacher(images).double())
+    np.testing.assert_allclose(table["entropy_nats"], entropy, atol=1e-5)
     assert table["teacher_prediction"].tolist() == teacher(images).argmax(dim=1).tolist()
     assert "entropy_nats" not in evaluate(student, batches(images)).per_image
 
@@ -79,11 +73,11 @@ def test_batches_do_not_matter(student: Student, images: Tensor) -> None:
 
 def test_sums_over_images_do_not_depend_on_their_order() -> None:
     logits = 3 * torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
-    answers = Teacher(nn.Flatten(), (8, 1, 1), 8, [0.0] * 8, [1.0] * 8)
-    answers.module.register_parameter("where", nn.Parameter(torch.zeros(1)))
+    teacher = Teacher(nn.Flatten(), (8, 1, 1), 8, [0.0] * 8, [1.0] * 8)
+    teacher.module.register_parameter("where", nn.Parameter(torch.zeros(1)))
 
     def counted(rows: Tensor, size: int) -> Tensor:
-        observer = TeacherObserver(answers)
+        observer = TeacherObserver(teacher)
         seen = [observer.observe(part.view(-1, 8, 1, 1)) for part in rows.split(size)]
         return observer.statistics(seen).co_occurrence
 
@@ -93,22 +87,22 @@ def test_sums_over_images_do_not_depend_on_their_order() -> None:
     torch.testing.assert_close(expected, p.T @ p / 300, rtol=0, atol=1e-6)
 
 
-def test_the_control_spends_the_same_on_other_images(student: Student, images: Tensor) -> None:
+def test_the_control_costs_the_same(student: Student, images: Tensor) -> None:
     _, bits = student.run(images)
     before, rng = bits.clone(), torch.Generator().manual_seed(0)
-    answers = shuffled_control(student, images.split(100), bits, rng)
-    assert torch.equal(bits, before) and not torch.equal(answers.bits, bits)
-    assert sorted(answers.bits.tolist()) == sorted(bits.tolist())
-    assert student.bit_flops_percent(answers.bits).mean().item() == pytest.approx(
+    control = shuffled_control(student, images.split(100), bits, rng)
+    assert torch.equal(bits, before) and not torch.equal(control.bits, bits)
+    assert sorted(control.bits.tolist()) == sorted(bits.tolist())
+    assert student.bit_flops_percent(control.bits).mean().item() == pytest.approx(
         student.bit_flops_percent(bits).mean().item()
     )
     expected = [
-        student.run(images[i : i + 1], BitAllocation(answers.bits[i : i + 1]))[0].argmax()
+        student.run(images[i : i + 1], BitAllocation(control.bits[i : i + 1]))[0].argmax()
         for i in range(30)
     ]
-    assert answers.classes[:30].tolist() == [int(p) for p in expected]
+    assert control.classes[:30].tolist() == [int(p) for p in expected]
     assert not torch.equal(
-        shuffled_control(student, images.split(100), bits, rng).bits, answers.bits
+        shuffled_control(student, images.split(100), bits, rng).bits, control.bits
     )
 
 
@@ -126,32 +120,31 @@ def test_lowest_surviving_bits_by_definition(
     assert len(set(by_definition)) >= 3
 
 
-def test_answers_with_given_allocations(student: Student, images: Tensor) -> None:
+def test_predictions_with_given_allocations(student: Student, images: Tensor) -> None:
     bits = torch.tensor([3.0, 5.0, 4.0])[torch.arange(256) % 3, None].expand(-1, 4)
-    answers = predict(student, images.split(100), bits)
-    assert torch.equal(answers.bits, bits)
+    found = predict(student, images.split(100), bits)
+    assert torch.equal(found.bits, bits)
     for place in (0, 100, 200):
         alone = predict(student, [images[place : place + 1]], uniform(int(bits[place, 0]), 4))
-        assert alone.classes == answers.classes[place]
+        assert alone.classes == found.classes[place]
 
 
-def test_batches_are_walked_once_and_may_be_gone_behind_us(
+def test_batches_are_read_once_and_not_kept(
     student: Student, teacher: Teacher, images: Tensor
 ) -> None:
-    """Nobody keeps the images: when a batch is asked for, the one before the last has been let
-    go."""
+    """When a batch is asked for, the one before the last has been freed."""
     alive: list[weakref.ref[Tensor]] = []
 
-    def walk() -> Iterator[tuple[Tensor, Tensor]]:
+    def read() -> Iterator[tuple[Tensor, Tensor]]:
         for batch, labels in batches(images, 32):
             assert sum(one() is not None for one in alive) <= 1
             batch = batch.clone()
             alive.append(weakref.ref(batch))
             yield batch, labels
 
-    walked = evaluate(student, walk(), teacher)
+    found = evaluate(student, read(), teacher)
     assert len(alive) == 8
-    assert walked.per_image.equals(evaluate(student, batches(images, 32), teacher).per_image)
+    assert found.per_image.equals(evaluate(student, batches(images, 32), teacher).per_image)
 
 
 def test_without_labels_all_but_top1_is_the_same(
