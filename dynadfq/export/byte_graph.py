@@ -1,4 +1,4 @@
-"""The rewriting of a integer form's graph for 8-bit kernels: codes travel as unsigned bytes."""
+"""The rewriting of an integer form's graph for 8-bit kernels: codes travel as unsigned bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def codes_of(codes: Tensor, zero_point: int) -> Tensor:
 
 
 class ByteGraph:
-    """One walk over a integer form's graph that moves layers to 8-bit kernels, in place."""
+    """One walk over an integer form's graph that moves layers to 8-bit kernels, in place."""
 
     def __init__(self, network: fx.GraphModule, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.network, self.graph, self.shapes = network, network.graph, dict(shapes)

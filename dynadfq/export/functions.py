@@ -132,6 +132,8 @@ def composed(module: nn.Module) -> nn.Module:
     except Exception:  # a user's forward may do anything with a proxy; torch still runs it
         return module
     for node in graph.nodes:
-        if (name := called_function(node)) in COMPOSED:
-            node.op, node.target = "call_function", COMPOSED[name]
+        name = called_function(node)
+        if name in COMPOSED:
+            node.op = "call_function"
+            node.target = COMPOSED[name]
     return fx.GraphModule(module, graph, class_name=type(module).__name__)

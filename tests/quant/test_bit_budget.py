@@ -2,31 +2,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from image_batches import ImageBatches
 from torch import Tensor, nn
 
 from dynadfq.quant.bit_budget import CostCurve, before_selector
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
-from dynadfq.synthesis.dataset import Batch
 
 MULTIPLIERS = [-1e4, -300.0, -30.0, -3.0, -0.3, 0.0, 0.2, 1.0, 5.0, 40.0, 400.0, 1e4]
-
-
-class Images:
-    """What ``set_budget`` needs of a set of images."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        for part in self.images.split(batch_size):
-            yield Batch(part, torch.zeros(len(part), 6))
 
 
 @pytest.fixture
@@ -36,7 +25,7 @@ def student(make_student: Callable[..., Student]) -> Student:
 
 @pytest.fixture
 def curve(student: Student, images: Tensor) -> CostCurve:
-    return student.cost_curve(Images(images))
+    return student.cost_curve(ImageBatches(images))
 
 
 def bits_at(student: Student, multiplier: float, images: Tensor) -> Tensor:
@@ -138,7 +127,7 @@ def test_a_budget_is_reached_from_below(
     student: Student, curve: CostCurve, images: Tensor, share: float
 ) -> None:
     budget = curve.lowest + share * (curve.highest - curve.lowest)
-    setting = student.set_budget(budget, Images(images), batch_size=50)
+    setting = student.set_budget(budget, ImageBatches(images), batch_size=50)
     assert (
         student.multiplier == setting.multiplier
         and setting.asked == budget
@@ -154,7 +143,7 @@ def test_the_trained_cost_is_multiplier_zero(student: Student, images: Tensor) -
     student.multiplier = -2.0
     assert (
         student.set_budget(
-            student.cost_curve(Images(images)).mean_cost(0.0), Images(images)
+            student.cost_curve(ImageBatches(images)).mean_cost(0.0), ImageBatches(images)
         ).multiplier
         == 0.0
     )
@@ -167,12 +156,12 @@ def test_a_budget_out_of_range_names_the_range(
         with pytest.raises(
             ValueError, match=r"bit_flops_percent: .* is outside .* … .* percent"
         ) as error:
-            student.set_budget(budget, Images(images))
+            student.set_budget(budget, ImageBatches(images))
         named = [
             float(word) for word in str(error.value).split() if word.replace(".", "").isdigit()
         ]
         for bound in named[-2:]:
-            student.set_budget(bound, Images(images))
+            student.set_budget(bound, ImageBatches(images))
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 4), (1, 8, 8), (8, 8)])
@@ -184,7 +173,7 @@ def test_images_of_another_shape_are_refused(
         ValueError,
         match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)"),
     ):
-        student.set_budget((curve.lowest + curve.highest) / 2, Images(torch.zeros(4, *shape)))
+        student.set_budget((curve.lowest + curve.highest) / 2, ImageBatches(torch.zeros(4, *shape)))
     assert student.training and student.multiplier == 0.5
 
 
@@ -198,7 +187,7 @@ def test_a_student_of_fixed_width_has_no_bit_budget(
     with pytest.raises(
         ValueError, match=r"bit_flops_percent: this student has a fixed width, 4 bits"
     ):
-        fixed.set_budget(2.0, Images(images))
+        fixed.set_budget(2.0, ImageBatches(images))
 
 
 @pytest.mark.parametrize("multiplier", [float("nan"), float("inf")])
@@ -212,7 +201,7 @@ def test_setting_a_budget_changes_nothing_else(
 ) -> None:
     student.train()
     state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    student.set_budget((curve.lowest + curve.highest) / 2, Images(images))
+    student.set_budget((curve.lowest + curve.highest) / 2, ImageBatches(images))
     assert student.training and student.selector is not None and student.selector.training
     assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
     assert "multiplier=" in repr(student.selector)
@@ -231,7 +220,7 @@ def test_the_multiplier_is_saved_with_the_student(
     student.save(tmp_path / "trained")
     assert json.loads((tmp_path / "trained/student.json").read_text())["multiplier"] == 0.0
     multiplier = student.set_budget(
-        student.cost_curve(Images(images)).lowest + 0.1, Images(images)
+        student.cost_curve(ImageBatches(images)).lowest + 0.1, ImageBatches(images)
     ).multiplier
     student.save(tmp_path / "cheap")
     again = load_student(tmp_path / "cheap", module=make_net())
