@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dynadfq.data.labelled import LabelledSet
-from dynadfq.data.loading import load
 from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
@@ -104,6 +103,9 @@ class LabelledRecipe:
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
         """Return the data set's training images in the teacher's size."""
+        # Imported here: torchvision takes two seconds, and every stage reads all methods' settings.
+        from dynadfq.data.loading import load
+
         images = load(
             self.data,
             self.root,
