@@ -12,9 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks.compatibility.networks import networks
 from benchmarks.compatibility.run import rows
-from benchmarks.compatibility.table import DOCUMENT, TABLE, read, versions, write
+from benchmarks.compatibility.table import DOCUMENT, TABLE, as_table, read, versions, write
 from dynadfq.runtime.resume import Scratch, digest
 
 
@@ -33,15 +35,13 @@ def main() -> str:
     code = [digest(Path(folder)) for folder in ("dynadfq", "benchmarks/compatibility")]
     scratch = Scratch.of_stage("compatibility", code, versions())
     assert scratch.folder is not None
-    made = {
-        row.architecture: row
-        for row in rows(arguments.only or known, arguments.jobs, scratch.folder)
-    }
-    others = {row.architecture: row for row in read()} if arguments.only and TABLE.exists() else {}
-    table = [row for name in known if (row := made.get(name) or others.get(name))]
-    write(table)
+    made = rows(arguments.only or known, arguments.jobs, scratch.folder)
+    table = as_table(made)
+    if arguments.only and TABLE.exists():
+        table = pd.concat([table, read()]).drop_duplicates("architecture")
+    write(table.sort_values("architecture", key=lambda names: names.map(known.index)))
     scratch.delete()
-    well = sum(not row.reasons for row in made.values())
+    well = sum(not row.reasons for row in made)
     return f"{well} of {len(made)} architectures pass every check; see {DOCUMENT}"
 
 

@@ -8,6 +8,7 @@ import json
 import resource
 import sys
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main(architecture: str, file: str) -> None:
     row = Row(architecture, "×".join(map(str, shape)))
     with tempfile.TemporaryDirectory(prefix="dynadfq-") as scratch:
         examine(row, partial(build, architecture, shape[0], CLASSES), shape, CLASSES, Path(scratch))
-    atomic_write(Path(file), json.dumps(row.as_dict()).encode())
+    atomic_write(Path(file), json.dumps(asdict(row)).encode())
 
 
 if __name__ == "__main__":

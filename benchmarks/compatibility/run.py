@@ -1,6 +1,4 @@
-"""Rows, each from a process of its own that has a time and a memory limit; finished ones wait on
-disk.
-"""
+"""Rows, each from a process of its own with a time and a memory limit, kept on disk."""
 
 from __future__ import annotations
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.compatibility.row import COLUMNS, UNTRIED, Row
+from benchmarks.compatibility.row import UNTRIED, Row
 from benchmarks.markdown import markdown_table
 from dynadfq.runtime.resume import atomic_write
 
 TABLE = Path("benchmarks/reports/compatibility.csv")
 DOCUMENT = Path("docs/compatibility.md")
 PACKAGES = ("torch", "torchvision", "timm", "pytorchcv", "fvcore")
-INTRODUCTION = """\
+PAGE = """\
 # Does it work on my network?
 
 {well} of the {all} architectures below pass every check; the list below the table says why the
@@ -26,71 +26,105 @@ understood and that nothing is lost, not how accurate it becomes. `dynadfq inspe
 for your own network, layer by layer.
 
 Made by `python -m benchmarks.compatibility` with {versions}.
-"""
+
+{table}
+## What the columns mean
+
+- **input**: channels × height × width.
+- **parameters**: millions.
+- **BN**: number of BatchNorm layers, whose statistics are needed to synthesize images.
+- **traces**: rewritten with one module per activation call, the network gives identical outputs.
+- **sites**: activations that are quantized.
+- **MACs**: millions of multiply-accumulates per image.
+- **fvcore**: MACs of convolutions, linear layers and matrix products of the original network as \
+counted by fvcore; `=`: the same number.
+- **float %**: share of the MACs in operations that are not quantizable layers and stay in \
+float32, such as attention.
+- **quantized %**: share of the MACs that read quantized activations (placement `relu_output`); \
+the others read the image, pooled features, linear bottlenecks, sums after shortcuts, or products \
+with gates.
+- **quantizes**: a student can be made; with quantization switched off its logits equal the \
+teacher's, bit for bit.
+- **synthesis**: one iteration of the default method: the loss decreases (`falls`), or is at least \
+`finite`.
+- **fine-tuning**: one step of a student with candidates of 3, 4 and 5 bits, on noise: the loss is \
+finite; weights, activation ranges and selector change.
+- **integer form**: the student can be converted (`dynadfq.to_integer_form`), and an image's \
+logits do not depend on its batch; in brackets, the number of operations that stay in float32, so \
+that engines may differ in the last bit.
+- **saves**: after saving and loading, the student gives the same logits and bit-widths, bit for \
+bit.
+
+## What does not work, and why
+
+{reasons}"""
 
 
 def versions() -> dict[str, str]:
-    """Version of each package that a row depends on."""
+    """Return the version of each package that a row depends on."""
     return {name: version(name).partition("+")[0] for name in PACKAGES}
 
 
-def write(rows: Sequence[Row]) -> None:
+def as_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one line per row; several reasons are separated by line ends."""
+    lines = [{**asdict(row), "reasons": "\n".join(row.reasons)} for row in rows]
+    return pd.DataFrame(lines).convert_dtypes()
+
+
+def read(path: Path = TABLE) -> pd.DataFrame:
+    """Return the table that was written last."""
+    return pd.read_csv(path).fillna({"reasons": ""}).convert_dtypes()
+
+
+def write(table: pd.DataFrame) -> None:
     """Write the table and the page."""
-    table = pd.DataFrame([{**row.as_dict(), "reasons": "\n".join(row.reasons)} for row in rows])
     atomic_write(TABLE, table.to_csv(index=False).encode())
-    atomic_write(DOCUMENT, document(rows, versions()).encode())
+    atomic_write(DOCUMENT, document(table, versions()).encode())
 
 
-def read(path: Path = TABLE) -> list[Row]:
-    """The rows that were written last."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return [_row(values) for values in table.to_dict(orient="records")]
-
-
-def _row(values: Mapping[Any, str]) -> Row:
-    cells: dict[str, Any] = dict(values)
-    for column in fields(Row):
-        if "None" in str(column.type):
-            cells[column.name] = int(float(values[column.name])) if values[column.name] else None
-    return Row(**{**cells, "reasons": values["reasons"].splitlines()})
-
-
-def document(rows: Sequence[Row], made_with: Mapping[str, str]) -> str:
-    """The page."""
-    well = sum(not row.reasons for row in rows)
-    made = ", ".join(f"{name} {number}" for name, number in made_with.items())
-    meanings = "".join(
-        f"- **{column.heading}**: {column.meaning}.\n" for column in COLUMNS if column.meaning
-    )
+def document(table: pd.DataFrame, made_with: Mapping[str, str]) -> str:
+    """Return the page."""
     reasons = "".join(
-        f"- **{row.architecture}**, {reason}\n" for row in rows for reason in row.reasons
+        f"- **{line.architecture}**, {reason}\n"
+        for line in table.itertuples()
+        for reason in str(line.reasons).splitlines()
     )
-    return "\n".join(
-        (
-            INTRODUCTION.format(well=well, all=len(rows), versions=made),
-            shown(rows),
-            "## What the columns mean\n",
-            meanings,
-            "## What does not work, and why\n",
-            reasons or "Everything that was tried works.\n",
-        )
-    )
-
-
-def shown(rows: Sequence[Row]) -> str:
-    """The table in Markdown."""
-    headings = [column.heading for column in COLUMNS]
-    return markdown_table(
-        headings, [[_text(column.value(row)) for column in COLUMNS] for row in rows]
+    return PAGE.format(
+        well=(table["reasons"] == "").sum(),
+        all=len(table),
+        versions=", ".join(f"{name} {number}" for name, number in made_with.items()),
+        table=shown(table),
+        reasons=reasons or "Everything that was tried works.\n",
     )
 
 
-def _text(value: Any) -> str:
-    """A cell: a figure with a decimal where it is a fraction.
+def shown(table: pd.DataFrame) -> str:
+    """Return the table in Markdown."""
+    macs = table["macs"] + table["float_macs"]
+    same = (table["counted_macs"] == macs).fillna(False).astype(bool)
+    columns = {
+        "architecture": table["architecture"],
+        "input": table["input"],
+        "parameters": table["parameters"] / 1e6,
+        "BN": table["batch_norms"],
+        "traces": table["traces"],
+        "sites": table["sites"],
+        "MACs": macs / 1e6,
+        "fvcore": table["counted_macs"].astype(object).mask(same, "="),
+        "float %": 100 * table["float_macs"] / macs,
+        "quantized %": 100 * table["quantized_macs"] / macs,
+        "quantizes": table["quantizes"],
+        "synthesis": table["synthesis"],
+        "fine-tuning": table["finetuning"],
+        "integer form": table["integer_form"],
+        "saves": table["saves"],
+    }
+    lines = zip(*columns.values(), strict=True)
+    return markdown_table(list(columns), [[_text(cell) for cell in line] for line in lines])
 
-    >>> _text(None), _text(17), _text(11.25), _text("yes")
-    ('–', '17', '11.2', 'yes')
-    """
-    if value is None:
+
+def _text(cell: Any) -> str:
+    """A dash where nothing was measured, one decimal for a fraction."""
+    if pd.isna(cell):
         return UNTRIED
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
