@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.metrics import entropy_cost_correlation
 from dynadfq.ops.batch_norm import running_statistics
@@ -36,9 +36,7 @@ def measure_student(
     """
     where = device.resolve(settings["device"])
     teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
-    test = test_set(
-        SimpleNamespace(**{"classes": None, **settings["data"]}), teacher, settings["test_images"]
-    )
+    test = test_set(DataConfig(**settings["data"]), teacher, settings["test_images"])
     if test is None:
         raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)

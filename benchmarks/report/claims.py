@@ -12,16 +12,17 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.cells import evaluation_of
+from benchmarks.markdown import cell_text
 from benchmarks.report.results import Record
-from benchmarks.report.tables import Shown, key_words
+from benchmarks.report.tables import Table, key_words
 
 CERTAIN = 2.0  # standard errors
 HEADINGS = ["Claim", "Holds here", "W/A", "Source", "Difference", "Error", "Seeds"]
-NUMBERS = 3  # columns at the end that hold numbers
 NOTE = (
-    "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired difference, from the "
-    "test images on which the two differ and, with several seeds, from the spread over seeds. A claim holds, or does "
-    f"not, where the difference is at least {CERTAIN:g} errors; otherwise it is undecided."
+    "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired "
+    "difference, from the test images on which the two students differ and, with several seeds, "
+    f"from the spread over seeds. A claim is decided where the difference is {CERTAIN:g} errors or "
+    "more."
 )
 
 
@@ -78,29 +79,20 @@ def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
             for one, other in zip(better["cells"], worse["cells"], strict=False)
         ]
         pairs = [(one, other) for one, other in found if one is not None and other is not None]
-        difference, error = (
-            paired(
-                [set(one["wrong"]) for one, _ in pairs],
-                [set(o["wrong"]) for _, o in pairs],
-                pairs[0][0]["test_images"],
-            )
-            if pairs
-            else (None, None)
-        )
-        widths = (
-            better["width"]
-            if better["width"] == worse["width"]
-            else f"{better['width']} / {worse['width']}"
-        )
+        difference = error = None
+        if pairs:
+            wrong = [set(one["wrong"]) for one, _ in pairs]
+            wrong_worse = [set(other["wrong"]) for _, other in pairs]
+            difference, error = paired(wrong, wrong_worse, pairs[0][0]["test_images"])
         yield Answer(
-            claim["text"],
-            claim["source"],
-            _words(better),
-            _words(worse),
-            widths,
-            len(pairs),
-            difference,
-            error,
+            text=claim["text"],
+            source=claim["source"],
+            better=_words(better),
+            worse=_words(worse),
+            widths=" / ".join(dict.fromkeys([better["width"], worse["width"]])),
+            seeds=len(pairs),
+            difference=difference,
+            error=error,
         )
 
 
@@ -109,21 +101,19 @@ def plain(found: Sequence[Answer]) -> pd.DataFrame:
     return pd.DataFrame([{**answer._asdict(), "holds": answer.holds} for answer in found])
 
 
-def shown(found: Sequence[Answer]) -> Shown:
-    """Claims to be read; a claim's words stand once, and the table file says which lines were
-    compared.
+def shown(found: Sequence[Answer]) -> Table:
+    """Return the claims to be read; a claim's words stand once, and the CSV file names the lines
+    that were compared.
     """
     rows, before = [], None
     for answer in found:
         said = (answer.text, answer.source)
         text, source = ("", "") if said == before else said
         difference = "–" if answer.difference is None else f"{answer.difference:+.2f}"
-        error = "–" if answer.error is None else f"{answer.error:.2f}"
-        rows.append(
-            [text, answer.holds, answer.widths, source, difference, error, str(answer.seeds)]
-        )
+        numbers = [difference, cell_text(answer.error), cell_text(answer.seeds)]
+        rows.append([text, answer.holds, answer.widths, source, *numbers])
         before = said
-    return Shown(HEADINGS, rows)
+    return Table(HEADINGS, rows, words=4)
 
 
 def _read(folder: Path, key: str) -> Record | None:

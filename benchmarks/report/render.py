@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,7 @@ from matplotlib.figure import Figure
 
 import dynadfq.report
 from benchmarks.cells import statistics_of
-from benchmarks.report import claims
-from benchmarks.report.claims import Answer, answers
+from benchmarks.report import claims, tables
 from benchmarks.report.figures import (
     accuracy_against_cost,
     layer_statistics,
@@ -22,24 +22,40 @@ from benchmarks.report.figures import (
     panels,
     parameter_study,
 )
-from benchmarks.report.results import Line, Record, circumstances, missing, study_lines
-from benchmarks.report.tables import markdown, plain, shown
+from benchmarks.report.results import Line, Record, machines, missing, study_lines
 from dynadfq.report.figures import DARK, LIGHT, Theme
 from dynadfq.report.images import data_uri, draw
 from dynadfq.report.render import write_text
 from stages.artifacts import write_table
 
-CLAIMS = "Claims of the papers"
-NUMBERS = 7  # columns at the end of a table that hold numbers
-PROTOCOL = (
-    "Accuracy is that of the last step, as mean ± standard deviation over seeds where there are several. Every method "
-    "has the same teacher, number of images and fine-tuning steps, and the same synthesis iterations but where "
-    "benchmarks/grids says otherwise."
-)
+CAPTIONS = {
+    "pareto": (
+        "The first table's methods at each of their widths, mean over seeds. Up and left is "
+        "better. Points of nearly equal cost stand side by side; a number at the lower edge is "
+        "the accuracy of a point below it."
+    ),
+    "layers": (
+        "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to "
+        "the layer's own and averaged over channels. Bars hold the middle half of the images, "
+        "lines 90 %."
+    ),
+    "study": "Top-1 accuracy over the values that were tried.",
+}
+
+
+class Section(NamedTuple):
+    """One table of the page; ``numbers`` is what its CSV file holds."""
+
+    name: str
+    title: str
+    note: str
+    table: tables.Table
+    data_free: list[bool]
+    numbers: pd.DataFrame
 
 
 class Plate(NamedTuple):
-    """A figure with its words."""
+    """A figure with its title and caption."""
 
     name: str
     title: str
@@ -55,65 +71,75 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
     for part in ("tables", "figures"):
         (reports / part).mkdir(parents=True)
     studies = {name: study_lines(content, name, folder) for name in content["studies"]}
-    for name, lines in studies.items():
-        write_table(reports / "tables" / f"{name}.csv", plain(lines))
-        study = content["studies"][name]
-        text = f"# {study['title']}\n\n{markdown(shown(lines))}" + (
-            f"\n{study['note']}\n" if study["note"] else ""
-        )
-        write_text(reports / "tables" / f"{name}.md", text)
-    found = list(answers(content, folder))
-    if found:
-        write_table(reports / "tables" / "claims.csv", claims.plain(found))
-        write_text(
-            reports / "tables" / "claims.md",
-            f"# {CLAIMS}\n\n{markdown(claims.shown(found))}\n{claims.NOTE}\n",
-        )
+    sections = list(_sections(content, studies, folder))
+    for section in sections:
+        write_table(reports / "tables" / f"{section.name}.csv", section.numbers)
+        note = f"\n{section.note}\n" if section.note else ""
+        text = f"# {section.title}\n\n{section.table.markdown}{note}"
+        write_text(reports / "tables" / f"{section.name}.md", text)
     pictures = []
-    for plate in plates(content, studies, folder):
+    for plate in _plates(content, studies, folder):
         light = draw(plate.draw, LIGHT)
         (reports / "figures" / f"{plate.name}.png").write_bytes(light)
         pictures.append(_picture(plate, light))
     lacking = missing(content, folder)
-    write_text(reports / "index.html", _page(content, studies, found, pictures, lacking, folder))
+    lines = [line for study in studies.values() for line in study]
+    page = _template().render(
+        title=content["title"],
+        students=len(content["students"]),
+        teachers={line.teacher: line.teacher_top1 for line in lines if line.teacher_top1},
+        test_images=max((line.test_images or 0 for line in lines), default=0),
+        machines=machines(content, folder),
+        missing=lacking,
+        sections=sections,
+        plates=pictures,
+    )
+    write_text(reports / "index.html", page)
     return lacking
 
 
-def plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Plate]:
+def _sections(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Section]:
+    """The claims, where the grid has some, and every study."""
+    found = list(claims.answers(content, folder))
+    if found:
+        yield Section(
+            name="claims",
+            title="Claims of the papers",
+            note=claims.NOTE,
+            table=claims.shown(found),
+            data_free=[True] * len(found),
+            numbers=claims.plain(found),
+        )
+    for name, lines in studies.items():
+        yield Section(
+            name=name,
+            title=content["studies"][name]["title"],
+            note=content["studies"][name]["note"],
+            table=tables.shown(lines),
+            data_free=[line.data_free for line in lines],
+            numbers=tables.plain(lines),
+        )
+
+
+def _plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Plate]:
     """The figures for which something was measured."""
     lines = measured(next(iter(studies.values()), []))
     if lines:
-        caption = (
-            "The first table's methods at each of their widths, mean over seeds. Up and left is better. Points of "
-            "nearly equal cost stand side by side; numbers at the lower edge belong to points below it."
-        )
-        yield Plate(
-            "pareto",
-            "Accuracy against cost",
-            caption,
-            lambda theme: accuracy_against_cost(lines, theme),
-        )
-    tables = {
+        figure = partial(accuracy_against_cost, lines)
+        yield Plate("pareto", "Accuracy against cost", CAPTIONS["pareto"], figure)
+    statistics = {
         entry["label"]: pd.read_csv(folder / statistics_of(key))
         for key, entry in content["statistics"].items()
         if (folder / statistics_of(key)).exists()
     }
-    if tables:
-        caption = (
-            "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to the layer's own "
-            "and averaged over channels. Bars hold the middle half of the images, lines 90 %."
-        )
-        yield Plate(
-            "layers", "Statistics per layer", caption, lambda theme: layer_statistics(tables, theme)
-        )
+    if statistics:
+        figure = partial(layer_statistics, statistics)
+        yield Plate("layers", "Statistics per layer", CAPTIONS["layers"], figure)
     for name, study in studies.items():
         if found := panels(study):
-            yield Plate(
-                f"study-{name}",
-                content["studies"][name]["title"],
-                "Top-1 accuracy over the tried values.",
-                lambda theme, found=found: parameter_study(found, theme),  # type: ignore[misc]
-            )
+            title = content["studies"][name]["title"]
+            figure = partial(parameter_study, found)
+            yield Plate(f"study-{name}", title, CAPTIONS["study"], figure)
 
 
 def _picture(plate: Plate, light: bytes) -> dict[str, Any]:
@@ -128,55 +154,14 @@ def _picture(plate: Plate, light: bytes) -> dict[str, Any]:
     }
 
 
-def _page(
-    content: Record,
-    studies: dict[str, list[Line]],
-    found: list[Answer],
-    pictures: list[dict[str, Any]],
-    lacking: list[str],
-    folder: Path,
-) -> str:
+def _template() -> Any:
     places = [Path(__file__).parent, Path(dynadfq.report.__file__).parent]
     environment = Environment(
-        loader=FileSystemLoader(places), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    tables = {name: shown(lines) for name, lines in studies.items()}
-    sections = [
-        {
-            "name": name,
-            "title": content["studies"][name]["title"],
-            "note": content["studies"][name]["note"],
-            "table": tables[name],
-            "words": len(tables[name].headings) - NUMBERS,
-            "free": [line.data_free for line in lines],
-        }
-        for name, lines in studies.items()
-    ]
-    if found:
-        answered = claims.shown(found)
-        words = len(answered.headings) - claims.NUMBERS
-        section = {
-            "name": "claims",
-            "title": CLAIMS,
-            "note": claims.NOTE,
-            "table": answered,
-            "words": words,
-        }
-        sections.insert(0, {**section, "free": [True] * len(found)})
-    return environment.get_template("page.html.j2").render(
-        title=content["title"],
-        subtitle=_subtitle(content, studies),
-        notes=[PROTOCOL, circumstances(content, folder)],
-        missing=lacking,
-        studies=sections,
-        plates=pictures,
+        loader=FileSystemLoader(places),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _subtitle(content: Record, studies: dict[str, list[Line]]) -> str:
-    lines = [line for study in studies.values() for line in study]
-    tested = max((line.test_images for line in lines if line.test_images is not None), default=0)
-    teachers = {line.teacher: line.teacher_top1 for line in lines if line.teacher_top1 is not None}
-    names = " · ".join(f"{name}: float top-1 {top1:.2f} %" for name, top1 in teachers.items())
-    return f"{names} · {tested:,} test images · {len(content['students'])} students"
+    return environment.get_template("page.html.j2")

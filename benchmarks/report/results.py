@@ -28,7 +28,6 @@ class Line(NamedTuple):
     label: str
     teacher: str
     width: str
-    varied: Mapping[str, Any]
     generator: bool
     data_free: bool
     bit_flops_percent: float | None
@@ -37,12 +36,13 @@ class Line(NamedTuple):
     top1_std: float | None
     teacher_top1: float | None
     seeds: int
-    wanted: int
     images: int | None
     test_images: int | None
     synthesis_seconds: float | None
     finetune_seconds: float | None
     peak_memory_mb: float | None
+    varied: Mapping[str, Any]
+    wanted: int
     cells: tuple[str, ...]
 
     @property
@@ -96,8 +96,8 @@ def missing(content: Record, folder: Path = Path(".")) -> list[str]:
     return [name for name, path in paths.items() if not (folder / path).exists()]
 
 
-def circumstances(content: Record, folder: Path = Path(".")) -> str:
-    """On what the times were measured, in words."""
+def machines(content: Record, folder: Path = Path(".")) -> str:
+    """Return the devices and the threads per process of the times."""
     groups = {
         "images": [*content["images"], *content["labelled"]],
         "students": [*content["students"]],
@@ -107,13 +107,7 @@ def circumstances(content: Record, folder: Path = Path(".")) -> str:
     )
     devices = sorted({str(cost["device"]) for cost in costs})
     threads = sorted({int(cost["threads"]) for cost in costs})
-    if not costs:
-        return "No times were measured."
-    counts = " or ".join(map(str, threads))
-    return (
-        f"Times are those of one process with {counts} {'thread' if threads == [1] else 'threads'} on "
-        f"{' and '.join(devices)}, beside others of the same grid; peak memory is the process's."
-    )
+    return f"{', '.join(devices) or '–'}; threads: {', '.join(map(str, threads)) or '–'}"
 
 
 def _found(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:

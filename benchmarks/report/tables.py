@@ -7,58 +7,69 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from benchmarks.markdown import cell_text, markdown_table
 from benchmarks.report.results import Line
 
-DASH = "–"
-PLAIN = (
-    "label", "teacher", "width", "generator", "data_free", "bit_flops_percent", "mean_bits", "top1", "top1_std",
-    "teacher_top1", "seeds", "images", "test_images", "synthesis_seconds", "finetune_seconds", "peak_memory_mb",
-)  # fmt: skip
+NUMBERS = ["bit-FLOPs %", "top-1 %", "Seeds", "Images", "Synthesis s", "Fine-tuning s", "Peak MB"]
 
 
-class Shown(NamedTuple):
-    """A table to be read: headings of its columns and rows of text."""
+class Table(NamedTuple):
+    """A table to be read.
+
+    headings: of its columns, the first ``words`` of which hold text.
+    rows: text, one list per row.
+    """
 
     headings: list[str]
     rows: list[list[str]]
+    words: int
+
+    @property
+    def markdown(self) -> str:
+        """The same in Markdown."""
+        return markdown_table(self.headings, self.rows, self.words)
 
 
 def plain(lines: Sequence[Line]) -> pd.DataFrame:
-    """One row a line, a column for each varied key."""
+    """Return one row per line, with a column for each varied key."""
     keys = varied_keys(lines)
-    rows = [
-        {**{k: line.varied.get(k) for k in keys}, **{name: getattr(line, name) for name in PLAIN}}
-        for line in lines
-    ]
-    return pd.DataFrame(rows, columns=["label", "teacher", "width", *keys, *PLAIN[3:]])
+    table = pd.DataFrame([line._asdict() for line in lines], columns=Line._fields)
+    table = table.drop(columns=["varied", "wanted", "cells"])
+    for place, key in enumerate(keys, start=3):
+        table.insert(place, key, [line.varied.get(key) for line in lines])
+    return table
 
 
-def shown(lines: Sequence[Line]) -> Shown:
-    """The paper's form: method, what it needs, widths, cost, accuracy, and what it took."""
-    keys, several = varied_keys(lines), len({line.teacher for line in lines}) > 1
-    headings = ["Method", *(["Teacher"] if several else []), "W/A", *map(key_words, keys)]
-    headings += ["Generator", "Data-free", "bit-FLOPs %", "top-1 %", "Seeds", "Images"]
-    headings += ["Synthesis s", "Fine-tuning s", "Peak MB"]
-    return Shown(headings, [_row(line, keys, several) for line in lines])
+def shown(lines: Sequence[Line]) -> Table:
+    """Return the papers' form: method, what it needs, widths, cost, accuracy, time and memory."""
+    keys = varied_keys(lines)
+    teacher = ["Teacher"] if len({line.teacher for line in lines}) > 1 else []
+    words = ["Method", *teacher, "W/A", *map(key_words, keys), "Generator", "Data-free"]
+    rows = []
+    for line in lines:
+        row = [line.name, *([line.teacher] if teacher else []), line.width]
+        row += [value_words(line.varied.get(key)) for key in keys]
+        row += [value_words(line.generator), value_words(line.data_free)]
+        rows.append(row + _numbers(line))
+    return Table([*words, *NUMBERS], rows, len(words))
 
 
-def markdown(table: Shown) -> str:
-    """A Markdown table, numbers to the right."""
-    numbers = len(table.headings) - 7  # the last seven columns
-    marks = ["---" if place < numbers else "---:" for place in range(len(table.headings))]
-    rows = [table.headings, marks, *table.rows]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows
-    )
+def _numbers(line: Line) -> list[str]:
+    seeds = str(line.seeds) if line.seeds == line.wanted else f"{line.seeds} of {line.wanted}"
+    spread = "" if line.top1_std is None else f" ± {line.top1_std:.2f}"
+    costs = (line.synthesis_seconds, line.finetune_seconds, line.peak_memory_mb)
+    whole = (line.images, *(None if cost is None else round(cost) for cost in costs))
+    first = [cell_text(line.bit_flops_percent), cell_text(line.top1) + spread, seeds]
+    return first + [cell_text(value) for value in whole]
 
 
 def varied_keys(lines: Sequence[Line]) -> list[str]:
-    """The keys that some line varies, in the order in which they appear."""
+    """Return the keys that some line varies, in the order in which they appear."""
     return list(dict.fromkeys(key for line in lines for key in line.varied))
 
 
 def key_words(key: str) -> str:
-    """The last part of a dotted key, in words.
+    """Return the last part of a dotted key, in words.
 
     >>> key_words("images.similar_classes")
     'similar classes'
@@ -67,44 +78,13 @@ def key_words(key: str) -> str:
 
 
 def value_words(value: Any) -> str:
-    """A varied value as a reader writes it.
+    """Return a varied value as a reader writes it.
 
     >>> value_words(0.25), value_words([3, 5]), value_words(None)
     ('0.25', '3, 5', '–')
     """
-    if value is None:
-        return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(value_words, value))
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
-def accuracy_words(line: Line) -> str:
-    """Mean and standard deviation over seeds, in percent.
-
-    A dash where no seed was measured, and the missing ones are counted in the column of seeds.
-    """
-    if line.top1 is None:
-        return DASH
-    return f"{line.top1:.2f}" + (f" ± {line.top1_std:.2f}" if line.top1_std is not None else "")
-
-
-def _row(line: Line, keys: Sequence[str], several: bool) -> list[str]:
-    seeds = str(line.seeds) if line.seeds == line.wanted else f"{line.seeds} of {line.wanted}"
-    cells = [line.name, *([line.teacher] if several else []), line.width]
-    cells += [value_words(line.varied.get(key)) for key in keys]
-    cells += ["yes" if line.generator else "no", "yes" if line.data_free else "no"]
-    cells += [
-        _number(line.bit_flops_percent, 2),
-        accuracy_words(line),
-        seeds,
-        _number(line.images, 0),
-    ]
-    costs = (line.synthesis_seconds, line.finetune_seconds, line.peak_memory_mb)
-    return [*cells, *(_number(cost, 0) for cost in costs)]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return DASH if value is None else f"{value:.{digits}f}"
+    return f"{value:g}" if isinstance(value, (int, float)) else cell_text(value)

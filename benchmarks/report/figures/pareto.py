@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,11 +14,10 @@ from benchmarks.report.results import Line
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LONG_NAME = 24  # letters, more than fit in a third of the width
-FAR_BELOW = 2.0  # losses against the best, times that which a quarter of the lines exceeds, that are drawn to scale
-NEARLY, STEP = (
-    0.02,
-    0.015,
-)  # shares of the cost axis: what counts as equal, and how far equal ones stand apart
+# Losses against the best line are drawn to scale up to this many times the third quartile.
+FAR_BELOW = 2.0
+NEARLY = 0.02  # costs that differ by less than this share of the axis count as equal
+STEP = 0.015  # distance of equal costs, as a share of the axis
 
 
 def front(lines: Sequence[Line]) -> list[Line]:
@@ -44,29 +44,17 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     figure = new_figure(3.5 + 0.185 * math.ceil((len(names) + 2) / columns))
     ax = figure.subplots()
     best = front(lines)
-    ax.step(
-        costs_of(best),
-        accuracies_of(best),
-        where="post",
-        color=theme.muted,
-        linewidth=1.1,
-        linestyle=(0, (1, 1.5)),
-    )
+    dotted: dict[str, Any] = {"color": theme.muted, "linewidth": 1.1, "linestyle": (0, (1, 1.5))}
+    dashed: dict[str, Any] = {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (5, 3))}
+    ax.step(costs_of(best), accuracies_of(best), where="post", **dotted)
     floor = lowest_to_scale(accuracies_of(lines))
     for x, line in zip(side_by_side(costs_of(lines)), lines, strict=True):
         look = look_of(names.index(line.name), theme)
         top1 = line.top1 or 0.0
         ax.errorbar(x, max(top1, floor), yerr=line.top1_std, markersize=5, elinewidth=1.1, **look)
         if top1 < floor:
-            ax.annotate(
-                f"{top1:.0f}",
-                (x, floor),
-                (0, -5),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=7,
-            )
+            below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
+            ax.annotate(f"{top1:.0f}", (x, floor), (0, -5), fontsize=7, **below)
     teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
     top = max([*accuracies_of(lines), *teachers])
     span = max(top - floor, 0.5)
@@ -75,35 +63,23 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
         Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
         for number, name in enumerate(names)
     ]
-    handles.append(
-        Line2D(
-            [],
-            [],
-            color=theme.muted,
-            linewidth=1.1,
-            linestyle=(0, (1, 1.5)),
-            label="best at its cost",
-        )
-    )
+    handles.append(Line2D([], [], label="best at its cost", **dotted))
     for value in teachers:
-        ax.axhline(value, color=theme.muted, linewidth=1.2, linestyle=(0, (5, 3)))
+        ax.axhline(value, **dashed)
     if teachers:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=theme.muted,
-                linewidth=1.2,
-                linestyle=(0, (5, 3)),
-                label="float teacher",
-            )
-        )
-    ax.set_xlabel("bit-FLOPs an image (% of the float network)")
+        handles.append(Line2D([], [], label="float teacher", **dashed))
+    ax.set_xlabel("bit-FLOPs per image (% of the float network)")
     ax.set_ylabel("top-1 (%)")
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, fontsize=7.5, handlelength=1.6, handletextpad=0.5,
-        columnspacing=1.2, labelspacing=0.35,
-    )  # fmt: skip
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=7.5,
+        handlelength=1.6,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        labelspacing=0.35,
+    )
     return figure
 
 
