@@ -10,17 +10,15 @@ from dvc.utils.serialize import load_yaml
 from imports import ROOT, closure, room
 from project import STAGES
 
+from dynadfq import methods
+
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
 GRAPH: dict[str, dict[str, Any]] = PIPELINE["stages"]
 LABELLED = {"teacher", "evaluate"}
 # Of the methods, these stages depend on the one in use.
 USES_METHOD = ("synthesize", "finetune", "finetune_fixed")
 METHOD_IN_USE = "dynadfq/methods/${method.name}.py"
-METHODS = [
-    path.relative_to(ROOT).as_posix()
-    for path in sorted((ROOT / "dynadfq/methods").glob("*.py"))
-    if path.name not in ("__init__.py", "base.py", "student.py")
-]
+METHODS = [f"dynadfq/methods/{name}.py" for name in methods.METHODS]
 REAL_DATA = "dynadfq/methods/real_data.py"  # the one method that may read labelled data
 
 
@@ -37,8 +35,8 @@ def code_of(stage: str) -> set[str]:
     """Every file that a stage imports; of the methods, all that read no labelled data."""
     module = stage.removesuffix("_fixed")
     images_only = module != "finetune"
-    methods = [path for path in METHODS if path != REAL_DATA] if stage in USES_METHOD else []
-    entries = [f"stages/{module}.py", *methods]
+    data_free = [path for path in METHODS if path != REAL_DATA] if stage in USES_METHOD else []
+    entries = [f"stages/{module}.py", *data_free]
     return set().union(*(closure(entry, images_only) for entry in entries))
 
 
