@@ -155,7 +155,7 @@ def test_unknown_names_are_answered_with_the_known(
     with pytest.raises(InvalidArgument, match="budget: must be one of penalty, constraint"):
         finetune(student, teacher, synthetic, budget="multiplier")  # type: ignore[arg-type]
     assert [site.high.item() for site in student.sites] == before, "refused before any work"
-    with pytest.raises(ValueError, match="similar_classes: 7 is more than the 6 classes"):
+    with pytest.raises(ValueError, match="similar_classes: 7 exceeds the 6 classes"):
         synthesize(teacher, num_images=4, iterations=1, similar_classes=7)
 
 

@@ -97,8 +97,7 @@ class Student(nn.Module):
         self.training = mode
         for module in self.network.modules():
             module.training = False
-        selector = self.selector.modules() if self.selector else ()
-        for module in (*self.sites, *self.layers, *selector):
+        for module in (*self.sites, *self.layers, *self._selector_modules):
             module.training = mode
         return self
 
@@ -110,11 +109,10 @@ class Student(nn.Module):
     @property
     def layers(self) -> list[QuantizedLayer]:
         """The network's layers with quantized weights, without those of the selector."""
-        own = set(self.selector.modules()) if self.selector else set()
+        own = set(self._selector_modules)
+        modules = self.network.modules()
         return [
-            module
-            for module in self.network.modules()
-            if isinstance(module, QuantizedLayer) and module not in own
+            module for module in modules if isinstance(module, QuantizedLayer) and module not in own
         ]
 
     @property
@@ -123,6 +121,15 @@ class Student(nn.Module):
         return next(
             (module for module in self.network.modules() if isinstance(module, BitSelector)), None
         )
+
+    @property
+    def _selector_modules(self) -> list[nn.Module]:
+        return [] if self.selector is None else list(self.selector.modules())
+
+    @property
+    def dynamic_sites(self) -> int:
+        """Number of sites whose width the selector chooses; they are the last ones."""
+        return 0 if self.selector is None else self.selector.sites - self.selector.fixed_sites
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -211,13 +218,12 @@ class Student(nn.Module):
     def cost_range(self) -> dict[str, float]:
         """Return the lowest, the target's and the highest cost in percent of the float model."""
         widths = self.scheme.activation_bits
-        fixed_sites = self.selector.fixed_sites if self.selector else 0
-        fixed = [widths[-1]] * fixed_sites
-        dynamic_sites = len(self.sites) - fixed_sites
+        sites = len(self.sites)
+        fixed = [widths[-1]] * (sites - self.dynamic_sites)
         bits = {
-            "lowest": fixed + [widths[0]] * dynamic_sites,
-            "target": [self.scheme.target_bits] * len(self.sites),
-            "highest": fixed + [widths[-1]] * dynamic_sites,
+            "lowest": fixed + [widths[0]] * self.dynamic_sites,
+            "target": [self.scheme.target_bits] * sites,
+            "highest": [widths[-1]] * sites,
         }
         return {name: self.cost.at(allocation).percent for name, allocation in bits.items()}
 
@@ -260,13 +266,12 @@ class Student(nn.Module):
         """Return the facts of ``student.json`` (docs/format.md), in types of JSON."""
         macs = (self.cost.per_site / self.scheme.weight_bits).tolist()
         layers = quantized_layers(self.network)
-        dynamic_sites = self.selector.sites - self.selector.fixed_sites if self.selector else 0
         return {
             "cost": {
                 **self.cost_range(),
                 "selector": self.selector_overhead_percent,
                 "float_input_macs": self.cost.float_input_macs_percent,
-                "dynamic_sites": dynamic_sites,
+                "dynamic_sites": self.dynamic_sites,
             },
             "input_shape": list(self.cost.trace.input_shape),
             "layers": {
