@@ -1,5 +1,4 @@
-"""AdaDFQ's game between a generator and two networks: how far teacher and student differ on an
-image.
+"""Terms of AdaDFQ's generator, from the difference of teacher and student on an image.
 
 Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869.
 """
@@ -18,14 +17,17 @@ EPSILON = 1e-4
 
 
 def normalized_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
-    """H' of teacher minus student logits: (B, classes) to (B,), 0 at the batch's clearest
-    disagreement, 1 at none.
+    """Return H', 0 at the batch's clearest disagreement and 1 at none: (B, classes) to (B,).
 
-    H' = (H - min H) / (log classes - min H), H in nats and its minimum over the batch (AdaDFQ, Sec.
-    2.2).
+    H' = (H - min H) / (log classes - min H), with the entropy H in nats and its minimum over the
+    batch (AdaDFQ, Sec. 2.2).
 
     >>> normalized_entropy(torch.tensor([[0.0, 0.0], [9.0, 0.0]])).round(decimals=3).abs()
     tensor([1., 0.])
+
+    Args:
+        difference: teacher minus student logits.
+        min_detach: the minimum counts as a constant.
     """
     most = math.log(difference.shape[1])
     entropy = prediction_entropy(difference).clamp(max=most)
@@ -34,7 +36,7 @@ def normalized_entropy(difference: Tensor, min_detach: bool = True) -> Tensor:
 
 
 def margin(entropy: Tensor, low: float, high: float) -> Tensor:
-    """Mean distance of (B,) normalized entropies to the interval [low, high].
+    """Return the mean distance of (B,) normalized entropies to the interval [low, high].
 
     >>> margin(torch.tensor([0.0, 0.5, 1.0]), 0.3, 0.7)
     tensor(0.2000)
@@ -43,7 +45,7 @@ def margin(entropy: Tensor, low: float, high: float) -> Tensor:
 
 
 def margin_term(low: float, high: float, min_detach: bool) -> Term[SynthesisStep]:
-    """Images on which the networks differ too much or too little for the student to learn from."""
+    """Return the loss of images on which the networks differ too much or too little."""
     return Term(
         "margin",
         1.0,
@@ -52,9 +54,7 @@ def margin_term(low: float, high: float, min_detach: bool) -> Term[SynthesisStep
 
 
 def disagreement_term(weight: float) -> Term[SynthesisStep]:
-    """Cross-entropy to the class where the teacher differs from the student, mean over the
-    batch.
-    """
+    """Return the cross-entropy of the logits' difference to the class."""
     return Term(
         "disagreement",
         weight,
@@ -63,7 +63,7 @@ def disagreement_term(weight: float) -> Term[SynthesisStep]:
 
 
 def agreement_term(weight: float) -> Term[SynthesisStep]:
-    """Cross-entropy to the class of what both say together, mean over the batch."""
+    """Return the cross-entropy of the logits' sum to the class."""
     return Term(
         "agreement",
         weight,
@@ -73,10 +73,10 @@ def agreement_term(weight: float) -> Term[SynthesisStep]:
 
 
 def difference(step: SynthesisStep) -> Tensor:
-    """Teacher minus student logits, (B, classes)."""
+    """Return teacher minus student logits, (B, classes)."""
     return step.logits - _student(step)
 
 
 def _student(step: SynthesisStep) -> Tensor:
-    """The student's logits; where there is none, the teacher stands for it."""
+    """The student's logits; without a student, the teacher's."""
     return step.logits if step.student_logits is None else step.student_logits

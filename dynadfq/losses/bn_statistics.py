@@ -1,6 +1,8 @@
-"""Distances between the statistics of images and those in BatchNorm layers."""
+"""Distances of images to the running statistics of BatchNorm layers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +12,15 @@ from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.ops.moments import moments
 from dynadfq.teacher.recording import Recording
 
+Statistics = Sequence[tuple[Tensor, Tensor]]  # (C,) mean and variance, one pair per layer
+
 
 def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
-    """ZeroQ's BN statistics loss (arXiv 2001.00281; DynaDFQ's L_bns of a single image).
+    """Return ZeroQ's BN statistics loss (arXiv 2001.00281; DynaDFQ's L_bns of a single image).
 
-    Squared distance of each image's mean and standard deviation over pixels to the running ones,
-    summed over channels and layers, mean over the batch; the image itself counts as a layer with
-    mean 0 and deviation 1. A map of one pixel has no deviation: its mean counts.
+    The squared distance of each image's mean and standard deviation over pixels to the running
+    ones, summed over channels and layers, mean over the batch. The image itself counts as a layer
+    with mean 0 and deviation 1. A map of one pixel has no deviation: only its mean counts.
     """
     total = image_statistics(images)
     for mean_gap, std_gap in gaps_per_image(recording):
@@ -25,17 +29,19 @@ def bn_statistics_per_image(recording: Recording, images: Tensor) -> Tensor:
 
 
 def image_statistics(images: Tensor) -> Tensor:
-    """Squared distance of each image's mean to 0 and deviation to 1, sum over its channels, mean
-    over the batch.
+    """Return the squared distance of each image's mean to 0 and deviation to 1.
+
+    The sum over the channels, mean over the batch.
     """
     return _squared(*_gaps(images, images.new_zeros(()), images.new_ones(()))).mean()
 
 
 def gaps_per_image(recording: Recording) -> list[tuple[Tensor, Tensor]]:
-    """Each layer's mean and standard deviation of each image, less the running ones: (B, C) twice.
+    """Return each image's mean and standard deviation minus the running ones: (B, C) twice per
+    layer.
 
     The variance is unbiased; 1e-6 is added to it and to the running one. A map of one pixel has no
-    deviation, and so no gap of deviations: 0.
+    deviation: that gap is 0.
     """
     gaps = []
     for layer, x in recording.batch_norms:
@@ -58,48 +64,80 @@ def _squared(mean_gap: Tensor, std_gap: Tensor) -> Tensor:
 
 
 def bn_statistics_of_batch(recording: Recording) -> Tensor:
-    """BN statistics loss of the IntraQ / HAST / GDFQ lineage, on mean and biased variance of the
-    whole batch.
+    """Return the BN statistics loss of IntraQ, HAST and GDFQ.
 
-    Squared distances to the running ones, mean over channels and layers.
+    Squared distances of the batch's mean and biased variance to the running ones, mean over
+    channels and layers.
     """
-    layers = [layer for layer, _ in recording.batch_norms]
-    found = [torch.cat(parts) for parts in zip(*batch_statistics(recording), strict=True)]
-    running = [torch.cat(parts) for parts in zip(*map(running_statistics, layers), strict=True)]
-    squared = (found[0] - running[0]).square() + (found[1] - running[1]).square()
-    return torch.stack(
-        [channels.mean() for channels in squared.split([layer.num_features for layer in layers])]
-    ).mean()
+    statistics = batch_statistics(recording)
+    means, variances = (torch.cat(parts) for parts in zip(*statistics, strict=True))
+    running = layer_statistics(recording)
+    running_means, running_variances = (torch.cat(parts) for parts in zip(*running, strict=True))
+    squared = (means - running_means).square() + (variances - running_variances).square()
+    layers = squared.split([len(mean) for mean, _ in running])
+    return torch.stack([channels.mean() for channels in layers]).mean()
 
 
 def bn_statistics_norm(recording: Recording, first_layer: float = 1.0) -> Tensor:
-    """DeepInversion's feature regularization (arXiv 1912.08795, Sec. 3.2), on mean and biased
-    variance of the batch.
+    """Return DeepInversion's feature regularization (arXiv 1912.08795, Sec. 3.2).
 
-    Euclidean norms, not squared, of the distances to the running ones, summed over layers;
-    ``first_layer`` multiplies the first one's.
+    Euclidean norms, not squared, of the distances of the batch's mean and biased variance to the
+    running ones, summed over layers.
+
+    Args:
+        recording: one forward pass.
+        first_layer: further weight of the first layer.
     """
+    pairs = zip(batch_statistics(recording), layer_statistics(recording), strict=True)
     losses = torch.stack(
-        [vector_norm(mean) + vector_norm(variance) for mean, variance in _gaps_of_batch(recording)]
+        [
+            vector_norm(mean - running_mean) + vector_norm(variance - running_variance)
+            for (mean, variance), (running_mean, running_variance) in pairs
+        ]
     )
     total: Tensor = first_layer * losses[0] + losses[1:].sum()
     return total
 
 
 def batch_statistics(recording: Recording) -> list[tuple[Tensor, Tensor]]:
-    """Each layer's mean and biased variance of the batch: (C,) twice."""
+    """Return each layer's mean and biased variance of the batch: (C,) twice."""
     return [moments(x, (0, *_pixels(x)), correction=0) for _, x in recording.batch_norms]
 
 
-def _gaps_of_batch(recording: Recording) -> list[tuple[Tensor, Tensor]]:
-    """Each layer's mean and biased variance of the batch, less the running ones: (C,) twice."""
-    gaps = []
-    for (layer, _), (mean, variance) in zip(
-        recording.batch_norms, batch_statistics(recording), strict=True
-    ):
-        running_mean, running_variance = running_statistics(layer)
-        gaps.append((mean - running_mean, variance - running_variance))
-    return gaps
+def layer_statistics(recording: Recording) -> list[tuple[Tensor, Tensor]]:
+    """Return each layer's running mean and variance: (C,) twice."""
+    return [running_statistics(layer) for layer, _ in recording.batch_norms]
+
+
+def statistics_distances(statistics: Statistics, targets: Statistics) -> Tensor:
+    """Return squared distances of means and of variances, mean over channels: (layers,)."""
+    gaps = [
+        (mean - target_mean).square().mean() + (variance - target_variance).square().mean()
+        for (mean, variance), (target_mean, target_variance) in zip(
+            statistics, targets, strict=True
+        )
+    ]
+    return torch.stack(gaps)
+
+
+def pooled_statistics(batches: Sequence[tuple[int, Statistics]]) -> Statistics:
+    """Return the statistics of several batches together, from their sizes and statistics.
+
+    The variance is that within the batches and between their means.
+
+    >>> one = (torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> other = (torch.tensor([4.0]), torch.tensor([1.0]))
+    >>> pooled_statistics([(1, [one]), (1, [other])])
+    [(tensor([2.]), tensor([5.]))]
+    """
+    images = sum(size for size, _ in batches)
+    result = []
+    for layer in range(len(batches[0][1])):
+        parts = [(size / images, *statistics[layer]) for size, statistics in batches]
+        mean = torch.stack([share * mean for share, mean, _ in parts]).sum(dim=0)
+        spread = [share * (variance + (own - mean).square()) for share, own, variance in parts]
+        result.append((mean, torch.stack(spread).sum(dim=0)))
+    return result
 
 
 def _pixels(x: Tensor) -> tuple[int, ...]:

@@ -1,6 +1,4 @@
-"""The bit-FLOPs budget as a loss: the paper's penalty on each image, or a Lagrange multiplier that
-holds the mean at the target.
-"""
+"""The bit-FLOPs budget: a penalty on each image above the target, or a constraint on the mean."""
 
 from __future__ import annotations
 
@@ -14,22 +12,19 @@ from dynadfq.runtime import distributed
 
 Form = Literal["penalty", "constraint"]
 
-MULTIPLIER_RATE = (
-    0.02  # how far the multiplier moves in a step, relative to the push of the quadratic part
-)
+MULTIPLIER_RATE = 0.02  # step of the multiplier, relative to the slope of the quadratic part
 
 
 @dataclass
 class Budget:
-    """The bit-FLOPs term of the student's objective; ratios are (B,) costs of images relative to
-    the target.
+    """The bit-FLOPs term of the student's objective.
 
-    form: ``penalty`` is γ · mean max(ratio - 1, 0) (DynaDFQ, Eqs. 10 and 11, less the constant γ):
-        it pushes while an image is above the target and never pulls back. ``constraint`` is an
-        augmented Lagrangian (Nocedal & Wright, chapter 17) of mean ratio 1: the target is met from
-        both sides, and what one image does not need another may spend.
+    form: ``penalty`` is γ · mean max(ratio - 1, 0) (DynaDFQ, Eqs. 10 and 11, less the constant γ),
+        which has no gradient below the target. ``constraint`` is an augmented Lagrangian (Nocedal &
+        Wright, chapter 17) of mean ratio 1: the target is met from both sides, and images may trade
+        bits.
     weight: γ of the penalty, or the curvature of the constraint's quadratic part.
-    multiplier: the constraint's multiplier.
+    multiplier: Lagrange multiplier of the constraint.
     """
 
     form: Form
@@ -37,20 +32,19 @@ class Budget:
     multiplier: float = 0.0
 
     def value(self, ratio: Tensor) -> Tensor:
-        """The term before its weight."""
+        """Return the term before its weight, from (B,) costs relative to the target."""
         return bit_regularization(ratio) if self.form == "penalty" else ratio.mean() - 1
 
     def factor(self, value: Tensor) -> float:
-        """The weight of the term with which its gradient is that of the whole form."""
-        return (
-            self.weight
-            if self.form == "penalty"
-            else self.multiplier + self.weight * float(value.detach())
-        )
+        """Return the factor of the term that gives it the gradient of the whole form."""
+        if self.form == "penalty":
+            return self.weight
+        return self.multiplier + self.weight * float(value.detach())
 
     def surplus(self, value: Tensor) -> float:
-        """The difference of ``factor · value`` and the form's value: a square has half the factor
-        of its gradient.
+        """Return by how much ``factor · value`` exceeds the form's value.
+
+        The gradient of a square has twice the factor of the square.
         """
         return 0.0 if self.form == "penalty" else self.weight / 2 * float(value.detach()) ** 2
 

@@ -1,4 +1,4 @@
-"""Images that are hard to classify (HAST, arXiv 2303.13826)."""
+"""The loss of images that are hard to classify (HAST, arXiv 2303.13826)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ EASIEST = 1e-6  # smallest difficulty: powers below 1 have no finite slope at 0
 
 
 def hard_sample_loss(logits: Tensor, soft_labels: Tensor, power: float) -> Tensor:
-    """Cross entropy times difficulty^power, mean over the batch; the difficulty is 1 - p, p that of
-    the label.
+    """Return the mean over the batch of cross-entropy times difficulty^power.
 
-    The gradient flows through both factors, so that easy images weigh less than hard ones.
+    The difficulty is 1 - p, with p the probability of the label. The gradient flows through both
+    factors, so that easy images weigh less than hard ones.
+
+    Args:
+        logits: (B, classes).
+        soft_labels: (B, classes).
+        power: γ; 0 is plain cross-entropy.
     """
     p = (soft_labels * logits.softmax(dim=1)).sum(dim=1)
-    return ((1 - p).clamp(min=EASIEST).pow(power) * soft_cross_entropy(logits, soft_labels)).mean()
+    difficulty = (1 - p).clamp(min=EASIEST)
+    return (difficulty.pow(power) * soft_cross_entropy(logits, soft_labels)).mean()
 
 
 def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
-    """HAST's loss of the assigned class; named as the other methods' class term."""
+    """Return HAST's term of the assigned class, named as the class term of other methods."""
     return Term(
         "class",
         weight,

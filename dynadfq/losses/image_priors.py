@@ -1,7 +1,6 @@
-"""Priors of natural images that need no network: smoothness, small norm, invariance to shifts and
-mirroring, a range of values.
+"""Priors of natural images: smoothness, small norm, invariance to shifts, range of pixels.
 
-Of DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795); any method may add them to its
+From DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795); any method may add them to its
 objective.
 """
 
@@ -19,8 +18,7 @@ from dynadfq.teacher.teacher import Teacher
 
 
 def total_variation_l1(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, sum over the four directions: (B, C, H, W)
-    to a scalar.
+    """Return the mean absolute difference of neighbouring pixels, summed over four directions.
 
     >>> images = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])  # 1 across, 0 down, 1 per diagonal
     >>> total_variation_l1(images).item()
@@ -30,10 +28,10 @@ def total_variation_l1(images: Tensor) -> Tensor:
 
 
 def total_variation_l2(images: Tensor) -> Tensor:
-    """Euclidean norm of the differences of neighbouring pixels, sum over the four directions.
+    """Return the Euclidean norm of differences of neighbouring pixels, summed over four directions.
 
-    A norm of the whole batch, as in the released code: it grows with the root of the number of
-    images.
+    It is a norm of the whole batch, as in the released code, and grows with the root of the number
+    of images.
     """
     return torch.stack([vector_norm(difference) for difference in _differences(images)]).sum()
 
@@ -49,13 +47,13 @@ def _differences(images: Tensor) -> tuple[Tensor, ...]:
 
 
 def image_norm(images: Tensor) -> Tensor:
-    """Euclidean norm of an image, mean over the batch: (B, C, H, W) to a scalar."""
+    """Return the mean over the batch of an image's Euclidean norm."""
     norms: Tensor = vector_norm(images.flatten(1), dim=1)
     return norms.mean()
 
 
 def image_prior_term(weight: float) -> Term[SynthesisStep]:
-    """Total variation and image norm with one weight, as DSG's released code adds them."""
+    """Return total variation plus image norm with one weight, as in DSG's released code."""
     return Term(
         "image_prior",
         weight,
@@ -65,8 +63,7 @@ def image_prior_term(weight: float) -> Term[SynthesisStep]:
 
 @dataclass(frozen=True)
 class Jitter:
-    """The whole batch rolled by one random offset, and mirrored or not; what leaves at one edge
-    enters at the other.
+    """Rolls the whole batch by one random offset and mirrors it or not.
 
     pixels: largest offset, down and across.
     flip: whether the batch is mirrored left to right in half of the calls.
@@ -76,7 +73,7 @@ class Jitter:
     flip: bool
 
     def __call__(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Return the moved images, (B, C, H, W)."""
         down, across = torch.randint(-self.pixels, self.pixels + 1, (2,), generator=rng).tolist()
         rolled = images.roll((down, across), dims=(2, 3))
         mirrored = self.flip and bool(torch.rand((), generator=rng) < 0.5)
@@ -84,14 +81,15 @@ class Jitter:
 
 
 def clipping(teacher: Teacher) -> Callable[[Tensor], Tensor]:
-    """Bring normalized pixels back to what a pixel in 0 … 1 can be, a range for each channel: (B,
-    C, H, W) to the same.
+    """Return a function that clips normalized images, (B, C, H, W), to pixels in 0 … 1.
 
-    The range is known from the mean and standard deviation with which the teacher's images are
-    normalized.
+    The range of each channel follows from the mean and standard deviation with which the teacher's
+    images are normalized.
     """
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
-    low, high = -mean / std, (1 - mean) / std
+    mean = torch.tensor(teacher.mean).view(-1, 1, 1)
+    std = torch.tensor(teacher.std).view(-1, 1, 1)
+    low = -mean / std
+    high = (1 - mean) / std
 
     def clip(images: Tensor) -> Tensor:
         return images.clamp(low.to(images), high.to(images))

@@ -1,4 +1,4 @@
-"""Losses: a step says what happened, a term turns it into a number, an objective adds terms up."""
+"""Losses: a step holds one forward pass, a term maps it to a number, an objective adds terms."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class SynthesisStep(NamedTuple):
     logits: Tensor  # (B, classes)
     recording: Recording
     student_logits: Tensor | None = None  # (B, classes), where a generator learns beside a student
-    rng: torch.Generator | None = (
-        None  # the shard's own stream, for terms that draw; None from a generator
-    )
+    rng: torch.Generator | None = None  # the shard's stream, for terms that draw
 
 
 class StudentStep(NamedTuple):
@@ -73,9 +71,7 @@ class Objective(Generic[Step]):
         return any(term.of_label and term.weight for term in self.terms)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum and each term before its weight, by name; terms of weight 0 are left
-        out.
-        """
+        """Return the sum, and each term before its weight by name, without those of weight 0."""
         with in_float32(step.logits.device):
             values = {term.name: term.value(step) for term in self.terms if term.weight}
         total = sum(
@@ -86,8 +82,9 @@ class Objective(Generic[Step]):
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy of softmax predictions in nats, 0 … log(classes): (B, classes) logits to (B,)
-    (DynaDFQ, Eq. 4).
+    """Return the entropy of softmax predictions in nats, 0 … log(classes) (DynaDFQ, Eq. 4).
+
+    (B, classes) logits to (B,).
 
     >>> prediction_entropy(torch.zeros(1, 4))
     tensor([1.3863])
@@ -97,13 +94,13 @@ def prediction_entropy(logits: Tensor) -> Tensor:
 
 
 def label_entropy(soft_labels: Tensor) -> Tensor:
-    """Entropy of label rows in nats: (B, classes) to (B,); 0 log 0 is 0."""
+    """Return the entropy of label rows in nats: (B, classes) to (B,); 0 log 0 is 0."""
     entropy: Tensor = torch.special.entr(soft_labels).sum(dim=1)
     return entropy
 
 
 def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
-    """Cross entropy of each image to its soft label: (B, classes) twice to (B,), in nats."""
+    """Return the cross-entropy of each image to its soft label in nats: (B, classes) to (B,)."""
     return -(soft_labels * log_softmax(logits, dim=1)).sum(dim=1)
 
 
@@ -113,25 +110,26 @@ def distillation(
     temperature: float = 1.0,
     reduction: Reduction = "batchmean",
 ) -> Tensor:
-    """KL(teacher ‖ student) in nats, mean over the batch, times temperature² (Hinton et al., arXiv
-    1503.02531).
+    """Return KL(teacher ‖ student) times temperature² in nats (Hinton et al., arXiv 1503.02531).
 
-    The ``elementmean`` of released code divides by the number of classes as well, and is no
-    divergence.
+    Args:
+        teacher_logits: (B, classes).
+        logits: (B, classes).
+        temperature: divides the logits.
+        reduction: mean over the batch; or over batch and classes as in released code, which is no
+            divergence.
     """
-    target, log_q = (
-        log_softmax(teacher_logits / temperature, dim=1),
-        log_softmax(logits / temperature, dim=1),
-    )
-    elements = target.exp() * (target - log_q)
-    return (
-        elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()
-    ) * temperature**2
+    log_p = log_softmax(teacher_logits / temperature, dim=1)
+    log_q = log_softmax(logits / temperature, dim=1)
+    elements = log_p.exp() * (log_p - log_q)
+    mean = elements.mean() if reduction == "elementmean" else elements.sum(dim=1).mean()
+    return mean * temperature**2
 
 
 def bit_regularization(bit_flops_ratio: Tensor) -> Tensor:
-    """Mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10): no gradient at or below
-    the target.
+    """Return the mean over the batch of max(B / B_target, 1) - 1 (DynaDFQ, Eq. 10).
+
+    It has no gradient at or below the target.
 
     >>> bit_regularization(torch.tensor([1.5, 0.5]))
     tensor(0.2500)
@@ -146,9 +144,7 @@ BN_STATISTICS: dict[str, Callable[[SynthesisStep], Tensor]] = {
 
 
 def image_class_term(weight: float) -> Term[SynthesisStep]:
-    """Cross entropy of the teacher's prediction to the image's soft label, mean over the batch
-    (DynaDFQ, Eq. 7).
-    """
+    """Return the cross-entropy of the teacher's prediction to the soft label (DynaDFQ, Eq. 7)."""
     return Term(
         "class",
         weight,
@@ -158,9 +154,7 @@ def image_class_term(weight: float) -> Term[SynthesisStep]:
 
 
 def label_term(weight: float) -> Term[StudentStep]:
-    """Cross entropy of the student's prediction to the soft label, mean over the batch (DynaDFQ,
-    Eq. 11).
-    """
+    """Return the student's cross-entropy to the soft label, mean over the batch (Eq. 11)."""
     return Term(
         "label", weight, lambda step: soft_cross_entropy(step.logits, step.soft_labels).mean()
     )
@@ -169,9 +163,7 @@ def label_term(weight: float) -> Term[StudentStep]:
 def distillation_term(
     weight: float, temperature: float, reduction: Reduction = "batchmean"
 ) -> Term[StudentStep]:
-    """KL from teacher to student at a temperature, times its square (DynaDFQ, Eq. 11; Hinton et al.
-    2015).
-    """
+    """Return the term of KL(teacher ‖ student) times temperature² (DynaDFQ, Eq. 11)."""
     return Term(
         "distillation",
         weight,

@@ -1,5 +1,5 @@
-"""The slack of the BN statistics loss: distances below it cost nothing (DSG, Zhang et al., CVPR
-2021, arXiv 2103.01049).
+"""Distances to BN statistics that count beyond a slack (DSG, Zhang et al., CVPR 2021, arXiv
+2103.01049).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Granularity = Literal["layer", "channel"]
 
 
 class Slack(NamedTuple):
-    """The distances of one layer that cost nothing, () for the layer or (C,) for its channels."""
+    """The distances of one layer that cost nothing: () for the layer or (C,) for its channels."""
 
     mean: Tensor  # δ
     std: Tensor  # γ
@@ -28,12 +28,13 @@ class Slack(NamedTuple):
 def measure_slack(
     teacher: Teacher, images: Tensor, quantile: float, granularity: Granularity
 ) -> list[Slack]:
-    """Quantiles, for each BatchNorm layer, of how far the images' means and deviations are from the
-    running ones.
+    """Return quantiles of the distances of images to the running statistics, one per layer.
 
-    images: (B, C, H, W) Gaussian noise, which knows nothing of the data.
-    quantile: DSG's ε, as a fraction; 1 is the largest distance.
-    granularity: over the images and channels of a layer, or over the images for each channel.
+    Args:
+        teacher: network with BatchNorm.
+        images: (B, C, H, W) Gaussian noise, which contains nothing of the data.
+        quantile: DSG's ε, as a fraction; 1 is the largest distance.
+        granularity: quantiles over images and channels of a layer, or over images per channel.
     """
     with teacher.recording() as recording:
         teacher(images)
@@ -47,8 +48,7 @@ def measure_slack(
 
 
 def distances_beyond(slack: Sequence[Slack], recording: Recording) -> Tensor:
-    """Squared distances beyond the slack, sum over channels, for each image and layer: (B, layers)
-    (DSG's SDA).
+    """Return squared distances beyond the slack, summed over channels: (B, layers) (DSG's SDA).
 
     Inside the slack there is neither loss nor gradient.
     """
@@ -64,8 +64,7 @@ def _beyond(gap: Tensor, slack: Tensor) -> Tensor:
 
 
 def layerwise_enhanced(distances: Tensor, enhancement: float) -> Tensor:
-    """Mean over images of all layers' distances and, once more, of a layer of its own (DSG's LSE):
-    (B, layers) to ().
+    """Return the mean over images of all layers' distances, one layer enhanced (DSG's LSE).
 
     Image i counts layer i mod layers ``enhancement`` times more. The paper's matrix I + 11ᵀ is the
     case of 1, read for each image: of distances of the whole batch it would only be a factor.
@@ -73,6 +72,10 @@ def layerwise_enhanced(distances: Tensor, enhancement: float) -> Tensor:
     >>> distances = torch.tensor([[1.0, 10.0], [2.0, 20.0]])
     >>> layerwise_enhanced(distances, 1.0).item()  # (11 + 1 + 22 + 20) / 2
     27.0
+
+    Args:
+        distances: (B, layers).
+        enhancement: additional weight of the image's own layer.
     """
     images = torch.arange(len(distances), device=distances.device)
     own = distances[images, images % distances.shape[1]]

@@ -40,17 +40,6 @@ def first_deep_layer(layers: int) -> int:
     return max((layers + 2) // 2 - 2, 0)
 
 
-def statistics_distances(statistics: Statistics, targets: Statistics) -> Tensor:
-    """Squared distances of means and of variances, mean over channels: (layers,)."""
-    gaps = [
-        (mean - target_mean).square().mean() + (variance - target_variance).square().mean()
-        for (mean, variance), (target_mean, target_variance) in zip(
-            statistics, targets, strict=True
-        )
-    ]
-    return torch.stack(gaps)
-
-
 def centre_objective() -> Objective[SynthesisStep]:
     """Cross entropy and the BN statistics, deeper layers weighing more."""
 
@@ -62,24 +51,6 @@ def centre_objective() -> Objective[SynthesisStep]:
         return (weights * distances).mean()
 
     return Objective([Term("bn_statistics", 1.0, bn_statistics), image_class_term(CLASS_WEIGHT)])
-
-
-def pooled(batches: Sequence[tuple[int, Statistics]]) -> Statistics:
-    """Statistics of several batches together, with their sizes: variance within them and between
-    their means.
-
-    >>> one, other = (torch.tensor([0.0]), torch.tensor([1.0])), (torch.tensor([4.0]), torch.tensor([1.0]))
-    >>> pooled([(1, [one]), (1, [other])])
-    [(tensor([2.]), tensor([5.]))]
-    """
-    images = sum(size for size, _ in batches)
-    result = []
-    for layer in range(len(batches[0][1])):
-        parts = [(size / images, *statistics[layer]) for size, statistics in batches]
-        mean = torch.stack([share * mean for share, mean, _ in parts]).sum(dim=0)
-        spread = [share * (variance + (own - mean).square()) for share, own, variance in parts]
-        result.append((mean, torch.stack(spread).sum(dim=0)))
-    return result
 
 
 @dataclass
@@ -145,7 +116,7 @@ class CentredSource(PixelSource):
                 self._make(self.classes[number], generator(seed, "centres", number), progress)
             )
             scratch.save({"centres": done})
-        together = pooled(
+        together = pooled_statistics(
             [(len(classes), part) for classes, part in zip(self.classes, done, strict=True)]
         )
         device = self.teacher.device
