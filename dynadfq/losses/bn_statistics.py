@@ -120,6 +120,23 @@ def statistics_distances(statistics: Statistics, targets: Statistics) -> Tensor:
     return torch.stack(gaps)
 
 
+def first_deep_layer(layers: int) -> int:
+    """Return the index of the BatchNorm layer where the deeper part begins (SynQ, released code).
+
+    >>> [first_deep_layer(layers) for layers in (1, 4, 20)]
+    [0, 1, 9]
+    """
+    return max((layers + 2) // 2 - 2, 0)
+
+
+def weighted_bn_statistics(recording: Recording, shallow: float, deep: float) -> Tensor:
+    """Return the BN statistics loss with weights of shallow and of deeper layers (TexQ, SynQ)."""
+    distances = statistics_distances(batch_statistics(recording), layer_statistics(recording))
+    weights = torch.full_like(distances, deep)
+    weights[: first_deep_layer(len(weights))] = shallow
+    return (weights * distances).mean()
+
+
 def pooled_statistics(batches: Sequence[tuple[int, Statistics]]) -> Statistics:
     """Return the statistics of several batches together, from their sizes and statistics.
 

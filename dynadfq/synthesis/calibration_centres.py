@@ -1,22 +1,30 @@
-"""Calibration centres: an image a class, made first, whose statistics the others follow (TexQ,
-NeurIPS 2023; SynQ).
+"""Calibration centres: one image per class, made first, whose statistics the other images match
+(TexQ, NeurIPS 2023; SynQ).
 
 The centres are optimized for their class and for the BN statistics, above all of the deeper layers.
-Images then match, in those layers, the statistics of all centres together beside the running ones.
+The other images then match, in those layers, the statistics of all centres together beside the
+running ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dynadfq.losses.bn_statistics import batch_statistics
+from dynadfq.losses.bn_statistics import (
+    Statistics,
+    batch_statistics,
+    first_deep_layer,
+    pooled_statistics,
+    statistics_distances,
+    weighted_bn_statistics,
+)
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
@@ -24,41 +32,31 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
 from dynadfq.teacher.teacher import Teacher
 
-CLASS_WEIGHT = 5.0  # of the cross entropy in the centres' objective (TexQ and SynQ, released code)
-SHALLOW_WEIGHT, DEEP_WEIGHT = 0.2, 1.1  # of a layer's statistics there
+# Weights in the centres' objective (TexQ and SynQ, released code).
+CLASS_WEIGHT = 5.0
+SHALLOW_WEIGHT = 0.2
+DEEP_WEIGHT = 1.1
 CENTRES_AT_ONCE = 256
-
-Statistics = Sequence[tuple[Tensor, Tensor]]  # (C,) mean and variance, a layer each
-
-
-def first_deep_layer(layers: int) -> int:
-    """Index of the BatchNorm layer at which the deeper part begins (SynQ, released code).
-
-    >>> [first_deep_layer(layers) for layers in (1, 4, 20)]
-    [0, 1, 9]
-    """
-    return max((layers + 2) // 2 - 2, 0)
 
 
 def centre_objective() -> Objective[SynthesisStep]:
-    """Cross entropy and the BN statistics, deeper layers weighing more."""
-
-    def bn_statistics(step: SynthesisStep) -> Tensor:
-        running = [running_statistics(layer) for layer, _ in step.recording.batch_norms]
-        distances = statistics_distances(batch_statistics(step.recording), running)
-        weights = torch.full_like(distances, DEEP_WEIGHT)
-        weights[: first_deep_layer(len(weights))] = SHALLOW_WEIGHT
-        return (weights * distances).mean()
-
-    return Objective([Term("bn_statistics", 1.0, bn_statistics), image_class_term(CLASS_WEIGHT)])
+    """Return cross-entropy plus BN statistics in which deeper layers weigh more."""
+    bn_statistics = partial(weighted_bn_statistics, shallow=SHALLOW_WEIGHT, deep=DEEP_WEIGHT)
+    return Objective(
+        [
+            Term("bn_statistics", 1.0, lambda step: bn_statistics(step.recording)),
+            image_class_term(CLASS_WEIGHT),
+        ]
+    )
 
 
 @dataclass
 class Centres:
-    """Centres to be made, and then the statistics that they have together.
+    """Centres to be made, and then their common statistics.
 
-    effort: iterations for a centre, relative to an image's.
-    rate: their learning rate, which stays as it is.
+    effort: iterations per centre, relative to an image's.
+    rate: their constant learning rate.
+    statistics: mean and variance in each layer, once the centres are made.
     """
 
     effort: float
@@ -66,23 +64,21 @@ class Centres:
     statistics: Statistics = ()
 
     def distance(self, step: SynthesisStep) -> Tensor:
-        """Mean over layers of the batch's distance to the centres; layers before the deeper part
-        count as 0.
-        """
+        """Return the batch's distance to the centres, mean over layers; shallow ones count 0."""
         layers = len(self.statistics)
         first = first_deep_layer(layers)
-        mine, targets = batch_statistics(step.recording)[first:], self.statistics[first:]
-        return statistics_distances(mine, targets).sum() / layers
+        statistics = batch_statistics(step.recording)[first:]
+        return statistics_distances(statistics, self.statistics[first:]).sum() / layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class CentredRecipe(ImageRecipe):
-    """Images whose objective looks at centres."""
+    """A recipe whose objective compares with centres."""
 
     centres: Centres
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> CentredSource:
-        """The recipe, applied to a teacher; the centres come before the first shard."""
+        """Return a source that makes the centres before the first shard."""
         return CentredSource(teacher, self, optimizer, self.centres)
 
 
@@ -99,39 +95,36 @@ class CentredSource(PixelSource):
         super().__init__(teacher, recipe, optimizer)
         iterations = round(centres.effort * optimizer.iterations)
         self.centres = centres
-        self.first = PixelOptimizerConfig(
+        self.centre_optimizer = PixelOptimizerConfig(
             iterations=iterations, learning_rate=centres.rate, patience=max(1, iterations)
         )
         self.classes = torch.arange(teacher.num_classes).split(CENTRES_AT_ONCE)
         self.preparation_steps = iterations * len(self.classes)
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Make the centres in batches, each from its own seed; finished ones are taken from
-        ``scratch``.
-        """
+        """Make the centres in batches, each from its own seed; finished ones are in ``scratch``."""
         done: list[Statistics] = (scratch.load() or {"centres": []})["centres"]
-        progress.skip(len(done) * self.first.iterations)
+        progress.skip(len(done) * self.centre_optimizer.iterations)
         for number in range(len(done), len(self.classes)):
-            done.append(
-                self._make(self.classes[number], generator(seed, "centres", number), progress)
-            )
+            rng = generator(seed, "centres", number)
+            done.append(self._centre_statistics(self.classes[number], rng, progress))
             scratch.save({"centres": done})
-        together = pooled_statistics(
-            [(len(classes), part) for classes, part in zip(self.classes, done, strict=True)]
-        )
+        sizes = [len(classes) for classes in self.classes]
         device = self.teacher.device
         self.centres.statistics = [
-            (mean.to(device), variance.to(device)) for mean, variance in together
+            (mean.to(device), variance.to(device))
+            for mean, variance in pooled_statistics(list(zip(sizes, done, strict=True)))
         ]
         return {}
 
-    def _make(self, classes: Tensor, rng: torch.Generator, progress: Progress) -> Statistics:
+    def _centre_statistics(
+        self, classes: Tensor, rng: torch.Generator, progress: Progress
+    ) -> Statistics:
         """Statistics of a batch of centres, one of each class."""
         labels = one_hot(classes, self.teacher.num_classes).float()
         recipe = ImageRecipe(lambda count, rng: labels, centre_objective())
-        images = (
-            PixelSource(self.teacher, recipe, self.first).make(len(classes), rng, progress).images
-        )
+        source = PixelSource(self.teacher, recipe, self.centre_optimizer)
+        images = source.make(len(classes), rng, progress).images
         with torch.no_grad(), self.teacher.recording() as recording:
             self.teacher(images.to(self.teacher.device))
             return [(mean.cpu(), variance.cpu()) for mean, variance in batch_statistics(recording)]

@@ -18,7 +18,8 @@ def marginal_distance(features: Tensor, centres: Tensor, low: float, high: float
 
     The distance 1 - cos is in 0 … 2.
 
-    >>> marginal_distance(torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]]), 0.25, 0.75)  # distances 0 and 1
+    >>> centres = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> marginal_distance(torch.eye(2), centres, 0.25, 0.75)  # distances 0 and 1
     tensor([0.2500, 0.2500])
     """
     distance = 1 - cosine_similarity(features, centres, dim=1)
@@ -41,16 +42,13 @@ class ClassCentres:
         with self.teacher.recording() as recording:
             self.teacher(batch.images.to(self.teacher.device))
             features = _features(recording.features)
-        members = (
-            one_hot(batch.soft_labels.argmax(dim=1), len(self.sums)).to(features).T
-        )  # (classes, B)
+        classes = batch.soft_labels.argmax(dim=1)
+        members = one_hot(classes, len(self.sums)).to(features).T  # (classes, B)
         self.sums += members @ features
         self.counts += members.sum(dim=1, keepdim=True)
 
     def margin(self, step: SynthesisStep, low: float, high: float) -> Tensor:
-        """IntraQ's marginal distance constraint: mean over the images whose class has a centre, 0
-        where none has.
-        """
+        """Return IntraQ's marginal distance, mean over the images whose class has a centre."""
         classes = step.soft_labels.argmax(dim=1)
         counts = self.counts[classes]
         centres = self.sums[classes] / counts.clamp(min=1)

@@ -1,6 +1,4 @@
-"""The synthetic data set on disk: shards of images with soft labels, and a manifest that vouches
-for them.
-"""
+"""The synthetic data set on disk: shards of images with soft labels, and their manifest."""
 
 from __future__ import annotations
 
@@ -33,8 +31,7 @@ class Batch(NamedTuple):
 
 
 class SyntheticSet:
-    """A folder of shards, read image by image: neither a shard nor anything that grows with the set
-    is held.
+    """A folder of shards, read image by image: nothing that grows with the set is in memory.
 
     Args:
         folder: what ``synthesize`` wrote.
@@ -42,7 +39,8 @@ class SyntheticSet:
     """
 
     def __init__(self, folder: str | Path, keep_alive: object = None) -> None:
-        self.folder, self._keep_alive = Path(folder), keep_alive
+        self.folder = Path(folder)
+        self._keep_alive = keep_alive
         if not (self.folder / MANIFEST).exists():
             raise FileNotFoundError(
                 f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)"
@@ -53,30 +51,27 @@ class SyntheticSet:
         return int(self.manifest["num_images"])
 
     def check(self) -> SyntheticSet:
-        """Compare every file with the manifest, and return the set.
+        """Compare every file with the manifest; return the set.
 
         Raises:
             AlteredShard: names the first file whose sha256 differs, and what to do.
         """
-        files = {
-            shard["file"]: shard["sha256"] for shard in self.manifest["shards"]
-        } | self.manifest["files"]
-        for name, checksum in files.items():
+        shards = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
+        for name, checksum in {**shards, **self.manifest["files"]}.items():
             path = self.folder / name
             if not path.exists() or file_sha256(path) != checksum:
                 state = "has been altered or truncated" if path.exists() else "is missing"
                 raise AlteredShard(
-                    f"{path} {state}; restore it with `dvc checkout --force`, or make it again with "
-                    "`dvc repro -f synthesize`"
+                    f"{path} {state}; restore it with `dvc checkout --force`, or make it again "
+                    "with `dvc repro -f synthesize`"
                 )
         return self
 
     @cached_property
     def _starts(self) -> list[int]:
         """The index of each shard's first image."""
-        return list(
-            accumulate((shard["num_images"] for shard in self.manifest["shards"][:-1]), initial=0)
-        )
+        sizes = [shard["num_images"] for shard in self.manifest["shards"][:-1]]
+        return list(accumulate(sizes, initial=0))
 
     def _path(self, shard: int) -> Path:
         return self.folder / str(self.manifest["shards"][shard]["file"])
@@ -87,29 +82,27 @@ class SyntheticSet:
         return {name: row_shape(self._path(0), name) for name in Batch._fields}
 
     def take(self, indices: Tensor) -> Batch:
-        """The images at (B,) indices and their labels, as float32; only their rows are read.
+        """Return the images at (B,) indices and their labels, as float32; only they are read.
 
         Raises:
             IndexError: an index is outside the set.
             ValueError: a shard is no longer what was written (see ``check``).
         """
-        wanted: dict[
-            int, tuple[list[int], list[int]]
-        ] = {}  # by shard: places in the batch, rows of the shard
+        # By shard: places in the batch, and rows of the shard.
+        wanted: dict[int, tuple[list[int], list[int]]] = {}
         for place, index in enumerate(torch.arange(len(self))[indices].tolist()):
             shard = bisect_right(self._starts, index) - 1
             places, rows = wanted.setdefault(shard, ([], []))
             places.append(place)
             rows.append(index - self._starts[shard])
-        batch = {
-            name: torch.empty(len(indices), *shape) for name, shape in self._row_shapes.items()
-        }
+        shapes = self._row_shapes.items()
+        batch = {name: torch.empty(len(indices), *shape) for name, shape in shapes}
         for shard, (places, rows) in wanted.items():
             read_rows(self._path(shard), rows, batch, places)
         return Batch(**batch)
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
-        """All images, or the first ``limit``, in order."""
+        """Yield all images, or the first ``limit``, in order."""
         for indices in torch.arange(min(len(self), limit or len(self))).split(batch_size):
             yield self.take(indices)
 

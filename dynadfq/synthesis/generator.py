@@ -1,11 +1,11 @@
-"""Images from a generator: the network's weights are what is optimized (GDFQ, Qimera, AdaDFQ)."""
+"""Images from a generator, whose weights are optimized (GDFQ, Qimera, AdaDFQ)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,26 +20,29 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
 from dynadfq.synthesis.latent import Latent, MixtureSampler
-from dynadfq.synthesis.source import Shard
+from dynadfq.synthesis.source import Shard, as_numbers
 from dynadfq.teacher.teacher import Teacher
 
-WEIGHTS, CARD = "generator.safetensors", "generator.json"
+WEIGHTS = "generator.safetensors"
+CARD = "generator.json"
 BETAS = (0.5, 0.999)  # of Adam; released code of GDFQ, Qimera and AdaDFQ
 CHECKPOINT_STEPS = 200  # steps between saved states
 
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    """What a generator is made of, and what it learns towards.
+    """The parts of a generator, and its objective.
 
-    method, settings: whose generator it is, and the method's image hyperparameters, JSON-able: from
-        them the same recipe can be composed again where the generator is to go on.
-    mixtures: (count, rng) to the classes that images are of.
+    method: whose generator it is.
+    settings: the method's image settings, from which the same recipe can be composed again.
+    mixtures: (count, rng) to the classes of images.
     latent: builds the part before the linear layer; its random weights come from torch's global
         stream.
+    objective: what the generator minimizes.
     conditional, mixing: see ``GeneratorNetwork``.
-    batch_size: images in a step before there is a student.
-    against_student: the objective reads ``student_logits`` where there is a student.
+    batch_size: images per step of the first training.
+    learning_rate: initial rate of Adam.
+    against_student: whether the objective reads ``student_logits``.
     """
 
     method: str
@@ -54,26 +57,16 @@ class GeneratorRecipe:
     against_student: bool = False
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> GeneratorSource:
-        """The recipe, applied to a teacher; of the optimizer's settings the number of iterations
-        counts.
-        """
+        """Return the source of images; of the optimizer's settings only ``iterations`` is used."""
         return GeneratorSource(teacher, self, optimizer.iterations)
 
 
-class Taught(NamedTuple):
-    """Images as they were before the generator's step."""
-
-    images: Tensor  # (B, C, H, W)
-    soft_labels: Tensor  # (B, classes)
-    logits: Tensor  # (B, classes), the teacher's
-    losses: dict[str, float]
-
-
 class GeneratorTraining:
-    """A generator that learns: its network, its optimizer, and one step."""
+    """A generator's network and its optimizer."""
 
     def __init__(self, teacher: Teacher, recipe: GeneratorRecipe, seed: int = 0) -> None:
-        self.teacher, self.recipe = teacher, recipe
+        self.teacher = teacher
+        self.recipe = recipe
         with global_stream(seed, "generator", "weights"):
             network = GeneratorNetwork(
                 recipe.latent(),
@@ -86,28 +79,26 @@ class GeneratorTraining:
         self.adam = torch.optim.Adam(self.network.parameters(), recipe.learning_rate, betas=BETAS)
 
     def draw(self, count: int, rng: torch.Generator) -> Batch:
-        """New images and their labels; gradients reach the network."""
-        mixture, device = self.recipe.mixtures(count, rng), self.teacher.device
+        """Return new images and their labels; gradients reach the network."""
+        device = self.teacher.device
+        mixture = self.recipe.mixtures(count, rng)
         noise = self.network.latent.noise(mixture, rng).to(device)
         mixture = mixture.to(device)
         with in_float32(device):  # pixels are not of bfloat16
-            images = self.network(mixture, noise).contiguous(
-                memory_format=self.teacher.memory_format
-            )
+            images = self.network(mixture, noise)
+        images = images.contiguous(memory_format=self.teacher.memory_format)
         return Batch(images, mixture.soft_labels)
 
     def losses(
         self, batch: Batch, student: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """The objective, its terms by name, and the teacher's logits."""
+        """Return the objective, its terms by name, and the teacher's logits."""
         with self.teacher.recording() as recording:
             logits = self.teacher(batch.images)
-            answer = (
-                student(batch.images)
-                if student is not None and self.recipe.against_student
-                else None
-            )
-            step = SynthesisStep(batch.images, batch.soft_labels, logits, recording, answer)
+            student_logits = None
+            if student is not None and self.recipe.against_student:
+                student_logits = student(batch.images)
+            step = SynthesisStep(batch.images, batch.soft_labels, logits, recording, student_logits)
             total, values = self.recipe.objective(step)
         return total, values, logits
 
@@ -117,9 +108,17 @@ class GeneratorTraining:
         rng: torch.Generator,
         number: int,
         student: Callable[[Tensor], Tensor] | None = None,
-    ) -> Taught:
-        """One step on ``count`` new images. A student is asked, with gradients to the images and
-        none of its own.
+    ) -> Shard:
+        """Take one step on new images.
+
+        Args:
+            count: number of images.
+            rng: source of labels and noise.
+            number: of the step, for an error.
+            student: maps images to the student's logits; its parameters get no gradient.
+
+        Returns:
+            The images as they were before the step.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
@@ -128,17 +127,14 @@ class GeneratorTraining:
         total, values, logits = self.losses(batch, student)
         require_finite(values, number)
         parameters = list(self.network.parameters())
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(total, parameters), strict=True
-        ):
+        gradients = torch.autograd.grad(total, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()
-        return Taught(
-            batch.images.detach(), batch.soft_labels, logits.detach(), _numbers(total, values)
-        )
+        return self._shard(batch, total, values, logits)
 
     def files(self) -> dict[str, bytes]:
-        """What another run needs to go on from here, by file name; Adam starts afresh."""
+        """Return what another run needs to continue, by file name; Adam starts afresh."""
         state = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
@@ -148,20 +144,33 @@ class GeneratorTraining:
         return {WEIGHTS: safetensors.torch.save(state), CARD: text.encode()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes from step to step."""
+        """Return what changes from step to step."""
         return {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state_dict``."""
+        """Continue from ``state_dict``."""
         self.network.load_state_dict(state["network"])
         self.adam.load_state_dict(state["adam"])
+
+    def _shard(
+        self, batch: Batch, total: Tensor, values: Mapping[str, Tensor], logits: Tensor
+    ) -> Shard:
+        losses = as_numbers(total, values)
+        of_labels = self.recipe.objective.of_labels
+        return Shard(batch.images.detach(), batch.soft_labels, logits.detach(), losses, of_labels)
+
+    @torch.no_grad()
+    def sample(self, count: int, rng: torch.Generator) -> Shard:
+        """Return ``count`` images, the first ones of a batch as large as in the training."""
+        whole = self.draw(max(count, self.recipe.batch_size), rng)
+        batch = Batch(whole.images[:count], whole.soft_labels[:count])
+        return self._shard(batch, *self.losses(batch))
 
 
 class GeneratorSource:
     """Trains a generator and then samples shards from it.
 
-    Its BatchNorm sees batches of the size it learned on: a shorter shard, such as the last, is the
-    first images of a whole batch.
+    Its BatchNorm sees batches of the size that it was trained on.
     """
 
     steps = 0
@@ -169,10 +178,12 @@ class GeneratorSource:
     training: GeneratorTraining  # from `prepare` on
 
     def __init__(self, teacher: Teacher, recipe: GeneratorRecipe, iterations: int) -> None:
-        self.teacher, self.recipe, self.preparation_steps = teacher, recipe, iterations
+        self.teacher = teacher
+        self.recipe = recipe
+        self.preparation_steps = iterations
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Train the generator, from ``scratch`` where an earlier run began; returns its files.
+        """Train the generator, from ``scratch`` where an earlier run began; return its files.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite; the last good state is kept.
@@ -184,34 +195,21 @@ class GeneratorSource:
             done = state["steps"]
             progress.skip(done)
         for number in range(done, self.preparation_steps):
-            taught = self.training.step(
-                self.recipe.batch_size, generator(seed, "generator", number), number
-            )
+            rng = generator(seed, "generator", number)
+            made = self.training.step(self.recipe.batch_size, rng, number)
             if (number + 1) % CHECKPOINT_STEPS == 0 or number + 1 == self.preparation_steps:
                 scratch.save({"steps": number + 1, **self.training.state_dict()})
-            progress.step(**taught.losses)
+            progress.step(**made.losses)
         return self.training.files()
 
-    @torch.no_grad()
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
         """Sample ``count`` images."""
-        whole = self.training.draw(max(count, self.recipe.batch_size), rng)
-        batch = Batch(whole.images[:count], whole.soft_labels[:count])
-        total, values, logits = self.training.losses(batch)
-        return Shard(
-            batch.images.cpu().contiguous(),
-            batch.soft_labels.cpu(),
-            logits.cpu(),
-            _numbers(total, values),
-            self.recipe.objective.of_labels,
+        shard = self.training.sample(count, rng)
+        return shard._replace(
+            images=shard.images.cpu().contiguous(),
+            soft_labels=shard.soft_labels.cpu(),
+            logits=shard.logits.cpu(),
         )
 
     def remember(self, batch: Batch) -> None:
-        """Shards do not depend on each other."""
-
-
-def _numbers(total: Tensor, values: Mapping[str, Tensor]) -> dict[str, float]:
-    return {
-        "total": float(total.detach()),
-        **{name: float(value.detach()) for name, value in values.items()},
-    }
+        """Do nothing: shards do not depend on each other."""

@@ -1,8 +1,7 @@
-"""The conditional generator of GDFQ and its descendants (Xu et al., ECCV 2020, arXiv 2003.03603,
-released code).
+"""The conditional generator of GDFQ (Xu et al., ECCV 2020, arXiv 2003.03603, released code).
 
-Statistics of BatchNorm are always those of the batch: the network has no memory but its parameters,
-and is the same in train and eval mode.
+BatchNorm always uses the statistics of the batch: the network has no state but its parameters, and
+is the same in train and eval mode.
 """
 
 from __future__ import annotations
@@ -19,27 +18,25 @@ from dynadfq.synthesis.latent import Latent, Mixture
 
 Mixing = Literal["sum", "mean"]
 
-WIDTHS = (128, 128, 64)  # channels behind the projection and behind each hidden convolution
+WIDTHS = (128, 128, 64)  # channels after the projection and after each hidden convolution
 # The released code writes BatchNorm2d(channels, 0.8), which sets eps, not momentum.
 EPSILONS = (1e-5, 0.8, 0.8)
 LARGE = 64  # pixels; longer sides get class-conditional BatchNorm from `large_images`
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm over the batch at hand."""
+    """BatchNorm with the statistics of the batch."""
 
     def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__(channels, eps=eps, affine=affine, track_running_stats=False)
 
     def forward(self, x: Tensor, shares: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) to the same; the classes do not matter."""
+        """Normalize (B, C, H, W); the classes are not used."""
         return super().forward(x)
 
 
 class ConditionalBatchNorm(nn.Module):
-    """BatchNorm with a gain and a bias for each class; a mixture has those of its classes,
-    weighted.
-    """
+    """BatchNorm with a gain and a bias per class, of which a mixture has the weighted sum."""
 
     def __init__(self, channels: int, eps: float, num_classes: int) -> None:
         super().__init__()
@@ -48,13 +45,13 @@ class ConditionalBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes, channels))
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, classes) weights to (B, C, H, W)."""
+        """Normalize (B, C, H, W) with (B, classes) weights of gains and biases."""
         x = batch_norm(x, None, None, training=True, eps=self.eps)
         return x * (shares @ self.gain)[:, :, None, None] + (shares @ self.bias)[:, :, None, None]
 
 
 class GeneratorNetwork(nn.Module):
-    """From classes and noise to images.
+    """Maps classes and noise to images.
 
     A linear layer makes a map of a quarter of the image's sides, rounded up; two convolutions
     double it, a third makes the image, which is cropped to size around its centre. The last
@@ -80,7 +77,9 @@ class GeneratorNetwork(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = shape
-        self.latent, self.size, self.mixing = latent, (height, width), mixing
+        self.latent = latent
+        self.size = (height, width)
+        self.mixing = mixing
         self.start = (WIDTHS[0], -(-height // 4), -(-width // 4))
         self.project = nn.Linear(latent.features, self.start[0] * self.start[1] * self.start[2])
         self.norms = nn.ModuleList(
@@ -92,11 +91,12 @@ class GeneratorNetwork(nn.Module):
         self.whiten = BatchNorm(channels, affine=False)
 
     def forward(self, mixture: Mixture, noise: Tensor) -> Tensor:
-        """(B, K) classes and weights, (B, K, features) noise, to (B, C, H, W) normalized images."""
-        shares = mixture.soft_labels / (mixture.classes.shape[1] if self.mixing == "mean" else 1)
-        x = self.norms[0](
-            self.project(self.latent(mixture, noise)).unflatten(1, self.start), shares
-        )
+        """Return (B, C, H, W) normalized images of (B, K) classes and (B, K, features) noise."""
+        shares = mixture.soft_labels
+        if self.mixing == "mean":
+            shares = shares / mixture.classes.shape[1]
+        x = self.project(self.latent(mixture, noise)).unflatten(1, self.start)
+        x = self.norms[0](x, shares)
         for convolution, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
             x = interpolate(x, scale_factor=2, mode="nearest")
             x = leaky_relu(norm(convolution(x), shares), 0.2)

@@ -15,7 +15,7 @@ LabelSampler = Callable[[int, torch.Generator], Tensor]
 
 
 def dirichlet(count: int, classes: int, concentration: float, rng: torch.Generator) -> Tensor:
-    """Rows of a symmetric Dirichlet distribution: (count, classes) float32, each on the simplex.
+    """Return rows of a symmetric Dirichlet distribution: (count, classes) float32.
 
     With concentration 1 rows are uniform on the simplex and their mean entropy is H_classes - 1
     nats (H: harmonic number).
@@ -27,21 +27,19 @@ def dirichlet(count: int, classes: int, concentration: float, rng: torch.Generat
 
 @dataclass(frozen=True)
 class OneHotLabels:
-    """A class drawn at random, for certain."""
+    """One random class per image."""
 
     num_classes: int
 
     def __call__(self, count: int, rng: torch.Generator) -> Tensor:
-        """(count, classes) one-hot rows."""
-        return one_hot(
-            torch.randint(self.num_classes, (count,), generator=rng), self.num_classes
-        ).float()
+        """Return (count, classes) one-hot rows."""
+        classes = torch.randint(self.num_classes, (count,), generator=rng)
+        return one_hot(classes, self.num_classes).float()
 
 
 @dataclass(frozen=True)
 class TargetProbabilityLabels:
-    """A class drawn at random, with the probability that the teacher should give it (IntraQ, arXiv
-    2111.09136).
+    """A random class with the probability that the teacher should give it (IntraQ, 2111.09136).
 
     In a random ``share`` of the images the probability is uniform in [``lowest``, 1], in the others
     it is 1. The other classes share the rest evenly, so that a row is a distribution and, with
@@ -53,7 +51,7 @@ class TargetProbabilityLabels:
     share: float
 
     def __call__(self, count: int, rng: torch.Generator) -> Tensor:
-        """(count, classes) rows."""
+        """Return (count, classes) rows."""
         own = torch.randint(self.num_classes, (count, 1), generator=rng)
         lowered, drawn = torch.rand(2, count, 1, generator=rng)
         target = torch.where(
@@ -78,7 +76,7 @@ class SimilarClassLabels:
     concentration: float = 1.0
 
     def __call__(self, count: int, rng: torch.Generator) -> Tensor:
-        """(count, classes) rows."""
+        """Return (count, classes) rows."""
         classes = len(self.similarity)
         if self.similar_classes > classes:
             raise ValueError(

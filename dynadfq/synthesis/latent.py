@@ -20,7 +20,7 @@ class Mixture(NamedTuple):
     soft_labels: Tensor  # (B, classes), rows sum to 1
 
     def to(self, device: torch.device) -> Mixture:
-        """The same on a device."""
+        """Return the same on a device."""
         return Mixture(*(tensor.to(device) for tensor in self))
 
 
@@ -28,16 +28,13 @@ MixtureSampler = Callable[[int, torch.Generator], Mixture]
 
 
 def mix(classes: Tensor, weights: Tensor, num_classes: int) -> Mixture:
-    """Classes and weights, (B, K) each, with the soft labels that they add up to.
+    """Return (B, K) classes and weights with the soft labels that they add up to.
 
     >>> mix(torch.tensor([[0, 2, 0]]), torch.tensor([[0.25, 0.5, 0.25]]), 3).soft_labels
     tensor([[0.5000, 0.0000, 0.5000]])
     """
-    return Mixture(
-        classes,
-        weights,
-        weights.new_zeros(len(classes), num_classes).scatter_add(1, classes, weights),
-    )
+    soft_labels = weights.new_zeros(len(classes), num_classes).scatter_add(1, classes, weights)
+    return Mixture(classes, weights, soft_labels)
 
 
 @dataclass(frozen=True)
@@ -47,13 +44,13 @@ class SingleClasses:
     num_classes: int
 
     def __call__(self, count: int, rng: torch.Generator) -> Mixture:
-        """``count`` images of a class each."""
+        """Return mixtures of one class for ``count`` images."""
         classes = torch.randint(self.num_classes, (count, 1), generator=rng)
         return mix(classes, torch.ones(count, 1), self.num_classes)
 
 
 class Latent(nn.Module):
-    """From a mixture and noise to the generator's input.
+    """Maps a mixture and noise to the generator's input.
 
     noise_features: length of the noise vector that each class of a mixture gets.
     features: length of the vector that comes out.
@@ -63,15 +60,15 @@ class Latent(nn.Module):
     features: int
 
     def noise(self, mixture: Mixture, rng: torch.Generator) -> Tensor:
-        """(B, K, noise_features) from N(0, 1), drawn where the mixture was."""
+        """Return (B, K, noise_features) from N(0, 1)."""
         return torch.randn(*mixture.classes.shape, self.noise_features, generator=rng)
 
     def forward(self, mixture: Mixture, noise: Tensor) -> Tensor:
-        """(B, K) classes and weights, (B, K, noise_features) noise, to (B, features)."""
+        """Return (B, features) from a mixture and (B, K, noise_features) noise."""
         return (mixture.weights[..., None] * self.of_classes(mixture.classes, noise)).sum(dim=1)
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """(B, K) classes and their noise to vectors, (B, K, …)."""
+        """Return vectors (B, K, …) of classes and their noise."""
         raise TypeError(f"{type(self).__name__} must say what a class looks like")
 
 
@@ -83,14 +80,12 @@ class PlainNoise(Latent):
         self.noise_features = self.features = features
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """The noise."""
+        """Return the noise."""
         return noise
 
 
 class LabelledNoise(Latent):
-    """Noise times a learned vector of the class, element by element (GDFQ; conditional GANs as of
-    ACGAN).
-    """
+    """Noise times a learned vector of the class, elementwise (GDFQ, ACGAN)."""
 
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
@@ -98,25 +93,20 @@ class LabelledNoise(Latent):
         self.embedding = nn.Embedding(num_classes, features)
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Emb(y) ⊙ z."""
+        """Return Emb(y) ⊙ z."""
         vectors: Tensor = self.embedding(classes) * noise
         return vectors
 
 
 def labelled_noise(num_classes: int, features: int, elsewhere: bool) -> Callable[[], Latent]:
-    """GDFQ's latent, to be built: noise times a vector of the class, or plain where the class
-    enters ``elsewhere``.
-    """
-    return (
-        partial(PlainNoise, features)
-        if elsewhere
-        else partial(LabelledNoise, num_classes, features)
-    )
+    """Return what builds GDFQ's latent: plain noise where the class enters ``elsewhere``."""
+    if elsewhere:
+        return partial(PlainNoise, features)
+    return partial(LabelledNoise, num_classes, features)
 
 
 class SuperposedEmbeddings(Latent):
-    """Learned vectors of classes plus noise, each normalized, superposed by weight, then mapped
-    (Qimera, Sec. 4).
+    """Learned vectors of classes plus noise, normalized, superposed and mapped (Qimera, Sec. 4).
 
     Args:
         embedding: (classes, D) vectors to start from.
@@ -132,12 +122,11 @@ class SuperposedEmbeddings(Latent):
         self.mapping = nn.Linear(self.noise_features, mapped) if mapped else nn.Identity()
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Norm(Emb(y) + s · z), normalized over the features of each vector."""
-        return layer_norm(
-            self.embedding(classes) + self.noise_scale * noise, (self.noise_features,)
-        )
+        """Return Norm(Emb(y) + s · z), normalized over the features of each vector."""
+        vectors = self.embedding(classes) + self.noise_scale * noise
+        return layer_norm(vectors, (self.noise_features,))
 
     def forward(self, mixture: Mixture, noise: Tensor) -> Tensor:
-        """The superposition, mapped: (B, features)."""
+        """Return the mapped superposition: (B, features)."""
         mapped: Tensor = self.mapping(super().forward(mixture, noise))
         return mapped

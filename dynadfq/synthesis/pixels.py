@@ -1,4 +1,4 @@
-"""Images from noise: pixels are what is optimized (ZeroQ, DSG, IntraQ, HAST, DynaDFQ)."""
+"""Images from noise: the pixels are optimized (ZeroQ, DSG, IntraQ, HAST, DynaDFQ)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.labels import LabelSampler
-from dynadfq.synthesis.source import Shard
+from dynadfq.synthesis.source import Shard, as_numbers
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.teacher import Teacher
 
 
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Pixels from N(0, 1), in the scale of normalized images."""
+    """Return pixels from N(0, 1), in the scale of normalized images."""
     return torch.randn(shape, generator=rng)
 
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """What an image is of, and what its pixels are optimized towards.
+    """The labels of images, and the objective of their pixels.
 
     labels: (count, rng) to (count, classes) soft labels.
+    objective: what the pixels minimize.
     initial: (B, C, H, W) shape to starting pixels.
-    augment: what happens to the images before each forward pass; differentiable.
-    project: what happens to the pixels after each step.
+    augment: applied to the images before each forward pass; differentiable.
+    project: applied to the pixels after each step.
     remember: told of every finished shard, in order; the next one's objective may depend on it.
     optimized: False leaves the starting pixels as they are.
     """
@@ -45,7 +46,7 @@ class ImageRecipe:
     optimized: bool = True
 
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> PixelSource:
-        """The recipe, applied to a teacher."""
+        """Return the source of images that the recipe gives for a teacher."""
         return PixelSource(teacher, self, optimizer)
 
 
@@ -57,21 +58,23 @@ class PixelSource:
     def __init__(
         self, teacher: Teacher, recipe: ImageRecipe, optimizer: PixelOptimizerConfig
     ) -> None:
-        self.teacher, self.recipe, self.optimizer = teacher, recipe, optimizer
+        self.teacher = teacher
+        self.recipe = recipe
+        self.optimizer = optimizer
         self.steps = optimizer.iterations if recipe.optimized else 0
         self.sequential = recipe.remember is not None
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Nothing comes before the first shard."""
+        """Return no files: nothing comes before the first shard."""
         return {}
 
     def remember(self, batch: Batch) -> None:
-        """Tell the recipe, if it wants to know."""
+        """Tell the recipe of a finished shard."""
         if self.recipe.remember is not None:
             self.recipe.remember(batch)
 
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
-        """Draw labels and starting pixels, and optimize.
+        """Draw labels and starting pixels, and optimize the pixels.
 
         Raises:
             NonFiniteLoss: a term is NaN or infinite.
@@ -85,14 +88,9 @@ class PixelSource:
                 self._optimize(images.requires_grad_(), targets, recording, rng, progress)
             with torch.no_grad():
                 total, values, logits = self._losses(images, targets, recording, rng)
-        losses = {"total": float(total), **{name: float(value) for name, value in values.items()}}
-        return Shard(
-            images.detach().cpu().contiguous(),
-            soft_labels,
-            logits.cpu(),
-            losses,
-            self.recipe.objective.of_labels,
-        )
+        finished = images.detach().cpu().contiguous()
+        losses = as_numbers(total, values)
+        return Shard(finished, soft_labels, logits.cpu(), losses, self.recipe.objective.of_labels)
 
     def _optimize(
         self,
@@ -102,10 +100,15 @@ class PixelSource:
         rng: torch.Generator,
         progress: Progress,
     ) -> None:
-        o, augment, project = self.optimizer, self.recipe.augment, self.recipe.project
-        adam = torch.optim.Adam([images], lr=o.learning_rate)
+        settings = self.optimizer
+        augment = self.recipe.augment
+        project = self.recipe.project
+        adam = torch.optim.Adam([images], lr=settings.learning_rate)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            adam, factor=o.decay, patience=o.patience, min_lr=o.min_learning_rate
+            adam,
+            factor=settings.decay,
+            patience=settings.patience,
+            min_lr=settings.min_learning_rate,
         )
         for iteration in range(self.steps):
             seen = images if augment is None else augment(images, rng)
@@ -116,17 +119,14 @@ class PixelSource:
             if project is not None:
                 images.data.copy_(project(images.detach()))
             plateau.step(total.detach())
-            progress.step(
-                total=float(total.detach()),
-                **{name: float(value.detach()) for name, value in values.items()},
-            )
+            progress.step(**as_numbers(total, values))
 
     def _losses(
         self, images: Tensor, soft_labels: Tensor, recording: Recording, rng: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The objective, its terms by name, and the teacher's logits."""
         recording.clear()
         logits = self.teacher(images)
-        total, values = self.recipe.objective(
-            SynthesisStep(images, soft_labels, logits, recording, rng=rng)
-        )
+        step = SynthesisStep(images, soft_labels, logits, recording, rng=rng)
+        total, values = self.recipe.objective(step)
         return total, values, logits

@@ -1,6 +1,4 @@
-"""Where images come from: what the loop over shards asks of pixels, of a generator and of a
-labelled data set.
-"""
+"""The interface between the loop over shards and what makes their images."""
 
 from __future__ import annotations
 
@@ -26,10 +24,11 @@ class Shard(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Makes images, a shard at a time.
+    """Makes images, one shard at a time.
 
-    preparation_steps, steps: what the progress bar counts before the first shard, and for each.
-    sequential: a shard depends on those before it.
+    preparation_steps: steps of the progress bar before the first shard.
+    steps: steps of the progress bar per shard.
+    sequential: whether a shard depends on those before it.
     """
 
     preparation_steps: int
@@ -37,10 +36,16 @@ class ImageSource(Protocol):
     sequential: bool
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """What comes before the first shard; returns files that belong to the set, by name."""
+        """Do what comes before the first shard; return files that belong to the set, by name."""
 
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
         """Make ``count`` images; ``rng`` is the shard's own stream."""
 
     def remember(self, batch: Batch) -> None:
-        """Take note of a finished shard; called in order, before the next is made."""
+        """Take note of a finished shard; called in order, before the next one is made."""
+
+
+def as_numbers(total: Tensor, values: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return a loss and its terms as numbers, by name."""
+    terms = {name: float(value.detach()) for name, value in values.items()}
+    return {"total": float(total.detach()), **terms}

@@ -8,6 +8,7 @@ import re
 import typing
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,11 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
         assert losses[1] == losses[0]
 
 
+def shifted_labels(sampler: Any, shift: int, count: int, rng: torch.Generator) -> Tensor:
+    labels: Tensor = sampler(count, rng).roll(shift, dims=1)
+    return labels
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gate_counts_images_that_their_labels_shaped(name: str, teacher: Teacher) -> None:
     recipe = settings_of(name, "images").recipe(
@@ -212,8 +218,8 @@ def test_the_gate_counts_images_that_their_labels_shaped(name: str, teacher: Tea
         return
     shards = []
     for shift in (0, 1):
-        sampler = recipe.labels
-        shifted = replace(recipe, labels=lambda n, rng, s=shift: sampler(n, rng).roll(s, dims=1))
+        labels = partial(shifted_labels, recipe.labels, shift)
+        shifted = replace(recipe, labels=labels)
         source = shifted.source(teacher, PixelOptimizerConfig(iterations=2))
         with Progress("synthesize", 1) as progress:
             source.prepare(0, Scratch(None), progress)

@@ -10,7 +10,7 @@ import torch
 from finetuning import changed, counted_steps, finetune, killed_after, state
 from torch import Tensor
 
-from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch
+from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch, pooled_statistics
 from dynadfq.losses.hard_samples import hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
@@ -18,7 +18,7 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.runtime.progress import NonFiniteLoss
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
-from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective, pooled
+from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -214,7 +214,7 @@ def test_pooled_statistics_are_those_of_all_images_together(
         for part in images[:40].split((25, 15))
     ]
     for found, expected in zip(
-        pooled(parts), batch_statistics(recorded(teacher, images[:40])), strict=True
+        pooled_statistics(parts), batch_statistics(recorded(teacher, images[:40])), strict=True
     ):
         torch.testing.assert_close(found, expected)
 

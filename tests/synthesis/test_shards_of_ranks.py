@@ -12,7 +12,7 @@ from dynadfq.methods.gdfq import GDFQ
 from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis import synthesize
+from dynadfq.synthesis import shards, synthesize
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.pixels import PixelSource
 from dynadfq.teacher.similarity import class_similarity
@@ -75,7 +75,7 @@ def test_the_first_rank_trains_the_generator_for_all(make, teacher):
 
 
 def test_a_rank_that_sees_another_folder_is_told(make, recipe, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(synthesize, "VISIBLE_WITHIN", 0.0)
+    monkeypatch.setattr(shards, "VISIBLE_WITHIN", 0.0)
 
     def work():
         place = tmp_path / f"of-{distributed.rank()}"
@@ -87,7 +87,8 @@ def test_a_rank_that_sees_another_folder_is_told(make, recipe, teacher, tmp_path
 
     first, _ = run_ranks(2, work)
     assert first.endswith(
-        "shard-00001.safetensors was made elsewhere: all ranks need the same folder"
+        "shard-00001.safetensors was made by another rank and does not appear; give all ranks "
+        "the same folder"
     )
 
 
