@@ -12,29 +12,29 @@ import stages.runtime  # first: it ends this process with its parent, before tor
 from benchmarks import cost, measurements
 from benchmarks.cells import KINDS, Cell, cell, read_cells
 from benchmarks.settings import stage_params
-from dynadfq.runtime import seeding
 from stages import finetune, similarity, synthesize, teacher
 
 
 def compute(cell: Cell) -> None:
     """Make a cell's outputs from its inputs."""
-    seeding.deterministic()
     inputs = cell.inputs
     outputs = cell.outputs
     if cell.kind == "teacher":
-        teacher.make(stage_params("teacher", cell.entry["params"]), outputs[0])
+        teacher.make(stage_params(teacher.TeacherParams, cell.entry["params"]), outputs[0])
     elif cell.kind == "similarity":
-        similarity.make(stage_params("similarity", cell.entry["params"]), inputs[0], outputs[0])
+        similarity.make(
+            stage_params(similarity.SimilarityParams, cell.entry["params"]), inputs[0], outputs[0]
+        )
     elif cell.kind in ("images", "labelled"):
-        p = stage_params("synthesize", cell.entry["params"])
+        p = stage_params(synthesize.SynthesizeParams, cell.entry["params"])
         with cost.measured(cell.name, outputs[1], p.device) as measured:
             images = synthesize.make(p, inputs[0], inputs[1], outputs[0])
             measured["images"] = len(images)
     elif cell.kind == "student":
-        fixed = cell.entry["fixed"]
-        p = stage_params("finetune_fixed" if fixed else "finetune", cell.entry["params"])
-        with cost.measured(cell.name, outputs[1], p.device):
-            finetune.make(p, fixed, inputs[0], inputs[1], outputs[0])
+        view = finetune.FixedParams if cell.entry["fixed"] else finetune.FinetuneParams
+        seen = stage_params(view, cell.entry["params"])
+        with cost.measured(cell.name, outputs[1], seen.device):
+            finetune.make(seen, inputs[0], inputs[1], outputs[0])
     elif cell.kind == "evaluate":
         measurements.measure_student(cell.entry, inputs[0], inputs[1], outputs[0])
     else:
@@ -48,7 +48,7 @@ def run() -> None:
     parser.add_argument("key")
     options = parser.parse_args()
     wanted = cell(read_cells(), options.kind, options.key)
-    stages.runtime.main(lambda: compute(wanted))
+    stages.runtime.guarded(lambda: compute(wanted))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ from benchmarks.settings import (
     seen_by,
     widths,
 )
+from stages.evaluate import EvaluateParams
+from stages.finetune import FinetuneParams, FixedParams
+from stages.similarity import SimilarityParams
+from stages.synthesize import SynthesizeParams
+from stages.teacher import TeacherParams
 
 Cells = dict[str, Any]
 LABELLED = "real_data"  # the method that may read labelled images
@@ -54,25 +59,25 @@ class Expansion:
         """Add a teacher and its class similarities."""
         params, problems = checked(self._document(name))
         self.report(f"teachers.{name}", problems)
-        seen = seen_by("teacher", params)
+        seen = seen_by(TeacherParams, params)
         weights = seen["teacher"]["checkpoint"] or "checkpoints/README.md"
         self.cells["teachers"][name] = {"weights": weights, "params": seen}
-        self.cells["similarities"][name] = {"params": seen_by("similarity", params)}
+        self.cells["similarities"][name] = {"params": seen_by(SimilarityParams, params)}
 
     def images(self, chain: Chain) -> str:
         """Add the images of a chain, unless there are equal ones, and return their key."""
         part = self.grid.images[chain.images]
         document = overridden(
-            self._document(chain.teacher), {**part.set, "method.name": part.method}, part.method
+            self._document(chain.teacher), {**part.set, "method.name": part.method}
         )
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
-        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        document = overridden(document, {**varied, "seed": chain.seed})
         params, problems = checked(document)
         self.report(f"images.{chain.images}", problems, words_of(varied))
         entry = {
             "teacher": chain.teacher,
             "method": part.method,
-            "params": seen_by("synthesize", params),
+            "params": seen_by(SynthesizeParams, params),
         }
         kind = "labelled" if part.method == LABELLED else "images"
         return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
@@ -82,30 +87,29 @@ class Expansion:
         key.
         """
         part, source = self.grid.students[chain.student], self.grid.images[chain.images]
+        own = source.method == part.method
         about_images = {
             k: v
             for k, v in {**source.set, **chain.varied}.items()
-            if k.split(".")[0] in IMAGE_GROUPS
+            if k.split(".")[0] == "synthesis" or (own and k.split(".")[0] == "images")
         }
-        document = overridden(
-            self._document(chain.teacher), about_images, source.method
-        )  # for rules between keys
-        document = overridden(document, part.set, part.method)
+        document = overridden(self._document(chain.teacher), about_images)  # for rules
+        document = overridden(document, part.set)
         document = overridden(document, {**widths(chain.width), "method.name": part.method})
         varied = self._varied(chain, STUDENT_GROUPS, document, part)
-        document = overridden(document, {**varied, "seed": chain.seed}, part.method)
+        document = overridden(document, {**varied, "seed": chain.seed})
         params, problems = checked(document)
         images = self.images(chain)
         about = f"images.{chain.images}"
         new = [problem for problem in problems if (about, problem) not in self.problems]
         self.report(f"students.{chain.student}", new, words_of(varied))
-        stage = "finetune" if chain.width.candidates else "finetune_fixed"
+        view = FinetuneParams if chain.width.candidates else FixedParams
         entry = {
             "teacher": chain.teacher,
             "images": images,
             "method": part.method,
             "fixed": not chain.width.candidates,
-            "params": seen_by(stage, params),
+            "params": seen_by(view, params),
         }
         name = f"{images.removesuffix(f'-s{chain.seed}')}-{chain.student}"
         return self._add(
@@ -116,7 +120,7 @@ class Expansion:
         """What evaluation depends on: the same for every student."""
         params, problems = checked(overridden(self.base, self.grid.set))
         self.report("set", problems)
-        seen = seen_by("evaluate", params)
+        seen = seen_by(EvaluateParams, params)
         sizes = {name: seen["evaluation"][name] for name in ("batch_size", "test_images")}
         return {"device": seen["device"], "data": seen["data"], **sizes}
 
@@ -132,7 +136,7 @@ class Expansion:
 
         def changed(key: str, value: Any) -> bool:
             try:
-                return bool(effective(params, key, part.method) != value)
+                return bool(effective(params, key) != value)
             except AttributeError:  # an unknown key, which `checked` reports
                 return True
 

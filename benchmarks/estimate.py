@@ -56,7 +56,7 @@ def images_seconds(entry: Entry, rates: Rates) -> float:
     if not METHODS[entry["method"]].optimizes_images:
         return 0.0
     synthesis = entry["params"]["synthesis"]
-    method = entry["params"]["method"][entry["method"]]
+    method = entry["params"]["method"]
     images = (
         method["images"]["generator_batch_size"]
         if METHODS[entry["method"]].trains_generator
@@ -70,7 +70,7 @@ def student_seconds(entry: Entry, rates: Rates) -> float:
     steps.
     """
     finetune, method = entry["params"]["finetune"], entry["method"]
-    settings = entry["params"]["method"][method]["student"]
+    settings = entry["params"]["method"]["student"]
     if method == "adaround":
         return STUDENT_OVERHEAD + 20 * float(settings["iterations"]) / 1000
     if not METHODS[method].trains_student or not any(

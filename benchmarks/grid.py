@@ -41,33 +41,32 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
             GRIDS, [f"{name}: not one of {', '.join(known)}{did_you_mean(name, known)}"]
         )
     path = GRIDS / f"{name}.yaml"
-    content, problems = read_grid(path)
-    description, wrong = described(content)
-    if description is None or problems or wrong:
-        raise ParameterError(path, [*problems, *wrong])
-    base, problems = read_yaml(description.base, missing="it is the grid's `base`")
+    description, wrong = described(read_grid(path))
+    if description is None or wrong:
+        raise ParameterError(path, wrong)
+    base = read_yaml(description.base, missing="it is the grid's `base`")
     description = _with(description, overrides or {})
     cells, wrong = expand(name, description, base if isinstance(base, dict) else {})
-    if problems or wrong:
-        raise ParameterError(path, [*problems, *wrong])
+    if wrong:
+        raise ParameterError(path, wrong)
     return cells
 
 
-def read_grid(path: Path) -> tuple[object, list[str]]:
+def read_grid(path: Path) -> object:
     """A grid file's content, on top of the one that it `extends`: parts and studies are added to or
     replaced by name.
 
     Everything else that the file gives replaces what the other one says.
     """
-    content, problems = read_yaml(path, missing="it is the grid that another one `extends`")
+    content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:
-        return content, problems
-    inherited, more = read_grid(GRIDS / f"{content.pop('extends')}.yaml")
+        return content
+    inherited = read_grid(GRIDS / f"{content.pop('extends')}.yaml")
     if not isinstance(inherited, dict):
-        return inherited, [*problems, *more]
+        return inherited
     for group in ("images", "students", "studies"):
         content[group] = {**inherited.get(group, {}), **content.get(group, {})}
-    return {**inherited, **content}, [*problems, *more]
+    return {**inherited, **content}
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:

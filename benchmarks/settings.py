@@ -8,16 +8,15 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from benchmarks.description import Width
-from dynadfq.methods import METHODS, Methods
-from dynadfq.params import Params, StageParams
-from dynadfq.params.declared import Key, declared_keys
+from dynadfq.methods import METHODS
+from dynadfq.params import Params
 from dynadfq.params.errors import nearest_key
 from dynadfq.params.loading import check
 from dynadfq.params.rules import lookup
+from dynadfq.params.view import V, View, narrow
 from dynadfq.runtime.errors import did_you_mean
 
 Document = dict[str, Any]
@@ -29,23 +28,23 @@ STUDENT_GROUPS = ("student", "quantization", "selector", "finetune")
 METHOD_GROUPS = ("images", "student")
 
 
-def placed(key: str, method: str) -> str:
-    """A dotted key as it stands in params.yaml.
+def placed(key: str) -> str:
+    """Return a dotted key as it stands in params.yaml.
 
-    >>> placed("images.class_weight", "zeroq"), placed("finetune.epochs", "zeroq")
-    ('method.zeroq.images.class_weight', 'finetune.epochs')
+    >>> placed("images.class_weight"), placed("finetune.epochs")
+    ('method.images.class_weight', 'finetune.epochs')
     """
-    return f"method.{method}.{key}" if key.split(".")[0] in METHOD_GROUPS else key
+    return f"method.{key}" if key.split(".")[0] in METHOD_GROUPS else key
 
 
-def overridden(document: Document, overrides: Mapping[str, Any], method: str = "") -> Document:
-    """A copy of a parameter file's content with dotted keys replaced, or added, which `checked`
-    then reports.
+def overridden(document: Document, overrides: Mapping[str, Any]) -> Document:
+    """Return a copy of a parameter file's content with dotted keys replaced, or added, which
+    `checked` then reports.
     """
     result = deepcopy(document)
     for key, value in overrides.items():
         group = result
-        *parents, last = placed(key, method).split(".")
+        *parents, last = placed(key).split(".")
         for name in parents:
             group = group.setdefault(name, {})
         group[last] = value
@@ -88,30 +87,19 @@ def misplaced(key: str, groups: tuple[str, ...]) -> str | None:
     return f"{key}: only keys of {', '.join(groups)} make a difference here; {nearest}"
 
 
-def effective(params: Params, key: str, method: str) -> Any:
-    """A key's value, as it would be written in YAML."""
-    value = lookup(params, placed(key, method))
+def effective(params: Params, key: str) -> Any:
+    """Return a key's value, as it would be written in YAML."""
+    value = lookup(params, placed(key))
     return list(value) if isinstance(value, tuple) else value
 
 
-def seen_by(stage: str, params: Params) -> Document:
-    """What a stage of the pipeline declares in ``dvc.yaml``."""
-    return StageParams(stage, params, _declared(stage, params.method.name)).as_dict()
+def seen_by(view: type[View], params: Params) -> Document:
+    """Return what a stage sees, as it would be written in YAML."""
+    seen: Document = narrow(params, view).model_dump(mode="json")
+    return seen
 
 
-def stage_params(stage: str, seen: Document) -> StageParams:
-    """The parameters that a stage is given, from what `seen_by` returned; no others can be read."""
-    params = Params.model_validate(seen)
-    return StageParams(stage, params, _declared(stage, params.method.name))
-
-
-@cache
-def _declared(stage: str, method: str) -> frozenset[Key]:
-    """The declared keys of a stage, which depend on the method in use alone; ``dvc.yaml`` takes a
-    while to read.
-    """
-    return declared_keys(
-        stage,
-        Params.model_construct(method=Methods.model_construct(name=method)),
-        Path("params.yaml"),
-    )
+def stage_params(view: type[V], seen: Document) -> V:
+    """Return the parameters that a stage is given, from what `seen_by` returned."""
+    params, _ = check(seen)
+    return narrow(params, view)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.comparison import compare
+from dynadfq.evaluation.config import EvaluationConfig
+from dynadfq.params import View
 from dynadfq.quant.artifact import read_facts
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model_card import model_card
@@ -20,12 +23,20 @@ from stages.artifacts import (
     write_tables,
 )
 from stages.labelled import test_set
-from stages.runtime import begin, main
+from stages.runtime import main
 
 
-def run() -> None:
+class EvaluateParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    seed: int
+    device: str
+    data: DataConfig
+    evaluation: EvaluationConfig
+
+
+def run(p: EvaluateParams) -> None:
     """Measure with all ranks; the first one writes artifacts/evaluation."""
-    p = begin("evaluate")
     where = device.resolve(p.device)
     teacher = load_teacher(TEACHER).to(where)
     student = load_student(STUDENT).to(where)
@@ -45,4 +56,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    main(run, divisible=True)
+    main(run, EvaluateParams, divisible=True)

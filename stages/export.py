@@ -6,24 +6,33 @@ from __future__ import annotations
 
 import torch
 
+from dynadfq.export.config import ExportConfig
 from dynadfq.export.files import require, write_file
+from dynadfq.params import View
 from dynadfq.quant.build import load_student
 from dynadfq.synthesis.dataset import SyntheticSet
 from stages.artifacts import EXPORT, STUDENT, SYNTHETIC, TEACHER, write_json
-from stages.runtime import begin, main
+from stages.runtime import main
 
 WEIGHTS = "model.safetensors"
 
 
-def run() -> None:
+class ExportParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    export: ExportConfig
+
+
+def run(p: ExportParams) -> None:
     """Write artifacts/export: the files asked for, and export.json with their sizes and checks."""
-    p = begin("export").export
-    require(p.formats)
+    wanted = p.export
+    require(wanted.formats)
     files = []
-    if p.formats:
-        student, synthetic = load_student(STUDENT), SyntheticSet(SYNTHETIC)
-        images = synthetic.take(torch.arange(min(p.check_images, len(synthetic)))).images
-        files = [write_file(student, name, EXPORT, images) for name in p.formats]
+    if wanted.formats:
+        student = load_student(STUDENT)
+        synthetic = SyntheticSet(SYNTHETIC)
+        images = synthetic.take(torch.arange(min(wanted.check_images, len(synthetic)))).images
+        files = [write_file(student, name, EXPORT, images) for name in wanted.formats]
     sizes = {
         "float_bytes": (TEACHER / WEIGHTS).stat().st_size,
         "packed_bytes": (STUDENT / WEIGHTS).stat().st_size,
@@ -32,4 +41,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, ExportParams)

@@ -7,28 +7,53 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pydantic import SerializeAsAny
+
 from dynadfq.methods import METHODS
-from dynadfq.ops.precision import compute_precision, require_precision
-from dynadfq.params import StageParams
-from dynadfq.quant.config import Scheme
+from dynadfq.methods.student import StudentConfig
+from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.params import View
+from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
-from dynadfq.training.config import SelectorTrainingConfig
+from dynadfq.training.config import FinetuneConfig, SelectorConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 from dynadfq.training.ranks import require_divisible
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from stages.runtime import begin, main
+from stages.runtime import main
 
 
-def make(
-    p: StageParams, fixed: bool, teacher_folder: Path, images_folder: Path, folder: Path
-) -> None:
-    """Calibrate, round, give the selector its warm-up, fine-tune, and save the student to
-    ``folder``.
+class MethodStudent(View):
+    """The method, without its images."""
+
+    name: str
+    preset: str
+    student: SerializeAsAny[StudentConfig]
+
+
+class FixedParams(View):
+    """What ``finetune_fixed`` declares in dvc.yaml."""
+
+    seed: int
+    device: str
+    precision: Precision
+    quantization: QuantizationConfig
+    finetune: FinetuneConfig
+    method: MethodStudent
+
+
+class FinetuneParams(FixedParams):
+    """What ``finetune`` declares in dvc.yaml."""
+
+    selector: SelectorConfig
+
+
+def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
+    """Calibrate, round, warm up the selector, fine-tune, and save the student to ``folder``.
 
     The first rank prepares and saves; all fine-tune, and begin with what it prepared.
     """
@@ -36,9 +61,11 @@ def make(
     require_precision(p.precision, where)
     teacher = load_teacher(teacher_folder).to(where)
     images = SyntheticSet(images_folder).check()
-    stage = "finetune_fixed" if fixed else "finetune"
-    scratch = Scratch.of_stage(stage, p.as_dict(), digest(teacher_folder), digest(images_folder))
-    recipe, selector = p.method.student.recipe(), None if fixed else p.selector
+    selector = p.selector if isinstance(p, FinetuneParams) else None
+    stage = "finetune_fixed" if selector is None else "finetune"
+    seen = p.model_dump(mode="json")
+    scratch = Scratch.of_stage(stage, seen, digest(teacher_folder), digest(images_folder))
+    recipe = p.method.student.recipe()
     require_divisible(recipe, p.finetune.batch_size)
     student = new_student(teacher, recipe, Scheme.of(p.quantization, selector), p.seed)
     training = selector or SelectorTrainingConfig()
@@ -50,9 +77,9 @@ def make(
         history = finetune_student(
             student, teacher, images, recipe, p.finetune, training, p.seed, scratch
         )
-    steps = int(history["step"].iloc[-1]) if len(history) else 0
     if distributed.rank() > 0:
         return
+    steps = int(history["step"].iloc[-1]) if len(history) else 0
     name = p.method.name
     data_free = METHODS[name].data_free
     rounding = p.quantization.rounding
@@ -62,14 +89,20 @@ def make(
     scratch.delete()
 
 
-def run() -> None:
-    """Write artifacts/student or artifacts/fixed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fixed", action="store_true", help="the student of fixed target width")
-    fixed = parser.parse_args().fixed
-    stage, folder = ("finetune_fixed", FIXED) if fixed else ("finetune", STUDENT)
-    make(begin(stage), fixed, TEACHER, SYNTHETIC, folder)
+def fixed(p: FixedParams) -> None:
+    """Write artifacts/fixed."""
+    make(p, TEACHER, SYNTHETIC, FIXED)
+
+
+def dynamic(p: FinetuneParams) -> None:
+    """Write artifacts/student."""
+    make(p, TEACHER, SYNTHETIC, STUDENT)
 
 
 if __name__ == "__main__":
-    main(run, divisible=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fixed", action="store_true", help="the student of fixed target width")
+    if parser.parse_args().fixed:
+        main(fixed, FixedParams, divisible=True)
+    else:
+        main(dynamic, FinetuneParams, divisible=True)

@@ -9,7 +9,7 @@ from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.teacher.teacher import Teacher
-from stages.runtime import root, yaml_keys
+from stages.runtime import root
 
 
 def labelled_set(
@@ -21,16 +21,15 @@ def labelled_set(
 ) -> LabelledSet:
     """Return ``count`` images of the data set, in the size and class order of a network."""
     assert data.name is not None
-    with yaml_keys("data", class_file="data.classes"):
-        return load(
-            data.name,
-            root(data.root),
-            train,
-            preprocessing,
-            count=count,
-            class_names=class_names,
-            class_file=root(data.classes) if data.classes else None,
-        )
+    return load(
+        data.name,
+        root(data.root),
+        train,
+        preprocessing,
+        count=count,
+        class_names=class_names,
+        class_file=root(data.classes) if data.classes else None,
+    )
 
 
 def test_set(data: DataConfig, teacher: Teacher, count: int | None) -> LabelledSet | None:

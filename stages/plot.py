@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dynadfq.params import View
+from dynadfq.report.config import ReportConfig
 from dynadfq.report.render import write_report
 from stages.artifacts import ARTIFACTS
-from stages.runtime import begin, main
+from stages.runtime import main
 
 
-def run() -> None:
+class PlotParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    report: ReportConfig
+
+
+def run(p: PlotParams) -> None:
     """Draw the report."""
-    report = begin("plot").report
-    write_report(ARTIFACTS, Path("reports"), report.title, report.grid_images)
+    write_report(ARTIFACTS, Path("reports"), p.report.title, p.report.grid_images)
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, PlotParams)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dynadfq import params
+from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
+from dynadfq.runtime.errors import InvalidArgument
 from stages import launch
 
 # Options of <malloc.h>'s mallopt.
@@ -19,15 +19,13 @@ M_MMAP_MAX = -4
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError, ArithmeticError)
-
-
-def begin(stage: str) -> params.StageParams:
-    """Return the parameters that ``dvc.yaml`` declares for a stage; nothing is computed before all
-    are valid.
-    """
-    seeding.deterministic()
-    keep_memory()
-    return params.load(stage)
+# Keys of params.yaml for arguments that are called otherwise in Python.
+ALIASES = {
+    "activation_bits": "selector.candidates",
+    "class_file": "data.classes",
+    "data_set": "data.name",
+    "ranges": "quantization.ranges",
+}
 
 
 def keep_memory() -> None:
@@ -54,35 +52,49 @@ def root(path: str) -> Path:
 
 
 @contextmanager
-def yaml_keys(section: str, **renamed: str) -> Iterator[None]:
-    """Turn the arguments that a library error begins with into keys of params.yaml.
-
-    Args:
-        section: prefix of the keys: "num_classes: …" becomes "teacher.num_classes: …".
-        renamed: keys of arguments that are called otherwise in params.yaml.
+def yaml_keys(p: View) -> Iterator[None]:
+    """Turn the arguments that a library error begins with into keys of params.yaml, such as
+    "num_classes: …" into "teacher.num_classes: …".
     """
     try:
         yield
     except (ValueError, FileNotFoundError, ImportError) as error:
-        names, _, message = str(error).partition(": ")
-        if not re.fullmatch(r"\w+(, \w+)*", names):
+        names, _, problem = str(error).partition(": ")
+        keys = [ALIASES.get(name) or key_of(p, name) for name in names.split(", ")]
+        if not all(keys):
             raise
-        keys = [renamed.get(name, f"{section}.{name}") for name in names.split(", ")]
-        raise type(error)(f"{', '.join(keys)}: {message}") from error
+        argument = ", ".join(filter(None, keys))
+        if isinstance(error, InvalidArgument):
+            raise InvalidArgument(argument, problem) from error
+        raise type(error)(f"{argument}: {problem}") from error
 
 
-def main(stage: Callable[[], None], divisible: bool = False) -> None:
-    """Run a stage; a user's error is one message without a traceback.
+def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> None:
+    """Run a stage with the parameters that it declares; nothing is computed before all are valid.
 
     Args:
         stage: the function to run.
+        view: the parameters that it sees.
         divisible: whether ``launch.processes`` ranks may share the work.
     """
+
+    def run() -> None:
+        p = load(view)
+        with yaml_keys(p):
+            stage(p)
+
+    guarded(run, divisible)
+
+
+def guarded(run: Callable[[], None], divisible: bool = False) -> None:
+    """Run a stage's work; a user's error is one message without a traceback."""
+    seeding.deterministic()
+    keep_memory()
     try:
         if divisible and launch.is_rank():
-            launch.as_rank(stage, USER_ERRORS)
+            launch.as_rank(run, USER_ERRORS)
         elif not (divisible and launch.in_ranks(sys.argv[1:])):
-            stage()
+            run()
     except USER_ERRORS as error:
         if os.environ.get("DYNADFQ_TRACEBACK"):
             raise

@@ -9,15 +9,22 @@ from pathlib import Path
 import pandas as pd
 import safetensors.torch
 
-from dynadfq.params import StageParams
+from dynadfq.params import View
 from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.config import SimilarityConfig
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.similarity import class_similarity, top_similar
 from stages.artifacts import SIMILARITY, TEACHER, write_table
-from stages.runtime import begin, main
+from stages.runtime import main
 
 
-def make(p: StageParams, teacher_folder: Path, folder: Path) -> None:
+class SimilarityParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    similarity: SimilarityConfig
+
+
+def make(p: SimilarityParams, teacher_folder: Path, folder: Path) -> None:
     """Write the class similarities of a teacher to ``folder``."""
     teacher = load_teacher(teacher_folder)
     similarity = class_similarity(teacher, p.similarity.measure)
@@ -31,10 +38,10 @@ def make(p: StageParams, teacher_folder: Path, folder: Path) -> None:
     )
 
 
-def run() -> None:
+def run(p: SimilarityParams) -> None:
     """Write artifacts/similarity."""
-    make(begin("similarity"), TEACHER, SIMILARITY)
+    make(p, TEACHER, SIMILARITY)
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, SimilarityParams)

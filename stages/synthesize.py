@@ -6,23 +6,43 @@ import sys
 from pathlib import Path
 
 import safetensors.torch
+from pydantic import SerializeAsAny
 
 from dynadfq.methods import suggest_other_methods
-from dynadfq.methods.base import MethodContext
-from dynadfq.ops.precision import compute_precision, require_precision
-from dynadfq.params import StageParams
+from dynadfq.methods.base import ImagesConfig, MethodContext
+from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.params import View
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
+from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
-from stages.runtime import begin, main
+from stages.runtime import main
+
+
+class MethodImages(View):
+    """The method, without its student."""
+
+    name: str
+    preset: str
+    images: SerializeAsAny[ImagesConfig]
+
+
+class SynthesizeParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    seed: int
+    device: str
+    precision: Precision
+    synthesis: SynthesisConfig
+    method: MethodImages
 
 
 def make(
-    p: StageParams, teacher_folder: Path, similarity_folder: Path, folder: Path
+    p: SynthesizeParams, teacher_folder: Path, similarity_folder: Path, folder: Path
 ) -> SyntheticSet:
     """Make the images of an experiment in ``folder``."""
     where = device.resolve(p.device)
@@ -33,27 +53,32 @@ def make(
     ]
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
     scratch = Scratch.of_stage(
-        "synthesize", p.as_dict(), digest(teacher_folder), digest(similarity_folder)
+        "synthesize", p.model_dump(mode="json"), digest(teacher_folder), digest(similarity_folder)
     )
-    source, sizes = (
-        recipe.source(teacher, p.synthesis),
-        (p.synthesis.num_images, p.synthesis.batch_size),
-    )
+    source = recipe.source(teacher, p.synthesis)
     if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:
         print(
             "synthesize: these shards build on each other, so that rank 0 makes them all",
             file=sys.stderr,
         )
     with compute_precision(p.precision, where), suggest_other_methods():
-        return synthesize_set(source, *sizes, p.seed, folder, scratch, storage=p.synthesis.storage)
+        return synthesize_set(
+            source,
+            p.synthesis.num_images,
+            p.synthesis.batch_size,
+            p.seed,
+            folder,
+            scratch,
+            storage=p.synthesis.storage,
+        )
 
 
-def run() -> None:
+def run(p: SynthesizeParams) -> None:
     """Write artifacts/synthetic, and say on stderr whether the teacher recognizes it."""
-    images = make(begin("synthesize"), TEACHER, SIMILARITY, SYNTHETIC)
+    images = make(p, TEACHER, SIMILARITY, SYNTHETIC)
     if distributed.rank() == 0:
         print(gate_message(images), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(run, divisible=True)
+    main(run, SynthesizeParams, divisible=True)

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dynadfq.data.config import DataConfig
 from dynadfq.data.loading import data_metadata
-from dynadfq.params import StageParams
+from dynadfq.params import View
 from dynadfq.runtime import device, seeding
 from dynadfq.runtime.resume import Scratch
 from dynadfq.teacher.classifier import require_classifier
+from dynadfq.teacher.config import TeacherConfig
 from dynadfq.teacher.loading import import_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.training import accuracy, train_teacher
@@ -19,19 +21,27 @@ from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
 from stages.artifacts import TEACHER
 from stages.labelled import labelled_set
-from stages.runtime import begin, main, root, yaml_keys
+from stages.runtime import main, root
 
 GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
 
-def make(p: StageParams, folder: Path) -> None:
+class TeacherParams(View):
+    """What this stage declares in dvc.yaml."""
+
+    seed: int
+    device: str
+    data: DataConfig
+    teacher: TeacherConfig
+
+
+def make(p: TeacherParams, folder: Path) -> None:
     """Import or train a teacher, and save it to ``folder``; what was taken from where is
     printed.
     """
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
-    with yaml_keys("data"):
-        data_set = data_metadata(p.data.name, None if imported else root(p.data.root))
+    data_set = data_metadata(p.data.name, None if imported else root(p.data.root))
     facts = teacher_metadata(
         p.teacher.architecture, given, data_set, p.teacher.pretrained, p.data.image_size
     )
@@ -43,11 +53,11 @@ def make(p: StageParams, folder: Path) -> None:
     ).save(folder)
 
 
-def train(p: StageParams, facts: TeacherMetadata, folder: Path) -> None:
+def train(p: TeacherParams, facts: TeacherMetadata, folder: Path) -> None:
     """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
-    scratch = Scratch.of_stage("teacher", p.as_dict())
+    scratch = Scratch.of_stage("teacher", p.model_dump(mode="json"))
     require_classifier(module.eval(), facts.input_shape, facts.num_classes)
     images, test = (
         labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)
@@ -62,12 +72,10 @@ def train(p: StageParams, facts: TeacherMetadata, folder: Path) -> None:
     scratch.delete()
 
 
-def run() -> None:
+def run(p: TeacherParams) -> None:
     """Write artifacts/teacher."""
-    p = begin("teacher")
-    with yaml_keys("teacher", data_set="data.name"):
-        make(p, TEACHER)
+    make(p, TEACHER)
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, TeacherParams)

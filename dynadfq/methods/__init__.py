@@ -1,10 +1,9 @@
-"""The methods by name. A new one is its import, and a line in ``MethodConfigs``."""
+"""The methods by name. A new one is its import, and a line in ``METHODS``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast
 
 from dynadfq.methods.adadfq import AdaDFQ
 from dynadfq.methods.adaround import AdaRound
@@ -22,35 +21,24 @@ from dynadfq.methods.real_data import RealData
 from dynadfq.methods.squant import SQuant
 from dynadfq.methods.synq import SynQ
 from dynadfq.methods.zeroq import ZeroQ
-from dynadfq.runtime.config import Config, setting
 from dynadfq.teacher.recording import NoBatchNormStatistics
 
-
-class MethodConfigs(Config):
-    """Every method's hyperparameters, under its name."""
-
-    name: str = "dynadfq"
-    dynadfq: DynaDFQ = DynaDFQ()
-    adadfq: AdaDFQ = AdaDFQ()
-    adaround: AdaRound = AdaRound()
-    deepinversion: DeepInversion = DeepInversion()
-    dfq: DFQ = DFQ()
-    dsg: DSG = DSG()
-    gdfq: GDFQ = GDFQ()
-    gznq: GZNQ = GZNQ()
-    hast: HAST = HAST()
-    intraq: IntraQ = IntraQ()
-    qimera: Qimera = Qimera()
-    real_data: RealData = RealData()
-    squant: SQuant = SQuant()
-    synq: SynQ = SynQ()
-    zeroq: ZeroQ = ZeroQ()
-
-
 METHODS: dict[str, type[Method]] = {
-    name: field.annotation
-    for name, field in MethodConfigs.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Method)
+    "dynadfq": DynaDFQ,
+    "adadfq": AdaDFQ,
+    "adaround": AdaRound,
+    "deepinversion": DeepInversion,
+    "dfq": DFQ,
+    "dsg": DSG,
+    "gdfq": GDFQ,
+    "gznq": GZNQ,
+    "hast": HAST,
+    "intraq": IntraQ,
+    "qimera": Qimera,
+    "real_data": RealData,
+    "squant": SQuant,
+    "synq": SynQ,
+    "zeroq": ZeroQ,
 }
 
 
@@ -62,7 +50,7 @@ def without_batch_norm() -> str:
     for name, method in METHODS.items():
         if method.without_batch_norm is not None:
             settings = method.without_batch_norm.items()
-            needed = ", ".join(f"method.{name}.{key}: {value}" for key, value in settings)
+            needed = ", ".join(f"method.{key}: {value}" for key, value in settings)
             words.append(f"{name} ({needed})" if needed else name)
     return ", ".join(words)
 
@@ -80,16 +68,3 @@ def suggest_other_methods() -> Iterator[None]:
         raise NoBatchNormStatistics(
             f"{error}; methods that need none: {without_batch_norm()}"
         ) from error
-
-
-class Methods(MethodConfigs):
-    """Which method makes the images and teaches the student; the other methods' keys stay in the
-    file, unused.
-    """
-
-    name: Literal[tuple(METHODS)] = setting("dynadfq", "the method in use")  # type: ignore[valid-type]
-
-    @property
-    def active(self) -> Method:
-        """The hyperparameters of the method in use."""
-        return cast(Method, getattr(self, self.name))

@@ -20,8 +20,8 @@ from torch import Tensor
 from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
 from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
-from dynadfq.methods.student import beside_generator
-from dynadfq.runtime.config import Config, setting
+from dynadfq.methods.student import StudentConfig, beside_generator
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
@@ -92,7 +92,7 @@ class Images(GeneratorImages):
         return self.generator(context.teacher)
 
 
-class Student(Config):
+class Student(StudentConfig):
     """The loss of AdaDFQ's student, and the terms of the generator that learns beside it."""
 
     temperature: float = setting(

@@ -13,12 +13,13 @@ from functools import partial
 from typing import ClassVar
 
 from dynadfq.methods.base import BaselineImages, Method, Presets
+from dynadfq.methods.student import StudentConfig
 from dynadfq.ptq.adaround import adaround
 from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.training.recipe import StudentRecipe
 
 
-class Student(AdaRoundConfig):
+class Student(AdaRoundConfig, StudentConfig):
     """How AdaRound learns a layer's roundings."""
 
     def recipe(self) -> StudentRecipe:

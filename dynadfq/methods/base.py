@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
 from dynadfq.runtime.config import PAPER, Config, setting
+from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.generator_network import LARGE
 from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.synthesis.source import ImageSource
 from dynadfq.teacher.teacher import Teacher
 
 Presets = Mapping[str, Mapping[str, Mapping[str, bool | int | float | str]]]
@@ -24,6 +26,21 @@ class MethodContext(NamedTuple):
     teacher: Teacher
     similarity: Tensor  # (classes, classes)
     seed: int
+
+
+class ImageSourceRecipe(Protocol):
+    """How images are made, by optimizing pixels, by a generator, or from a data set."""
+
+    def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> ImageSource:
+        """Return the source of images of a teacher."""
+
+
+class ImagesConfig(Config):
+    """The hyperparameters of a method's images."""
+
+    def recipe(self, context: MethodContext) -> ImageSourceRecipe:
+        """Return how the images are made."""
+        raise NotImplementedError
 
 
 class Method(Config):
@@ -49,11 +66,11 @@ class Method(Config):
     without_batch_norm: ClassVar[Mapping[str, str] | None] = None
     presets: ClassVar[Presets] = {}
 
-    images: Any
-    student: Any
+    images: ImagesConfig = ImagesConfig()
+    student: Any = None
 
 
-class BaselineImages(Config):
+class BaselineImages(ImagesConfig):
     """The images of DynaDFQ's baseline (Eq. 7)."""
 
     class_weight: float = setting(
@@ -83,7 +100,7 @@ class BaselineImages(Config):
         return ImageRecipe(self.labels(context), Objective(terms))
 
 
-class GeneratorImages(Config):
+class GeneratorImages(ImagesConfig):
     """Settings of every generator, which first trains for `synthesis.iterations` steps."""
 
     latent_features: int = setting(

@@ -31,9 +31,9 @@ from dynadfq.losses.image_priors import (
     total_variation_l2,
 )
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
-from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import DistilledStudent
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 
@@ -45,7 +45,7 @@ def prior_term(name: str, weight: float, prior: Callable[[Tensor], Tensor]) -> T
     return Term(name, weight, lambda step: prior(step.images))
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of DeepInversion's images (Sec. 3.2)."""
 
     class_weight: float = setting(

@@ -18,12 +18,13 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
+from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
 from dynadfq.ptq.preparation import Preparation
 from dynadfq.ptq.ranges import BNRanges
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
@@ -32,7 +33,7 @@ from dynadfq.training.recipe import StudentRecipe, Transform
 PAPER = "DFQ"
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The images that DFQ measures on where its settings say so."""
 
     kind: Literal["noise", "bn_statistics"] = setting(
@@ -51,7 +52,7 @@ class Images(Config):
         return ImageRecipe(labels, Objective(terms), optimized=optimized)
 
 
-class Student(Config):
+class Student(StudentConfig):
     """DFQ's steps, each of which can be left out; BatchNorm is always folded."""
 
     relu6_as_relu: bool = setting(

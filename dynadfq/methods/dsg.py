@@ -34,15 +34,15 @@ from dynadfq.losses.slack import (
     layerwise_enhanced,
     measure_slack,
 )
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of DSG's images."""
 
     slack_quantile: float = setting(

@@ -25,10 +25,10 @@ from dynadfq.losses.objective import (
     image_class_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.batch_norm import running_statistics
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
@@ -89,7 +89,7 @@ def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
     ).mean()
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of the images."""
 
     bn_weight: float = setting(1.0, "weight of the divergence of BN statistics", source=OURS, ge=0)

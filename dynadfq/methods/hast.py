@@ -14,9 +14,10 @@ from typing import ClassVar
 from dynadfq.losses.attention import BRANCHES, attention_term
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
-from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
+from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.config import LINEAGE, Config, setting
+from dynadfq.runtime.config import LINEAGE, setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.training.features import residual_branches
@@ -25,7 +26,7 @@ from dynadfq.training.parts import BatchLoss, TrainingContext
 from dynadfq.training.recipe import StudentRecipe
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of HAST's images."""
 
     class_weight: float = setting(
@@ -60,7 +61,7 @@ class Images(Config):
         return ImageRecipe(OneHotLabels(context.teacher.num_classes), objective, augment=crops)
 
 
-class Student(Config):
+class Student(StudentConfig):
     """The loss of HAST's student, on an image and on the same image made harder."""
 
     distillation_weight: float = setting(

@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
-from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.class_centres import ClassCentres
 from dynadfq.synthesis.labels import TargetProbabilityLabels
 from dynadfq.synthesis.pixels import ImageRecipe
@@ -55,7 +55,7 @@ def class_term(weight: float) -> Term[StudentStep]:
     )
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of IntraQ's images."""
 
     class_weight: float = setting(

@@ -21,9 +21,9 @@ from torch.nn.functional import one_hot
 
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.losses.objective import soft_cross_entropy
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
@@ -117,7 +117,7 @@ class LabelledRecipe:
         return LabelledImages(teacher, images, self.class_balanced)
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The labelled images; `synthesis.num_images` says how many."""
 
     data: str | None = setting(

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
+from dynadfq.methods.student import StudentConfig
 from dynadfq.ptq.preparation import in_order
 from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
 from dynadfq.ptq.squant import squant_rounding
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 from dynadfq.teacher.teacher import Teacher
@@ -37,7 +38,7 @@ def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generato
     return (torch.rand(shape, generator=rng) - mean) / std
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The noise that SQuant's activation ranges are measured on; 256 images of it are used."""
 
     noise: Literal["uniform", "gaussian"] = setting(
@@ -54,7 +55,7 @@ class Images(Config):
         return ImageRecipe(labels, Objective(()), initial, optimized=False)
 
 
-class Student(Config):
+class Student(StudentConfig):
     """Where SQuant's activation ranges come from."""
 
     range_rule: Literal["noise_sigma", "bn_sigma"] = setting(

@@ -20,7 +20,15 @@ from dynadfq.training.parts import BatchLoss, TrainingContext
 from dynadfq.training.recipe import StudentRecipe
 
 
-class DistilledStudent(Config):
+class StudentConfig(Config):
+    """The hyperparameters of what a method's student learns."""
+
+    def recipe(self) -> StudentRecipe:
+        """Return how the student is prepared and trained."""
+        raise NotImplementedError
+
+
+class DistilledStudent(StudentConfig):
     """A student that learns the teacher's prediction and the image's label."""
 
     label_weight: float = setting(

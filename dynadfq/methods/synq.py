@@ -28,11 +28,11 @@ from dynadfq.losses.objective import (
     distillation_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.ops.low_pass import low_pass
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
@@ -59,7 +59,7 @@ def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
     return Term("label", weight, value)
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of SynQ's images."""
 
     bn_weight: float = setting(

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from dynadfq.losses.image_priors import image_prior_term
 from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
-from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import setting
 from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 
@@ -40,7 +40,7 @@ INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
 }
 
 
-class Images(Config):
+class Images(ImagesConfig):
     """The objective of ZeroQ's images."""
 
     initial: Literal["gaussian", "uniform"] = setting(

@@ -1,6 +1,4 @@
-"""``python -m dynadfq.params``: check, take or complete a parameter file, or rewrite
-``docs/params.md``.
-"""
+"""``python -m dynadfq.params``: check or take a parameter file, or rewrite ``docs/params.md``."""
 
 from __future__ import annotations
 
@@ -13,11 +11,13 @@ from dynadfq.params import ParameterError, read
 from dynadfq.params.docs import render
 from dynadfq.runtime.errors import did_you_mean
 
-ACTIVE, CONFIGS, DOCS = Path("params.yaml"), Path("configs"), Path("docs/params.md")
+ACTIVE = Path("params.yaml")
+CONFIGS = Path("configs")
+DOCS = Path("docs/params.md")
 
 
 def main(arguments: list[str] | None = None) -> str:
-    """Do what the command line says, from the repository root, and return what to print."""
+    """Run a command from the repository root, and return what to print."""
     parser = argparse.ArgumentParser(prog="python -m dynadfq.params", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="report every problem of a file")
@@ -40,9 +40,8 @@ def use_config(name: str) -> str:
     """Check a ready experiment and make it the active one."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     if name not in known:
-        raise ParameterError(
-            CONFIGS, [f"{name}.yaml: not one of {', '.join(known)}{did_you_mean(name, known)}"]
-        )
+        problem = f"must be one of {', '.join(known)}{did_you_mean(name, known)}"
+        raise ParameterError(CONFIGS, [f"{name}.yaml: {problem}"])
     source = CONFIGS / f"{name}.yaml"
     read(source)
     shutil.copyfile(source, ACTIVE)

@@ -1,27 +1,31 @@
-"""``docs/params.md``: a table of every key, made from the types so that it cannot disagree with
-them.
-"""
+"""``docs/params.md``: a table of every key, made from the types so that the two agree."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from inspect import getdoc
 
+from dynadfq.methods import METHODS
 from dynadfq.params.rules import RULES
-from dynadfq.params.sections import Params
+from dynadfq.params.sections import PARTS, Params
 from dynadfq.runtime.config import Config, allowed, is_config, note
 from dynadfq.runtime.errors import shown
 
 HEAD = """# Parameters
 
-Made by `python -m dynadfq.params docs` from the types in `dynadfq/params` and `dynadfq/methods`: edit those.
+Made by `python -m dynadfq.params docs` from the settings that each room declares in its
+`config.py`, and from `dynadfq/methods`: edit those.
 
-`params.yaml` is the active experiment, `configs/` has ready ones; `cp configs/cifar10.yaml params.yaml` takes one.
-Unknown keys and wrong values are errors, all reported at once. A key that is left out has the default below, from the
-paper's CIFAR-10 experiment (`configs/cifar10.yaml`). Leave none out, though: DVC follows only keys in the file.
+`params.yaml` is the active experiment, `configs/` has ready ones;
+`python -m dynadfq.params use cifar10` takes one. A file holds what differs from the defaults below,
+which are the paper's CIFAR-10 experiment (`configs/cifar10.yaml`). DVC follows only what stands in
+the file, so that each group stands in it, `similarity: {}` where nothing differs.
+`dvc exp run -S key=value` changes a key of the file; `-S +key=value` adds one that is not in it.
+Unknown keys and wrong values are errors, all reported at once.
 
-Sources: "DynaDFQ" is the paper, numbered as in its ICLR 2024 submission; "lineage" is what the released code
-of IntraQ, HAST and SynQ does, whose fine-tuning the paper seems to share; "dynadfq" is a choice of this library.
+Sources: "DynaDFQ" is the paper, numbered as in its ICLR 2024 submission; "lineage" is what the
+released code of IntraQ, HAST and SynQ does, whose fine-tuning the paper seems to share; "dynadfq"
+is a choice of this library.
 """
 COLUMNS = (
     "| key | meaning | unit | default | allowed | source |\n| --- | --- | --- | --- | --- | --- |\n"
@@ -29,10 +33,26 @@ COLUMNS = (
 
 
 def render() -> str:
-    """The whole document."""
-    rules = "\n".join(f"- {_listed(rule.keys)}: {rule.requirement}" for rule in RULES)
-    sections = [_section(Params, ""), *_sections(Params)]
-    return "\n".join([HEAD, *sections, "## Between keys\n", rules, ""])
+    """Return the whole document."""
+    rules = [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in RULES]
+    sections = [_section(Params, ""), *_sections(Params), *_methods()]
+    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ""])
+
+
+def _methods() -> Iterator[str]:
+    """Yield the hyperparameters of each method, and its presets."""
+    for name, method in METHODS.items():
+        yield f"## method.name: {name}\n\n{getdoc(method)}\n"
+        for preset, groups in method.presets.items():
+            values = (
+                f"{group}.{key}: {shown(value)}"
+                for group, content in groups.items()
+                for key, value in content.items()
+            )
+            yield f"Preset `{preset}`: {', '.join(values)}.\n"
+        for part in PARTS:
+            kind = type(getattr(method(), part))
+            yield _section(kind, f"method.{part}", "###")
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -42,31 +62,30 @@ def _listed(keys: Sequence[str]) -> str:
 
 def _sections(section: type[Config], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
-        if is_config(field.annotation):
+        if is_config(field.annotation) and field.annotation.model_fields:
             yield _section(field.annotation, prefix + name)
             yield from _sections(field.annotation, f"{prefix}{name}.")
 
 
-def _section(section: type[Config], path: str) -> str:
+def _section(section: type[Config], path: str, level: str = "##") -> str:
     rows = [
         _row(path, name, section)
         for name, field in section.model_fields.items()
         if not is_config(field.annotation)
     ]
-    title = f"## {path or 'Top level'}\n\n{getdoc(section)}\n"
+    title = f"{level} {path or 'Top level'}\n\n{getdoc(section)}\n"
     return f"{title}\n{COLUMNS}{''.join(rows)}" if rows else title
 
 
 def _row(path: str, name: str, section: type[Config]) -> str:
     field = section.model_fields[name]
     key = f"{path}.{name}".removeprefix(".")
-    words = allowed(field).removeprefix("a ").removeprefix("one of ")
     cells = [
         f"`{key}`",
         field.description,
         note(field, "unit"),
         f"`{shown(field.default)}`",
-        words,
+        allowed(field).removeprefix("a ").removeprefix("one of "),
         note(field, "source"),
     ]
     return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |\n"

@@ -5,63 +5,105 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from dynadfq.methods import METHODS
 from dynadfq.params.errors import Location, ParameterError, line_of
 from dynadfq.params.rules import broken_rules
-from dynadfq.params.sections import Params
+from dynadfq.params.sections import METHOD, PARTS, MethodParams, Params, params_of
 from dynadfq.params.yaml12 import read_yaml
-from dynadfq.runtime.errors import dotted
+from dynadfq.runtime.config import Config, is_config
+from dynadfq.runtime.errors import dotted, shown
 
 
 def read(path: str | Path = "params.yaml") -> Params:
-    """The whole file, checked. A key that is left out has its default.
+    """Return the whole file, checked. A setting that is left out has its default.
 
     Raises:
-        ParameterError: with all that is wrong: unknown keys, wrong values, keys given twice,
+        ParameterError: with all that is wrong: missing groups, unknown keys, wrong values,
             constraints between keys.
     """
-    content, repeated = read_yaml(path, missing="cp configs/digits.yaml params.yaml makes one")
-    params, problems = check({} if content is None else content)
-    if repeated or problems:
-        raise ParameterError(path, [*repeated, *problems])
+    content = read_yaml(path, missing="python -m dynadfq.params use digits makes one")
+    document = {} if content is None else content
+    params, problems = check(document)
+    problems += missing_keys(document, Params)
+    if problems:
+        raise ParameterError(path, problems)
     return params
 
 
 def check(document: object) -> tuple[Params, list[str]]:
-    """What is right in a file's content, and a line for each thing that is wrong."""
+    """Return what is right in a file's content, and a line for each thing that is wrong."""
+    method, document = with_preset(document)
+    kind = params_of(method)
     try:
-        params, problems, doubtful = Params.model_validate(document), list[str](), set[str]()
+        params = kind.model_validate(document)
     except ValidationError as error:
         errors = _causes(error.errors(include_url=False))
-        problems = list(map(line_of, errors))
-        # What remains after the wrong values is checked too, so that one run shows every problem.
-        doubtful = {dotted(_settings(item["loc"])) for item in errors}
-        params = Params.model_validate(_without(document, [item["loc"] for item in errors]))
+    else:
+        return params, list(broken_rules(params))
+    # What remains after the wrong values is checked too, so that one run shows every problem.
+    doubtful = {dotted(_setting(item["loc"])) for item in errors}
+    params = kind.model_validate(_without(document, [item["loc"] for item in errors]))
+    problems = [line_of(item, kind) for item in errors]
     return params, [*problems, *broken_rules(params, doubtful)]
 
 
+def with_preset(document: object) -> tuple[str, object]:
+    """Return the method in use, and the content with its preset's values where it has none.
+
+    An unknown method, which ``check`` reports, is left without hyperparameters.
+    """
+    group = document.get("method") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(group, dict):
+        return METHOD, document
+    name = group.get("name", METHOD)
+    if not isinstance(name, str) or name not in METHODS:
+        rest = {key: value for key, value in group.items() if key not in PARTS}
+        return METHOD, {**document, "method": rest}
+    preset = METHODS[name].presets.get(str(group.get("preset")), {})
+    merged = {part: {**values, **group.get(part, {})} for part, values in preset.items()}
+    return name, {**document, "method": {**group, **merged}}
+
+
+def missing_keys(document: object, section: type[Config], prefix: str = "") -> list[str]:
+    """Return a line for each key that DVC follows and the file does not have."""
+    if not isinstance(document, dict):
+        return []
+    lines = []
+    for name, field in section.model_fields.items():
+        if name in document and name == "method":
+            lines += missing_keys(document[name], MethodParams, "method.")
+        elif name not in document and name != "launch":
+            value = "{}" if is_config(field.annotation) else shown(field.default)
+            lines.append(f"{prefix}{name}: missing, and DVC needs it; write `{name}: {value}`")
+    return lines
+
+
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out the errors of a list that only follow from those of its elements ("too short")."""
+    """Leave out the errors of a list that only follow from those of its elements."""
     places = [error["loc"] for error in errors]
     return [
-        e
-        for e in errors
-        if not any(p[: len(e["loc"])] == e["loc"] and len(p) > len(e["loc"]) for p in places)
+        error
+        for error in errors
+        if not any(
+            error["loc"] == place[:-1] and isinstance(place[-1], int) for place in places if place
+        )
     ]
 
 
-def _settings(location: Location) -> Location:
-    """A location without the index of a list's element."""
+def _setting(location: Location) -> Location:
+    """Return a location without the index of a list's element."""
     return location[:-1] if location and isinstance(location[-1], int) else location
 
 
 def _without(document: object, locations: Iterable[Location]) -> object:
-    """A copy of the file's content less the settings at some locations."""
-    rest = deepcopy(document)
-    for location in map(_settings, locations):
+    """Return a copy of the content less the settings at some locations."""
+    rest: Any = deepcopy(document)
+    for location in map(_setting, locations):
         if not location:
             return {}
         group = rest

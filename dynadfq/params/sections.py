@@ -1,11 +1,21 @@
-"""``params.yaml`` as types. The defaults are the paper's CIFAR-10 experiment."""
+"""``params.yaml`` as types, composed of the settings that each room declares.
+
+The defaults are the paper's CIFAR-10 experiment.
+"""
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+from pydantic import SerializeAsAny, create_model
 
 from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.export.config import ExportConfig
-from dynadfq.methods import Methods
+from dynadfq.methods import METHODS
+from dynadfq.methods.base import ImagesConfig
+from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.precision import Precision
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.report.config import ReportConfig
@@ -13,6 +23,26 @@ from dynadfq.runtime.config import Config, setting
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.config import SimilarityConfig, TeacherConfig
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
+
+METHOD = "dynadfq"
+DEFAULT = "default"
+PRESETS = (DEFAULT, *sorted({name for kind in METHODS.values() for name in kind.presets}))
+PARTS = ("images", "student")
+
+
+class MethodParams(Config):
+    """The method that makes the images and trains the student. `images` and `student` hold its
+    hyperparameters that differ from the preset's.
+    """
+
+    name: Literal[tuple(METHODS)] = setting(METHOD, "the method in use")  # type: ignore[valid-type]
+    preset: Literal[PRESETS] = setting(  # type: ignore[valid-type]
+        DEFAULT,
+        "published values for a kind of data, in place of the defaults; a method without this "
+        "preset uses its defaults",
+    )
+    images: SerializeAsAny[ImagesConfig] = METHODS[METHOD]().images
+    student: SerializeAsAny[StudentConfig] = METHODS[METHOD]().student
 
 
 class LaunchConfig(Config):
@@ -22,7 +52,8 @@ class LaunchConfig(Config):
 
     processes: int = setting(
         1,
-        "processes that share synthesis, fine-tuning and evaluation, one a GPU; `docs/scaling.md` has several machines",
+        "processes that share synthesis, fine-tuning and evaluation, one per GPU; "
+        "`docs/scaling.md` has several machines",
         unit="processes",
         ge=1,
     )
@@ -40,14 +71,14 @@ class Params(Config):
     )
     precision: Precision = setting(
         "float32",
-        "what convolutions and linear layers multiply with while images are made and students learn; tf32 needs a GPU; "
-        "evaluation is in float32",
+        "number type in which convolutions and linear layers multiply, in synthesis and "
+        "fine-tuning; tf32 needs a GPU; evaluation is in float32",
     )
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
     similarity: SimilarityConfig = SimilarityConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
-    method: Methods = Methods()
+    method: MethodParams = MethodParams()
     quantization: QuantizationConfig = QuantizationConfig()
     selector: SelectorConfig = SelectorConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -55,3 +86,16 @@ class Params(Config):
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
     launch: LaunchConfig = LaunchConfig()
+
+
+@cache
+def params_of(method: str) -> type[Params]:
+    """Return ``Params`` with the hyperparameters of a method."""
+    default = METHODS[method]()
+    section = create_model(
+        "MethodParams",
+        __base__=MethodParams,
+        images=(type(default.images), default.images),
+        student=(type(default.student), default.student),
+    )
+    return create_model("Params", __base__=Params, method=(section, section(name=method)))

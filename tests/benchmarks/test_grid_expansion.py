@@ -28,7 +28,7 @@ WORK = ("teachers", "similarities", "images", "labelled", "students", "evaluatio
 
 @pytest.fixture
 def small() -> Content:
-    content, _ = read_grid(GRIDS / "digits.yaml")
+    content = read_grid(GRIDS / "digits.yaml")
     assert isinstance(content, dict)
     return copy.deepcopy(content)
 
@@ -145,11 +145,8 @@ def test_a_cell_holds_what_its_stage_declares(small: Content):
     cells = cells_of(small)
     images = cells["images"]["digits-resnet20-zeroq-class-s0"]["params"]
     assert set(images) == {"seed", "device", "precision", "synthesis", "method"}
-    assert images["method"] == {
-        "name": "zeroq",
-        "zeroq": {"images": images["method"]["zeroq"]["images"]},
-    }
-    assert images["method"]["zeroq"]["images"]["class_weight"] == 1.0
+    assert set(images["method"]) == {"name", "preset", "images"}
+    assert images["method"]["images"]["class_weight"] == 1.0
     fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]
     assert fixed["quantization"]["weight_bits"] == fixed["quantization"]["target_bits"] == 3
     assert "selector" not in fixed
@@ -185,9 +182,9 @@ def test_wrong_values_and_unknown_keys_are_those_of_params_yaml(small: Content):
     small["students"]["dynadfq"]["set"] = {"finetune.epochs": "many", "student.mixup_share": 2.0}
     _, problems = expanded(small)
     text = "\n".join(problems)
-    assert "images.zeroq: method.zeroq.images.class_wight: unknown key; did you mean" in text
+    assert "images.zeroq: method.images.class_wight: unknown key; did you mean" in text
     assert 'students.dynadfq: finetune.epochs: must be a whole number in 0 … ∞; got "many"' in text
-    assert "students.dynadfq: method.dynadfq.student.mixup_share: must be in 0 … 1; got 2.0" in text
+    assert "students.dynadfq: method.student.mixup_share: must be in 0 … 1; got 2.0" in text
     assert len(problems) == 3
 
 

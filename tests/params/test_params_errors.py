@@ -6,6 +6,9 @@ import yaml
 from dynadfq.data.config import ALLOWED
 from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
+from dynadfq.params.loading import check
+from dynadfq.params.sections import params_of
+from dynadfq.params.yaml12 import Loader
 from dynadfq.runtime.config import allowed, leaves
 from dynadfq.runtime.errors import shown
 from dynadfq.teacher.config import ARCHITECTURES, TeacherConfig
@@ -15,11 +18,9 @@ SHAPES, CHANNELS, DEVIATIONS = (
 )
 
 
-def problems(path) -> list[str]:
-    with pytest.raises(ParameterError) as caught:
-        read(path)
-    assert str(caught.value).splitlines()[1:] == [f"  {line}" for line in caught.value.problems]
-    return list(caught.value.problems)
+def problems(text: str) -> list[str]:
+    """What is wrong with a file's values, whatever groups it lacks."""
+    return check(yaml.load(text, Loader))[1]
 
 
 def test_every_problem_is_reported_at_once(written):
@@ -28,32 +29,55 @@ def test_every_problem_is_reported_at_once(written):
 quantization:
   weight_bits: 16
   target_bits: 5
+selector: {candidates: [3, 4]}
 finetune:
   lr: 1e-3
   epochs: ten
   decay: 0
   calibration_images: 600
 synthesis: {num_images: 512, top: 3, momentum: 0.5}
-method: {name: zeroQ}
+method: {name: zeroQ, preset: default, images: {x: 1}, student: {}}
 optimizer: adam
-selector: {candidates: [3, 4]}
 """
     )
     with pytest.raises(ParameterError) as caught:
         read(path)
-    assert str(caught.value) == (
-        f"""{path} has 10 problems:
-  synthesis.top: unknown key; did you mean similarity.top?
-  synthesis.momentum: unknown key; did you mean teacher.momentum?
-  method.name: must be one of {", ".join(METHODS)}; got "zeroQ"; did you mean zeroq?
-  quantization.weight_bits: must be in 2 … 8; got 16
-  finetune.epochs: must be a whole number in 0 … ∞; got "ten"
-  finetune.decay: must be in 0 … 1 (not 0); got 0
-  finetune.lr: unknown key; did you mean finetune.learning_rate?
-  optimizer: unknown key; the file has {", ".join(Params.model_fields)}
-  quantization.target_bits: 5 is outside selector.candidates: [3, 4]
-  finetune.calibration_images: 600 is more than synthesis.num_images: 512"""
+    assert caught.value.problems == (
+        "synthesis.top: unknown key; did you mean similarity.top?",
+        "synthesis.momentum: unknown key; did you mean teacher.momentum?",
+        f'method.name: must be one of {", ".join(METHODS)}; got "zeroQ"; did you mean zeroq?',
+        "quantization.weight_bits: must be in 2 … 8; got 16",
+        'finetune.epochs: must be a whole number in 0 … ∞; got "ten"',
+        "finetune.decay: must be in 0 … 1 (not 0); got 0",
+        "finetune.lr: unknown key; did you mean finetune.learning_rate?",
+        f"optimizer: unknown key; the file has {', '.join(Params.model_fields)}",
+        "quantization.target_bits: must be within selector.candidates: [3, 4]; got 5",
+        "finetune.calibration_images: must be at most synthesis.num_images: 512; got 600",
+        "seed: missing, and DVC needs it; write `seed: 0`",
+        'device: missing, and DVC needs it; write `device: "auto"`',
+        'precision: missing, and DVC needs it; write `precision: "float32"`',
+        *(
+            f"{group}: missing, and DVC needs it; write `{group}: {{}}`"
+            for group in ("data", "teacher", "similarity", "evaluation", "export", "report")
+        ),
     )
+    listed = [f"  {line}" for line in caught.value.problems]
+    assert str(caught.value).splitlines() == [f"{path} has {len(listed)} problems:", *listed]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("quantization: {activation_bits: [3, 4]}", "quantization.activation_bits: unknown key; it is now selector.candidates"),
+        ("quantization: {selector: {pool: 4}}", "quantization.selector: unknown key; it is now selector"),
+        ("quantization: {weight_grid: tensor}", "quantization.weight_grid: unknown key; it is now quantization.weight_granularity"),
+        ("quantization: {ranges: {learning_rate: 1.0}}", "quantization.ranges.learning_rate: unknown key; it is now finetune.range_learning_rate"),
+        ("method: {zeroq: {images: {}}}", "method.zeroq: unknown key; it is now in method.images and method.student"),
+        ("method: {name: gdfq, student: {live_images: true}}", "method.student.live_images: unknown key; it is now method.student.online_generator"),
+    ],
+)  # fmt: skip
+def test_a_key_of_an_earlier_version_is_told_its_place(text, problem):
+    assert problems(text) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +86,12 @@ selector: {candidates: [3, 4]}
         ("seed: -1", "seed: must be in 0 … ∞; got -1"),
         (
             "launch: {processes: 3}",
-            "finetune.batch_size: 256 cannot be divided evenly among launch.processes: 3",
+            "finetune.batch_size: must be a multiple of launch.processes: 3; got 256",
         ),
         (
             "method: {name: gdfq}\nlaunch: {processes: 2}",
-            "method.gdfq.student.online_generator: true lets a generator learn on beside the student, in one process only, "
-            "and launch.processes is 2",
+            "method.student.online_generator: must be false, since the generator is trained in one "
+            "process, and launch.processes is 2; got true",
         ),
         ("seed: 1.5", "seed: must be a whole number in 0 … ∞; got 1.5"),
         ("seed: true", "seed: must be a whole number in 0 … ∞; got true"),
@@ -88,12 +112,12 @@ selector: {candidates: [3, 4]}
         ("data: {name: 3}", f"data.name: must be {ALLOWED}; got 3"),
         (
             "data: {name: null}\nteacher: {pretrained: false}",
-            "data.name: null names no labelled data to train a teacher with; give teacher.checkpoint a file, or take "
-            "published weights with teacher.pretrained: true",
+            "data.name: must name labelled data to train a teacher with; or set teacher.checkpoint "
+            "to a file, or teacher.pretrained to true for published weights; got null",
         ),
         ("data: {root: 3}", "data.root: must be text; got 3"),
         ("data: {root: ''}", 'data.root: must be text; got ""'),
-        ("finetune: {horizontal_flip: yes}", 'finetune.horizontal_flip: must be true or false; got "yes"'),
+        ("finetune: {horizontal_flip: maybe}", 'finetune.horizontal_flip: must be true or false; got "maybe"'),
         ("finetune: {decay: '0.1'}", 'finetune.decay: must be a number in 0 … 1 (not 0); got "0.1"'),
         ("finetune: {learning_rate: .inf}", "finetune.learning_rate: must be in 0 … ∞ (not 0); got Infinity"),
         ("finetune: {learning_rate: .nan}", "finetune.learning_rate: must be in 0 … ∞ (not 0); got NaN"),
@@ -107,8 +131,8 @@ selector: {candidates: [3, 4]}
         ("[1, 2]", "the file: must be a group of keys; got [1, 2]"),
         ("quant: {bits: 4}", "quant: unknown key; did you mean quantization?"),
         (
-            "method: {images: {similar_classes: 3}}",
-            "method.images: unknown key; did you mean method.dynadfq.images?",
+            "method: {images: {similar_clases: 3}}",
+            "method.images.similar_clases: unknown key; did you mean method.images.similar_classes?",
         ),
         (
             "teacher: {architecture: resnet20}",
@@ -154,48 +178,52 @@ selector: {candidates: [3, 4]}
         ),
         (
             "quantization: {target_bits: 6}",
-            "quantization.target_bits: 6 is outside selector.candidates: [3, 4, 5]",
+            "quantization.target_bits: must be within selector.candidates: [3, 4, 5]; got 6",
         ),
         (
             "synthesis: {num_images: 100}",
-            "finetune.calibration_images: 1024 is more than synthesis.num_images: 100",
+            "finetune.calibration_images: must be at most synthesis.num_images: 100; got 1024",
         ),
         (
             "synthesis: {learning_rate: 1.0e-5}",
-            "synthesis.min_learning_rate: 0.0001 is above synthesis.learning_rate: 1e-05",
+            "synthesis.min_learning_rate: must be at most synthesis.learning_rate: 1e-05; got 0.0001",
         ),
         (
-            "method: {dynadfq: {images: {similar_classes: 11}}}",
-            'method.dynadfq.images.similar_classes: 11 is more than the classes of data.name: "cifar10"',
+            "method: {images: {similar_classes: 11}}",
+            "method.images.similar_classes: must be at most the number of classes of data.name: "
+            '"cifar10"; got 11',
         ),
         (
             "teacher: {checkpoint: w.pth}",
-            'teacher.checkpoint: "w.pth" and teacher.pretrained: true both choose the weights; keep one',
+            "teacher.checkpoint: must be null with teacher.pretrained: true, since both choose the "
+            'weights; got "w.pth"',
         ),
         (
-            "seed: 1\nfinetune:\n  decay: 0.1\n  decay: 0.2",
-            "finetune.decay: given twice, on lines 3 and 4",
+            "method: {name: real_data}",
+            "method.images.data: must name the labelled data set that this method reads, and be "
+            'data.name: "cifar10"; got null',
         ),
-        (
-            "seed: 1\nseed: -2",
-            ["seed: given twice, on lines 1 and 2", "seed: must be in 0 … ∞; got -2"],
-        ),
-        (
-            "seed: [1",
-            "not valid YAML, line 1, column 9: expected ',' or ']', but got '<stream end>'",
-        ),
-        (
-            "finetune:\n\tdecay: 1",
-            "not valid YAML, line 2, column 1: found character '\\t' that cannot start any token",
-        ),
-        (
-            "finetune: {[1, 2]: 3}",
-            "not valid YAML, line 1, column 12: found unhashable key",
-        ),
+        ("method: {preset: imagnet}", 'method.preset: must be one of default, cifar100, imagenet, small; got "imagnet"; did you mean imagenet?'),
     ],
 )  # fmt: skip
-def test_a_problem_says_where_what_and_the_way_out(written, text, expected):
-    assert problems(written(text)) == ([expected] if isinstance(expected, str) else expected)
+def test_a_problem_says_where_what_and_the_way_out(text, expected):
+    assert problems(text) == ([expected] if isinstance(expected, str) else expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("seed: 1\nfinetune:\n  decay: 0.1\n  decay: 0.2", "line 4, column 3", "`decay` is given twice"),
+        ("seed: 1\nseed: -2", "line 2, column 1", "`seed` is given twice"),
+        ("seed: [1", "line 1, column 9", "expected ',' or ']', but got '<stream end>'"),
+        ("finetune:\n\tdecay: 1", "line 2, column 1", "found character '\\t' that cannot start any token"),
+        ("finetune: {[1, 2]: 3}", "line 1, column 12", "found unhashable key"),
+    ],
+)  # fmt: skip
+def test_what_is_not_yaml_is_shown_its_place(written, text, place, problem):
+    with pytest.raises(ParameterError) as caught:
+        read(written(text))
+    assert caught.value.problems == (f"not valid YAML, {place}: {problem}",)
 
 
 @pytest.mark.parametrize(
@@ -210,17 +238,15 @@ def test_a_problem_says_where_what_and_the_way_out(written, text, expected):
         None,
     ],
 )
-def test_data_sets_have_names_of_four_forms(written, name):
-    assert read(written(yaml.safe_dump({"data": {"name": name}}))).data.name == name
+def test_data_sets_have_names_of_four_forms(name):
+    params, wrong = check({"data": {"name": name}})
+    assert params.data.name == name and not wrong
 
 
-def test_classes_limit_similar_classes_only_where_they_are_known(written):
+def test_classes_limit_similar_classes_only_where_they_are_known():
     for name, count in (("image-folder", 500), (None, 500), ("cifar100", 100)):
-        tree = {
-            "data": {"name": name},
-            "method": {"dynadfq": {"images": {"similar_classes": count}}},
-        }
-        assert read(written(yaml.safe_dump(tree))).data.name == name
+        tree = {"data": {"name": name}, "method": {"images": {"similar_classes": count}}}
+        assert not check(tree)[1]
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
@@ -228,36 +254,37 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
         read(tmp_path / "params.yaml")
     assert str(caught.value) == (
         f"{tmp_path / 'params.yaml'} has 1 problem:\n"
-        "  the file does not exist; cp configs/digits.yaml params.yaml makes one"
+        "  the file does not exist; python -m dynadfq.params use digits makes one"
     )
 
 
-def test_a_wrong_value_hides_no_constraint_and_causes_none(written):
-    path = written("selector: {candidates: [7, 9]}\nfinetune: {calibration_images: 6000}")
-    assert problems(path) == [
+def test_a_wrong_value_hides_no_constraint_and_causes_none():
+    text = "selector: {candidates: [7, 9]}\nfinetune: {calibration_images: 6000}"
+    assert problems(text) == [
         "selector.candidates[1]: must be in 2 … 8; got 9",
-        "finetune.calibration_images: 6000 is more than synthesis.num_images: 5120",
+        "finetune.calibration_images: must be at most synthesis.num_images: 5120; got 6000",
     ]
 
 
-@pytest.mark.parametrize("key", [key for key, _ in leaves(Params)])
-def test_every_key_refuses_a_mapping_by_name(written, key):
-    tree: object = {"no": "value"}
-    for name in reversed(key.split(".")):
-        tree = {name: tree}
-    assert any(
-        line.startswith(f"{key}: must be ") and shown({"no": "value"}) in line
-        for line in problems(written(yaml.safe_dump(tree)))
-    )
+@pytest.mark.parametrize("method", METHODS)
+def test_every_key_refuses_a_mapping_and_is_found_with_a_typing_error(method):
+    for key in [key for key, _ in leaves(params_of(method))]:
+        if key != "method.name":
+            assert any(
+                line.startswith(f"{key}: must be ") and shown({"no": "value"}) in line
+                for line in check(tree_of(key, {"no": "value"}, method))[1]
+            )
+        misspelled = key + key[-1]
+        lines = check(tree_of(misspelled, 1, method))[1]
+        assert any(line.endswith(f"unknown key; did you mean {key}?") for line in lines), key
 
 
-@pytest.mark.parametrize("key", [key for key, _ in leaves(Params)])
-def test_every_key_is_found_again_with_a_typing_error(written, key):
-    group, _, name = key.rpartition(".")
-    tree: object = {name[:-1] + name[-1] * 2: 1}
-    for part in reversed(group.split(".") if group else []):
-        tree = {part: tree}
-    assert any(
-        line.endswith(f"unknown key; did you mean {key}?")
-        for line in problems(written(yaml.safe_dump(tree)))
-    )
+def tree_of(key: str, value: object, method: str) -> dict[str, object]:
+    """A file with one value, for a method."""
+    *groups, name = key.split(".")
+    tree: dict[str, object] = {"method": {"name": method}}
+    group = tree
+    for part in groups:
+        group = group.setdefault(part, {})
+    group[name] = value
+    return tree

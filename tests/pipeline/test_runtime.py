@@ -9,7 +9,11 @@ import sys
 import pytest
 from project import ROOT
 
+from dynadfq.data.config import DataConfig
+from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.teacher.config import TeacherConfig
 from stages.runtime import yaml_keys
+from stages.teacher import TeacherParams
 
 PAGES = """
 import resource
@@ -39,21 +43,21 @@ def test_memory_that_was_freed_is_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("error", "expected"),
     [
-        ("num_classes: 9 differs", "teacher.num_classes: 9 differs"),
-        ("mean, std: not given", "teacher.mean, teacher.std: not given"),
-        ("data_set: has 10 classes", "data.name: has 10 classes"),
-        ("a/b.png: not an image", "a/b.png: not an image"),
-        ("no key here", "no key here"),
+        (ValueError("num_classes: 9 differs"), "teacher.num_classes: 9 differs"),
+        (InvalidArgument("batch_size", "is 9"), "teacher.batch_size: is 9"),
+        (ImportError("mean, std: not given"), "teacher.mean, teacher.std: not given"),
+        (ValueError("data_set: has 10 classes"), "data.name: has 10 classes"),
+        (ValueError("a/b.png: not an image"), "a/b.png: not an image"),
+        (ValueError("no key here"), "no key here"),
     ],
+    ids=str,
 )
 def test_arguments_in_library_errors_become_keys_of_params_yaml(
-    message: str, expected: str
+    error: Exception, expected: str
 ) -> None:
-    with (
-        pytest.raises(ValueError) as error,
-        yaml_keys("teacher", data_set="data.name"),
-    ):
-        raise ValueError(message)
-    assert str(error.value) == expected
+    p = TeacherParams(seed=0, device="cpu", data=DataConfig(), teacher=TeacherConfig())
+    with pytest.raises(type(error)) as caught, yaml_keys(p):
+        raise error
+    assert str(caught.value) == expected
