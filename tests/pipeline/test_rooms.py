@@ -40,7 +40,8 @@ def table() -> dict[str, set[str]]:
 def picture() -> dict[str, set[str]]:
     """The arrows of the page's picture, by the room at which they start."""
     arrows: dict[str, set[str]] = {}
-    for line in re.findall(r"^    (\w+) --> (.*)$", PAGE, flags=re.MULTILINE):
+    page = PAGE.replace("graph_", "graph")  # "graph" is a keyword of Mermaid
+    for line in re.findall(r"^    (\w+) --> (.*)$", page, flags=re.MULTILINE):
         arrows.setdefault(line[0], set()).update(re.findall(r"\w+", line[1]))
     return arrows
 
