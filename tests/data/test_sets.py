@@ -4,6 +4,8 @@ import gzip
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +170,9 @@ def test_cards_are_consistent() -> None:
         "apple",
         "worm",
     )
+
+
+def test_reading_parameters_does_not_import_torchvision() -> None:
+    """It takes two seconds, and every stage reads the settings of the data and of all methods."""
+    code = "import sys, dynadfq.params; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,9 +7,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from torch import nn
 
-from dynadfq.teacher.classifier import class_weights, find_classifier
+from dynadfq.teacher.classifier import class_weights
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.zoo.architectures import build, metadata
 from dynadfq.zoo.families import efficientnet
@@ -80,16 +79,6 @@ def test_averaging_the_whole_map_is_the_same_at_the_original_size() -> None:
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-4)
-
-
-def test_the_classifier_is_the_last_layer_with_an_output_a_class() -> None:
-    module = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3), nn.Conv2d(3, 6, 3))
-    assert find_classifier(module, 6) is module[1]
-    convolution = nn.Sequential(nn.Linear(4, 6), nn.Conv2d(5, 6, 1))
-    assert find_classifier(convolution, 6) is convolution[1]
-    assert torch.equal(class_weights(convolution, 6), convolution[1].weight.detach()[:, :, 0, 0])
-    with pytest.raises(ValueError, match="no linear layer or 1×1 convolution with 5 outputs"):
-        find_classifier(module, 5)
 
 
 HALF, IMAGENET = (0.5, 0.5, 0.5), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

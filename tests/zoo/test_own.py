@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 import dynadfq
 from dynadfq.ptq.calibration import calibrate, extremes
@@ -149,18 +148,6 @@ def test_facts_of_ones_own_network_have_to_be_given(networks: str) -> None:
         load_teacher(f"{networks}:Net")
 
 
-class Odd(nn.Module):
-    """Answers with something else than logits."""
-
-    def __init__(self, answer: object) -> None:
-        super().__init__()
-        self.layer, self.answer = nn.Conv2d(3, 4, 1), answer
-
-    def forward(self, images: torch.Tensor) -> object:
-        self.layer(images)
-        return self.answer
-
-
 @pytest.mark.parametrize(
     ("known", "message"),
     [
@@ -186,12 +173,3 @@ def test_a_network_that_is_no_such_classifier(
     with pytest.raises(ValueError) as error:
         load_teacher(f"{networks}:fixed", **given)  # type: ignore[arg-type]
     assert str(error.value).startswith(message)
-
-
-def test_answers_that_are_no_logits() -> None:
-    from dynadfq.teacher.classifier import require_classifier
-
-    with pytest.raises(
-        ValueError, match="returns dict, not one tensor of logits; wrap it in a module"
-    ):
-        require_classifier(Odd({}), SHAPE, 4)

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from dynadfq.zoo.architectures import build
-from dynadfq.zoo.weights import load_weights, read_weights
+from dynadfq.zoo.weights import load_weights, read_weights, unshare
 
 
 def network() -> nn.Sequential:
@@ -228,3 +228,12 @@ def test_a_bare_networks_checkpoint_fits_a_wrapper_of_ones_own(tmp_path: Path) -
     )
     load_weights(target, tmp_path / "weights.pth")
     assert torch.equal(target["net"].state_dict()["0.weight"], source[0].weight)
+
+
+def test_tied_weights_are_written_under_each_name() -> None:
+    layer = torch.nn.Linear(2, 2)
+    tied = torch.nn.Sequential(layer, torch.nn.ReLU(), layer, torch.nn.BatchNorm1d(2))
+    tensors = unshare(tied.state_dict())
+    assert tensors.keys() == tied.state_dict().keys()
+    again = safetensors.torch.load(safetensors.torch.save(tensors))
+    assert all(torch.equal(again[name], value) for name, value in tied.state_dict().items())
