@@ -19,6 +19,7 @@ import dynadfq
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NO_PARAMETERS = {"export.json", "selector.choice", "teacher.preprocessing"}
 SLOW = {"export": ["--help"], "bench": ["--batch", "1", "--repeats", "2"]}
 
 
@@ -95,6 +96,21 @@ def test_every_call_of_the_library_fits_its_signature() -> None:
             name for name in bound.arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD
         ]
         assert not misspelt, ast.unparse(call)
+
+
+def test_parameters_have_their_present_names() -> None:
+    tables = (ROOT / "docs/params.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| `([\w.]+)` \|", tables, re.M))
+    groups = {key.partition(".")[0] for key in known if "." in key}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)[:`]", text)
+        named = [key for key in named if key.partition(".")[0] in groups]
+        named += re.findall(r"-S '?\+?([\w.]+\.\w+)=", text)
+        unknown = {
+            key for key in named if not any(f"{one}.".startswith(f"{key}.") for one in known)
+        }
+        assert unknown <= NO_PARAMETERS, page
 
 
 def test_the_citation_names_this_version() -> None:
