@@ -96,17 +96,17 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
 
 
 def evaluation_of(student: str) -> Path:
-    """Where a student's evaluation is."""
+    """Return the path of a student's evaluation."""
     return ARTIFACTS / "evaluations" / f"{student}.json"
 
 
 def cost_of(group: str, key: str) -> Path:
-    """Where it is written what some images or a student cost to make."""
+    """Return the path of the recorded cost of images or of a student."""
     return ARTIFACTS / "costs" / group / f"{key}.json"
 
 
 def statistics_of(images: str) -> Path:
-    """Where the statistics per layer of some images are."""
+    """Return the path of the layer statistics of images."""
     return ARTIFACTS / "evaluations" / f"{images}.csv"
 
 

@@ -1,4 +1,4 @@
-"""What a cell cost: wall time and peak memory. It differs from run to run, so no other cell depends
+"""Cost of a cell: wall time and peak memory. It differs from run to run, so no other cell depends
 on it.
 """
 

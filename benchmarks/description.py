@@ -1,4 +1,4 @@
-"""What ``benchmarks/grids/*.yaml`` may say, as types."""
+"""The content of ``benchmarks/grids/*.yaml``, as types."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ class Side(Config):
 
 
 class Claim(Config):
-    """What a paper says of two lines, at each pair of widths; one width stands for both."""
+    """A paper's claim about two lines, at each pair of bit-widths; one bit-width means the same for
+    both.
+    """
 
     text: str
     source: str

@@ -1,4 +1,4 @@
-"""How long a grid takes, from sizes and rates."""
+"""An estimate of a grid's run time, from sizes and rates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STUDENT_OVERHEAD = 4.0  # seconds to trace, calibrate and save
 
 
 class Rates(NamedTuple):
-    """What a machine does in a second, all cores together; the defaults are ResNet-20 at 28×28 on
-    two CPU cores.
+    """Work of a machine per second, all cores together; the defaults are ResNet-20 at 28×28 on two
+    CPU cores.
     """
 
     synthesis: float = 600.0

@@ -1,4 +1,4 @@
-"""What the grid measures with labelled test images, and with the teacher's BatchNorm layers."""
+"""Measurements of the grid on labelled test images, and on the teacher's BatchNorm layers."""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ def overridden(document: Document, overrides: Mapping[str, Any]) -> Document:
 
 
 def widths(width: Width) -> dict[str, Any]:
-    """What a width sets; a fixed student has candidates too, which it does not see."""
+    """Return the settings of a bit-width; a fixed student has candidates too, which it does not
+    read.
+    """
     low = min(width.target_bits, 7)
     return {
         "quantization.weight_bits": width.weight_bits,
@@ -73,14 +75,14 @@ def _checked(text: str) -> tuple[Params, tuple[str, ...]]:
 
 
 def unknown_method(name: str) -> str | None:
-    """What is said of a method that does not exist."""
+    """Return the error about a method that does not exist."""
     if name in METHODS:
         return None
     return f'"{name}" is not one of {", ".join(METHODS)}{did_you_mean(name, list(METHODS))}'
 
 
 def misplaced(key: str, groups: tuple[str, ...]) -> str | None:
-    """What is said of a key that does not belong to a part of the grid."""
+    """Return the error about a key that does not belong to a part of the grid."""
     if key.split(".")[0] in groups:
         return None
     nearest = nearest_key(tuple(key.split(".")))

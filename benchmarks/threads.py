@@ -1,4 +1,4 @@
-"""How many threads a process may have."""
+"""The number of threads of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How every stage starts: parameters checked, kernels deterministic, freed memory kept."""
+"""Start-up of every stage: parameters checked, deterministic kernels, freed memory kept."""
 
 from __future__ import annotations
 

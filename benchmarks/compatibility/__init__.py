@@ -1,3 +1,1 @@
-"""Which networks the library works on: a table of architectures, each tried in a process of its
-own.
-"""
+"""A table of architectures that the library works on, each checked in a process of its own."""

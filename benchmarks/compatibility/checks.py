@@ -1,6 +1,4 @@
-"""What is tried on one network, in the order of the table's columns; each check needs those before
-it.
-"""
+"""Checks of one network, in the order of the table's columns; each needs those before it."""
 
 from __future__ import annotations
 

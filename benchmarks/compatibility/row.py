@@ -11,9 +11,7 @@ YES, NO, UNTRIED = "yes", "no", "–"
 
 @dataclass
 class Row:
-    """What is known of one architecture; a number that was not reached is None. MACs are of one
-    image.
-    """
+    """Results of one architecture; a number that was not reached is None. MACs are of one image."""
 
     architecture: str
     input: str

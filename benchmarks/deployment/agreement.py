@@ -1,4 +1,4 @@
-"""Whether the forms of a student answer alike."""
+"""Agreement of a student's forms."""
 
 from __future__ import annotations
 

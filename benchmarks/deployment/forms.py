@@ -24,7 +24,7 @@ INTEGER_FORM, KERNELS, IN_ONNXRUNTIME, TRAINING = (
 
 
 class Forms(NamedTuple):
-    """What is compared.
+    """The forms that are compared.
 
     student: forms by name, each giving logits and widths; the integer form first.
     timed: whatever is timed, by name.

@@ -1,6 +1,4 @@
-"""What the cells of a grid measured, line by line of its tables. Percent in percent, times in
-seconds.
-"""
+"""Results of the cells of a grid, by line of its tables. Percent in percent, times in seconds."""
 
 from __future__ import annotations
 

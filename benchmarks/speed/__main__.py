@@ -23,7 +23,7 @@ NAMES = ("synthesis", "finetuning", "evaluation", "step-memory", "images-memory"
 
 
 def results(only: Iterable[str], networks: Iterable[str], on: torch.device) -> list[Result]:
-    """What is asked for, in the order of the numbers."""
+    """Return the requested measurements, in the order of their numbers."""
     benches = [Bench(name, on) for name in networks] if {*only} & {*NAMES[:3]} else []
     measure: dict[str, Callable[[], list[Result]]] = {
         "synthesis": lambda: [synthesis(bench) for bench in benches],

@@ -1,5 +1,5 @@
-"""What each change for speed brought: the form in use beside the plain one that it replaced, in
-turn, in one run.
+"""The gain of each change for speed: the form in use and the plain one that it replaced, timed in
+turn in one run.
 
     python -m benchmarks.speed.changes [--network resnet18] [--only NAME …]
 

@@ -40,7 +40,7 @@ def memory(field: str) -> float:
 
 @contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """What this block takes: largest RssAnon and VmHWM in MiB, seconds of CPU time; complete at its
+    """Measure this block: largest RssAnon and VmHWM in MiB, seconds of CPU time; complete at its
     end.
     """
     taken, over, start = {"anonymous": memory("RssAnon")}, threading.Event(), time.process_time()

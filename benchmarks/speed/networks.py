@@ -56,7 +56,7 @@ class Bench:
 
     @property
     def title(self) -> str:
-        """What stands beside a ratio."""
+        """Return the text beside a ratio."""
         height, width = self.network.shape[1:]
         return f"{self.name}, {height}×{width}, batch {self.network.batch}"
 

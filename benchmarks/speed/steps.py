@@ -54,7 +54,7 @@ class Synthesis:
         self.module = copy.deepcopy(bench.teacher.module)
 
     def bare(self) -> None:
-        """What any method that follows the teacher's answer must compute."""
+        """Return the least that a method which follows the teacher's output must compute."""
         for _ in range(ITERATIONS):
             images = self.bench.images.detach().requires_grad_()
             torch.autograd.grad(cross_entropy(self.module(images), self.bench.labels), images)

@@ -1,5 +1,5 @@
-"""What stands between 8-bit kernels, written so that a compiler makes plain loops over channels of
-it.
+"""Operations between 8-bit kernels, written so that a compiler turns them into plain loops over
+channels.
 """
 
 from __future__ import annotations

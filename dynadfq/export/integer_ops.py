@@ -72,7 +72,7 @@ def _(codes: Tensor, weight: Tensor, zero_point: int) -> Tensor:
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """How ``torch.onnx.export`` writes the two operators."""
+    """Return the translations of the two operators for ``torch.onnx.export``."""
     op: Any = importlib.import_module("onnxscript").opset21
 
     def convolution(

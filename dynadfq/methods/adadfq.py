@@ -49,7 +49,7 @@ class Images(GeneratorImages):
 
     generator_batch_size: int = setting(
         16,
-        "images per step of the generator's first training; beside a student it is "
+        "images per step of the generator's first training; an online generator uses "
         "`finetune.batch_size`",
         unit="images",
         source=CODE,
@@ -93,7 +93,7 @@ class Images(GeneratorImages):
 
 
 class Student(StudentConfig):
-    """The loss of AdaDFQ's student, and the terms of the generator that learns beside it."""
+    """The loss of AdaDFQ's student, and those of its online generator."""
 
     temperature: float = setting(
         20.0,

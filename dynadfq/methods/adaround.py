@@ -20,7 +20,7 @@ from dynadfq.training.recipe import StudentRecipe
 
 
 class Student(AdaRoundConfig, StudentConfig):
-    """How AdaRound learns a layer's roundings."""
+    """Settings of AdaRound's learned rounding."""
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe that rounds after calibration, without fine-tuning."""

@@ -21,7 +21,7 @@ GENERATORS = "GDFQ, Qimera and AdaDFQ, released code"
 
 
 class MethodContext(NamedTuple):
-    """What a method composes the recipe of its images from."""
+    """Inputs that a method composes the recipe of its images from."""
 
     teacher: Teacher
     similarity: Tensor  # (classes, classes)
@@ -49,7 +49,7 @@ class Method(Config):
     title: its name in reports.
     data_free: no image of a data set is read.
     optimizes_images: whether pixels or a generator are trained; False takes noise or stored images.
-    trains_generator: a generator makes the images and may learn on beside the student.
+    trains_generator: a generator makes the images and may continue to train as an online generator.
     trains_student: False prepares the student without fine-tuning.
     without_batch_norm: settings under which the teacher needs no BatchNorm; None: it always does.
     presets: published values that differ from the defaults, by kind of data (``small``,
@@ -118,7 +118,7 @@ class GeneratorImages(ImagesConfig):
     )
     generator_batch_size: int = setting(
         200,
-        "images per step of the generator's first training; beside a student it is "
+        "images per step of the generator's first training; an online generator uses "
         "`finetune.batch_size`",
         unit="images",
         source="GDFQ and Qimera, released code (CIFAR; 16 for ImageNet)",
@@ -126,8 +126,8 @@ class GeneratorImages(ImagesConfig):
     )
     learning_rate: float = setting(
         1e-3,
-        "initial learning rate of Adam on the generator; beside a student it decays with the "
-        "student's",
+        "initial learning rate of Adam on the generator; an online generator's decays with "
+        "the student's",
         source=GENERATORS,
         gt=0,
     )

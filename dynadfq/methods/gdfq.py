@@ -1,9 +1,9 @@
-"""GDFQ: a generator conditioned on the class makes the images and learns on beside the student.
+"""GDFQ: images from a class-conditional generator, which continues to train during fine-tuning.
 
 Xu et al., "Generative Low-bitwidth Data Free Quantization", ECCV 2020, arXiv 2003.03603. It differs
 from the released code in three ways: activation ranges come from the generator's images when its
-first training is over, not from its first epochs; Adam starts afresh beside the student; and the KL
-is averaged over the batch (`kd_reduction`).
+first training is over, not from its first epochs; Adam starts afresh for the online generator; and
+the KL is averaged over the batch (`kd_reduction`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Student(GeneratorStudent):
     """The loss of GDFQ's student, on images that change as the generator learns."""
 
     def recipe(self) -> StudentRecipe:
-        """Return a recipe that trains beside the generator, or on the stored images."""
+        """Return a recipe with an online generator, or with the stored images."""
         if not self.online_generator:
             return super().recipe()
         return beside_generator(

@@ -139,7 +139,7 @@ class Student(GeneratorStudent):
     """The loss of Qimera's student, on images that change as the generator learns."""
 
     def recipe(self) -> StudentRecipe:
-        """Return a recipe that trains beside the generator, or on the stored images."""
+        """Return a recipe with an online generator, or with the stored images."""
         if not self.online_generator:
             return super().recipe()
         return beside_generator(

@@ -56,7 +56,7 @@ class Images(ImagesConfig):
 
 
 class Student(StudentConfig):
-    """Where SQuant's activation ranges come from."""
+    """The source of SQuant's activation ranges."""
 
     range_rule: Literal["noise_sigma", "bn_sigma"] = setting(
         "noise_sigma",

@@ -58,7 +58,7 @@ class DistilledStudent(StudentConfig):
 
 
 class GeneratorStudent(DistilledStudent):
-    """A distilled student whose images come from a generator that learns beside it."""
+    """A distilled student whose images come from an online generator."""
 
     distillation_weight: float = setting(
         1.0, "weight of T² · KL(teacher ‖ student)", source="GDFQ and Qimera, released code", ge=0

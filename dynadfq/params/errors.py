@@ -1,4 +1,4 @@
-"""What is wrong with a parameter file, in the user's own keys and with the way out."""
+"""Errors in a parameter file, in the user's own keys, with a remedy."""
 
 from __future__ import annotations
 

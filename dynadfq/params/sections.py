@@ -46,9 +46,7 @@ class MethodParams(Config):
 
 
 class LaunchConfig(Config):
-    """How the work is divided on this machine. No stage declares these keys: a change re-runs
-    nothing.
-    """
+    """Processes on this machine. No stage declares these keys: a change re-runs nothing."""
 
     processes: int = setting(
         1,

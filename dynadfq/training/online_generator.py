@@ -1,4 +1,4 @@
-"""Batches from the set's own generator, which goes on learning beside the student."""
+"""Batches from the set's own generator, trained on while the student is fine-tuned."""
 
 from __future__ import annotations
 

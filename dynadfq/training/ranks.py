@@ -40,14 +40,14 @@ def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
     """Check that the ranks of this run can share a fine-tuning.
 
     Raises:
-        ValueError: the batches cannot be divided evenly, or a generator is to learn beside the
-            student.
+        ValueError: the batches cannot be divided evenly, or there is an online
+            generator.
     """
     ranks = distributed.world_size()
     if recipe.trains_generator and ranks > 1:
         raise ValueError(
-            f"online_generator: a generator learns beside the student in one process only, and "
-            f"this is one of {ranks}; set launch.processes to 1, or online_generator to false"
+            f"online_generator: a generator is trained in one process only, and there are {ranks}; "
+            f"set launch.processes to 1, or online_generator to false"
         )
     if batch_size % ranks:
         divisors = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)

@@ -19,8 +19,7 @@ class StudentRecipe:
 
     loss: builds the loss of a batch; None trains nothing.
     batches: builds the stream of batches.
-    trains_generator: the batches come from a generator that learns beside the student, which ranks
-        cannot share.
+    trains_generator: the batches come from an online generator, which ranks cannot share.
     ranges: sets the activation ranges; None is ``quantization.ranges``.
     transforms: changes of the float network before it is quantized, in order.
     preparations: changes of the calibrated student, in order.

@@ -29,7 +29,15 @@ def test_a_shipped_file_is_valid_and_holds_what_differs(path):
     content = read_yaml(path, "")
     whole = params.model_dump(mode="json")
     assert set(content) == set(whole)
-    varied = {"weight_bits", "target_bits", "rounding", "candidates", "pretrained", "processes", "learning_rate"}
+    varied = {
+        "weight_bits",
+        "target_bits",
+        "rounding",
+        "candidates",
+        "pretrained",
+        "processes",
+        "learning_rate",
+    }
     for group, default in Params().model_dump(mode="json").items():
         if isinstance(default, dict) and group != "method":
             same = {key for key, value in content[group].items() if value == default[key]}

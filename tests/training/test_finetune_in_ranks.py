@@ -177,8 +177,8 @@ def test_the_students_dropout_is_its_own_again(make_student):
         (
             replace(PLAIN, trains_generator=True),
             8,
-            "online_generator: a generator learns beside the student in one process only, and this "
-            "is one of 2; set launch.processes to 1, or online_generator to false",
+            "online_generator: a generator is trained in one process only, and there are 2; "
+            "set launch.processes to 1, or online_generator to false",
         ),
     ],
 )

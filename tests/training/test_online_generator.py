@@ -1,4 +1,4 @@
-"""Batches of a generator that goes on learning beside the student."""
+"""Batches of an online generator."""
 
 import pytest
 import torch

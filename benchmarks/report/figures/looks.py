@@ -1,4 +1,4 @@
-"""What the grid's figures share: which lines can be drawn, and how a method looks."""
+"""Shared by the grid's figures: which lines can be drawn, and the style of each method."""
 
 from __future__ import annotations
 
