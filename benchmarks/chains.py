@@ -23,6 +23,7 @@ from benchmarks.settings import (
     seen_by,
     widths,
 )
+from dynadfq.methods import METHODS
 from stages.evaluate import EvaluateParams
 from stages.finetune import FinetuneParams, FixedParams
 from stages.similarity import SimilarityParams
@@ -30,7 +31,6 @@ from stages.synthesize import SynthesizeParams
 from stages.teacher import TeacherParams
 
 Cells = dict[str, Any]
-LABELLED = "real_data"  # the method that may read labelled images
 
 
 class Chain(NamedTuple):
@@ -79,7 +79,7 @@ class Expansion:
             "method": part.method,
             "params": seen_by(SynthesizeParams, params),
         }
-        kind = "labelled" if part.method == LABELLED else "images"
+        kind = "images" if METHODS[part.method].data_free else "labelled"
         return self._add(kind, _key(chain.teacher, chain.images, varied, chain.seed), entry)
 
     def student(self, chain: Chain) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from benchmarks.chains import LABELLED, Cells, Chain, Expansion, words_of
+from benchmarks.chains import Cells, Chain, Expansion, words_of
 from benchmarks.description import Description, Row, Width, width_of
 from benchmarks.settings import (
     IMAGE_GROUPS,
@@ -15,8 +15,6 @@ from benchmarks.settings import (
     unknown_method,
 )
 from dynadfq.methods import METHODS
-from dynadfq.methods.base import GeneratorImages
-from dynadfq.runtime.config import Config
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
@@ -80,8 +78,8 @@ def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
                 "teacher": teacher,
                 "width": width.words,
                 "varied": varied,
-                "generator": issubclass(_kind_of_images(images.method), GeneratorImages),
-                "data_free": LABELLED not in (images.method, student.method),
+                "generator": METHODS[images.method].trains_generator,
+                "data_free": all(METHODS[part.method].data_free for part in (images, student)),
                 "cells": [expansion.student(chain) for chain in chains],
             }
             lines.append(line)
@@ -117,10 +115,6 @@ def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[D
                     "cells": found[0]["cells"],
                 }
             yield {"text": claim.text, "source": claim.source, "teacher": teacher, **sides}
-
-
-def _kind_of_images(method: str) -> type[Config]:
-    return type(getattr(METHODS[method](), "images"))  # noqa: B009  # each method has its own
 
 
 def _wrong_parts(grid: Description) -> Iterator[str]:
