@@ -15,7 +15,7 @@ from functools import reduce
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.activation_sources import called_function
+from dynadfq.graph.calls import called_function
 
 # J. F. Hart et al., Computer Approximations (1968), no. 5666, as printed in G. West, "Better
 # approximations to cumulative normal functions", Wilmott (2005); highest power first. All are

@@ -17,8 +17,9 @@ from dynadfq.export.functions import composed
 from dynadfq.export.graph_edits import as_module_call, replace_module
 from dynadfq.export.modules import AveragePool, InFloat64
 from dynadfq.export.products import averaging_matrix, window_matrix
-from dynadfq.graph.activation_sources import called_function, module_moves_values, moves_values
+from dynadfq.graph.activation_sources import module_moves_values, moves_values
 from dynadfq.graph.activations import is_activation
+from dynadfq.graph.calls import called_function
 
 EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
 EXACT_WRITTEN_OUT = (nn.Hardsigmoid, nn.Hardswish)

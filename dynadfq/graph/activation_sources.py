@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
+from dynadfq.graph.calls import called_function, called_module, named_arguments
+
 # Labels. Activations have the largest ones: max-pooling over zero padding must keep them.
 ZERO = 0  # zero padding, which every quantizer represents exactly
 FLOAT = 1  # a float32 result
@@ -56,8 +58,9 @@ def moves_values(node: fx.Node, root: nn.Module) -> bool:
     """
     if node.op in ("placeholder", "output"):
         return True
-    if node.op == "call_module":
-        return module_moves_values(root.get_submodule(str(node.target)))
+    module = called_module(node, root)
+    if module is not None:
+        return module_moves_values(module)
     function = called_function(node)
     if function == "pad":
         arguments = named_arguments(node, "input", "pad", "mode", "value")
@@ -77,18 +80,6 @@ def module_moves_values(module: nn.Module) -> bool:
     if isinstance(module, nn.Upsample):
         return module.mode in _REPEATING
     return isinstance(module, _MOVING_MODULES)
-
-
-def called_function(node: fx.Node) -> str:
-    """Return the name of the function or method that a node calls; empty for any other node."""
-    if node.op not in ("call_function", "call_method"):
-        return ""
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def named_arguments(node: fx.Node, *names: str) -> dict[str, Any]:
-    """Return a call's arguments by name, where ``names`` are those of its positional ones."""
-    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def relabel(output: Any, inputs: list[Any], label: int) -> Any:

@@ -10,7 +10,6 @@ or has a usual name (``Swish``, ``HSwish``, as in pytorchcv) and neither paramet
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from dynadfq.graph.activation_sources import named_arguments
+from dynadfq.graph.calls import ADDITIONS, called_module, named_arguments
 
 _FUNCTIONS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     # function or method, without the in-place underscore: module type, arguments after the input
@@ -37,7 +36,6 @@ _FUNCTIONS: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "softplus": (nn.Softplus, ("beta", "threshold")),
     "tanh": (nn.Tanh, ()),
 }
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (*(kind for kind, _ in _FUNCTIONS.values()), nn.PReLU)
 """Module types whose outputs are sites (PReLU has weights, so it exists as a module only)."""
@@ -69,17 +67,14 @@ def is_activation(module: nn.Module) -> bool:
 
 def is_activation_call(node: fx.Node, root: nn.Module) -> bool:
     """Return whether a node of a normalized graph is a site: an activation that is no gate."""
-    return (
-        node.op == "call_module"
-        and is_activation(root.get_submodule(str(node.target)))
-        and not is_hard_gate(node)
-    )
+    module = called_module(node, root)
+    return module is not None and is_activation(module) and not is_hard_gate(node)
 
 
 def is_hard_gate(node: fx.Node) -> bool:
     """Return whether a call reads ``x + 3``, as in a hard sigmoid or hard swish written by hand."""
     source = node.args[0] if node.args else None
-    if not isinstance(source, fx.Node) or source.target not in _ADDITIONS:
+    if not isinstance(source, fx.Node) or source.target not in ADDITIONS:
         return False
     return any(isinstance(term, (int, float)) and term == 3 for term in source.args)
 

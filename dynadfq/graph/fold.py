@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation_call
+from dynadfq.graph.calls import called_module
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussian
 from dynadfq.graph.normalize import normalize
 from dynadfq.ops.layers import layer_kind, own_layers
@@ -46,14 +47,11 @@ def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Fol
         if source is not None:
             gaussians[str(source.target)] = _fold(network, source, node)
     for node in network.graph.nodes:
-        if node.op != "call_module":
-            continue
-        name = str(node.target)
-        called = network.get_submodule(name)
-        if layer_kind(called) is not None:
+        called = called_module(node, network)
+        if called is not None and layer_kind(called) is not None:
             _add_bias(called)
         elif relu6_as_relu and isinstance(called, nn.ReLU6) and is_activation_call(node, network):
-            network.set_submodule(name, nn.ReLU())
+            network.set_submodule(str(node.target), nn.ReLU())
     network.graph.lint()
     network.recompile()
     return Folded(network.eval(), gaussians)
@@ -61,9 +59,7 @@ def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Fol
 
 def _layer_before(network: fx.GraphModule, node: fx.Node, own: set[str]) -> fx.Node | None:
     """The layer call that a BatchNorm call can be folded into."""
-    if node.op != "call_module":
-        return None
-    if batch_norm_gaussian(network.get_submodule(str(node.target))) is None:
+    if batch_norm_gaussian(called_module(node, network)) is None:
         return None
     source = node.all_input_nodes[0]
     called_once = sum(other.target == node.target for other in network.graph.nodes) == 1

@@ -26,7 +26,7 @@ class Gaussian(NamedTuple):
     std: Tensor
 
 
-def batch_norm_gaussian(layer: nn.Module) -> Gaussian | None:
+def batch_norm_gaussian(layer: nn.Module | None) -> Gaussian | None:
     """Return the output distribution of a BatchNorm with running statistics, else None."""
     if not isinstance(layer, nn.modules.batchnorm._BatchNorm) or layer.running_mean is None:
         return None

@@ -20,17 +20,20 @@ from dynadfq.graph.activation_sources import (
     FIRST_SITE,
     FLOAT,
     INPUT,
-    called_function,
     fractions,
     moves_values,
     relabel,
 )
 from dynadfq.graph.activations import functional_activation, is_activation_call
-from dynadfq.graph.trace import calling_block
+from dynadfq.graph.calls import (
+    AVERAGE_POOLS,
+    called_function,
+    called_module,
+    calling_block,
+)
 from dynadfq.ops.layers import LayerKind, layer_kind
 
 Placement = Literal["relu_output", "layer_input"]
-_AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class _Description(fx.Interpreter):
         inputs = [self.env[source] for source in n.all_input_nodes]
         output = super().run_node(n)
         macs = (self.flops.get_total_flops() - flops_before) // 2
-        module = self.model.get_submodule(str(n.target)) if n.op == "call_module" else None
+        module = called_module(n, self.model)
         kind = layer_kind(module) if module is not None else None
         if module is not None and kind is not None:
             self._add_layer(n, kind, module.weight, inputs[0], output)  # type: ignore[arg-type]
@@ -163,7 +166,7 @@ class _Description(fx.Interpreter):
         function = called_function(n)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) or function == "batch_norm":
             self.batch_norm_elements += output.numel()
-        if isinstance(module, _AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
+        if isinstance(module, AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
             self.average_pool_elements += inputs[0].numel()
         if is_activation_call(n, self.model):
             self.activations.append(_site(str(n.target), n, output))

@@ -19,8 +19,9 @@ from dynadfq.graph.activations import (
     functional_activation,
     is_activation_call,
 )
+from dynadfq.graph.calls import called_module, calling_block
 from dynadfq.graph.plain_layers import replace_by_plain_layers
-from dynadfq.graph.trace import UntraceableModel, calling_block, trace
+from dynadfq.graph.trace import UntraceableModel, trace
 
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
 
@@ -100,7 +101,7 @@ def _redirect_readers(model: fx.GraphModule, call: fx.Node, source: fx.Node) -> 
     nodes = list(model.graph.nodes)
     later = set(nodes[nodes.index(call) + 1 :])
     source.replace_all_uses_with(call, delete_user_cb=later.__contains__)
-    if source.op == "call_module" and isinstance(model.get_submodule(str(source.target)), _ALIASES):
+    if isinstance(called_module(source, model), _ALIASES):
         _redirect_readers(model, call, source.all_input_nodes[0])
 
 

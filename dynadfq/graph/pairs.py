@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from dynadfq.graph.activation_sources import called_function
+from dynadfq.graph.calls import called_function, called_module, only_user
 from dynadfq.ops.layers import own_layers
 
 _RECTIFIERS = (nn.ReLU, nn.PReLU, nn.LeakyReLU)
@@ -85,28 +85,27 @@ def _pair_from(network: fx.GraphModule, node: fx.Node, own: set[str]) -> Pair | 
     name = str(node.target)
     first = network.get_submodule(name)
     steps: set[str] = set()
-    while len(node.users) == 1:
-        (node,) = node.users
-        if _is_call_of(node, own):
-            second = network.get_submodule(str(node.target))
-            if not _channels_fit(first, second, steps):
-                return None
-            padded = "padding" in steps or _pads_zeros(second)
-            return Pair(name, str(node.target), "rectifier" in steps, padded)
-        kinds = _kinds(network, node)
+    reader = only_user(node)
+    while reader is not None and not _is_call_of(reader, own):
+        kinds = _kinds(network, reader)
         if not kinds:
             return None
         steps.update(kinds)
-    return None
+        reader = only_user(reader)
+    if reader is None:
+        return None
+    second = network.get_submodule(str(reader.target))
+    if not _channels_fit(first, second, steps):
+        return None
+    padded = "padding" in steps or _pads_zeros(second)
+    return Pair(name, str(reader.target), "rectifier" in steps, padded)
 
 
 def _kinds(network: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
-    """Return the kinds of an operation between two layers; empty if it does not commute with
-    scaling.
-    """
-    if node.op != "call_module":
+    """Properties of an operation between two layers; empty if it does not commute with scaling."""
+    module = called_module(node, network)
+    if module is None:
         return _kinds_of_function(node)
-    module = network.get_submodule(str(node.target))
     if type(module) in _RECTIFIERS:
         return ("rectifier",)
     if isinstance(module, _POINTWISE):

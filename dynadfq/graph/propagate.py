@@ -18,7 +18,6 @@ and no data is needed.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
-from dynadfq.graph.activation_sources import called_function, moves_values
+from dynadfq.graph.activation_sources import moves_values
+from dynadfq.graph.calls import ADDITIONS, AVERAGE_POOLS, PRODUCTS, called_function, called_module
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussians
 from dynadfq.graph.statistics import (
     Statistics,
@@ -40,10 +40,7 @@ from dynadfq.graph.statistics import (
 )
 from dynadfq.ops.layers import layer_kind
 
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 _AVERAGES = ("mean", "avg_pool2d", "adaptive_avg_pool2d")
-_AVERAGE_POOLS = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
 
 
 def propagate(
@@ -91,7 +88,9 @@ class _Propagation(fx.Interpreter):
 
     def _call(self, n: fx.Node) -> Any:
         args, kwargs = self.fetch_args_kwargs_from_env(n)
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else nn.Module()
+        module = called_module(n, self.module)
+        if module is None:
+            module = nn.Module()
         binary = len(args) == 2 and not kwargs
 
         def on(part: int) -> Any:
@@ -107,11 +106,11 @@ class _Propagation(fx.Interpreter):
             return activated(module, args[0])
         if layer_kind(module) is not None:
             return normal(on(0), variance_after(module, args[0].variance), self.sigmas)
-        if binary and n.target in _ADDITIONS and any(isinstance(x, Statistics) for x in args):
+        if binary and n.target in ADDITIONS and any(isinstance(x, Statistics) for x in args):
             return added(args[0], args[1], self.sigmas)
-        if binary and n.target in _PRODUCTS and all(isinstance(x, Statistics) for x in args):
+        if binary and n.target in PRODUCTS and all(isinstance(x, Statistics) for x in args):
             return multiplied(args[0], args[1])
-        averages = isinstance(module, _AVERAGE_POOLS) or called_function(n) in _AVERAGES
+        averages = isinstance(module, AVERAGE_POOLS) or called_function(n) in _AVERAGES
         if averages or moves_values(n, self.module):
             return tree_map(_statistics, *(on(part) for part in range(4)))
         return tree_map(unknown, on(0))

@@ -42,12 +42,6 @@ def trace(
     return traced
 
 
-def calling_block(node: fx.Node) -> str:
-    """Return the path of the module whose forward makes a call, with a dot; empty for the root."""
-    blocks = list((node.meta.get("nn_module_stack") or {}).values())
-    return f"{blocks[-1][0]}." if blocks and blocks[-1][0] else ""
-
-
 class _Tracer(fx.Tracer):
     """Keeps layers, activations and ``leaf_modules`` whole, and notes where tracing failed."""
 
