@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dynadfq.export import Engine
 from dynadfq.export.int8_form import to_int8_form
 from dynadfq.export.integer_form import IntegerForm
+from dynadfq.export.onnx_export import onnx_session
 from dynadfq.export.onnx_model import onnx_model
 from dynadfq.quant.model import Student
 
@@ -59,9 +60,9 @@ def runners(
     float_model = float_onnx(network, codes.input_shape)
     student_model, _ = onnx_model(codes, student, "codes")
     name = "onnxruntime float32"
-    run_student = session(student_model, ("logits", "bits"), threads)
+    run_student = onnx_runner(student_model, ("logits", "bits"), threads)
     return [
-        Runner(name, name, session(float_model, ("logits",), threads)),
+        Runner(name, name, onnx_runner(float_model, ("logits",), threads)),
         Runner("onnxruntime, integer form", name, run_student),
     ]
 
@@ -84,17 +85,12 @@ def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     return model
 
 
-def session(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
+def onnx_runner(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
     """Return an ONNX model as a function, in onnxruntime on the CPU."""
-    import onnxruntime  # optional dependency
+    session = onnx_session(model, threads)
 
-    options: Any = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    runtime = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def answer(images: Tensor) -> tuple[Tensor, ...]:
-        found = runtime.run(outputs, {"images": images.contiguous().numpy()})
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        found = session.run(outputs, {"images": images.contiguous().numpy()})
         return tuple(map(torch.from_numpy, found))
 
-    return answer
+    return run

@@ -94,7 +94,7 @@ def check(content: bytes, form: IntegerForm, images: Tensor) -> float:
     Raises:
         ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are NaN or infinite.
     """
-    session = _session(content)
+    session = onnx_session(content)
     runs: list[tuple[Tensor, float | None]] = [
         (batch, None) for batch in (*images.split(CHECK_BATCH), images[:1])
     ]
@@ -129,11 +129,18 @@ def _difference(theirs: Tensor, ours: Tensor) -> float:
     return difference
 
 
-def _session(content: bytes) -> Any:
+def onnx_session(content: bytes, threads: int = 0) -> Any:
+    """Return an onnxruntime session of an ONNX model on the CPU.
+
+    Args:
+        content: the ONNX file.
+        threads: threads that it may use; 0 leaves the number to onnxruntime.
+    """
     import onnxruntime  # optional dependency
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

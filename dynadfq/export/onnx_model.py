@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from dynadfq.export.integer_form import IntegerForm
+from dynadfq.export.integer_ops import translations, with_integer_products
 from dynadfq.export.multiply import WeightCodes
 from dynadfq.export.program import Served, described, example
 from dynadfq.quant.model import Student
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # onnx_ir is an optional dependency, imported where it is used
     import onnx_ir
 
 OnnxForm = Literal["codes", "convinteger"]
@@ -29,8 +30,6 @@ def onnx_model(
     """Return the serialized model, and the layers that "convinteger" leaves in "codes"."""
     import onnx_ir
     from onnxscript.optimizer import optimize_ir
-
-    from dynadfq.export.integer_ops import translations, with_integer_products
 
     network = deepcopy(integer_form.network)
     kept = with_integer_products(network) if form == "convinteger" else []

@@ -64,7 +64,7 @@ def test_a_file_that_answers_nan_to_any_batch(
     monkeypatch: pytest.MonkeyPatch,
     broken: int,
 ) -> None:
-    session, batches = onnx_export._session, iter(range(3))
+    session, batches = onnx_export.onnx_session, iter(range(3))
 
     def with_nan(content: bytes) -> Any:
         whole = session(content)
@@ -75,7 +75,7 @@ def test_a_file_that_answers_nan_to_any_batch(
 
         return SimpleNamespace(run=run)
 
-    monkeypatch.setattr(onnx_export, "_session", with_nan)
+    monkeypatch.setattr(onnx_export, "onnx_session", with_nan)
     with pytest.raises(
         ArithmeticError, match="onnxruntime's logits are NaN or infinite; not written"
     ):
