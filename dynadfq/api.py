@@ -91,7 +91,10 @@ def synthesize(
     """
     settings = _settings(method, "images", hyperparameters)
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
-    adam = optimizer or PixelOptimizerConfig.checked(iterations=iterations)
+    config = SynthesisConfig.checked(
+        iterations=iterations, num_images=num_images, batch_size=batch_size, storage=storage
+    )
+    adam = optimizer or config
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
     made_with = (

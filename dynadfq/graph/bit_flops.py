@@ -148,9 +148,9 @@ class CostModel:
 def bit_flops(
     model: nn.Module,
     input_shape: Sequence[int],
-    weight_bits: int = 4,
-    activation_bits: int | Sequence[float] = 4,
-    placement: Placement = "relu_output",
+    weight_bits: int,
+    activation_bits: int | Sequence[float],
+    placement: Placement,
 ) -> BitFlops:
     """Return the cost of one image if a float model were quantized to these widths.
 

@@ -89,7 +89,7 @@ class NetworkTrace:
     batch_norm_elements: int  # output elements of all BatchNorms
     average_pool_elements: int  # input elements of all average pools
 
-    def sites(self, placement: Placement = "relu_output") -> tuple[Site, ...]:
+    def sites(self, placement: Placement) -> tuple[Site, ...]:
         """Return the outputs of activations, or the tensors that layers read.
 
         Layers may share an input; the network's input is no site.

@@ -32,13 +32,7 @@ def load(view: type[V], path: str | Path = "params.yaml") -> V:
 
 def narrow(group: Config, view: type[V]) -> V:
     """Return the part of a group that a view has."""
-    values: dict[str, object] = {}
-    for name, field in view.model_fields.items():
-        value = getattr(group, name)
-        kind = field.annotation
-        nested = is_config(kind) and issubclass(kind, View)
-        values[name] = narrow(value, kind) if nested else value  # type: ignore[arg-type]
-    return view(**values)
+    return view.model_validate(group, from_attributes=True)
 
 
 def declared(view: type[View], prefix: str = "") -> Iterator[str]:

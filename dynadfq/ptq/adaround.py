@@ -125,5 +125,5 @@ def _require_unrounded(student: Student, calls: list[LayerCall]) -> None:
         if call.layer(student).frozen_qparams is not None:
             raise ValueError(
                 f"the weights of {call.name} are rounded already, so AdaRound cannot round them; "
-                "set quantization.rounding to nearest for a method that rounds"
+                "set rounding to nearest for a method that rounds"
             )

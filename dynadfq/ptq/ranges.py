@@ -64,8 +64,8 @@ class BNRanges:
             if not (low + high).isfinite():
                 raise ValueError(
                     f"{of_site.name}: no BatchNorm statistics reach this site, so its range is "
-                    "unknown; use images: method.dfq.student.ranges: images, or "
-                    "method.squant.student.range_rule: noise_sigma"
+                    "unknown; observe it on images: set dfq's ranges to images, or squant's "
+                    "range_rule to noise_sigma"
                 )
             site.set_range(low, high)
 

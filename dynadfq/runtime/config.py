@@ -37,7 +37,7 @@ class Config(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            order = list(values)
+            order: list[int | str] = list(values)
             found = error.errors(include_url=False)
             first = min(found, key=lambda one: order.index(one["loc"][0]) if one["loc"] else -1)
             argument, problem = explain(first, cls)

@@ -175,7 +175,7 @@ def finetune_student(
     budget = Budget(selector.budget, selector.bit_weight) if dynamic else None
     context = TrainingContext(student, teacher, images, schedule, budget)
     loss = None if recipe.loss is None else recipe.loss(context)
-    if loss is None or loss.is_zero:
+    if loss is None or loss.is_zero or not schedule.epochs:
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     optimizer = sgd(student, schedule, selector.learning_rate)

@@ -175,11 +175,11 @@ def test_breakdown_adds_up() -> None:
 
 def test_bit_flops_of_a_float_module() -> None:
     module = get_model("resnet20_cifar10")
-    result = bit_flops(module, (3, 32, 32), weight_bits=4, activation_bits=4)
+    result = bit_flops(module, (3, 32, 32), 4, 4, "relu_output")
     assert f"{result.percent:.3f}" == "2.619"
-    assert bit_flops(module, (3, 32, 32), 4, [4] * 19).total == result.total
+    assert bit_flops(module, (3, 32, 32), 4, [4] * 19, "relu_output").total == result.total
     graph = normalize(module, torch.zeros(1, 3, 32, 32))
-    assert bit_flops(graph, (3, 32, 32), placement="layer_input").percent < result.percent
+    assert bit_flops(graph, (3, 32, 32), 4, 4, "layer_input").percent < result.percent
 
 
 def test_float_calls_cost_1024_per_mac() -> None:
@@ -195,7 +195,8 @@ def test_float_calls_cost_1024_per_mac() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.fc(self.relu(images.flatten(1) @ self.matrix))
 
-    assert bit_flops(Product(), (3, 2, 2), 2, 3).total == 1024 * (60 + 5) + 2 * 3 * 10
+    result = bit_flops(Product(), (3, 2, 2), 2, 3, "relu_output")
+    assert result.total == 1024 * (60 + 5) + 2 * 3 * 10
 
 
 def test_wrong_sites_and_bits_are_refused() -> None:

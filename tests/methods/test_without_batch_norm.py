@@ -93,7 +93,7 @@ def test_a_method_works_or_says_what_is_missing_and_who_needs_it_not(
 
 def test_the_methods_are_listed_with_what_they_then_need() -> None:
     assert without_batch_norm() == (
-        "dfq (method.dfq.student.ranges: images, method.dfq.student.bias_correction: empirical), "
+        "dfq (method.student.ranges: images, method.student.bias_correction: empirical), "
         "real_data, squant"
     )
     for name, settings in SETTINGS.items():
@@ -125,6 +125,6 @@ def test_ranges_from_statistics_name_the_rule_that_takes_images(
 ) -> None:
     teacher = bare("none")
     with pytest.raises(
-        ValueError, match=r"no BatchNorm statistics reach this site.*range_rule: noise_sigma"
+        ValueError, match=r"no BatchNorm statistics reach this site.*range_rule to noise_sigma"
     ):
         teach(name, teacher, make_images("squant", teacher, tmp_path), **rule)

@@ -251,7 +251,7 @@ def test_rounded_weights_are_refused(
     layer.freeze_weight(quantize_weight(layer.weight, 4)[0], layer.qparams)
     with pytest.raises(
         ValueError,
-        match=r"weights of conv2 are rounded already.*set quantization\.rounding to nearest",
+        match=r"weights of conv2 are rounded already.*set rounding to nearest",
     ):
         adaround(student, teacher, synthetic, 0, FAST)
 

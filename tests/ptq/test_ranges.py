@@ -96,7 +96,7 @@ def test_a_network_without_statistics_is_refused() -> None:
     teacher = Teacher(net, (3, 8, 8), 6, (0.0,) * 3, (1.0,) * 3)
     with pytest.raises(
         ValueError,
-        match=r"1: no BatchNorm statistics reach this site.*dfq\.student\.ranges: images",
+        match=r"1: no BatchNorm statistics reach this site.*dfq's ranges to images",
     ):
         student_of(teacher)
 
