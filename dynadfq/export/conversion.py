@@ -181,8 +181,8 @@ class Conversion:
         user = only_user(node)
         if user is None or not self.calls(user, BatchNorm):
             return None
-        calls = [other for other in self.graph.nodes if other.op == "call_module"]
-        return user if sum(other.target == node.target for other in calls) == 1 else None
+        calls = self.graph.find_nodes(op="call_module", target=node.target)
+        return user if len(calls) == 1 else None
 
     def calls(self, node: fx.Node, kind: type[nn.Module]) -> bool:
         """Whether a node calls a module of that kind."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from dynadfq.graph.calls import named_arguments
+
 BATCH_NORM_ARGUMENTS = (
     "input",
     "running_mean",
@@ -34,8 +36,7 @@ def replace_module(
         args: new arguments of the call; None keeps the old ones.
     """
     name = str(node.target)
-    calls = [other for other in network.graph.nodes if other.op == "call_module"]
-    if sum(other.target == name for other in calls) > 1:
+    if len(network.graph.find_nodes(op="call_module", target=name)) > 1:
         name = f"{name}_{node.name}"
     network.add_submodule(name, module)
     node.target = name
@@ -66,7 +67,7 @@ def tidy(network: fx.GraphModule) -> None:
 
 
 def _batch_norm_as_module(network: fx.GraphModule, node: fx.Node) -> None:
-    given = dict(zip(BATCH_NORM_ARGUMENTS, node.args, strict=False)) | dict(node.kwargs)
+    given = named_arguments(node, *BATCH_NORM_ARGUMENTS)
     mean = _tensor(network, given["running_mean"])
     variance = _tensor(network, given["running_var"])
     if given.get("training") or mean is None or variance is None:

@@ -19,7 +19,7 @@ from dynadfq.export.modules import AveragePool, InFloat64
 from dynadfq.export.products import averaging_matrix, window_matrix
 from dynadfq.graph.activation_sources import module_moves_values, moves_values
 from dynadfq.graph.activations import is_activation
-from dynadfq.graph.calls import called_function
+from dynadfq.graph.calls import called_function, named_arguments
 
 EXACT_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.PReLU)
 EXACT_WRITTEN_OUT = (nn.Hardsigmoid, nn.Hardswish)
@@ -85,8 +85,9 @@ def _function_pool(
         kind: Any = nn.AdaptiveAvgPool2d if "adaptive" in called else nn.AvgPool2d
         given = {name: value for name, value in node.kwargs.items() if name != "input"}
         return _average_pool(kind(*node.args[1:], **given), shape)
-    if called == "mean" and _averages_pixels(node):
-        if not _keeps_axes(node):
+    given = named_arguments(node, "input", "dim", "keepdim")
+    if called == "mean" and _averages_pixels(given.get("dim")):
+        if not given.get("keepdim", False):
             with network.graph.inserting_after(node):
                 flat = network.graph.call_method("flatten", (node, 1))
             node.replace_all_uses_with(flat, delete_user_cb=lambda user: user is not flat)
@@ -101,20 +102,12 @@ def _gate(called: str, node: fx.Node) -> nn.Module | None:
     if called == "hardsigmoid":
         return nn.Hardsigmoid()
     if called == "rrelu":
-        lower = _argument(node, 1, "lower", 1 / 8)
-        upper = _argument(node, 2, "upper", 1 / 3)
-        return nn.RReLU(lower, upper)
-    axis = _argument(node, 1, "dim", None)
+        given = named_arguments(node, "input", "lower", "upper")
+        return nn.RReLU(given.get("lower", 1 / 8), given.get("upper", 1 / 3))
+    axis = named_arguments(node, "input", "dim").get("dim")
     if called == "softmax" and isinstance(axis, int) and node.kwargs.get("dtype") is None:
         return nn.Softmax(dim=axis)
     return None
-
-
-def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
-    """An argument of a call, given by place or by name."""
-    if name in node.kwargs:
-        return node.kwargs[name]
-    return node.args[place] if len(node.args) > place else default
 
 
 def _replace_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> list[Fact]:
@@ -163,12 +156,7 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return first, second
 
 
-def _averages_pixels(node: fx.Node) -> bool:
-    axes = _argument(node, 1, "dim", None)
+def _averages_pixels(axes: Any) -> bool:
     if not isinstance(axes, (tuple, list)):
         return False
     return {axis % 4 for axis in axes if isinstance(axis, int)} == {2, 3}
-
-
-def _keeps_axes(node: fx.Node) -> bool:
-    return bool(_argument(node, 2, "keepdim", False))
