@@ -1,6 +1,4 @@
-"""From a teacher to a student that is ready to learn: transform, quantize, calibrate, round, teach
-the selector.
-"""
+"""Preparation of a student: transform, quantize, calibrate, round, warm up the selector."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
 from dynadfq.ptq.preparation import ROUNDINGS
 from dynadfq.quant.build import build_student
-from dynadfq.quant.config import QuantizationConfig, RangeConfig, Scheme
+from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -24,12 +22,12 @@ SELECTOR = SelectorTrainingConfig()
 
 
 def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
-    """The float network as the method quantizes it."""
+    """Return the float network as the method quantizes it."""
     return reduce(lambda network, transform: transform(network), recipe.transforms, teacher)
 
 
 def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: int) -> Student:
-    """A student of the network that the method quantizes; nothing has been measured yet."""
+    """Return a student of the network that the method quantizes, not yet calibrated."""
     return build_student(transformed(teacher, recipe), scheme, seed)
 
 
@@ -43,37 +41,21 @@ def prepare_student(
     finetune: FinetuneConfig = FINETUNE,
     selector: SelectorTrainingConfig = SELECTOR,
 ) -> None:
-    """Set ranges, round weights, do what the method adds, and give the selector its warm-up; in
-    place.
+    """Set ranges, round weights, apply the method's preparations and warm up the selector.
 
-    Ranges and preparations compare the student with the network that was quantized, the selector
-    with the teacher.
+    The student changes in place. Ranges and preparations compare it with the network that was
+    quantized, the selector's warm-up with the teacher.
     """
     network = transformed(teacher, recipe)
     with compute_precision("float32", teacher.device):
-        calibrate_ranges(
-            student, network, images, recipe, quantization.ranges, finetune.calibration_images, seed
-        )
+        if recipe.ranges is not None:
+            recipe.ranges(student, network, images, seed)
+        else:
+            config = quantization.ranges
+            batches = images.batches(CALIBRATION_BATCH, finetune.calibration_images)
+            rule = observer(config.observer, student.scheme.target_bits, config.quantile)
+            pixels = (batch.images for batch in batches)
+            calibrate(student, pixels, rule, AVERAGES[config.average])
         for preparation in (*ROUNDINGS[quantization.rounding], *recipe.preparations):
             preparation(student, network, images, seed)
         warm_up_selector(student, teacher, images, selector, seed)
-
-
-def calibrate_ranges(
-    student: Student,
-    teacher: Teacher,
-    images: SyntheticSet,
-    recipe: StudentRecipe,
-    ranges: RangeConfig,
-    count: int,
-    seed: int,
-) -> None:
-    """Set the range of every site by the method's rule, or by the observer on ``count``
-    images.
-    """
-    if recipe.ranges is not None:
-        recipe.ranges(student, teacher, images, seed)
-    else:
-        batches = (batch.images for batch in images.batches(CALIBRATION_BATCH, count))
-        rule = observer(ranges.observer, student.scheme.target_bits, ranges.quantile)
-        calibrate(student, batches, rule, AVERAGES[ranges.average])

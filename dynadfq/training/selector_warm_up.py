@@ -1,20 +1,19 @@
-"""A warm-up for the bit selector: it learns from measured sensitivities of synthetic images before
-fine-tuning.
+"""A warm-up of the bit selector: before fine-tuning it learns from measured sensitivities.
 
 The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the
 chosen one looks better, finer and coarser alike. Here each site of each image is set to each
-candidate in turn (``site_sensitivity``), and the selector learns to spend the budget where that
-hurt: it minimizes the expected divergence from the teacher plus a multiplier on expected bit-FLOPs,
-and the multiplier moves until the mean cost is the target's (dual ascent). Not in the paper.
+candidate in turn (``site_sensitivity``). The selector then minimizes the expected divergence from
+the teacher plus a Lagrange multiplier times expected bit-FLOPs, and the multiplier moves until the
+mean cost is the target's (dual ascent). This is not in the paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from math import ceil
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
@@ -24,9 +23,10 @@ from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import SelectorTrainingConfig
+from dynadfq.training.loss import record_outputs
 
 BATCH = 128  # images
-MULTIPLIER_RATE = 5.0  # how far the multiplier moves for a mean cost off by the whole target
+MULTIPLIER_RATE = 5.0  # step of the multiplier for a mean cost off by the whole target
 
 
 def warm_up_selector(
@@ -36,49 +36,38 @@ def warm_up_selector(
     settings: SelectorTrainingConfig,
     seed: int,
 ) -> None:
-    """Teach a calibrated student's selector in place; without a selector, or with 0 images, nothing
-    happens.
+    """Train a calibrated student's selector in place.
+
+    Without a selector, or with 0 ``warm_up_images``, nothing happens.
     """
-    selector, count = student.selector, min(settings.warm_up_images, len(images))
+    selector = student.selector
+    count = min(settings.warm_up_images, len(images))
     if selector is None or not count:
         return
-    with Progress("sensitivity", -(-count // BATCH) * passes(student), unit="pass") as progress:
+    with Progress("sensitivity", ceil(count / BATCH) * passes(student), unit="pass") as progress:
         divergence = site_sensitivity(student, teacher, _batches(images, count), progress)
     features = pooled_features(student, selector, _batches(images, count))
+    rng = generator(seed, "warm_start")
     with global_stream(seed, "warm_start"):
-        _fit(
-            student,
-            selector,
-            features,
-            divergence.to(features),
-            settings,
-            generator(seed, "warm_start"),
-        )
+        _fit(student, selector, features, divergence.to(features), settings, rng)
     student.eval()
 
 
 def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
-    """The first images, a batch at a time in memory."""
+    """The first images, one batch at a time in memory."""
     return (batch.images for batch in images.batches(BATCH, count))
 
 
 @torch.no_grad()
 def pooled_features(student: Student, selector: BitSelector, batches: Iterable[Tensor]) -> Tensor:
-    """Return the selector's pooled inputs: (N, features) float32."""
-    device, seen = next(student.parameters()).device, list[Tensor]()
-    with _watching(selector.pool, seen):
+    """Return the pooled features that the selector reads: (N, features) float32."""
+    device = next(student.parameters()).device
+    features = []
+    with record_outputs(selector, ["pool"]) as outputs:
         for batch in batches:
             student.run(batch.to(device))
-    return torch.cat(seen).flatten(1).float()
-
-
-@contextmanager
-def _watching(module: nn.Module, seen: list[Tensor]) -> Iterator[None]:
-    handle = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    try:
-        yield
-    finally:
-        handle.remove()
+            features.append(outputs["pool"])
+    return torch.cat(features).flatten(1).float()
 
 
 def _fit(
@@ -89,6 +78,7 @@ def _fit(
     settings: SelectorTrainingConfig,
     rng: torch.Generator,
 ) -> None:
+    """Train the selector on (N, features) and the (N, S, M) divergence of each choice."""
     fixed = selector.fixed_sites
     harm = divergence[:, fixed:] - divergence.amin(dim=2, keepdim=True)[:, fixed:]
     harm = harm / harm.mean().clamp(min=1e-12)
@@ -104,9 +94,8 @@ def _fit(
         p = selector.logits(features[chosen]).softmax(dim=2)
         widest = p.new_zeros(len(p), fixed, p.shape[2])
         widest[:, :, -1] = 1
-        ratio = student.bit_flops_ratio(
-            (torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)
-        ).mean()
+        bits = (torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)
+        ratio = student.bit_flops_ratio(bits).mean()
         loss = (p * harm[chosen]).sum(dim=(1, 2)).mean() + multiplier * ratio
         adam.zero_grad()
         loss.backward()
