@@ -1,51 +1,35 @@
-"""The methods by name. A new one is its import, and a line in ``METHODS``."""
+"""The methods by name. A new one is a file beside this one, and a line here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dynadfq.methods.adadfq import AdaDFQ
-from dynadfq.methods.adaround import AdaRound
+from dynadfq.methods import (  # noqa: F401  # an imported method is found below
+    adadfq,
+    adaround,
+    deepinversion,
+    dfq,
+    dsg,
+    dynadfq,
+    gdfq,
+    gznq,
+    hast,
+    intraq,
+    qimera,
+    real_data,
+    squant,
+    synq,
+    zeroq,
+)
 from dynadfq.methods.base import Method
-from dynadfq.methods.deepinversion import DeepInversion
-from dynadfq.methods.dfq import DFQ
-from dynadfq.methods.dsg import DSG
-from dynadfq.methods.dynadfq import DynaDFQ
-from dynadfq.methods.gdfq import GDFQ
-from dynadfq.methods.gznq import GZNQ
-from dynadfq.methods.hast import HAST
-from dynadfq.methods.intraq import IntraQ
-from dynadfq.methods.qimera import Qimera
-from dynadfq.methods.real_data import RealData
-from dynadfq.methods.squant import SQuant
-from dynadfq.methods.synq import SynQ
-from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.teacher.recording import NoBatchNormStatistics
 
-METHODS: dict[str, type[Method]] = {
-    "dynadfq": DynaDFQ,
-    "adadfq": AdaDFQ,
-    "adaround": AdaRound,
-    "deepinversion": DeepInversion,
-    "dfq": DFQ,
-    "dsg": DSG,
-    "gdfq": GDFQ,
-    "gznq": GZNQ,
-    "hast": HAST,
-    "intraq": IntraQ,
-    "qimera": Qimera,
-    "real_data": RealData,
-    "squant": SQuant,
-    "synq": SynQ,
-    "zeroq": ZeroQ,
-}
+METHODS = {method.__module__.rpartition(".")[2]: method for method in Method.__subclasses__()}
 
 
 def without_batch_norm() -> str:
-    """The methods that need no BatchNorm statistics of the teacher, each with the settings that it
-    then needs.
-    """
+    """Return the methods that need no BatchNorm statistics, with the settings they then need."""
     words = []
     for name, method in METHODS.items():
         if method.without_batch_norm is not None:
