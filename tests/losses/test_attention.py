@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.losses.attention import (
     LAST_MAP,
@@ -14,11 +11,11 @@ from dynadfq.losses.attention import (
 from dynadfq.losses.objective import StudentStep
 
 
-def maps(seed: int = 0) -> Tensor:
+def maps(seed=0):
     return torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_equal_features_have_distance_zero_and_a_channel_more_counts() -> None:
+def test_equal_features_have_distance_zero_and_a_channel_more_counts():
     f, g = maps(), maps(1)
     assert attention_distance([(f, f), (g, g)]) == 0
     assert attention_distance([(f, g)]) > 0
@@ -29,27 +26,27 @@ def test_equal_features_have_distance_zero_and_a_channel_more_counts() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 0.5, 40.0])
-def test_attention_does_not_depend_on_the_scale_of_a_map(scale: float) -> None:
+def test_attention_does_not_depend_on_the_scale_of_a_map(scale):
     torch.testing.assert_close(channel_attention(scale * maps()), channel_attention(maps()))
     assert attention_distance([(scale * maps(), maps())]) < 1e-12
 
 
-def test_attention_distance_by_hand() -> None:
+def test_attention_distance_by_hand():
     ours = torch.tensor([[[[1.0, -1.0]], [[1.0, 1.0]]]])  # energies 1, 1: attention 1/√2 each
     theirs = torch.tensor([[[[3.0, 0.0]], [[0.0, 0.0]]]])  # energies 4.5, 0: attention 1, 0
     expected = ((0.5**0.5 - 1) ** 2 + 0.5) / 2
     torch.testing.assert_close(attention_distance([(ours, theirs)]), torch.tensor(expected))
 
 
-def test_an_empty_map_has_no_attention() -> None:
+def test_an_empty_map_has_no_attention():
     assert torch.equal(channel_attention(torch.zeros(1, 3, 2, 2)), torch.zeros(1, 3))
 
 
-def scores_of(features: Tensor, weights: Tensor) -> Tensor:
+def scores_of(features, weights):
     return (features.mean(dim=(2, 3)) * weights).sum(dim=1)
 
 
-def test_activation_map_by_hand() -> None:
+def test_activation_map_by_hand():
     features = torch.tensor(
         [[[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]], requires_grad=True
     )
@@ -64,7 +61,7 @@ def test_activation_map_by_hand() -> None:
     )
 
 
-def test_activation_maps_span_zero_to_one_in_each_image() -> None:
+def test_activation_maps_span_zero_to_one_in_each_image():
     features = maps().requires_grad_()
     found = class_activation_map(scores_of(features, torch.tensor([1.0, 2.0, 3.0, -1.0])), features)
     assert found.shape == (5, 3, 3) and found.min() >= 0 and found.max() <= 1
@@ -72,14 +69,14 @@ def test_activation_maps_span_zero_to_one_in_each_image() -> None:
     assert torch.equal(found.amin(dim=(1, 2)), torch.zeros(5))
 
 
-def test_a_map_without_differences_is_zero() -> None:
+def test_a_map_without_differences_is_zero():
     features = torch.ones(2, 3, 4, 4, requires_grad=True)
     assert torch.equal(
         class_activation_map(scores_of(features, torch.ones(3)), features), torch.zeros(2, 4, 4)
     )
 
 
-def test_the_weights_of_channels_count_as_constants() -> None:
+def test_the_weights_of_channels_count_as_constants():
     features = maps().requires_grad_()
     found = class_activation_map(
         features.square().sum(dim=(1, 2, 3)), features
@@ -92,7 +89,7 @@ def test_the_weights_of_channels_count_as_constants() -> None:
     torch.testing.assert_close(slope, expected)
 
 
-def test_map_distance_looks_at_the_labels_class() -> None:
+def test_map_distance_looks_at_the_labels_class():
     ours, theirs = maps().requires_grad_(), maps(1).requires_grad_()
     head = torch.tensor([[1.0, -1.0, 2.0, 0.5], [0.3, 2.0, -1.0, 1.0]])
     labels = torch.eye(2)[[0, 1, 1, 0, 1]]

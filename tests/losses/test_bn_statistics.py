@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dynadfq.losses.bn_statistics import (
     bn_statistics_norm,
@@ -13,10 +11,9 @@ from dynadfq.losses.bn_statistics import (
     image_statistics,
 )
 from dynadfq.teacher.recording import Recording
-from dynadfq.teacher.teacher import Teacher
 
 
-def layer_with(mean: list[float], variance: list[float]) -> nn.BatchNorm2d:
+def layer_with(mean, variance):
     layer = nn.BatchNorm2d(len(mean)).double()
     layer.running_mean, layer.running_var = (
         torch.tensor(mean).double(),
@@ -28,7 +25,7 @@ def layer_with(mean: list[float], variance: list[float]) -> nn.BatchNorm2d:
 X = torch.tensor([[[[1.0, 3.0]], [[0.0, 0.0]]], [[[5.0, 7.0]], [[0.0, 4.0]]]], dtype=torch.float64)
 
 
-def test_gaps_by_hand() -> None:
+def test_gaps_by_hand():
     (gaps,) = gaps_per_image(Recording([(layer_with([3.0, 0.0], [4.0, 1.0]), X)]))
     mean, std = gaps
     torch.testing.assert_close(mean, torch.tensor([[-1.0, 0.0], [3.0, 2.0]]).double())
@@ -37,7 +34,7 @@ def test_gaps_by_hand() -> None:
     torch.testing.assert_close(std, expected, atol=2e-3, rtol=0)  # the 1e-6 under the roots
 
 
-def test_the_norm_loss_by_hand() -> None:
+def test_the_norm_loss_by_hand():
     """Means 4, 1; biased variances 5, 3: the gaps are (1, 1) and (1, 2), and their norms are not
     squared."""
     pair = (layer_with([3.0, 0.0], [4.0, 1.0]), X)
@@ -49,14 +46,14 @@ def test_the_norm_loss_by_hand() -> None:
     assert bn_statistics_norm(Recording([pair, pair, pair]), 10.0).item() == pytest.approx(12 * one)
 
 
-def test_statistics_that_agree_cost_nothing_and_pull_nowhere() -> None:
+def test_statistics_that_agree_cost_nothing_and_pull_nowhere():
     x = X.clone().requires_grad_()
     loss = bn_statistics_norm(Recording([(layer_with([4.0, 1.0], [5.0, 3.0]), x)]))
     (gradient,) = torch.autograd.grad(loss, x)
     assert loss.item() == pytest.approx(0, abs=1e-12) and torch.isfinite(gradient).all()
 
 
-def test_the_per_image_loss_is_made_of_gaps(teacher: Teacher, images: Tensor) -> None:
+def test_the_per_image_loss_is_made_of_gaps(teacher, images):
     with teacher.recording() as recording:
         teacher(images[:8])
         squares = [
@@ -66,7 +63,7 @@ def test_the_per_image_loss_is_made_of_gaps(teacher: Teacher, images: Tensor) ->
     torch.testing.assert_close(whole, sum(squares, image_statistics(images[:8])))
 
 
-def test_a_map_of_one_pixel_has_no_gap_of_deviations() -> None:
+def test_a_map_of_one_pixel_has_no_gap_of_deviations():
     x = X[:, :, :, :1]
     ((mean, std),) = gaps_per_image(Recording([(layer_with([3.0, 0.0], [4.0, 1.0]), x)]))
     torch.testing.assert_close(mean, torch.tensor([[-2.0, 0.0], [2.0, 0.0]]).double())

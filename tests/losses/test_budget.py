@@ -1,13 +1,11 @@
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dynadfq.losses.budget import MULTIPLIER_RATE, Budget
 
 
-def gradient(budget: Budget, ratios: list[float]) -> Tensor:
+def gradient(budget, ratios):
     """∂ of the whole term with respect to each image's ratio, as the student's objective builds
     it."""
     ratio = torch.tensor(ratios, requires_grad=True)
@@ -16,7 +14,7 @@ def gradient(budget: Budget, ratios: list[float]) -> Tensor:
     return found
 
 
-def test_the_penalty_is_the_papers() -> None:
+def test_the_penalty_is_the_papers():
     budget = Budget("penalty", 100.0)
     value = budget.value(torch.tensor([1.5, 0.5, 1.0, 1.1]))
     assert value.item() == pytest.approx((0.5 + 0.1) / 4)
@@ -27,7 +25,7 @@ def test_the_penalty_is_the_papers() -> None:
     assert budget.multiplier == 0 and budget.factor(value) == 100.0
 
 
-def test_the_penalty_says_nothing_at_or_below_the_target() -> None:
+def test_the_penalty_says_nothing_at_or_below_the_target():
     budget = Budget("penalty", 100.0)
     assert budget.value(torch.tensor([1.0, 0.3])).item() == 0
     assert gradient(budget, [1.0, 0.3]).tolist() == [0, 0]
@@ -35,9 +33,7 @@ def test_the_penalty_says_nothing_at_or_below_the_target() -> None:
 
 @pytest.mark.parametrize("multiplier", [0.0, 0.7, -0.7])
 @pytest.mark.parametrize("ratios", [[1.2, 1.4], [0.5, 0.9], [1.0, 1.0], [0.5, 1.5]])
-def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(
-    multiplier: float, ratios: list[float]
-) -> None:
+def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(multiplier, ratios):
     budget, off = Budget("constraint", 2.0, multiplier), sum(ratios) / 2 - 1
     assert budget.value(torch.tensor(ratios)).item() == pytest.approx(off, abs=1e-7)
     share = 1 / len(ratios)  # of an image in the mean
@@ -51,7 +47,7 @@ def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(
     torch.testing.assert_close(gradient(budget, ratios), expected, atol=1e-6, rtol=0)
 
 
-def test_the_price_rises_above_the_target_and_falls_below_it() -> None:
+def test_the_price_rises_above_the_target_and_falls_below_it():
     budget = Budget("constraint", 2.0)
     multipliers = []
     for mean in (1.3, 1.0, 0.8, 0.8):
@@ -64,7 +60,7 @@ def test_the_price_rises_above_the_target_and_falls_below_it() -> None:
 
 @pytest.mark.parametrize("start", [-1.0, 2.5])
 @pytest.mark.parametrize("wish", [-0.8, 0.0, 0.8])
-def test_the_mean_comes_to_the_target_from_both_sides(start: float, wish: float) -> None:
+def test_the_mean_comes_to_the_target_from_both_sides(start, wish):
     """A linear selector of which the rest of the objective wants more, or less, than the target.
 
     At the solution the multiplier is that wish: the multiplier of the constraint.
@@ -96,7 +92,7 @@ def test_the_mean_comes_to_the_target_from_both_sides(start: float, wish: float)
 
 
 @pytest.mark.parametrize("multiplier", [0.0, 0.7])
-def test_the_value_that_is_logged_is_the_whole_form(multiplier: float) -> None:
+def test_the_value_that_is_logged_is_the_whole_form(multiplier):
     value = torch.tensor(0.3)
     constraint, penalty = Budget("constraint", 2.0, multiplier), Budget("penalty", 2.0)
     logged = constraint.factor(value) * value - constraint.surplus(value)

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.losses.image_priors import (
     Jitter,
@@ -14,14 +11,13 @@ from dynadfq.losses.image_priors import (
     total_variation_l1,
     total_variation_l2,
 )
-from dynadfq.teacher.teacher import Teacher
 
 
-def rng(seed: int = 0) -> torch.Generator:
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_total_variation_by_hand() -> None:
+def test_total_variation_by_hand():
     image = torch.tensor([[[[0.0, 1.0], [3.0, 7.0]]]])  # rows 1, 4; columns 3, 6; diagonals 7 and 2
     assert total_variation_l1(image).item() == pytest.approx(5 / 2 + 9 / 2 + 7 + 2)
     assert total_variation_l2(image).item() == pytest.approx(math.sqrt(17) + math.sqrt(45) + 7 + 2)
@@ -31,7 +27,7 @@ def test_total_variation_by_hand() -> None:
 
 
 @pytest.mark.parametrize("variation", [total_variation_l1, total_variation_l2])
-def test_variation_looks_at_differences_alone(images: Tensor, variation) -> None:
+def test_variation_looks_at_differences_alone(images, variation):
     torch.testing.assert_close(variation(images + 5), variation(images), rtol=1e-4, atol=0)
     torch.testing.assert_close(variation(3 * images), 3 * variation(images))
     torch.testing.assert_close(variation(images.flip(3)), variation(images))
@@ -41,20 +37,20 @@ def test_variation_looks_at_differences_alone(images: Tensor, variation) -> None
     assert variation(flat).item() == 0 and not gradient.any()
 
 
-def test_image_norm_by_hand() -> None:
+def test_image_norm_by_hand():
     assert image_norm(torch.tensor([[[[3.0, 4.0]]], [[[0.0, 1.0]]]])).item() == 3.0
 
 
-def test_the_prior_term_adds_both(images: Tensor) -> None:
+def test_the_prior_term_adds_both(images):
     class Step:
         images = torch.tensor([[[[3.0, 4.0]]]])
 
     term = image_prior_term(0.5)
     assert (term.name, term.weight) == ("image_prior", 0.5)
-    assert term.value(Step()).item() == pytest.approx(1 + 5)  # type: ignore[arg-type]
+    assert term.value(Step()).item() == pytest.approx(1 + 5)
 
 
-def test_jitter_rolls_the_whole_batch_by_one_offset(images: Tensor) -> None:
+def test_jitter_rolls_the_whole_batch_by_one_offset(images):
     jitter, stream, seen = Jitter(2, flip=False), rng(), set()
     for _ in range(200):
         out = jitter(images[:4], stream)
@@ -69,14 +65,14 @@ def test_jitter_rolls_the_whole_batch_by_one_offset(images: Tensor) -> None:
     assert len(seen) == 25
 
 
-def test_jitter_mirrors_half_of_the_batches(images: Tensor) -> None:
+def test_jitter_mirrors_half_of_the_batches(images):
     jitter, stream = Jitter(0, flip=True), rng()
     mirrored = [torch.equal(jitter(images[:4], stream), images[:4].flip(3)) for _ in range(400)]
     assert 160 < sum(mirrored) < 240
     assert torch.equal(Jitter(0, flip=False)(images[:4], stream), images[:4])
 
 
-def test_clipped_pixels_are_those_of_a_picture(teacher: Teacher, images: Tensor) -> None:
+def test_clipped_pixels_are_those_of_a_picture(teacher, images):
     clip = clipping(teacher)
     mean, std = torch.tensor(teacher.mean).view(3, 1, 1), torch.tensor(teacher.std).view(3, 1, 1)
     pixels = clip(10 * images) * std + mean

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from dynadfq.losses.bn_statistics import bn_statistics_of_batch, bn_statistics_per_image
@@ -25,7 +23,6 @@ from dynadfq.losses.objective import (
 )
 from dynadfq.ops.moments import moments
 from dynadfq.teacher.recording import Recording
-from dynadfq.teacher.teacher import Teacher
 
 RNG = torch.Generator().manual_seed(0)
 LOGITS, OTHERS = 3 * torch.randn(2, 16, 7, generator=RNG, dtype=torch.float64)
@@ -33,7 +30,7 @@ LABELS = torch.rand(16, 7, generator=RNG, dtype=torch.float64).softmax(dim=1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_distillation_is_torchs_kl_divergence(temperature: float) -> None:
+def test_distillation_is_torchs_kl_divergence(temperature):
     student, teacher = (OTHERS / temperature).log_softmax(1), (LOGITS / temperature).softmax(1)
     expected = kl_div(student, teacher, reduction="batchmean") * temperature**2
     torch.testing.assert_close(
@@ -43,7 +40,7 @@ def test_distillation_is_torchs_kl_divergence(temperature: float) -> None:
     assert distillation(LOGITS, LOGITS + 3, temperature).abs() < 1e-12
 
 
-def test_soft_cross_entropy_is_torchs() -> None:
+def test_soft_cross_entropy_is_torchs():
     expected = cross_entropy(LOGITS, LABELS, reduction="none")
     torch.testing.assert_close(soft_cross_entropy(LOGITS, LABELS), expected, atol=1e-12, rtol=0)
     one_hot = torch.eye(7, dtype=torch.float64)[torch.arange(16) % 7]
@@ -51,7 +48,7 @@ def test_soft_cross_entropy_is_torchs() -> None:
     torch.testing.assert_close(soft_cross_entropy(LOGITS, one_hot), expected, atol=1e-12, rtol=0)
 
 
-def test_entropies() -> None:
+def test_entropies():
     expected = torch.distributions.Categorical(logits=LOGITS).entropy()
     torch.testing.assert_close(prediction_entropy(LOGITS), expected)
     assert prediction_entropy(torch.tensor([[1000.0, 0.0]])).item() == 0
@@ -61,7 +58,7 @@ def test_entropies() -> None:
     assert label_entropy(torch.full((1, 4), 0.25)).item() == pytest.approx(math.log(4))
 
 
-def test_bit_regularization_by_hand() -> None:
+def test_bit_regularization_by_hand():
     ratio = torch.tensor([0.5, 1.0, 1.25, 2.0], requires_grad=True)
     value = bit_regularization(ratio)
     assert value.item() == pytest.approx(torch.tensor([1.0, 1.0, 1.25, 2.0]).mean().item() - 1)
@@ -72,7 +69,7 @@ def test_bit_regularization_by_hand() -> None:
 @pytest.mark.parametrize(
     ("dims", "correction"), [((2, 3), 1), ((2, 3), 0), ((0, 2, 3), 0), ((1,), 1)]
 )
-def test_moments_are_torchs_with_their_gradients(dims: tuple[int, ...], correction: int) -> None:
+def test_moments_are_torchs_with_their_gradients(dims, correction):
     x = (2 + torch.randn(4, 3, 5, 6, generator=RNG, dtype=torch.float64)).requires_grad_()
     variance, mean = torch.var_mean(x, dims, correction=correction)
     ours = moments(x, dims, correction)
@@ -88,7 +85,7 @@ def test_moments_are_torchs_with_their_gradients(dims: tuple[int, ...], correcti
 
 
 @pytest.mark.parametrize("dims", [(2, 3), (0, 2, 3)])
-def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims: tuple[int, ...]) -> None:
+def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims):
     x = 1000 + torch.randn(8, 3, 6, 6, generator=RNG)
     expected = x.double().var(dims, correction=0)
     torch.testing.assert_close(
@@ -96,13 +93,13 @@ def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims: tuple[int, ...]
     )
 
 
-def recording_of(x: Tensor, mean: list[float], variance: list[float]) -> Recording:
+def recording_of(x, mean, variance):
     layer = nn.BatchNorm2d(len(mean)).to(x.dtype)
     layer.running_mean, layer.running_var = torch.tensor(mean).to(x), torch.tensor(variance).to(x)
     return Recording([(layer, x)])
 
 
-def test_per_image_bn_loss_by_hand() -> None:
+def test_per_image_bn_loss_by_hand():
     images = torch.tensor(
         [[[[0.0, 2.0]]], [[[1.0, 1.0]]]], dtype=torch.float64
     )  # means 1, 1; variances 2, 0
@@ -122,7 +119,7 @@ def test_per_image_bn_loss_by_hand() -> None:
     )
 
 
-def test_a_map_of_one_pixel_has_a_mean_alone() -> None:
+def test_a_map_of_one_pixel_has_a_mean_alone():
     images = torch.zeros(2, 1, 1, 2)
     images[:, 0, 0] = torch.tensor([-1.0, 1.0]) / math.sqrt(2)  # mean 0, deviation 1: no loss
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -134,7 +131,7 @@ def test_a_map_of_one_pixel_has_a_mean_alone() -> None:
     assert pixel.item() == flat.item()
 
 
-def test_batch_bn_loss_by_hand() -> None:
+def test_batch_bn_loss_by_hand():
     x = torch.tensor(
         [[[[1.0, 3.0]], [[0.0, 0.0]]], [[[5.0, 7.0]], [[0.0, 4.0]]]], dtype=torch.float64
     )
@@ -148,19 +145,17 @@ def test_batch_bn_loss_by_hand() -> None:
     assert BN_STATISTICS["batch_var"](step(x, recording)).item() == pytest.approx(loss.item())
 
 
-def step(images: Tensor, recording: Recording, classes: int = 7) -> SynthesisStep:
+def step(images, recording, classes=7):
     return SynthesisStep(images, LABELS[: len(images)], LOGITS[: len(images)], recording)
 
 
-def bn_loss(teacher: Teacher, images: Tensor, name: str) -> Tensor:
+def bn_loss(teacher, images, name):
     with teacher.recording() as recording:
         teacher(images)
         return BN_STATISTICS[name](step(images, recording))
 
 
-def test_per_image_loss_of_a_batch_is_the_mean_of_its_parts(
-    teacher: Teacher, images: Tensor
-) -> None:
+def test_per_image_loss_of_a_batch_is_the_mean_of_its_parts(teacher, images):
     parts = images[:16].split([3, 8, 5])
     for name, holds in [("per_image_std", True), ("batch_var", False)]:
         whole = bn_loss(teacher, images[:16], name)
@@ -169,7 +164,7 @@ def test_per_image_loss_of_a_batch_is_the_mean_of_its_parts(
 
 
 @pytest.mark.parametrize("name", BN_STATISTICS)
-def test_bn_losses_agree_with_torch_var_mean(teacher: Teacher, images: Tensor, name: str) -> None:
+def test_bn_losses_agree_with_torch_var_mean(teacher, images, name):
     expected = torch.zeros(())
     with teacher.recording() as recording:
         teacher(images[:16])
@@ -191,8 +186,8 @@ def test_bn_losses_agree_with_torch_var_mean(teacher: Teacher, images: Tensor, n
         )
 
 
-def test_an_objective_adds_weighted_terms_and_skips_those_without_weight() -> None:
-    def fail(_: StudentStep) -> Tensor:
+def test_an_objective_adds_weighted_terms_and_skips_those_without_weight():
+    def fail(_):
         raise AssertionError("evaluated")
 
     objective = Objective([label_term(0.5), distillation_term(2.0, 4.0), Term("off", 0.0, fail)])
@@ -203,7 +198,7 @@ def test_an_objective_adds_weighted_terms_and_skips_those_without_weight() -> No
     torch.testing.assert_close(total, 0.5 * values["label"] + 2 * values["distillation"])
 
 
-def test_the_image_class_term_is_the_mean_cross_entropy() -> None:
+def test_the_image_class_term_is_the_mean_cross_entropy():
     synthesis = step(torch.zeros(16, 1, 2, 2), Recording())
     term = image_class_term(0.1)
     assert (term.name, term.weight) == ("class", 0.1)

@@ -1,27 +1,24 @@
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dynadfq.losses.bn_statistics import bn_statistics_per_image, gaps_per_image, image_statistics
 from dynadfq.losses.slack import Slack, distances_beyond, layerwise_enhanced, measure_slack
 from dynadfq.teacher.recording import Recording
-from dynadfq.teacher.teacher import Teacher
 
 
-def none_of(teacher: Teacher) -> list[Slack]:
+def none_of(teacher):
     layers = sum(isinstance(module, nn.BatchNorm2d) for module in teacher.module.modules())
     return [Slack(torch.zeros(()), torch.zeros(()))] * layers
 
 
-def distances(teacher: Teacher, images: Tensor, slack: list[Slack]) -> Tensor:
+def distances(teacher, images, slack):
     with teacher.recording() as recording:
         teacher(images)
         return distances_beyond(slack, recording)
 
 
-def test_without_slack_and_enhancement_it_is_zeroqs_loss(teacher: Teacher, images: Tensor) -> None:
+def test_without_slack_and_enhancement_it_is_zeroqs_loss(teacher, images):
     ours = layerwise_enhanced(
         distances(teacher, images[:8], none_of(teacher)), 0.0
     ) + image_statistics(images[:8])
@@ -31,9 +28,7 @@ def test_without_slack_and_enhancement_it_is_zeroqs_loss(teacher: Teacher, image
 
 
 @pytest.mark.parametrize("granularity", ["layer", "channel"])
-def test_inside_the_slack_there_is_neither_loss_nor_gradient(
-    teacher: Teacher, images: Tensor, granularity: str
-) -> None:
+def test_inside_the_slack_there_is_neither_loss_nor_gradient(teacher, images, granularity):
     slack = measure_slack(teacher, images[:8], 1.0, granularity)
     inside = images[:8].clone().requires_grad_()
     loss = distances(teacher, inside, slack)
@@ -42,7 +37,7 @@ def test_inside_the_slack_there_is_neither_loss_nor_gradient(
     assert distances(teacher, 3 * images[:8], slack).sum() > 0
 
 
-def test_distances_by_hand() -> None:
+def test_distances_by_hand():
     layer = nn.BatchNorm2d(2)
     layer.running_mean, layer.running_var = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 1.0])
     x = torch.tensor([[[[1.0, 3.0]], [[-4.0, -4.0]]]])  # means 2, -4; deviations √2, 0
@@ -57,9 +52,7 @@ def test_distances_by_hand() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 1.0])
-def test_the_quantile_is_the_share_of_gaps_inside(
-    teacher: Teacher, images: Tensor, quantile: float
-) -> None:
+def test_the_quantile_is_the_share_of_gaps_inside(teacher, images, quantile):
     layers = measure_slack(teacher, images, quantile, "layer")
     channels = measure_slack(teacher, images, quantile, "channel")
     with teacher.recording() as recording:
@@ -75,7 +68,7 @@ def test_the_quantile_is_the_share_of_gaps_inside(
                 )
 
 
-def test_layerwise_enhancement_by_its_formula() -> None:
+def test_layerwise_enhancement_by_its_formula():
     loss = torch.rand(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for weight in (0.0, 1.0, 3.0):
         expected = sum(loss[i].sum() + weight * loss[i, i % 4] for i in range(10)) / 10
@@ -86,7 +79,7 @@ def test_layerwise_enhancement_by_its_formula() -> None:
     torch.testing.assert_close(layerwise_enhanced(whole, 1.0), 5 / 4 * loss[0].sum())
 
 
-def test_maps_of_one_pixel_have_a_mean_alone() -> None:
+def test_maps_of_one_pixel_have_a_mean_alone():
     layer = nn.BatchNorm2d(2)
     recording = Recording([(layer, torch.tensor([[[[2.0]], [[0.5]]]]))])
     found = distances_beyond([Slack(torch.tensor(1.0), torch.tensor(0.0))], recording)

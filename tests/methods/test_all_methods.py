@@ -1,28 +1,21 @@
 """What holds for every method: one walk over all of them, and over every hyperparameter they
 have."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import typing
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from pydantic.fields import FieldInfo
-from torch import Tensor
 
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.config import Scheme, SelectorShape
-from dynadfq.quant.model import Student
 from dynadfq.runtime.config import Config, choices, leaves
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
@@ -51,14 +44,14 @@ DYNAMIC = Scheme(
     selector=SelectorShape(pool=2, hidden=16, dropout=0.0),
 )
 # What a hyperparameter acts on may be switched off by default: these other settings switch it on.
-NEEDED: dict[str, dict[str, Any]] = {
+NEEDED = {
     "dfq.student.correction_images": {"bias_correction": "empirical"},
     "qimera.images.cbn_mix": {"class_conditional": "always", "superposed_share": 1.0},
     "qimera.images.superposed_classes": {"superposed_share": 1.0},
     "squant.student.bn_sigmas": {"range_rule": "bn_sigma"},
 }
 # Values that a walk by one step would not reach or could not tell apart.
-OTHER: dict[str, Any] = {
+OTHER = {
     "adadfq.student.lower_margin": 0.7,
     "qimera.images.superposed_share": 1.0,
     "adaround.student.iterations": 5,
@@ -77,23 +70,19 @@ OTHER: dict[str, Any] = {
 # tests have networks that do.
 ELSEWHERE = ("dfq.student.relu6_as_relu", "dfq.student.absorb")
 # Students that take long by default: long enough here for roundings to change.
-QUICK: dict[str, dict[str, Any]] = {
-    "adaround": {"iterations": 40, "learning_rate": 0.05, "regularization": 0.1}
-}
+QUICK = {"adaround": {"iterations": 40, "learning_rate": 0.05, "regularization": 0.1}}
 
 
-def name_of(value: object) -> str:
+def name_of(value):
     return value if isinstance(value, str) else ""
 
 
-def settings_of(name: str, side: str, **changes: Any) -> Any:
+def settings_of(name, side, **changes):
     quick = QUICK.get(name, {}) if side == "student" else {}
     return METHODS[name].model_fields[side].default.__class__(**{**quick, **changes})
 
 
-def make_images(
-    name: str, teacher: Teacher, folder: Path, iterations: int = 3, **changes: Any
-) -> SyntheticSet:
+def make_images(name, teacher, folder, iterations=3, **changes):
     recipe = settings_of(name, "images", **changes).recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
@@ -101,14 +90,7 @@ def make_images(
     return synthesize_set(source, 16, 8, 0, folder, Scratch(None))
 
 
-def teach(
-    name: str,
-    teacher: Teacher,
-    images: SyntheticSet,
-    scheme: Scheme = SCHEME,
-    schedule: FinetuneConfig = FINE,
-    **changes: Any,
-) -> tuple[Student, Any]:
+def teach(name, teacher, images, scheme=SCHEME, schedule=FINE, **changes):
     recipe = settings_of(name, "student", **changes).recipe()
     student = new_student(teacher, recipe, scheme, 0)
     prepare_student(
@@ -121,13 +103,11 @@ def teach(
 
 
 @pytest.fixture(scope="session")
-def sets(
-    make_net: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, SyntheticSet]]:
+def sets(make_net, tmp_path_factory):
     """Each method's own images of the tiny network, made when first asked for."""
 
     class Sets(dict[str, SyntheticSet]):
-        def __missing__(self, name: str) -> SyntheticSet:
+        def __missing__(self, name):
             teacher = Teacher(make_net(), (3, 8, 8), 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
             self[name] = make_images(name, teacher, tmp_path_factory.mktemp(name))
             return self[name]
@@ -135,15 +115,15 @@ def sets(
     yield Sets()
 
 
-def weights(student: Student) -> dict[str, Tensor]:
+def weights(student):
     return {key: tensor.detach().clone() for key, tensor in student.network.state_dict().items()}
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def content(images: SyntheticSet) -> dict[str, Tensor]:
+def content(images):
     """All tensors of a set."""
     tensors = [
         (file.name, safetensors.torch.load_file(file))
@@ -152,7 +132,7 @@ def content(images: SyntheticSet) -> dict[str, Tensor]:
     return {f"{name}/{key}": tensor for name, found in tensors for key, tensor in found.items()}
 
 
-def another_value(key: str, field: FieldInfo, default: Any) -> Any:
+def another_value(key, field, default):
     """An allowed value that is not the default."""
     if key in OTHER:
         return OTHER[key]
@@ -168,7 +148,7 @@ def another_value(key: str, field: FieldInfo, default: Any) -> Any:
     return moved if top is None or moved <= top else 0.5 * top
 
 
-def hyperparameters(side: str) -> list[tuple[str, str, FieldInfo]]:
+def hyperparameters(side):
     found = []
     for name in NAMES:
         section = typing.cast(type[Config], METHODS[name].model_fields[side].annotation)
@@ -181,7 +161,7 @@ def hyperparameters(side: str) -> list[tuple[str, str, FieldInfo]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_says_where_it_comes_from(name: str) -> None:
+def test_a_method_says_where_it_comes_from(name):
     file = importlib.import_module(METHODS[name].__module__)
     assert file.__doc__ and re.search(r"arXiv \d{4}\.\d{4,5}|WACV 2025|not data-free", file.__doc__)
     assert file.__name__ == f"dynadfq.methods.{name}"
@@ -189,7 +169,7 @@ def test_a_method_says_where_it_comes_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> None:
+def test_its_images_get_better(name, teacher, tmp_path):
     before, after = (
         make_images(name, teacher, tmp_path / str(n), n).manifest["shards"] for n in (0, 3)
     )
@@ -203,13 +183,13 @@ def test_its_images_get_better(name: str, teacher: Teacher, tmp_path: Path) -> N
         assert losses[1] == losses[0]
 
 
-def shifted_labels(sampler: Any, shift: int, count: int, rng: torch.Generator) -> Tensor:
-    labels: Tensor = sampler(count, rng).roll(shift, dims=1)
+def shifted_labels(sampler, shift, count, rng):
+    labels = sampler(count, rng).roll(shift, dims=1)
     return labels
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gate_counts_images_that_their_labels_shaped(name: str, teacher: Teacher) -> None:
+def test_the_gate_counts_images_that_their_labels_shaped(name, teacher):
     recipe = settings_of(name, "images").recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
@@ -230,9 +210,7 @@ def test_the_gate_counts_images_that_their_labels_shaped(name: str, teacher: Tea
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", NAMES)
-def test_its_student_learns(
-    name: str, dynamic: bool, teacher: Teacher, sets: dict[str, SyntheticSet]
-) -> None:
+def test_its_student_learns(name, dynamic, teacher, sets):
     plain = FinetuneConfig(
         epochs=6,
         steps_per_epoch=4,
@@ -252,7 +230,7 @@ def test_its_student_learns(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_works_in_bfloat16(name: str, teacher: Teacher, tmp_path: Path) -> None:
+def test_it_works_in_bfloat16(name, teacher, tmp_path):
     with compute_precision("bfloat16", teacher.device):
         images = make_images(name, teacher, tmp_path)
         student, history = teach(name, teacher, images, DYNAMIC)
@@ -272,9 +250,7 @@ def test_it_works_in_bfloat16(name: str, teacher: Teacher, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_student_comes_back_from_a_file(
-    name: str, teacher: Teacher, sets: dict[str, SyntheticSet], make_net: Any, tmp_path: Path
-) -> None:
+def test_its_student_comes_back_from_a_file(name, teacher, sets, make_net, tmp_path):
     from dynadfq.quant.build import load_student
 
     student, _ = teach(name, teacher, sets[name])
@@ -285,9 +261,7 @@ def test_its_student_comes_back_from_a_file(
 
 
 @pytest.mark.parametrize(("name", "key", "field"), hyperparameters("images"), ids=name_of)
-def test_no_image_hyperparameter_is_dead(
-    name: str, key: str, field: FieldInfo, teacher: Teacher, tmp_path: Path
-) -> None:
+def test_no_image_hyperparameter_is_dead(name, key, field, teacher, tmp_path):
     path = f"{name}.images.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}
@@ -299,9 +273,7 @@ def test_no_image_hyperparameter_is_dead(
 
 
 @pytest.mark.parametrize(("name", "key", "field"), hyperparameters("student"), ids=name_of)
-def test_no_student_hyperparameter_is_dead(
-    name: str, key: str, field: FieldInfo, teacher: Teacher, sets: dict[str, SyntheticSet]
-) -> None:
+def test_no_student_hyperparameter_is_dead(name, key, field, teacher, sets):
     path = f"{name}.student.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}

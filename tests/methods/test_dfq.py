@@ -1,23 +1,16 @@
 """DFQ on a network with what it is for: ReLU6, uneven channels, high biases, one weight grid a
 layer."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dfq import Images, Student
 from dynadfq.quant.build import load_student
 from dynadfq.quant.config import Scheme
-from dynadfq.quant.model import Student as QuantizedStudent
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
@@ -30,7 +23,7 @@ SHAPE = (3, 8, 8)
 class Mobile(nn.Module):
     """A stem, an inverted residual block, and a classifier."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
         self.expand, self.expand_norm = nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24)
@@ -42,7 +35,7 @@ class Mobile(nn.Module):
         self.last, self.last_norm = nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16)
         self.act, self.fc = nn.ReLU6(), nn.Linear(16, 6)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.act(self.stem_norm(self.stem(x)))
         y = self.act(self.expand_norm(self.expand(x)))
         y = self.act(self.depth_norm(self.depth(y)))
@@ -51,7 +44,7 @@ class Mobile(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Teacher:
+def teacher():
     """Channels of very different ranges, some of whose biases are above three deviations."""
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
@@ -67,7 +60,7 @@ def teacher() -> Teacher:
     return Teacher(net, SHAPE, 6, (0.5,) * 3, (0.25,) * 3)
 
 
-def images_of(teacher: Teacher, folder: Path, **settings: Any) -> SyntheticSet:
+def images_of(teacher, folder, **settings):
     recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     return synthesize_set(
         recipe.source(teacher, PixelOptimizerConfig(iterations=5, learning_rate=0.1)),
@@ -80,13 +73,11 @@ def images_of(teacher: Teacher, folder: Path, **settings: Any) -> SyntheticSet:
 
 
 @pytest.fixture(scope="module")
-def noise(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> SyntheticSet:
+def noise(teacher, tmp_path_factory):
     return images_of(teacher, tmp_path_factory.mktemp("noise"))
 
 
-def student_of(
-    teacher: Teacher, images: SyntheticSet, weight_bits: int = 8, bits: int = 8, **settings: Any
-) -> QuantizedStudent:
+def student_of(teacher, images, weight_bits=8, bits=8, **settings):
     recipe = Student(**settings).recipe()
     assert recipe.loss is None
     scheme = Scheme(
@@ -102,7 +93,7 @@ def student_of(
     return student
 
 
-def error(student: QuantizedStudent, teacher: Teacher) -> float:
+def error(student, teacher):
     """Squared error of the logits relative to their variance, on noise that nothing has seen."""
     images = torch.randn(256, *SHAPE, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
@@ -115,8 +106,8 @@ def error(student: QuantizedStudent, teacher: Teacher) -> float:
 @pytest.mark.parametrize(
     "key", ["relu6_as_relu", "equalize", "absorb", "bias_correction", "ranges"]
 )
-def test_every_step_changes_the_student(teacher: Teacher, noise: SyntheticSet, key: str) -> None:
-    others: dict[str, list[Any]] = {
+def test_every_step_changes_the_student(teacher, noise, key):
+    others = {
         "relu6_as_relu": [True, False],
         "equalize": [True, False],
         "absorb": ["off", "unpadded", "all"],
@@ -131,9 +122,7 @@ def test_every_step_changes_the_student(teacher: Teacher, noise: SyntheticSet, k
         )
 
 
-def test_equalization_and_correction_pay_with_one_grid_a_layer(
-    teacher: Teacher, noise: SyntheticSet
-) -> None:
+def test_equalization_and_correction_pay_with_one_grid_a_layer(teacher, noise):
     plain = {"equalize": False, "absorb": "off", "bias_correction": "off", "ranges": "images"}
     found = [
         error(student_of(teacher, noise, 6, 8, **{**plain, **on}), teacher)
@@ -148,11 +137,11 @@ def test_equalization_and_correction_pay_with_one_grid_a_layer(
     assert max(found[2:]) < 0.1 * found[1]
 
 
-def test_at_8_bits_it_answers_as_the_teacher(teacher: Teacher, noise: SyntheticSet) -> None:
+def test_at_8_bits_it_answers_as_the_teacher(teacher, noise):
     assert error(student_of(teacher, noise), teacher) < 0.01
 
 
-def test_it_comes_back_from_a_file(teacher: Teacher, noise: SyntheticSet, tmp_path: Path) -> None:
+def test_it_comes_back_from_a_file(teacher, noise, tmp_path):
     student = student_of(teacher, noise)
     student.save(tmp_path)
     images = noise.take(torch.arange(16)).images
@@ -160,9 +149,7 @@ def test_it_comes_back_from_a_file(teacher: Teacher, noise: SyntheticSet, tmp_pa
     assert student.description == teacher.describe()
 
 
-def test_images_are_noise_unless_they_are_asked_to_be_more(
-    teacher: Teacher, tmp_path: Path
-) -> None:
+def test_images_are_noise_unless_they_are_asked_to_be_more(teacher, tmp_path):
     pixels = images_of(teacher, tmp_path / "noise").take(torch.arange(128)).images
     assert abs(float(pixels.mean())) < 0.02 and abs(float(pixels.std()) - 1) < 0.02
     better = images_of(teacher, tmp_path / "better", kind="bn_statistics").manifest["shards"]

@@ -1,10 +1,5 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.losses.bn_statistics import bn_statistics_per_image
 from dynadfq.losses.objective import SynthesisStep
@@ -16,14 +11,13 @@ from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 
-def context(teacher: Teacher, seed: int = 0) -> MethodContext:
+def context(teacher, seed=0):
     return MethodContext(teacher, class_similarity(teacher), seed)
 
 
-def losses(teacher: Teacher, images: Tensor, settings: Images, seed: int = 0) -> dict[str, Tensor]:
+def losses(teacher, images, settings, seed=0):
     objective = settings.recipe(context(teacher, seed)).objective
     with torch.no_grad(), teacher.recording() as recording:
         logits = teacher(images)
@@ -33,7 +27,7 @@ def losses(teacher: Teacher, images: Tensor, settings: Images, seed: int = 0) ->
     return values
 
 
-def test_the_noise_that_sets_the_slack_is_inside_it_but_for_its_tail(teacher: Teacher) -> None:
+def test_the_noise_that_sets_the_slack_is_inside_it_but_for_its_tail(teacher):
     noise = torch.randn(64, 3, 8, 8, generator=generator(0, "dsg", "slack"))
     inside, tail = (
         losses(teacher, noise, Images(slack_quantile=q))["bn_statistics"] for q in (1.0, 0.9)
@@ -44,16 +38,14 @@ def test_the_noise_that_sets_the_slack_is_inside_it_but_for_its_tail(teacher: Te
     assert inside.item() == 0 < tail.item() < 0.2 * whole.item()
 
 
-def test_slack_follows_the_seed(teacher: Teacher, images: Tensor) -> None:
+def test_slack_follows_the_seed(teacher, images):
     first, again = (losses(teacher, images[:8], Images())["bn_statistics"] for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, losses(teacher, images[:8], Images(), seed=1)["bn_statistics"])
 
 
 @pytest.mark.parametrize("enhancement", [0.0, 1.0, 3.0])
-def test_each_image_counts_its_own_layer_more(
-    teacher: Teacher, images: Tensor, enhancement: float
-) -> None:
+def test_each_image_counts_its_own_layer_more(teacher, images, enhancement):
     """Four layers; 3 is the released code's, whose residual is doubled before it is squared: four
     times in all."""
     noise = torch.randn(64, 3, 8, 8, generator=generator(0, "dsg", "slack"))
@@ -67,24 +59,24 @@ def test_each_image_counts_its_own_layer_more(
     torch.testing.assert_close(found, (weights * each).sum() / 10)
 
 
-def test_an_images_own_statistics_have_no_slack(teacher: Teacher) -> None:
+def test_an_images_own_statistics_have_no_slack(teacher):
     values = losses(teacher, torch.zeros(4, 3, 8, 8), Images())
     assert values["image_statistics"].item() == pytest.approx(
         3, rel=1e-2
     )  # mean 0, deviation 0 instead of 1
 
 
-def test_labels_are_dsg_ils_alone(teacher: Teacher, images: Tensor) -> None:
+def test_labels_are_dsg_ils_alone(teacher, images):
     assert set(losses(teacher, images[:4], Images())) == {"bn_statistics", "image_statistics"}
     everything = losses(teacher, images[:4], Images(class_weight=1.0, prior_weight=0.01))
     assert set(everything) == {"bn_statistics", "image_statistics", "class", "image_prior"}
     assert [term.name for term in DSG().student.terms() if term.weight] == ["distillation"]
 
 
-def test_images_of_dsg_are_less_alike_than_zeroqs(teacher: Teacher, tmp_path: Path) -> None:
+def test_images_of_dsg_are_less_alike_than_zeroqs(teacher, tmp_path):
     from dynadfq.methods.zeroq import Images as ZeroQImages
 
-    def spread(settings: Images | ZeroQImages, name: str) -> float:
+    def spread(settings, name):
         source = settings.recipe(context(teacher)).source(
             teacher, PixelOptimizerConfig(iterations=150, learning_rate=0.1)
         )

@@ -1,14 +1,10 @@
 """GDFQ, Qimera and AdaDFQ: what is their own."""
 
-from __future__ import annotations
-
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.api import synthesize
 from dynadfq.losses.adaptability import (
@@ -31,28 +27,24 @@ from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.teacher import Teacher
 
 
-def rng(seed: int = 0) -> torch.Generator:
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def synthesis_step(
-    teacher_logits: Tensor, student_logits: Tensor | None, labels: Tensor
-) -> SynthesisStep:
+def synthesis_step(teacher_logits, student_logits, labels):
     soft = torch.nn.functional.one_hot(labels, teacher_logits.shape[1]).float()
     return SynthesisStep(
         torch.zeros(len(labels), 1, 2, 2), soft, teacher_logits, Recording(), student_logits
     )
 
 
-def student_step(teacher_logits: Tensor, logits: Tensor) -> StudentStep:
+def student_step(teacher_logits, logits):
     soft = torch.full_like(logits, 1 / logits.shape[1])
     return StudentStep(soft, logits, teacher_logits, torch.ones(len(logits)))
 
 
 @pytest.mark.parametrize("classes", [10, 100, 1000])
-def test_three_losses_are_half_the_class_variance_and_released_kd_is_a_classth_of_it(
-    classes: int,
-) -> None:
+def test_three_losses_are_half_the_class_variance_and_released_kd_is_a_classth_of_it(classes):
     teacher = torch.randn(64, classes, generator=rng(), dtype=torch.float64)
     logits = teacher + 0.3 * torch.randn(64, classes, generator=rng(1), dtype=torch.float64)
     half_variance = 0.5 * (teacher - logits).var(dim=1, correction=0).mean()
@@ -64,7 +56,7 @@ def test_three_losses_are_half_the_class_variance_and_released_kd_is_a_classth_o
     )
 
 
-def test_the_published_kd_is_an_option_of_both_methods() -> None:
+def test_the_published_kd_is_an_option_of_both_methods():
     step = student_step(torch.randn(8, 6, generator=rng()), torch.randn(8, 6, generator=rng(1)))
     for module in (gdfq, qimera):
         values = {}
@@ -75,7 +67,7 @@ def test_the_published_kd_is_an_option_of_both_methods() -> None:
         assert values["batchmean"] == pytest.approx(6 * values["elementmean"])
 
 
-def test_adadfqs_students_loss_is_the_published_one_plus_a_constant() -> None:
+def test_adadfqs_students_loss_is_the_published_one_plus_a_constant():
     teacher, logits = torch.randn(2, 8, 6, generator=rng(), dtype=torch.float64)
     [term] = Student(temperature=5.0).terms()
     p = ((teacher - logits) / 5).softmax(dim=1)
@@ -91,9 +83,7 @@ def test_adadfqs_students_loss_is_the_published_one_plus_a_constant() -> None:
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
 @pytest.mark.parametrize("spread", [0.0, 1e-4, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("min_detach", [True, False])
-def test_normalized_entropy_lies_in_0_to_1_and_its_gradient_is_finite(
-    batch: int, spread: float, min_detach: bool
-) -> None:
+def test_normalized_entropy_lies_in_0_to_1_and_its_gradient_is_finite(batch, spread, min_detach):
     difference = (spread * torch.randn(batch, 10, generator=rng())).requires_grad_()
     entropy = normalized_entropy(difference, min_detach)
     assert entropy.shape == (batch,) and (entropy >= 0).all() and (entropy <= 1).all()
@@ -101,7 +91,7 @@ def test_normalized_entropy_lies_in_0_to_1_and_its_gradient_is_finite(
     assert torch.isfinite(slope).all()
 
 
-def test_normalized_entropy_by_hand() -> None:
+def test_normalized_entropy_by_hand():
     even, certain = [0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]
     between = [math.log(3.0), math.log(3.0), 0.0, 0.0]  # 3/8, 3/8, 1/8, 1/8
     expected = -(0.75 * math.log(3 / 8) + 0.25 * math.log(1 / 8)) / math.log(4)
@@ -111,14 +101,14 @@ def test_normalized_entropy_by_hand() -> None:
     assert agreed.tolist() == pytest.approx([1.0, 1.0], abs=0.01)  # too easy, not too hard
 
 
-def test_the_margin_is_0_exactly_inside() -> None:
+def test_the_margin_is_0_exactly_inside():
     inside = torch.linspace(0.25, 0.75, 11)
     assert float(margin(inside, 0.25, 0.75)) == 0
     for outside in (0.2, 0.8):
         assert float(margin(torch.tensor([0.5, outside]), 0.25, 0.75)) == pytest.approx(0.025)
 
 
-def test_the_smallest_entropy_may_move_or_stand_still() -> None:
+def test_the_smallest_entropy_may_move_or_stand_still():
     step = synthesis_step(
         torch.randn(6, 10, generator=rng()), torch.randn(6, 10, generator=rng(1)), torch.arange(6)
     )
@@ -126,14 +116,14 @@ def test_the_smallest_entropy_may_move_or_stand_still() -> None:
     slopes = {}
     for detach in (True, False):
         (slopes[detach],) = torch.autograd.grad(margin_term(0.1, 0.8, detach).value(step), logits)
-    hardest = int(normalized_entropy(logits - step.student_logits).argmin())  # type: ignore[operator]
+    hardest = int(normalized_entropy(logits - step.student_logits).argmin())
     assert not torch.allclose(slopes[True], slopes[False])
     assert (
         slopes[True][hardest].abs().sum() > 0
     )  # only if its entropy is a constant does the hardest image get easier
 
 
-def test_agreement_and_disagreement_by_hand() -> None:
+def test_agreement_and_disagreement_by_hand():
     teacher, student = (
         torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
         torch.tensor([[1.0, 0.0], [0.0, 3.0]]),
@@ -147,7 +137,7 @@ def test_agreement_and_disagreement_by_hand() -> None:
     assert float(agreement_term(1.0).value(step)) == pytest.approx(agree)
 
 
-def test_without_a_student_the_teacher_agrees_with_itself() -> None:
+def test_without_a_student_the_teacher_agrees_with_itself():
     teacher = torch.randn(5, 10, generator=rng())
     labels = torch.arange(5)
     alone, both = synthesis_step(teacher, None, labels), synthesis_step(teacher, teacher, labels)
@@ -160,7 +150,7 @@ def test_without_a_student_the_teacher_agrees_with_itself() -> None:
     assert float(margin_term(0.1, 0.8, True).value(alone)) == pytest.approx(0.2, abs=0.01)
 
 
-def test_superpositions_share_an_image_by_weight() -> None:
+def test_superpositions_share_an_image_by_weight():
     mixture = Superpositions(10, 4, 1.0)(500, rng())
     assert mixture.classes.shape == mixture.weights.shape == (500, 4)
     torch.testing.assert_close(mixture.weights.sum(dim=1), torch.ones(500))
@@ -174,7 +164,7 @@ def test_superpositions_share_an_image_by_weight() -> None:
     assert set(mixture.classes.unique().tolist()) == set(range(10))
 
 
-def test_a_batch_is_superposed_as_a_whole_with_the_asked_probability() -> None:
+def test_a_batch_is_superposed_as_a_whole_with_the_asked_probability():
     stream, sample = rng(), Superpositions(10, 3, 0.4)
     mixed = [sample(4, stream).classes.shape[1] == 3 for _ in range(2000)]
     assert sum(mixed) / 2000 == pytest.approx(0.4, abs=0.04)
@@ -182,9 +172,9 @@ def test_a_batch_is_superposed_as_a_whole_with_the_asked_probability() -> None:
     assert single.classes.shape == (8, 1) and (single.soft_labels.amax(dim=1) == 1).all()
 
 
-def test_qimeras_embeddings_start_where_they_are_told(teacher: Teacher) -> None:
-    def latent(**changes: object) -> SuperposedEmbeddings:
-        images = qimera.Images(**changes)  # type: ignore[arg-type]
+def test_qimeras_embeddings_start_where_they_are_told(teacher):
+    def latent(**changes):
+        images = qimera.Images(**changes)
         found = GeneratorTraining(teacher, images.generator(teacher)).network.latent
         assert isinstance(found, SuperposedEmbeddings)
         return found
@@ -199,7 +189,7 @@ def test_qimeras_embeddings_start_where_they_are_told(teacher: Teacher) -> None:
     assert latent(noise_scale=0.3).noise_scale == 0.3
 
 
-def test_adadfqs_generator_is_gdfqs(teacher: Teacher) -> None:
+def test_adadfqs_generator_is_gdfqs(teacher):
     ours, theirs = (
         GeneratorTraining(teacher, images.generator(teacher)).network
         for images in (Images(), gdfq.Images())
@@ -210,8 +200,8 @@ def test_adadfqs_generator_is_gdfqs(teacher: Teacher) -> None:
 @pytest.mark.parametrize(
     "images", [Images(), gdfq.Images(), qimera.Images()], ids=["adadfq", "gdfq", "qimera"]
 )
-def test_large_images_have_class_conditional_batch_norm(images: Images, make_net: object) -> None:
-    net = make_net()  # type: ignore[operator]
+def test_large_images_have_class_conditional_batch_norm(images, make_net):
+    net = make_net()
     for side, expected in ((64, False), (65, True)):
         large = Teacher(net, (3, side, side), 6, (0.0,) * 3, (1.0,) * 3)
         assert images.generator(large).conditional == expected
@@ -225,7 +215,7 @@ def test_large_images_have_class_conditional_batch_norm(images: Images, make_net
         )
 
 
-def test_adadfqs_images_are_of_a_class_too(teacher: Teacher, tmp_path: Path) -> None:
+def test_adadfqs_images_are_of_a_class_too(teacher, tmp_path):
     source = (
         Images(generator_batch_size=8)
         .generator(teacher)
@@ -234,7 +224,7 @@ def test_adadfqs_images_are_of_a_class_too(teacher: Teacher, tmp_path: Path) -> 
     assert synthesize_set(source, 8, 8, 0, tmp_path, Scratch(None)).one_hot_recognized is not None
 
 
-def test_the_generators_batch_is_a_hyperparameter_in_python_too(teacher: Teacher) -> None:
+def test_the_generators_batch_is_a_hyperparameter_in_python_too(teacher):
     images = synthesize(
         teacher, "gdfq", num_images=6, iterations=1, batch_size=3, generator_batch_size=4
     )

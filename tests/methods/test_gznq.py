@@ -1,11 +1,7 @@
-from __future__ import annotations
-
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.losses.bn_statistics import batch_statistics
 from dynadfq.losses.objective import SynthesisStep, soft_cross_entropy
@@ -22,34 +18,32 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 
 @pytest.fixture
-def weight() -> Tensor:
+def weight():
     return torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
 
 
-def composed(teacher: Teacher, **settings: float) -> ImageRecipe:
+def composed(teacher, **settings):
     return Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
 
-def test_divergence_is_zero_at_equality_alone() -> None:
+def test_divergence_is_zero_at_equality_alone():
     mean, variance = torch.linspace(-2, 2, 5), torch.linspace(0.1, 3, 5)
     assert torch.equal(gaussian_divergence(mean, variance, mean, variance), torch.zeros(5))
     assert (gaussian_divergence(mean, variance, mean + 0.1, variance) > 0).all()
     assert (gaussian_divergence(mean, variance, mean, 1.1 * variance) > 0).all()
 
 
-def test_divergence_by_hand() -> None:
+def test_divergence_by_hand():
     found = gaussian_divergence(*(torch.tensor(x) for x in (1.0, 4.0, 3.0, 2.0)))
     assert float(found) == pytest.approx(0.5 * math.log(2 / 4) + (4 + (1 - 3) ** 2) / (2 * 2) - 0.5)
 
 
-def test_divergence_agrees_with_torch() -> None:
+def test_divergence_agrees_with_torch():
     mean, target = torch.randn(2, 50), torch.randn(2, 50).exp()
     ours, theirs = (torch.distributions.Normal(mean[i], target[i].sqrt()) for i in (0, 1))
     torch.testing.assert_close(
@@ -58,7 +52,7 @@ def test_divergence_agrees_with_torch() -> None:
     )
 
 
-def test_drawn_statistics_scatter_like_those_of_samples() -> None:
+def test_drawn_statistics_scatter_like_those_of_samples():
     mean, variance, count = torch.full((40_000,), 3.0), torch.full((40_000,), 4.0), 9
     drawn_mean, drawn_variance = resampled(mean, variance, count, torch.Generator().manual_seed(0))
     assert float(drawn_mean.mean()) == pytest.approx(3, abs=0.02)
@@ -69,16 +63,14 @@ def test_drawn_statistics_scatter_like_those_of_samples() -> None:
     )  # of χ² over its degrees of freedom
 
 
-def test_many_samples_have_the_statistics_themselves() -> None:
+def test_many_samples_have_the_statistics_themselves():
     mean, variance = torch.randn(50), torch.rand(50) + 0.5
     drawn = resampled(mean, variance, 10**9, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn[0], mean, rtol=0, atol=1e-3)
     torch.testing.assert_close(drawn[1], variance, rtol=1e-3, atol=0)
 
 
-def test_bn_divergence_draws_targets_from_the_shards_stream(
-    teacher: Teacher, images: Tensor
-) -> None:
+def test_bn_divergence_draws_targets_from_the_shards_stream(teacher, images):
     with teacher.recording() as recording:
         step = SynthesisStep(
             images, torch.ones(256, 6) / 6, teacher(images), recording, rng=generator(0, "shard")
@@ -98,7 +90,7 @@ def test_bn_divergence_draws_targets_from_the_shards_stream(
     torch.testing.assert_close(exact, torch.stack(expected).mean(), rtol=1e-3, atol=1e-5)
 
 
-def test_rounded_weights_lie_on_a_grid_with_zero(weight: Tensor) -> None:
+def test_rounded_weights_lie_on_a_grid_with_zero(weight):
     weight[:, 0, 0, 0] = 0
     found = rounded(weight, 3)
     assert (found[:, 0, 0, 0] == 0).all()
@@ -110,7 +102,7 @@ def test_rounded_weights_lie_on_a_grid_with_zero(weight: Tensor) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_pruning_takes_the_smallest_weights(weight: Tensor, share: float) -> None:
+def test_pruning_takes_the_smallest_weights(weight, share):
     found = pruned(weight, share)
     gone = found == 0
     assert int(gone.sum()) == round(share * weight.numel())
@@ -119,7 +111,7 @@ def test_pruning_takes_the_smallest_weights(weight: Tensor, share: float) -> Non
         assert weight[gone].abs().max() <= weight[~gone].abs().min()
 
 
-def test_low_rank_weights_have_the_rank_and_are_the_nearest(weight: Tensor) -> None:
+def test_low_rank_weights_have_the_rank_and_are_the_nearest(weight):
     found = low_rank(weight, 0.5)
     assert int(torch.linalg.matrix_rank(found.flatten(1))) == 3
     values = torch.linalg.svdvals(weight.flatten(1))
@@ -127,7 +119,7 @@ def test_low_rank_weights_have_the_rank_and_are_the_nearest(weight: Tensor) -> N
     torch.testing.assert_close(low_rank(weight, 1.0), weight)
 
 
-def test_a_compressed_copy_leaves_the_teacher_as_it_is(teacher: Teacher, images: Tensor) -> None:
+def test_a_compressed_copy_leaves_the_teacher_as_it_is(teacher, images):
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
     copy = compressed(teacher.module, lambda weight: pruned(weight, 1.0))
     assert all(
@@ -140,7 +132,7 @@ def test_a_compressed_copy_leaves_the_teacher_as_it_is(teacher: Teacher, images:
     assert torch.equal(compressed(teacher.module, lambda weight: weight)(images), teacher(images))
 
 
-def test_ensemble_loss_is_the_mean_over_networks(teacher: Teacher, images: Tensor) -> None:
+def test_ensemble_loss_is_the_mean_over_networks(teacher, images):
     labels = torch.eye(6)[torch.arange(256) % 6]
     networks = [teacher.module, compressed(teacher.module, lambda weight: pruned(weight, 1.0))]
     with teacher.recording() as recording:
@@ -152,17 +144,15 @@ def test_ensemble_loss_is_the_mean_over_networks(teacher: Teacher, images: Tenso
 
 
 @pytest.mark.parametrize("after", [2, 5])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    after: int, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def run(name: str, scratch: Path | None = None) -> dict[str, bytes]:
+def test_a_killed_run_goes_on_to_the_same_bytes(after, teacher, monkeypatch, tmp_path):
+    def run(name, scratch=None):
         source = composed(teacher).source(teacher, PixelOptimizerConfig(iterations=4))
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 
     whole, original, steps = run("whole"), Progress.step, iter(range(1000))
 
-    def step(self: Progress, **losses: float) -> None:
+    def step(self, **losses):
         if next(steps) == after:
             raise KeyboardInterrupt
         original(self, **losses)
@@ -173,7 +163,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert run("resumed", tmp_path / "scratch") == whole
 
 
-def test_it_says_that_it_is_a_reconstruction() -> None:
+def test_it_says_that_it_is_a_reconstruction():
     import dynadfq.methods.gznq as file
 
     assert file.__doc__ and "not a\nreproduction" in file.__doc__

@@ -1,14 +1,12 @@
 """HAST and SynQ: hard images, images made harder, labels of easy ones, and calibration centres."""
 
-from __future__ import annotations
-
 import math
 
 import finetuning
 import pytest
 import torch
-from finetuning import changed, counted_steps, finetune, killed_after, state
-from torch import Tensor
+from finetuning import changed, finetune, state
+from interrupts import counted_steps, killed_after
 
 from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch, pooled_statistics
 from dynadfq.losses.hard_samples import hard_sample_loss
@@ -20,11 +18,10 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis import calibration_centres
 from dynadfq.synthesis.calibration_centres import CentredSource, Centres, centre_objective
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.pixels import ImageRecipe, PixelSource
+from dynadfq.synthesis.pixels import PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 SCHEDULE = changed(finetuning.SCHEDULE, epochs=3, crop_scale=1.0, horizontal_flip=False)
 MODULES = (hast, synq)
@@ -32,22 +29,22 @@ LABELS = torch.eye(3)[[0, 1]]
 LOGITS = torch.tensor([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]]).log()  # p of the labels: 0.8 and 0.25
 
 
-def composed(images: hast.Images | synq.Images, teacher: Teacher) -> ImageRecipe:
+def composed(images, teacher):
     return images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
 
-def test_hard_sample_loss_by_hand() -> None:
+def test_hard_sample_loss_by_hand():
     expected = (0.2**2 * -math.log(0.8) + 0.75**2 * -math.log(0.25)) / 2
     assert float(hard_sample_loss(LOGITS, LABELS, 2.0)) == pytest.approx(expected)
 
 
-def test_power_zero_is_cross_entropy() -> None:
+def test_power_zero_is_cross_entropy():
     torch.testing.assert_close(
         hard_sample_loss(LOGITS, LABELS, 0.0), soft_cross_entropy(LOGITS, LABELS).mean()
     )
 
 
-def test_the_difficulty_is_not_a_constant() -> None:
+def test_the_difficulty_is_not_a_constant():
     logits = LOGITS.clone().requires_grad_()
     (slope,) = torch.autograd.grad(hard_sample_loss(logits, LABELS, 2.0), logits)
     p = torch.tensor([0.8, 0.25])
@@ -55,15 +52,13 @@ def test_the_difficulty_is_not_a_constant() -> None:
     torch.testing.assert_close(slope[[0, 1], [0, 1]], along)
 
 
-def test_certain_images_have_a_finite_slope() -> None:
+def test_certain_images_have_a_finite_slope():
     logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
     (slope,) = torch.autograd.grad(hard_sample_loss(logits, LABELS[:1], 0.5), logits)
     assert torch.isfinite(slope).all()
 
 
-def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(
-    teacher: Teacher, images: Tensor
-) -> None:
+def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(teacher, images):
     labels = torch.eye(6)[torch.arange(16) % 6]
     with teacher.recording() as recording:
         logits = teacher(images[:16])
@@ -76,13 +71,13 @@ def test_hast_adds_the_hard_sample_loss_to_the_batch_statistics(
 
 
 @pytest.mark.parametrize("images", [hast.Images(), synq.Images()], ids=["hast", "synq"])
-def test_crops_are_off_until_asked_for(images: hast.Images | synq.Images, teacher: Teacher) -> None:
+def test_crops_are_off_until_asked_for(images, teacher):
     assert composed(images, teacher).augment is None
     cropped = composed(images.model_copy(update={"crop_scale": 0.4}), teacher)
     assert cropped.augment is not None
 
 
-def test_easy_label_loss_by_hand() -> None:
+def test_easy_label_loss_by_hand():
     ours = torch.zeros(2, 3)  # cross entropy log 3 each
     step = StudentStep(LABELS, ours, LOGITS, torch.ones(2))
     values = [
@@ -200,15 +195,13 @@ def test_an_exception_leaves_nothing_behind(
     assert state(student) == before
 
 
-def recorded(teacher: Teacher, images: Tensor) -> Recording:
+def recorded(teacher, images):
     with teacher.recording() as recording:
         teacher(images)
         return Recording(list(recording.batch_norms), recording.features)
 
 
-def test_pooled_statistics_are_those_of_all_images_together(
-    teacher: Teacher, images: Tensor
-) -> None:
+def test_pooled_statistics_are_those_of_all_images_together(teacher, images):
     parts = [
         (len(part), batch_statistics(recorded(teacher, part)))
         for part in images[:40].split((25, 15))
@@ -219,7 +212,7 @@ def test_pooled_statistics_are_those_of_all_images_together(
         torch.testing.assert_close(found, expected)
 
 
-def test_distance_to_the_centres_counts_the_deeper_layers(teacher: Teacher, images: Tensor) -> None:
+def test_distance_to_the_centres_counts_the_deeper_layers(teacher, images):
     recording = recorded(teacher, images[:16])
     step = SynthesisStep(images[:16], torch.ones(16, 6) / 6, torch.zeros(16, 6), recording)
     statistics = batch_statistics(recording)
@@ -235,7 +228,7 @@ def test_distance_to_the_centres_counts_the_deeper_layers(teacher: Teacher, imag
     torch.testing.assert_close(centres.distance(step), torch.tensor(2 / 4))
 
 
-def test_the_objective_of_centres_by_hand(teacher: Teacher, images: Tensor) -> None:
+def test_the_objective_of_centres_by_hand(teacher, images):
     recording = recorded(teacher, images[:6])
     step = SynthesisStep(images[:6], torch.eye(6), teacher(images[:6]), recording)
     layers = [
@@ -250,7 +243,7 @@ def test_the_objective_of_centres_by_hand(teacher: Teacher, images: Tensor) -> N
     torch.testing.assert_close(centre_objective()(step)[0], expected)
 
 
-def test_released_synq_makes_no_centres(teacher: Teacher) -> None:
+def test_released_synq_makes_no_centres(teacher):
     optimizer = PixelOptimizerConfig(iterations=4)
     assert (
         type(composed(synq.Images(layered_weight=0.0), teacher).source(teacher, optimizer))

@@ -1,10 +1,5 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dynadfq.losses.objective import StudentStep
@@ -13,33 +8,24 @@ from dynadfq.methods.intraq import Images, IntraQ, soft_inception
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 RNG = torch.Generator().manual_seed(0)
 NARROW = {"margin_low": 0.4, "margin_high": 0.5}  # narrow enough to hold in the tiny network
 
 
-def make(
-    teacher: Teacher,
-    folder: Path,
-    images: int = 12,
-    scratch: Path | None = None,
-    iterations: int = 3,
-    **settings: float,
-) -> SyntheticSet:
-    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
+def make(teacher, folder, images=12, scratch=None, iterations=3, **settings):
+    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     source = recipe.source(teacher, PixelOptimizerConfig(iterations=iterations, learning_rate=0.1))
     return synthesize_set(source, images, 4, 0, folder, Scratch(scratch))
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_a_target_that_is_met_costs_nothing() -> None:
+def test_a_target_that_is_met_costs_nothing():
     logits = torch.randn(5, 7, generator=RNG, dtype=torch.float64)
     logits[torch.arange(5), torch.arange(5)] += 8  # the class beyond 1/2
     logits.requires_grad_()
@@ -48,7 +34,7 @@ def test_a_target_that_is_met_costs_nothing() -> None:
     assert loss.item() == 0 and not gradient.any()
 
 
-def test_soft_inception_by_hand() -> None:
+def test_soft_inception_by_hand():
     """Predictions 0.8 and 0.5 where 0.95 and 1 are asked; what the other classes get is free."""
     logits = torch.tensor([[0.8, 0.15, 0.05], [0.5, 0.2, 0.3]]).log()
     labels = torch.tensor([[0.95, 0.025, 0.025], [1.0, 0.0, 0.0]])
@@ -57,7 +43,7 @@ def test_soft_inception_by_hand() -> None:
     assert soft_inception(other, labels).item() == pytest.approx((0.15**2 + 0.5**2) / 2)
 
 
-def test_the_student_learns_the_class_for_certain() -> None:
+def test_the_student_learns_the_class_for_certain():
     logits, teacher_logits = torch.randn(2, 3, 4, generator=RNG)
     labels = torch.tensor([[0.01, 0.97, 0.01, 0.01], [1.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.7]])
     label, distillation = IntraQ().student.terms()
@@ -66,10 +52,8 @@ def test_the_student_learns_the_class_for_certain() -> None:
     assert (label.weight, distillation.weight) == (1.0, 20.0)
 
 
-def test_the_paper_lowers_every_target_and_the_code_half_of_them(
-    teacher: Teacher, tmp_path: Path
-) -> None:
-    def certain(share: float) -> int:
+def test_the_paper_lowers_every_target_and_the_code_half_of_them(teacher, tmp_path):
+    def certain(share):
         images = make(teacher, tmp_path / str(share), 60, iterations=0, soft_share=share)
         labels = images.take(torch.arange(60)).soft_labels
         assert labels.amax(dim=1).min() >= 0.95
@@ -78,7 +62,7 @@ def test_the_paper_lowers_every_target_and_the_code_half_of_them(
     assert certain(1.0) == 0 and certain(0.0) == 60 and 15 < certain(0.5) < 45
 
 
-def test_a_shard_keeps_its_distance_to_those_before_it(teacher: Teacher, tmp_path: Path) -> None:
+def test_a_shard_keeps_its_distance_to_those_before_it(teacher, tmp_path):
     """The first shard has no centres; the second depends on the first by its centres alone."""
     near, far = make(teacher, tmp_path / "near"), make(teacher, tmp_path / "far", **NARROW)
     first, second = "shard-00000.safetensors", "shard-00001.safetensors"
@@ -88,7 +72,7 @@ def test_a_shard_keeps_its_distance_to_those_before_it(teacher: Teacher, tmp_pat
     assert far.manifest["shards"][1]["losses"]["margin"] > 0
 
 
-def test_without_margins_shards_are_independent(teacher: Teacher, tmp_path: Path) -> None:
+def test_without_margins_shards_are_independent(teacher, tmp_path):
     recipe = Images(margin_low=0.0, margin_high=2.0).recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
@@ -105,15 +89,15 @@ def test_without_margins_shards_are_independent(teacher: Teacher, tmp_path: Path
 @pytest.mark.parametrize("after", [1, 4, 7])
 @pytest.mark.parametrize("scratch", [False, True])
 def test_an_interrupted_run_ends_with_the_same_bytes(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, scratch: bool
-) -> None:
+    teacher, tmp_path, monkeypatch, after, scratch
+):
     expected, waiting = (
         files(make(teacher, tmp_path / "whole", **NARROW).folder),
         tmp_path / "scratch",
     )
     steps = iter(range(1000))
 
-    def interrupt(self: Progress, **losses: float) -> None:
+    def interrupt(self, **losses):
         if next(steps) == after:
             raise KeyboardInterrupt
 
@@ -124,9 +108,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert files(resumed.folder) == expected
 
 
-def test_local_objects_are_seen_now_and_then(teacher: Teacher) -> None:
+def test_local_objects_are_seen_now_and_then(teacher):
     augment = IntraQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0)).augment
     assert augment is not None
-    images: Tensor = torch.randn(4, 3, 8, 8, generator=RNG)
+    images = torch.randn(4, 3, 8, 8, generator=RNG)
     whole = sum(torch.equal(augment(images, RNG), images) for _ in range(200))
     assert 70 < whole < 130

@@ -1,9 +1,5 @@
 """Real data: the one method that reads labelled images, and only when it is told so."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 from imports import closure
@@ -17,21 +13,18 @@ from dynadfq.methods.real_data import Images, drawn
 from dynadfq.params.loading import check
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
 
 
 @pytest.fixture(scope="module")
-def digits_teacher() -> Teacher:
+def digits_teacher():
     card = CARDS["digits"]
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     return Teacher(module, (1, 8, 8), 10, card.mean, card.std)
 
 
-def take(
-    teacher: Teacher, folder: Path, count: int, seed: int = 0, **settings: object
-) -> SyntheticSet:
+def take(teacher, folder, count, seed=0, **settings):
     recipe = Images(data="digits", **settings).recipe(
         MethodContext(teacher, torch.zeros(10, 10), seed)
     )
@@ -54,7 +47,7 @@ def test_no_other_method_reaches_labelled_data():
     assert reaching == {"real_data"}
 
 
-def test_images_are_training_images_none_twice(digits_teacher: Teacher, tmp_path: Path):
+def test_images_are_training_images_none_twice(digits_teacher, tmp_path):
     images = take(digits_teacher, tmp_path, 100).take(torch.arange(100))
     training = data.load("digits", train=True)
     context = {
@@ -67,14 +60,14 @@ def test_images_are_training_images_none_twice(digits_teacher: Teacher, tmp_path
     assert images.soft_labels.amax(dim=1).eq(1).all()
 
 
-def test_the_seed_decides_and_a_longer_set_begins_the_same(digits_teacher: Teacher, tmp_path: Path):
+def test_the_seed_decides_and_a_longer_set_begins_the_same(digits_teacher, tmp_path):
     short = take(digits_teacher, tmp_path / "a", 40).take(torch.arange(40)).images
     longer = take(digits_teacher, tmp_path / "b", 80).take(torch.arange(40)).images
     other = take(digits_teacher, tmp_path / "c", 40, seed=1).take(torch.arange(40)).images
     assert torch.equal(short, longer) and not torch.equal(short, other)
 
 
-def test_balanced_classes_come_in_turn(digits_teacher: Teacher, tmp_path: Path):
+def test_balanced_classes_come_in_turn(digits_teacher, tmp_path):
     labels = (
         take(digits_teacher, tmp_path, 50, class_balanced=True).take(torch.arange(50)).soft_labels
     )
@@ -93,9 +86,7 @@ def test_drawing_is_a_permutation_either_way():
     ]
 
 
-def test_more_images_than_there_are_is_an_error_that_names_the_key(
-    digits_teacher: Teacher, tmp_path: Path
-):
+def test_more_images_than_there_are_is_an_error_that_names_the_key(digits_teacher, tmp_path):
     with pytest.raises(ValueError, match=r"num_images.*1257"):
         take(digits_teacher, tmp_path, 1300)
 

@@ -1,10 +1,6 @@
 """SQuant and AdaRound as methods: what their images are, and that nothing is learned but
 roundings."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import torch
 
 from dynadfq.methods import adaround, squant
@@ -13,23 +9,19 @@ from dynadfq.quant.config import Scheme
 from dynadfq.quant.quantize import quantize_weight
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.prepare import new_student, prepare_student
 
 
-def noise(teacher: Teacher, folder: Path, kind: str) -> SyntheticSet:
+def noise(teacher, folder, kind):
     recipe = squant.Images(noise=kind).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     return synthesize_set(
         recipe.source(teacher, PixelOptimizerConfig(iterations=3)), 24, 8, 0, folder, Scratch(None)
     )
 
 
-def test_squants_images_are_pixels_between_black_and_white(
-    teacher: Teacher, tmp_path: Path
-) -> None:
+def test_squants_images_are_pixels_between_black_and_white(teacher, tmp_path):
     images = noise(teacher, tmp_path, "uniform").take(torch.arange(24)).images
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (teacher.mean, teacher.std))
     pixels = images * std + mean
@@ -38,14 +30,12 @@ def test_squants_images_are_pixels_between_black_and_white(
     assert len(images.flatten(1).unique(dim=0)) == 24
 
 
-def test_squants_images_may_be_normal(teacher: Teacher, tmp_path: Path) -> None:
+def test_squants_images_may_be_normal(teacher, tmp_path):
     images = noise(teacher, tmp_path, "gaussian").take(torch.arange(24)).images
     assert abs(images.mean().item()) < 0.05 and abs(images.std().item() - 1) < 0.05
 
 
-def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(
-    teacher: Teacher, tmp_path: Path
-) -> None:
+def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(teacher, tmp_path):
     recipe, states = squant.Student(range_rule="bn_sigma").recipe(), []
     for kind in ("uniform", "gaussian"):
         images = noise(teacher, tmp_path / kind, kind)
@@ -57,7 +47,7 @@ def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_students_are_rounded_and_not_fine_tuned(teacher: Teacher, synthetic: SyntheticSet) -> None:
+def test_students_are_rounded_and_not_fine_tuned(teacher, synthetic):
     recipes = squant.Student().recipe(), adaround.Student(iterations=3).recipe()
     assert all(recipe.loss is None for recipe in recipes)
     found = []

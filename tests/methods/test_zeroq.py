@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,16 +6,14 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 STEP = StudentStep(torch.eye(4), torch.randn(4, 4), torch.randn(4, 4), torch.ones(4))
 
 
-def make(teacher: Teacher, folder: Path, iterations: int, **settings: object) -> SyntheticSet:
-    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))  # type: ignore[arg-type]
+def make(teacher, folder, iterations, **settings):
+    recipe = Images(**settings).recipe(MethodContext(teacher, class_similarity(teacher), 0))
     return synthesize_set(
         recipe.source(teacher, PixelOptimizerConfig(iterations=iterations)),
         8,
@@ -30,7 +24,7 @@ def make(teacher: Teacher, folder: Path, iterations: int, **settings: object) ->
     )
 
 
-def test_the_released_start_is_faint_and_even() -> None:
+def test_the_released_start_is_faint_and_even():
     pixels = faint((4, 3, 32, 32), torch.Generator().manual_seed(0))
     assert pixels.abs().max() <= 0.02353 and abs(pixels.mean()) < 3e-4
     torch.testing.assert_close(pixels.std(), torch.tensor(0.02353 / 3**0.5), rtol=0.02, atol=0)
@@ -38,7 +32,7 @@ def test_the_released_start_is_faint_and_even() -> None:
     torch.testing.assert_close(quarters, torch.full((4,), 0.25), atol=0.02, rtol=0)
 
 
-def test_the_start_is_where_images_start(teacher: Teacher, tmp_path: Path) -> None:
+def test_the_start_is_where_images_start(teacher, tmp_path):
     untouched = (
         make(teacher, tmp_path / "uniform", 0, initial="uniform").take(torch.arange(8)).images
     )
@@ -47,7 +41,7 @@ def test_the_start_is_where_images_start(teacher: Teacher, tmp_path: Path) -> No
     assert 0.9 < noise.std() < 1.1
 
 
-def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_path: Path) -> None:
+def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher, tmp_path):
     plain, labelled = (
         make(teacher, tmp_path / "plain", 3),
         make(teacher, tmp_path / "il", 3, class_weight=1.0),
@@ -61,8 +55,8 @@ def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher: Teacher, tmp_p
     assert {term.name for term in ZeroQ().student.terms() if term.weight} == {"distillation"}
 
 
-def test_a_prior_smoothes(teacher: Teacher, tmp_path: Path) -> None:
-    def roughness(weight: float) -> float:
+def test_a_prior_smoothes(teacher, tmp_path):
+    def roughness(weight):
         images = (
             make(teacher, tmp_path / str(weight), 40, prior_weight=weight)
             .take(torch.arange(8))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from dynadfq.quant.model import Student
-from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -57,34 +53,3 @@ def context(
 def state(student: Student) -> dict[str, bytes]:
     """The bytes of a student's parameters and buffers."""
     return {name: tensor.numpy().tobytes() for name, tensor in student.network.state_dict().items()}
-
-
-@contextmanager
-def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
-    """Interrupt the block at the given step of its progress bar."""
-    original = Progress.step
-    left = iter(range(steps))
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Progress, "step", step)
-        yield
-
-
-@contextmanager
-def counted_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Yield a list with the number of each step that the block takes."""
-    original = Progress.step
-    done: list[int] = []
-
-    def step(self: Progress, **losses: float) -> None:
-        done.append(len(done))
-        original(self, **losses)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "step", step)
-        yield done

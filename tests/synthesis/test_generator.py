@@ -1,14 +1,10 @@
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
+from interrupts import counted_steps, files, killed_after
 
 from dynadfq.losses.objective import Objective, Term
 from dynadfq.methods.gdfq import Images
@@ -22,14 +18,12 @@ from dynadfq.synthesis.generator import GeneratorSource, GeneratorTraining
 from dynadfq.synthesis.generator_network import ConditionalBatchNorm, GeneratorNetwork
 from dynadfq.synthesis.latent import (
     LabelledNoise,
-    Mixture,
     PlainNoise,
     SingleClasses,
     SuperposedEmbeddings,
     mix,
 )
 from dynadfq.synthesis.synthesize import synthesize_set
-from dynadfq.teacher.teacher import Teacher
 
 CLASSES = 6
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 16, 16), (3, 8, 8), (3, 33, 33), (3, 9, 14), (3, 4, 4)]
@@ -39,10 +33,8 @@ Synthesize = Callable[..., SyntheticSet]
 
 
 @pytest.fixture
-def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
-    def run(
-        name: str = "set", seed: int = 0, scratch: Path | None = None, iterations: int = 7
-    ) -> SyntheticSet:
+def synthesize(teacher, tmp_path):
+    def run(name="set", seed=0, scratch=None, iterations=7):
         source = GDFQ.generator(teacher).source(
             teacher, PixelOptimizerConfig(iterations=iterations)
         )
@@ -51,34 +43,17 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
     return run
 
 
-def rng(seed: int = 0) -> torch.Generator:
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def superposition() -> Mixture:
+def superposition():
     return mix(torch.tensor([[0, 3], [5, 5]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]), CLASSES)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    original, steps = Progress.step, iter(range(10_000))
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(steps) == after:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    monkeypatch.setattr(Progress, "step", step)
 
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_images_have_the_asked_size_and_each_batch_mean_0_and_variance_1(
-    shape: tuple[int, int, int], conditional: bool
-) -> None:
+def test_images_have_the_asked_size_and_each_batch_mean_0_and_variance_1(shape, conditional):
     torch.manual_seed(0)
     network = GeneratorNetwork(LabelledNoise(CLASSES, 10), shape, CLASSES, conditional)
     mixture = SingleClasses(CLASSES)(16, rng())
@@ -90,7 +65,7 @@ def test_images_have_the_asked_size_and_each_batch_mean_0_and_variance_1(
     )  # less eps
 
 
-def test_the_network_is_the_published_one_and_keeps_nothing_but_parameters() -> None:
+def test_the_network_is_the_published_one_and_keeps_nothing_but_parameters():
     network = GeneratorNetwork(LabelledNoise(10, 100), (3, 32, 32), 10, conditional=False)
     linear, convolutions = (
         101 * 128 * 8 * 8,
@@ -110,7 +85,7 @@ def test_the_network_is_the_published_one_and_keeps_nothing_but_parameters() -> 
     assert torch.equal(network.train()(mixture, noise), network.eval()(mixture, noise))
 
 
-def test_class_conditional_batch_norm_weighs_gains_and_biases() -> None:
+def test_class_conditional_batch_norm_weighs_gains_and_biases():
     norm = ConditionalBatchNorm(2, 1e-5, CLASSES)
     with torch.no_grad():
         norm.gain.copy_(torch.arange(12.0).view(CLASSES, 2))
@@ -125,12 +100,12 @@ def test_class_conditional_batch_norm_weighs_gains_and_biases() -> None:
     torch.testing.assert_close(norm(x, superposition().soft_labels), plain * gain - gain)
 
 
-def test_the_published_mean_of_gains_is_the_sum_divided_by_the_number_of_classes() -> None:
+def test_the_published_mean_of_gains_is_the_sum_divided_by_the_number_of_classes():
     torch.manual_seed(0)
     networks = {
         m: GeneratorNetwork(PlainNoise(5), (1, 8, 8), CLASSES, True, m) for m in ("sum", "mean")
     }
-    seen: dict[str, Tensor] = {}
+    seen = {}
     mixture = superposition()
     for mixing, network in networks.items():
         network.norms[0].register_forward_pre_hook(
@@ -142,7 +117,7 @@ def test_the_published_mean_of_gains_is_the_sum_divided_by_the_number_of_classes
     )
 
 
-def test_labelled_noise_is_the_product_of_class_and_noise() -> None:
+def test_labelled_noise_is_the_product_of_class_and_noise():
     latent, mixture = LabelledNoise(CLASSES, 4), SingleClasses(CLASSES)(5, rng())
     noise = latent.noise(mixture, rng())
     assert noise.shape == (5, 1, 4)
@@ -152,7 +127,7 @@ def test_labelled_noise_is_the_product_of_class_and_noise() -> None:
     assert torch.equal(PlainNoise(4)(mixture, noise), noise[:, 0])
 
 
-def test_superposed_embeddings_are_weighted_sums_of_normalized_vectors() -> None:
+def test_superposed_embeddings_are_weighted_sums_of_normalized_vectors():
     rows = torch.randn(CLASSES, 7, generator=rng())
     latent, mixture = SuperposedEmbeddings(rows, None, 0.5), superposition()
     noise = latent.noise(mixture, rng())
@@ -174,10 +149,10 @@ def test_superposed_embeddings_are_weighted_sums_of_normalized_vectors() -> None
     )  # the teacher's own weights are left alone
 
 
-def test_three_steps_are_finite_and_lower_the_objective(teacher: Teacher) -> None:
+def test_three_steps_are_finite_and_lower_the_objective(teacher):
     training = GeneratorTraining(teacher, Images(generator_batch_size=32).generator(teacher))
 
-    def loss() -> float:
+    def loss():
         with torch.no_grad():
             return float(training.losses(training.draw(64, rng(9)))[0])
 
@@ -193,7 +168,7 @@ def test_three_steps_are_finite_and_lower_the_objective(teacher: Teacher) -> Non
     assert all(parameter.grad is None for parameter in teacher.module.parameters())
 
 
-def test_the_images_of_a_step_are_those_before_it(teacher: Teacher) -> None:
+def test_the_images_of_a_step_are_those_before_it(teacher):
     training = GeneratorTraining(teacher, GDFQ.generator(teacher))
     expected = training.draw(8, rng())
     taught = training.step(8, rng(), 0)
@@ -203,7 +178,7 @@ def test_the_images_of_a_step_are_those_before_it(teacher: Teacher) -> None:
     assert not torch.isclose(training.draw(8, rng()).images, expected.images).all()
 
 
-def test_the_seed_alone_decides(synthesize: Synthesize) -> None:
+def test_the_seed_alone_decides(synthesize):
     first = synthesize("first")
     torch.manual_seed(123)
     assert files(first.folder) == files(synthesize("again").folder)
@@ -213,9 +188,7 @@ def test_the_seed_alone_decides(synthesize: Synthesize) -> None:
     ).any()
 
 
-def test_the_set_holds_the_generator_and_vouches_for_it(
-    synthesize: Synthesize, teacher: Teacher
-) -> None:
+def test_the_set_holds_the_generator_and_vouches_for_it(synthesize, teacher):
     images = synthesize().check()
     assert len(images) == 10 and [shard["num_images"] for shard in images.manifest["shards"]] == [
         4,
@@ -244,32 +217,26 @@ def test_the_set_holds_the_generator_and_vouches_for_it(
 
 @pytest.mark.parametrize("after", [0, 2, 5, 6])
 def test_a_run_killed_in_the_first_training_ends_with_the_same_bytes(
-    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
-) -> None:
+    synthesize, tmp_path, monkeypatch, after
+):
     monkeypatch.setattr(module, "CHECKPOINT_STEPS", 3)
     expected = files(synthesize("whole").folder)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, after)
+    with killed_after(monkeypatch, after):
         synthesize("parts", scratch=tmp_path / "scratch")
-    steps: list[int] = []
-    original = Progress.step
-    monkeypatch.setattr(
-        Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
-    )
-    assert files(synthesize("parts", scratch=tmp_path / "scratch").folder) == expected
+    with counted_steps(monkeypatch) as steps:
+        resumed = synthesize("parts", scratch=tmp_path / "scratch")
+    assert files(resumed.folder) == expected
     assert (
         len(steps) == {0: 7, 2: 4, 5: 1, 6: 0}[after]
     )  # a state is saved before its step is counted
     assert not (tmp_path / "scratch").exists()
 
 
-def test_a_run_killed_between_shards_does_not_train_again(
-    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_between_shards_does_not_train_again(synthesize, tmp_path, monkeypatch):
     expected, made = files(synthesize("whole").folder), iter(range(100))
     original = GeneratorSource.make
 
-    def make(self: GeneratorSource, *rest: Any) -> Any:
+    def make(self, *rest):
         if next(made) == 1:
             raise KeyboardInterrupt
         return original(self, *rest)
@@ -281,7 +248,7 @@ def test_a_run_killed_between_shards_does_not_train_again(
     assert files(synthesize("parts", scratch=tmp_path / "scratch").folder) == expected
 
 
-def test_nan_stops_and_names_the_term(teacher: Teacher) -> None:
+def test_nan_stops_and_names_the_term(teacher):
     recipe = GDFQ.generator(teacher)
     training = GeneratorTraining(teacher, recipe)
     poisoned = Objective(
@@ -296,7 +263,7 @@ def test_nan_stops_and_names_the_term(teacher: Teacher) -> None:
     )
 
 
-def test_progress_counts_what_an_earlier_run_made() -> None:
+def test_progress_counts_what_an_earlier_run_made():
     with Progress("stage", 10) as progress:
         progress.skip(4)
         progress.step(loss=1.0)

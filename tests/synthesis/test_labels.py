@@ -1,10 +1,5 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.losses.objective import label_entropy
 from dynadfq.synthesis.labels import (
@@ -15,21 +10,19 @@ from dynadfq.synthesis.labels import (
 )
 
 
-def generator(seed: int = 0) -> torch.Generator:
+def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
-def similarity() -> Tensor:
+def similarity():
     rows = torch.randn(10, 32, generator=generator())
     return rows @ rows.T
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 7])
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 1.0])
-def test_labels_share_one_among_similar_classes(
-    similarity: Tensor, classes: int, ratio: float
-) -> None:
+def test_labels_share_one_among_similar_classes(similarity, classes, ratio):
     labels = SimilarClassLabels(similarity, classes, ratio)(64, generator())
     assert labels.shape == (64, 10)
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(64))
@@ -45,7 +38,7 @@ def test_labels_share_one_among_similar_classes(
     assert len(labels.argmax(dim=1).unique()) > 3
 
 
-def test_the_own_class_is_always_in_the_support(similarity: Tensor) -> None:
+def test_the_own_class_is_always_in_the_support(similarity):
     weak = similarity.clone()
     weak[3] = 1.0 + torch.arange(
         10
@@ -57,7 +50,7 @@ def test_the_own_class_is_always_in_the_support(similarity: Tensor) -> None:
     assert (labels[torch.arange(400), own] > 0).all()
 
 
-def test_shares_go_to_random_positions(similarity: Tensor) -> None:
+def test_shares_go_to_random_positions(similarity):
     first, second = (
         (SimilarClassLabels(similarity)(64, generator(seed)).amax(1) == 1).tolist()
         for seed in (0, 1)
@@ -66,7 +59,7 @@ def test_shares_go_to_random_positions(similarity: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("classes", "entropy"), [(2, 0.5), (3, 0.8333), (5, 1.2833), (10, 1.9290)])
-def test_mean_entropy_of_a_flat_dirichlet(classes: int, entropy: float) -> None:
+def test_mean_entropy_of_a_flat_dirichlet(classes, entropy):
     rows = dirichlet(40_000, classes, 1.0, generator())
     torch.testing.assert_close(rows.sum(dim=1), torch.ones(40_000))
     entropies = label_entropy(rows.double())
@@ -74,7 +67,7 @@ def test_mean_entropy_of_a_flat_dirichlet(classes: int, entropy: float) -> None:
     assert abs(entropies.mean() - entropy) < 4 * error
 
 
-def test_concentration_moves_towards_equal_shares() -> None:
+def test_concentration_moves_towards_equal_shares():
     entropies = [
         label_entropy(dirichlet(2000, 3, alpha, generator())).mean() for alpha in (0.2, 1.0, 20.0)
     ]
@@ -82,14 +75,12 @@ def test_concentration_moves_towards_equal_shares() -> None:
 
 
 @pytest.mark.parametrize("sampler", [OneHotLabels(6), SimilarClassLabels(torch.eye(6), 2, 0.5)])
-def test_labels_depend_on_the_generator_alone(
-    sampler: Callable[[int, torch.Generator], Tensor],
-) -> None:
+def test_labels_depend_on_the_generator_alone(sampler):
     assert torch.equal(sampler(32, generator(1)), sampler(32, generator(1)))
     assert not torch.equal(sampler(32, generator(1)), sampler(32, generator(2)))
 
 
-def test_one_hot_labels_cover_the_classes() -> None:
+def test_one_hot_labels_cover_the_classes():
     labels = OneHotLabels(6)(300, generator())
     assert torch.equal(labels.amax(dim=1), torch.ones(300)) and torch.equal(
         labels.sum(dim=1), torch.ones(300)
@@ -98,7 +89,7 @@ def test_one_hot_labels_cover_the_classes() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_targets_are_the_largest_entries(share: float) -> None:
+def test_targets_are_the_largest_entries(share):
     labels = TargetProbabilityLabels(10, 0.6, share)(2000, generator())
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(2000))
     target, own = labels.max(dim=1)
@@ -113,7 +104,7 @@ def test_targets_are_the_largest_entries(share: float) -> None:
         assert lowered.mean().item() == pytest.approx(0.8, abs=0.02)
 
 
-def test_certain_targets_are_one_hot_labels() -> None:
+def test_certain_targets_are_one_hot_labels():
     assert torch.equal(
         TargetProbabilityLabels(10, 1.0, 1.0)(64, generator()).amax(dim=1), torch.ones(64)
     )

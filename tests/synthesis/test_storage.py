@@ -1,24 +1,22 @@
 """Sets on disk: read row by row, kept in float32 or float16, and never twice on one disk."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from interrupts import files
 from torch import Tensor
 
-from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import HASHED_AT_ONCE, Scratch, file_sha256, put
 from dynadfq.runtime.spill import read_rows, row_shape
-from dynadfq.synthesis.dataset import Batch, SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.source import Shard
 from dynadfq.synthesis.synthesize import synthesize_set
 
@@ -39,10 +37,10 @@ class Noise:
     made: int = 0
     remembered: list[Tensor] = field(default_factory=list)
 
-    def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
+    def prepare(self, seed, scratch, progress):
         return {}
 
-    def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
+    def make(self, count, rng, progress):
         if self.made == self.killed_before:
             raise KeyboardInterrupt
         self.made += 1
@@ -50,27 +48,21 @@ class Noise:
         labels = torch.rand(count, CLASSES, generator=rng).softmax(dim=1)
         return Shard(images, labels, labels, {"total": 0.0}, of_labels=False)
 
-    def remember(self, batch: Batch) -> None:
+    def remember(self, batch):
         self.remembered.append(batch.images)
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
-    def run(
-        name: str = "set",
-        source: Noise | None = None,
-        scratch: Path | None = None,
-        seed: int = 0,
-        storage: str = "float32",
-    ) -> SyntheticSet:
+def make(tmp_path):
+    def run(name="set", source=None, scratch=None, seed=0, storage="float32"):
         return synthesize_set(
             source or Noise(), 10, 4, seed, tmp_path / name, Scratch(scratch), storage=storage
-        )  # type: ignore[arg-type]
+        )
 
     return run
 
 
-def tensors(images: SyntheticSet, name: str) -> Tensor:
+def tensors(images, name):
     """All rows, by the library."""
     shards = images.manifest["shards"]
     return torch.cat(
@@ -78,11 +70,7 @@ def tensors(images: SyntheticSet, name: str) -> Tensor:
     )
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def open_files() -> set[str]:
+def open_files():
     links = Path("/proc/self/fd")
     if not links.exists():
         pytest.skip("lists open files by /proc")
@@ -91,7 +79,7 @@ def open_files() -> set[str]:
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @pytest.mark.parametrize("indices", [[3], [9, 0, 4, 4, 8], list(range(10)), [-1, -10], []])
-def test_what_is_taken_is_what_was_saved(make: Make, storage: str, indices: list[int]) -> None:
+def test_what_is_taken_is_what_was_saved(make, storage, indices):
     images = make(storage=storage)
     batch = images.take(torch.tensor(indices, dtype=torch.int64))
     assert (
@@ -102,7 +90,7 @@ def test_what_is_taken_is_what_was_saved(make: Make, storage: str, indices: list
     assert torch.equal(batch.soft_labels, tensors(images, "soft_labels")[indices])
 
 
-def test_batches_in_order_do_not_depend_on_shards(make: Make) -> None:
+def test_batches_in_order_do_not_depend_on_shards(make):
     images = make()
     for size in (1, 3, 4, 7, 20):
         assert torch.equal(
@@ -111,12 +99,12 @@ def test_batches_in_order_do_not_depend_on_shards(make: Make) -> None:
 
 
 @pytest.mark.parametrize("index", [10, -11])
-def test_an_index_outside_the_set(make: Make, index: int) -> None:
+def test_an_index_outside_the_set(make, index):
     with pytest.raises(IndexError, match=f"index {index} is out of bounds .* size 10"):
         make().take(torch.tensor([index]))
 
 
-def test_float16_rounds_the_pixels_and_nothing_else(make: Make) -> None:
+def test_float16_rounds_the_pixels_and_nothing_else(make):
     full, half = make("full"), make("half", storage="float16")
     everything = torch.arange(10)
     assert torch.equal(half.take(everything).images, full.take(everything).images.half().float())
@@ -131,25 +119,22 @@ def test_float16_rounds_the_pixels_and_nothing_else(make: Make) -> None:
     assert files(make("again", storage="float16").folder) == files(half.folder)
 
 
-def test_what_float16_cannot_hold_is_an_error_and_not_infinite(make: Make, tmp_path: Path) -> None:
+def test_what_float16_cannot_hold_is_an_error_and_not_infinite(make, tmp_path):
     with pytest.raises(
-        ValueError,
-        match=r"storage: float16 holds pixels up to ±65504, but one is ±\d",
+        ValueError, match=r"storage: float16 holds pixels up to ±65504, but one is ±\d"
     ):
         make(source=Noise(scale=1e5), storage="float16")
     assert not list((tmp_path / "set").glob("shard-*"))
     assert torch.isfinite(make("full", source=Noise(scale=1e5)).take(torch.arange(10)).images).all()
 
 
-def test_an_unknown_storage(make: Make) -> None:
+def test_an_unknown_storage(make):
     with pytest.raises(ValueError, match=r'must be one of float32, float16; got "bfloat16"'):
         make(storage="bfloat16")
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16"])
-def test_a_source_remembers_images_as_they_are_kept(
-    make: Make, tmp_path: Path, storage: str
-) -> None:
+def test_a_source_remembers_images_as_they_are_kept(make, tmp_path, storage):
     """Else a run that goes on would remember others than one that was not interrupted."""
     whole, rest = Noise(sequential=True), Noise(sequential=True)
     images = make("whole", whole, storage=storage)
@@ -161,9 +146,7 @@ def test_a_source_remembers_images_as_they_are_kept(
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"storage": "float16"}])
-def test_shards_of_another_set_are_not_taken_for_finished(
-    make: Make, change: dict[str, object]
-) -> None:
+def test_shards_of_another_set_are_not_taken_for_finished(make, change):
     with pytest.raises(KeyboardInterrupt):
         make("parts", Noise(killed_before=2))
     assert files(make("parts", **change).folder) == files(make("whole", **change).folder)
@@ -171,14 +154,14 @@ def test_shards_of_another_set_are_not_taken_for_finished(
 
 @pytest.mark.parametrize("disk", ["links", "no links"])
 def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str
-) -> None:
+    make, tmp_path, monkeypatch, disk
+):
     expected, waiting, original = files(make("whole").folder), tmp_path / "scratch", os.replace
 
-    def refuse(*_: object) -> None:
+    def refuse(*_):
         raise OSError(errno.EXDEV, "another disk")
 
-    def killed(source: Path, target: Path) -> None:
+    def killed(source, target):
         if Path(target) == tmp_path / "parts" / "shard-00001.safetensors":
             raise KeyboardInterrupt
         original(source, target)
@@ -194,16 +177,14 @@ def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
     assert again.made == 0 and not waiting.exists()
 
 
-def test_shards_that_move_lie_on_the_disk_once(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_that_move_lie_on_the_disk_once(make, tmp_path, monkeypatch):
     monkeypatch.setattr(Scratch, "delete", lambda self: None)
     images, waiting = make(scratch=tmp_path / "scratch"), tmp_path / "scratch"
     for shard in images.manifest["shards"]:
         assert os.path.samefile(images.folder / shard["file"], waiting / shard["file"])
 
 
-def test_a_file_is_put_over_another_and_over_itself(tmp_path: Path) -> None:
+def test_a_file_is_put_over_another_and_over_itself(tmp_path):
     source, target = tmp_path / "source", tmp_path / "new" / "target"
     source.write_bytes(b"content")
     for old in (None, b"old", b"content"):
@@ -217,13 +198,13 @@ def test_a_file_is_put_over_another_and_over_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, HASHED_AT_ONCE, 2 * HASHED_AT_ONCE + 5])
-def test_hashing_in_pieces_is_hashing(tmp_path: Path, size: int) -> None:
+def test_hashing_in_pieces_is_hashing(tmp_path, size):
     content = torch.randint(256, (size,), dtype=torch.uint8).numpy().tobytes()
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
-def test_rows_are_read_to_their_places(tmp_path: Path) -> None:
+def test_rows_are_read_to_their_places(tmp_path):
     written = {
         "half": torch.randn(3, 2).half(),
         "images": torch.randn(5, 2, 3),
@@ -237,7 +218,7 @@ def test_rows_are_read_to_their_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "no header", "integers"])
-def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make: Make, damage: str) -> None:
+def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make, damage):
     images = make()
     path = images.folder / "shard-00001.safetensors"
     content, before = path.read_bytes(), open_files()
@@ -255,7 +236,7 @@ def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make: Make, d
     assert open_files() == before
 
 
-def test_reading_leaves_nothing_open_or_mapped(make: Make) -> None:
+def test_reading_leaves_nothing_open_or_mapped(make):
     images, before = make().check(), open_files()
     for batch in images.batches(3):
         assert len(batch.images)
@@ -264,7 +245,7 @@ def test_reading_leaves_nothing_open_or_mapped(make: Make) -> None:
     assert str(images.folder) not in maps
 
 
-def test_a_set_made_before_there_was_a_choice(make: Make) -> None:
+def test_a_set_made_before_there_was_a_choice(make):
     images = make()
     path = images.folder / "manifest.json"
     path.write_text(

@@ -1,13 +1,10 @@
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from interrupts import counted_steps, files, killed_after
 
 from dynadfq.losses.objective import Objective, SynthesisStep, Term
 from dynadfq.methods.base import MethodContext
@@ -21,23 +18,15 @@ from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
-from dynadfq.teacher.teacher import Teacher
 
 Synthesize = Callable[..., SyntheticSet]
 
 
 @pytest.fixture
-def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
+def synthesize(teacher, tmp_path):
     recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
 
-    def run(
-        name: str = "set",
-        seed: int = 0,
-        scratch: Path | None = None,
-        objective: Objective[SynthesisStep] = recipe.objective,
-        iterations: int = 3,
-        images: int = 10,
-    ) -> SyntheticSet:
+    def run(name="set", seed=0, scratch=None, objective=recipe.objective, iterations=3, images=10):
         source = replace(recipe, objective=objective).source(
             teacher, PixelOptimizerConfig(iterations=iterations)
         )
@@ -46,22 +35,7 @@ def synthesize(teacher: Teacher, tmp_path: Path) -> Synthesize:
     return run
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    original, steps = Progress.step, iter(range(10_000))
-
-    def step(self: Progress, **losses: float) -> None:
-        if next(steps) == after:
-            raise KeyboardInterrupt
-        original(self, **losses)
-
-    monkeypatch.setattr(Progress, "step", step)
-
-
-def test_the_seed_decides(synthesize: Synthesize) -> None:
+def test_the_seed_decides(synthesize):
     first = synthesize("first")
     assert files(first.folder) == files(synthesize("again").folder)
     other = synthesize("other", seed=1)
@@ -70,7 +44,7 @@ def test_the_seed_decides(synthesize: Synthesize) -> None:
     assert first.manifest["shards"][0]["seed"] != other.manifest["shards"][0]["seed"]
 
 
-def test_shards_hold_images_and_labels(synthesize: Synthesize) -> None:
+def test_shards_hold_images_and_labels(synthesize):
     images = synthesize()
     assert len(images.check()) == 10
     assert sorted(files(images.folder)) == [
@@ -91,7 +65,7 @@ def test_shards_hold_images_and_labels(synthesize: Synthesize) -> None:
     assert set(images.manifest["shards"][0]["losses"]) == {"total", "bn_statistics", "class"}
 
 
-def test_a_shard_does_not_depend_on_the_others(synthesize: Synthesize) -> None:
+def test_a_shard_does_not_depend_on_the_others(synthesize):
     more, fewer = synthesize("more", images=12), synthesize("fewer", images=8)
     everything = more.take(torch.arange(12)).images
     assert len({image.numpy().tobytes() for image in everything}) == 12
@@ -103,35 +77,23 @@ def test_a_shard_does_not_depend_on_the_others(synthesize: Synthesize) -> None:
 @pytest.mark.parametrize("scratch", [False, True])
 @pytest.mark.parametrize("after", [0, 4, 8])
 def test_an_interrupted_run_ends_with_the_same_bytes(
-    synthesize: Synthesize,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    scratch: bool,
-    after: int,
-) -> None:
+    synthesize, tmp_path, monkeypatch, scratch, after
+):
     expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch" if scratch else None
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, after)
+    with killed_after(monkeypatch, after):
         synthesize("parts", scratch=waiting)
     assert not (tmp_path / "parts" / "manifest.json").exists()
     done = len(list((waiting or tmp_path / "parts").glob("shard-*.safetensors"))) if after else 0
     assert done == after // 3
-    steps: list[int] = []
-    original = Progress.step
-    monkeypatch.setattr(
-        Progress, "step", lambda self, **losses: (steps.append(1), original(self, **losses))[1]
-    )
-    assert files(synthesize("parts", scratch=waiting).folder) == expected
+    with counted_steps(monkeypatch) as steps:
+        assert files(synthesize("parts", scratch=waiting).folder) == expected
     assert len(steps) == 3 * (3 - done)
     assert waiting is None or not waiting.exists()
 
 
-def test_an_unfinished_shard_that_was_damaged_is_made_again(
-    synthesize: Synthesize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_shard_that_was_damaged_is_made_again(synthesize, tmp_path, monkeypatch):
     expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, 7)
+    with killed_after(monkeypatch, 7):
         synthesize("parts", scratch=waiting)
     shard = waiting / "shard-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
@@ -139,7 +101,7 @@ def test_an_unfinished_shard_that_was_damaged_is_made_again(
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "missing"])
-def test_a_damaged_shard_is_named(synthesize: Synthesize, damage: str) -> None:
+def test_a_damaged_shard_is_named(synthesize, damage):
     images = synthesize()
     path = images.folder / "shard-00001.safetensors"
     content = bytearray(path.read_bytes())
@@ -153,19 +115,17 @@ def test_a_damaged_shard_is_named(synthesize: Synthesize, damage: str) -> None:
         SyntheticSet(images.folder).check()
 
 
-def test_a_set_that_is_not_there(tmp_path: Path) -> None:
+def test_a_set_that_is_not_there(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"manifest\.json does not exist; make the images first"
     ):
         SyntheticSet(tmp_path)
 
 
-def test_nan_stops_with_step_and_term_and_keeps_finished_shards(
-    synthesize: Synthesize, tmp_path: Path
-) -> None:
+def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize, tmp_path):
     calls = iter(range(10_000))
 
-    def poison(step: SynthesisStep) -> Tensor:
+    def poison(step):
         return step.images.square().sum() * (
             torch.nan if next(calls) == 4 + 2 else 1.0
         )  # 3 steps and a last look
@@ -177,7 +137,7 @@ def test_nan_stops_with_step_and_term_and_keeps_finished_shards(
     assert not (tmp_path / "set").exists()
 
 
-def test_the_loss_goes_down(synthesize: Synthesize) -> None:
+def test_the_loss_goes_down(synthesize):
     losses = [synthesize(str(n), iterations=n).manifest["shards"][0]["losses"] for n in (0, 30)]
     assert losses[1]["total"] < 0.5 * losses[0]["total"]
     assert losses[1]["total"] == pytest.approx(
@@ -185,9 +145,7 @@ def test_the_loss_goes_down(synthesize: Synthesize) -> None:
     )
 
 
-def test_manifest_losses_are_those_of_the_images_written(
-    synthesize: Synthesize, teacher: Teacher
-) -> None:
+def test_manifest_losses_are_those_of_the_images_written(synthesize, teacher):
     images = synthesize()
     batch, entry = images.take(torch.arange(4)), images.manifest["shards"][0]
     objective = Images().recipe(MethodContext(teacher, class_similarity(teacher), 0)).objective
@@ -200,12 +158,12 @@ def test_manifest_losses_are_those_of_the_images_written(
     assert (entry["one_hot_images"], entry["one_hot_recognized"]) == (one_hot.sum(), right.sum())
 
 
-def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
+def test_the_rate_falls_on_a_plateau(teacher):
     flat = Objective([Term("flat", 1.0, lambda step: step.images.sum() * 0.0 + 1.0)])
-    seen: list[float] = []
+    seen = []
     original = torch.optim.Adam.step
 
-    def step(self: torch.optim.Adam, *args: object) -> object:
+    def step(self, *args):
         seen.append(self.param_groups[0]["lr"])
         return original(self, *args)
 
@@ -220,7 +178,7 @@ def test_the_rate_falls_on_a_plateau(teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize(("recognized", "passes"), [(90, True), (89, False)])
-def test_the_gate_speaks_either_way(tmp_path: Path, recognized: int, passes: bool) -> None:
+def test_the_gate_speaks_either_way(tmp_path, recognized, passes):
     shards = [
         {"one_hot_images": 40, "one_hot_recognized": 40},
         {"one_hot_images": 60, "one_hot_recognized": recognized - 40},
@@ -235,7 +193,7 @@ def test_the_gate_speaks_either_way(tmp_path: Path, recognized: int, passes: boo
     assert ("images.class_weight" in message and "batch_var" in message) != passes
 
 
-def test_the_gate_needs_images_of_one_class(tmp_path: Path) -> None:
+def test_the_gate_needs_images_of_one_class(tmp_path):
     shards = [{"one_hot_images": 0, "one_hot_recognized": 0}]
     (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
     synthetic = SyntheticSet(tmp_path)

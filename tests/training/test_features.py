@@ -1,19 +1,14 @@
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dynadfq.quant.model import Student
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.features import last_convolution, residual_branches
 from dynadfq.training.loss import record_outputs
 
 
-def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
+def convolution(inputs, outputs, size=3):
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
     )
@@ -22,14 +17,14 @@ def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
 class Gated(nn.Module):
     """A residual unit with a projected shortcut and a gate on its branch, added in place."""
 
-    def __init__(self, inputs: int, outputs: int, swapped: bool) -> None:
+    def __init__(self, inputs, outputs, swapped):
         super().__init__()
         self.one, self.two = convolution(inputs, outputs), convolution(outputs, outputs)
         self.gate = nn.Conv2d(outputs, outputs, 1)
         self.shortcut = convolution(inputs, outputs, 1)
         self.swapped = swapped
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         y = self.two(self.one(x).relu())
         gate = self.gate(y.mean((2, 3), keepdim=True)).sigmoid()
         y = gate * y if self.swapped else y * gate
@@ -40,7 +35,7 @@ class Gated(nn.Module):
 class Plain(nn.Module):
     """Two resolutions without shortcuts, and a classifier that is a convolution."""
 
-    def __init__(self, blocks: nn.Module | None = None) -> None:
+    def __init__(self, blocks=None):
         super().__init__()
         self.body = blocks or nn.Sequential(
             convolution(3, 4),
@@ -53,12 +48,12 @@ class Plain(nn.Module):
         self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
         self.classifier = nn.Conv2d(4, 6, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.head(self.pool(self.body(x)))).flatten(1)
+    def forward(self, x):
+        logits = self.classifier(self.head(self.pool(self.body(x)))).flatten(1)
         return logits
 
 
-def teacher_of(module: nn.Module) -> Teacher:
+def teacher_of(module):
     return Teacher(module, (3, 8, 8), 6, (0.0,) * 3, (1.0,) * 3)
 
 
@@ -89,9 +84,7 @@ def teacher_of(module: nn.Module) -> Teacher:
         ),
     ],
 )
-def test_units_of_the_literatures_networks(
-    name: str, units: int, first: str, last: str, last_map: str
-) -> None:
+def test_units_of_the_literatures_networks(name, units, first, last, last_map):
     teacher = load_teacher(name, pretrained=False, num_classes=10, input_shape=(3, 64, 64))
     names = residual_branches(teacher)
     assert (len(names), names[0], names[-1]) == (units, first, last)
@@ -99,28 +92,26 @@ def test_units_of_the_literatures_networks(
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_branch_ends_before_its_gate_and_not_in_the_shortcut(swapped: bool) -> None:
+def test_a_branch_ends_before_its_gate_and_not_in_the_shortcut(swapped):
     teacher = teacher_of(Plain(nn.Sequential(Gated(3, 5, swapped), Gated(5, 4, swapped))).eval())
     assert residual_branches(teacher) == ("body.0.two.1", "body.1.two.1")
 
 
-def test_without_shortcuts_the_last_norm_of_each_resolution() -> None:
+def test_without_shortcuts_the_last_norm_of_each_resolution():
     assert residual_branches(teacher_of(Plain())) == ("body.2.1", "body.4.1")
 
 
-def test_the_last_map_is_not_behind_the_pool() -> None:
+def test_the_last_map_is_not_behind_the_pool():
     assert last_convolution(teacher_of(Plain())) == "body.4.0"
 
 
-def test_a_network_without_maps_is_refused() -> None:
+def test_a_network_without_maps_is_refused():
     module = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
     with pytest.raises(ValueError, match="no convolution with an output of more than one pixel"):
         last_convolution(teacher_of(module))
 
 
-def test_the_student_has_modules_of_the_same_names(
-    teacher: Teacher, make_student: Callable[..., Student]
-) -> None:
+def test_the_student_has_modules_of_the_same_names(teacher, make_student):
     names = (*residual_branches(teacher), last_convolution(teacher))
     assert names == ("bn4", "conv4")
     student = make_student()
@@ -130,7 +121,7 @@ def test_the_student_has_modules_of_the_same_names(
     )
 
 
-def test_looking_leaves_nothing_behind(teacher: Teacher) -> None:
+def test_looking_leaves_nothing_behind(teacher):
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
     residual_branches(teacher), last_convolution(teacher)
     assert not any(module._forward_hooks for module in teacher.module.modules())
@@ -139,7 +130,7 @@ def test_looking_leaves_nothing_behind(teacher: Teacher) -> None:
     )
 
 
-def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() -> None:
+def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place():
     block = Gated(3, 4, False).eval()
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = block.two(block.one(x).relu())
@@ -151,7 +142,7 @@ def test_what_is_watched_lies_on_the_way_and_is_safe_from_what_works_in_place() 
     assert torch.equal(slope, (y > 0).to(slope))
 
 
-def test_recording_ends_with_an_exception() -> None:
+def test_recording_ends_with_an_exception():
     block = Gated(3, 4, False).eval()
     with pytest.raises(RuntimeError), record_outputs(block, ["two.1", "shortcut"]):
         block(torch.zeros(1, 7, 8, 8))

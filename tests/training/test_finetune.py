@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 import torch
-from finetuning import SCHEDULE, changed, counted_steps, finetune, killed_after, state
+from finetuning import SCHEDULE, changed, finetune, state
+from interrupts import counted_steps, killed_after
 
 from dynadfq.losses.objective import Term
 from dynadfq.methods import adadfq, gdfq, hast, synq

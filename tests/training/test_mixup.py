@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor
 
 from dynadfq.training.mixup import easiest, mix_pairs
 
@@ -12,11 +9,11 @@ LABELS = torch.rand(20, 6, generator=RNG).softmax(dim=1)
 CHOSEN = torch.tensor([1, 4, 5, 9, 16, 17])
 
 
-def mix(chosen: Tensor = CHOSEN, seed: int = 0) -> tuple[Tensor, Tensor]:
+def mix(chosen=CHOSEN, seed=0):
     return mix_pairs(IMAGES, LABELS, chosen, torch.Generator().manual_seed(seed))
 
 
-def test_only_the_chosen_change() -> None:
+def test_only_the_chosen_change():
     before = IMAGES.clone(), LABELS.clone()
     images, labels = mix()
     others = torch.ones(20, dtype=torch.bool).index_fill(0, CHOSEN, False)
@@ -28,7 +25,7 @@ def test_only_the_chosen_change() -> None:
     assert torch.equal(IMAGES, before[0]) and torch.equal(LABELS, before[1])
 
 
-def test_mixed_images_and_labels_are_convex_with_one_share() -> None:
+def test_mixed_images_and_labels_are_convex_with_one_share():
     images, labels = mix()
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(20))
     for i in CHOSEN.tolist():
@@ -48,7 +45,7 @@ def test_mixed_images_and_labels_are_convex_with_one_share() -> None:
         assert any(fits)
 
 
-def test_partners_and_shares_are_drawn_from_the_generator() -> None:
+def test_partners_and_shares_are_drawn_from_the_generator():
     assert all(torch.equal(a, b) for a, b in zip(mix(seed=1), mix(seed=1), strict=True))
     assert not torch.equal(mix(seed=1)[0], mix(seed=2)[0])
     pixels, everyone = torch.eye(64)[:, :, None, None], torch.arange(64)
@@ -60,13 +57,13 @@ def test_partners_and_shares_are_drawn_from_the_generator() -> None:
     assert ((mixed > 0).sum(dim=2) == 2).all() and ((mixed > 0).sum(dim=1) == 2).all()
 
 
-def test_nobody_chosen() -> None:
+def test_nobody_chosen():
     images, labels = mix(torch.empty(0, dtype=torch.long))
     assert torch.equal(images, IMAGES) and torch.equal(labels, LABELS)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
-def test_easiest_are_the_lowest_losses(share: float, count: int) -> None:
+def test_easiest_are_the_lowest_losses(share, count):
     losses = torch.tensor([0.5, 0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4])
     chosen = easiest(losses, share)
     assert len(chosen) == count

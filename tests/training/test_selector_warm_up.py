@@ -1,6 +1,4 @@
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +11,6 @@ from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.quant.model import Student
 from dynadfq.quant.sensitivity import site_sensitivity
 from dynadfq.runtime.progress import Progress
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training import selector_warm_up as module
 from dynadfq.training.config import SelectorTrainingConfig
@@ -23,11 +20,11 @@ Build = Callable[..., Student]
 SHORT = SelectorTrainingConfig(warm_up_images=24, warm_up_steps=20)
 
 
-def state(student: Student) -> dict[str, Tensor]:
+def state(student):
     return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
 
-def parts(student: Student) -> tuple[set[str], set[str]]:
+def parts(student):
     """Names of the selector's tensors, and of all others."""
     assert student.selector is not None
     own = {id(tensor) for tensor in student.selector.state_dict(keep_vars=True).values()}
@@ -36,19 +33,14 @@ def parts(student: Student) -> tuple[set[str], set[str]]:
     return selector, set(tensors) - selector
 
 
-def mean_ratio(student: Student, images: Tensor) -> float:
+def mean_ratio(student, images):
     return student.bit_flops_ratio(student.run(images)[1]).mean().item()
 
 
 @pytest.mark.parametrize(("widths", "count"), [((3, 4, 5), 0), ((4,), 24)])
 def test_nothing_changes_when_off_or_without_a_selector(
-    make_student: Build,
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-    monkeypatch: pytest.MonkeyPatch,
-    widths: tuple[int, ...],
-    count: int,
-) -> None:
+    make_student, teacher, synthetic, monkeypatch, widths, count
+):
     student = make_student(*widths)
     before = state(student)
     monkeypatch.setattr(
@@ -62,9 +54,7 @@ def test_nothing_changes_when_off_or_without_a_selector(
     assert not student.training
 
 
-def test_the_selector_alone_is_taught(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet
-) -> None:
+def test_the_selector_alone_is_taught(make_student, teacher, synthetic):
     student = make_student()
     before, (selector, others) = state(student), parts(student)
     warm_up_selector(student, teacher, synthetic, SHORT, 0)
@@ -85,7 +75,7 @@ def test_the_selector_alone_is_taught(
     assert apart and all(p.grad is None for p in apart)
 
 
-def test_the_seed_decides(make_student: Build, teacher: Teacher, synthetic: SyntheticSet) -> None:
+def test_the_seed_decides(make_student, teacher, synthetic):
     students, outside = [make_student() for _ in range(3)], torch.get_rng_state()
     for student, seed in zip(students, (0, 0, 1), strict=True):
         warm_up_selector(student, teacher, synthetic, SHORT, seed)
@@ -97,17 +87,11 @@ def test_the_seed_decides(make_student: Build, teacher: Teacher, synthetic: Synt
 
 @pytest.mark.parametrize("count", [10, 1000])
 def test_as_many_images_are_measured_as_there_are_at_most(
-    make_student: Build,
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-    monkeypatch: pytest.MonkeyPatch,
-    count: int,
-) -> None:
+    make_student, teacher, synthetic, monkeypatch, count
+):
     student, bars = make_student(), list[tuple[Progress, Tensor]]()
 
-    def measure(
-        student: Student, teacher: Teacher, batches: Iterable[Tensor], progress: Progress
-    ) -> Tensor:
+    def measure(student, teacher, batches, progress):
         batches = list(batches)
         table = site_sensitivity(student, teacher, batches, progress)
         assert torch.equal(torch.cat(batches), synthetic.take(torch.arange(len(table))).images)
@@ -131,7 +115,7 @@ def test_as_many_images_are_measured_as_there_are_at_most(
 class Chain(nn.Module):
     """Six convolutions of the same cost, so that all sites but the last cost the same."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         convolutions = [nn.Conv2d(3 if i == 0 else 6, 6, 3, padding=1) for i in range(6)]
         self.features = nn.Sequential(
@@ -139,13 +123,13 @@ class Chain(nn.Module):
         )
         self.classifier = nn.Linear(6, 6)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(images).mean(dim=(2, 3)))
+    def forward(self, images):
+        logits = self.classifier(self.features(images).mean(dim=(2, 3)))
         return logits
 
 
 @pytest.fixture
-def chain(images: Tensor) -> SimpleNamespace:
+def chain(images):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         teacher = Teacher(Chain().eval(), (3, 8, 8), 6, (0,) * 3, (1,) * 3)
@@ -156,12 +140,7 @@ def chain(images: Tensor) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("bias", [-4.0, 4.0])
-def test_the_mean_cost_comes_to_the_target(
-    chain: SimpleNamespace,
-    synthetic: SyntheticSet,
-    last_linear_of_selector: Callable[[Student], nn.Linear],
-    bias: float,
-) -> None:
+def test_the_mean_cost_comes_to_the_target(chain, synthetic, last_linear_of_selector, bias):
     student, layer = chain.student, last_linear_of_selector(chain.student)
     with torch.no_grad():  # everything at the narrowest, or the widest width at first
         layer.bias.copy_(torch.tensor([-bias, 0.0, bias]).repeat(len(layer.bias) // 3))
@@ -182,9 +161,7 @@ def test_the_mean_cost_comes_to_the_target(
 
 
 @pytest.mark.parametrize("sensitive", [1, 2, 3, 4])
-def test_bits_go_where_a_narrow_width_hurts(
-    chain: SimpleNamespace, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch, sensitive: int
-) -> None:
+def test_bits_go_where_a_narrow_width_hurts(chain, synthetic, monkeypatch, sensitive):
     harm = torch.tensor([0.02, 0.01, 0.0]).repeat(24, 6, 1)  # of 3, 4 and 5 bits
     harm[:, sensitive] = torch.tensor([9.0, 3.0, 0.0])
     monkeypatch.setattr(module, "site_sensitivity", lambda *_: harm)
@@ -203,9 +180,7 @@ def test_bits_go_where_a_narrow_width_hurts(
     assert mean_ratio(chain.student, measured) == pytest.approx(1, abs=0.05)
 
 
-def test_only_what_an_image_suffers_beyond_its_best_counts(
-    chain: SimpleNamespace, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_an_image_suffers_beyond_its_best_counts(chain, synthetic, monkeypatch):
     harm, start = (
         torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3)),
         state(chain.student),
@@ -219,9 +194,7 @@ def test_only_what_an_image_suffers_beyond_its_best_counts(
     assert torch.equal(*found)
 
 
-def test_features_are_what_the_selector_reads(
-    make_student: Build, teacher: Teacher, synthetic: SyntheticSet
-) -> None:
+def test_features_are_what_the_selector_reads(make_student, teacher, synthetic):
     student = make_student()
     assert student.selector is not None
     images = synthetic.take(torch.arange(24)).images
@@ -235,22 +208,16 @@ def test_features_are_what_the_selector_reads(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_hook_stays_on_the_pool(
-    make_student: Build,
-    teacher: Teacher,
-    synthetic: SyntheticSet,
-    monkeypatch: pytest.MonkeyPatch,
-    fails: bool,
-) -> None:
+def test_no_hook_stays_on_the_pool(make_student, teacher, synthetic, monkeypatch, fails):
     student = make_student()
     assert student.selector is not None
     if fails:
         original = student.run
 
-        def broken(images: Tensor, *allocation: object) -> object:
-            answer = original(images, *allocation)  # type: ignore[arg-type]
+        def broken(images, *allocation):
+            answer = original(images, *allocation)
             if not allocation:
-                assert len(student.selector.pool._forward_hooks) == 1  # type: ignore[union-attr]
+                assert len(student.selector.pool._forward_hooks) == 1
                 raise KeyboardInterrupt
             return answer
 
