@@ -9,36 +9,68 @@ from __future__ import annotations
 import argparse
 
 import stages.runtime  # first: it ends this process with its parent, before torch takes its seconds
-from benchmarks import cost, measurements
+from benchmarks import cost
 from benchmarks.cells import KINDS, Cell, cell, read_cells
 from benchmarks.settings import stage_params
-from stages import finetune, similarity, synthesize, teacher
 
 
-def compute(cell: Cell) -> None:
-    """Make a cell's outputs from its inputs."""
-    inputs = cell.inputs
-    outputs = cell.outputs
-    if cell.kind == "teacher":
-        teacher.make(stage_params(teacher.TeacherParams, cell.entry["params"]), outputs[0])
-    elif cell.kind == "similarity":
-        similarity.make(
-            stage_params(similarity.SimilarityParams, cell.entry["params"]), inputs[0], outputs[0]
-        )
-    elif cell.kind in ("images", "labelled"):
-        p = stage_params(synthesize.SynthesizeParams, cell.entry["params"])
-        with cost.measured(cell.name, outputs[1], p.device) as measured:
-            images = synthesize.make(p, inputs[0], inputs[1], outputs[0])
-            measured["images"] = len(images)
-    elif cell.kind == "student":
-        view = finetune.FixedParams if cell.entry["fixed"] else finetune.FinetuneParams
-        seen = stage_params(view, cell.entry["params"])
-        with cost.measured(cell.name, outputs[1], seen.device):
-            finetune.make(seen, inputs[0], inputs[1], outputs[0])
-    elif cell.kind == "evaluate":
-        measurements.measure_student(cell.entry, inputs[0], inputs[1], outputs[0])
+# Each kind imports its own code: torchvision and SciPy take longer to load than some cells to
+# compute.
+def make_teacher(cell: Cell) -> None:
+    """Train or import a teacher."""
+    from stages import teacher
+
+    teacher.make(stage_params(teacher.TeacherParams, cell.entry["params"]), *cell.outputs)
+
+
+def make_similarity(cell: Cell) -> None:
+    """Compute a teacher's class similarities."""
+    from stages import similarity
+
+    p = stage_params(similarity.SimilarityParams, cell.entry["params"])
+    similarity.make(p, *cell.inputs, *cell.outputs)
+
+
+def make_images(cell: Cell) -> None:
+    """Make synthetic images, or take labelled ones."""
+    from stages import synthesize
+
+    p = stage_params(synthesize.SynthesizeParams, cell.entry["params"])
+    folder, cost_file = cell.outputs
+    with cost.measured(cell.name, cost_file, p.device) as measured:
+        measured["images"] = len(synthesize.make(p, cell.inputs[0], cell.inputs[1], folder))
+
+
+def make_student(cell: Cell) -> None:
+    """Prepare and fine-tune a student."""
+    from stages import finetune
+
+    view = finetune.FixedParams if cell.entry["fixed"] else finetune.FinetuneParams
+    p = stage_params(view, cell.entry["params"])
+    folder, cost_file = cell.outputs
+    with cost.measured(cell.name, cost_file, p.device):
+        finetune.make(p, cell.inputs[0], cell.inputs[1], folder)
+
+
+def measure(cell: Cell) -> None:
+    """Measure a student, or the statistics of images."""
+    from benchmarks import measurements
+
+    if cell.kind == "evaluate":
+        measurements.measure_student(cell.entry, *cell.inputs, *cell.outputs)
     else:
-        measurements.measure_images(inputs[0], inputs[1], outputs[0])
+        measurements.measure_images(*cell.inputs, *cell.outputs)
+
+
+MAKERS = {
+    "teacher": make_teacher,
+    "similarity": make_similarity,
+    "images": make_images,
+    "labelled": make_images,
+    "student": make_student,
+    "evaluate": measure,
+    "statistics": measure,
+}
 
 
 def run() -> None:
@@ -48,7 +80,7 @@ def run() -> None:
     parser.add_argument("key")
     options = parser.parse_args()
     wanted = cell(read_cells(), options.kind, options.key)
-    stages.runtime.guarded(lambda: compute(wanted))
+    stages.runtime.guarded(lambda: MAKERS[wanted.kind](wanted))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def main() -> str:
     content = read_cells()
     if not content["reports"]:
         sys.exit(f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one")
+    if not changed():
+        return "All cells are up to date"
     for kinds in WAVES:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(reproduce, tasks(content, kinds)))
