@@ -143,6 +143,13 @@ BN_STATISTICS: dict[str, Callable[[SynthesisStep], Tensor]] = {
 }
 
 
+def bn_statistics_term(
+    weight: float = 1.0, kind: Literal["per_image_std", "batch_var"] = "batch_var"
+) -> Term[SynthesisStep]:
+    """Return the BN statistics loss of each image or of the batch."""
+    return Term("bn_statistics", weight, BN_STATISTICS[kind])
+
+
 def image_class_term(weight: float) -> Term[SynthesisStep]:
     """Return the cross-entropy of the teacher's prediction to the soft label (DynaDFQ, Eq. 7)."""
     return Term(

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
-from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, SynthesisStep, Term
+from dynadfq.losses.objective import Objective, StudentStep, SynthesisStep, Term, bn_statistics_term
 from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
 from dynadfq.methods.student import StudentConfig, beside_generator
 from dynadfq.runtime.config import setting
@@ -73,7 +73,7 @@ class Images(GeneratorImages):
         conditional = self.conditional(teacher)
         terms = [
             agreement_term(self.balance_weight * self.agreement_weight),
-            Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"]),
+            bn_statistics_term(self.bn_weight),
         ]
         return GeneratorRecipe(
             method="adadfq",
@@ -163,9 +163,7 @@ class AdaDFQ(Method):
 
     title: ClassVar[str] = "AdaDFQ"
     trains_generator: ClassVar[bool] = True
-    presets: ClassVar[Presets] = {
-        "imagenet": {"student": {"temperature": 5.0}},
-    }
+    presets: ClassVar[Presets] = {"imagenet": {"student": {"temperature": 5.0}}}
 
     images: Images = Images()
     student: Student = Student()

@@ -32,9 +32,7 @@ class AdaRound(Method):
 
     title: ClassVar[str] = "AdaRound"
     trains_student: ClassVar[bool] = False
-    presets: ClassVar[Presets] = {
-        "small": {"student": {"iterations": 500, "learning_rate": 0.01}},
-    }
+    presets: ClassVar[Presets] = {"small": {"student": {"iterations": 500, "learning_rate": 0.01}}}
 
     images: BaselineImages = BaselineImages()
     student: Student = Student()

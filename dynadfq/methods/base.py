@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
 from dynadfq.runtime.config import PAPER, Config, setting
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.generator_network import LARGE
@@ -93,10 +93,7 @@ class BaselineImages(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe with the objective L_bns + β · CE (Eq. 7)."""
-        terms = [
-            Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
-            image_class_term(self.class_weight),
-        ]
+        terms = [bn_statistics_term(kind=self.bn_statistics), image_class_term(self.class_weight)]
         return ImageRecipe(self.labels(context), Objective(terms))
 
 
@@ -104,11 +101,7 @@ class GeneratorImages(ImagesConfig):
     """Settings of every generator, which first trains for `synthesis.iterations` steps."""
 
     latent_features: int = setting(
-        100,
-        "length of the generator's latent vector",
-        unit="features",
-        source=GENERATORS,
-        ge=1,
+        100, "length of the generator's latent vector", unit="features", source=GENERATORS, ge=1
     )
     class_conditional: Literal["large_images", "always", "never"] = setting(
         "large_images",

@@ -130,7 +130,7 @@ class DeepInversion(Method):
                 "flip": True,
                 "clip": True,
             }
-        },
+        }
     }
 
     images: Images = Images()

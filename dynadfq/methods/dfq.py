@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term
+from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.batch_norm import layers_with_statistics
@@ -48,7 +48,7 @@ class Images(ImagesConfig):
         optimized = self.kind == "bn_statistics"
         terms = []
         if optimized or layers_with_statistics(context.teacher.module)[0]:
-            terms.append(Term("bn_statistics", 1.0, BN_STATISTICS["per_image_std"]))
+            terms.append(bn_statistics_term(kind="per_image_std"))
         return ImageRecipe(labels, Objective(terms), optimized=optimized)
 
 

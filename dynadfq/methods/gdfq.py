@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
 from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
 from dynadfq.methods.student import GeneratorStudent, beside_generator
 from dynadfq.runtime.config import setting
@@ -33,13 +33,14 @@ class Images(GeneratorImages):
     def generator(self, teacher: Teacher) -> GeneratorRecipe:
         """Return a recipe of one class per image; cross-entropy + β · BN statistics (Eq. 6)."""
         conditional = self.conditional(teacher)
-        bn_statistics = Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"])
         return GeneratorRecipe(
             method="gdfq",
             settings=self.model_dump(mode="json"),
             mixtures=SingleClasses(teacher.num_classes),
             latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
-            objective=Objective([image_class_term(self.class_weight), bn_statistics]),
+            objective=Objective(
+                [image_class_term(self.class_weight), bn_statistics_term(self.bn_weight)]
+            ),
             conditional=conditional,
             batch_size=self.generator_batch_size,
             learning_rate=self.learning_rate,

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from dynadfq.losses.attention import BRANCHES, attention_term
 from dynadfq.losses.hard_samples import hard_sample_term
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, distillation_term
+from dynadfq.losses.objective import Objective, bn_statistics_term, distillation_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.augment import OccasionalCrops
@@ -53,10 +53,8 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of one-hot labels, BN statistics and the hard-sample loss."""
-        bn_statistics = Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"])
-        objective = Objective(
-            [bn_statistics, hard_sample_term(self.class_weight, self.difficulty_power)]
-        )
+        hard_samples = hard_sample_term(self.class_weight, self.difficulty_power)
+        objective = Objective([bn_statistics_term(), hard_samples])
         crops = OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
         return ImageRecipe(OneHotLabels(context.teacher.num_classes), objective, augment=crops)
 
@@ -110,7 +108,7 @@ class HAST(Method):
         "imagenet": {
             "images": {"class_weight": 0.1, "difficulty_power": 0.5, "crop_scale": 0.4},
             "student": {"attention_weight": 4000.0},
-        },
+        }
     }
 
     images: Images = Images()

@@ -27,7 +27,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from dynadfq.losses.objective import BN_STATISTICS, Objective, StudentStep, Term, distillation_term
+from dynadfq.losses.objective import (
+    Objective,
+    StudentStep,
+    Term,
+    bn_statistics_term,
+    distillation_term,
+)
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.ops.augment import OccasionalCrops
@@ -111,12 +117,13 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of L_bns + SIL + MDC, with LOR."""
-        low, high = self.margin_low, self.margin_high
+        low = self.margin_low
+        high = self.margin_high
         labels = TargetProbabilityLabels(
             context.teacher.num_classes, self.lowest_target, self.soft_share
         )
         terms = [
-            Term("bn_statistics", 1.0, BN_STATISTICS["batch_var"]),
+            bn_statistics_term(),
             Term(
                 "class",
                 self.class_weight,

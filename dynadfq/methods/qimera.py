@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
 from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
 from dynadfq.methods.student import GeneratorStudent, beside_generator
 from dynadfq.runtime.config import setting
@@ -115,7 +115,6 @@ class Images(GeneratorImages):
     def generator(self, teacher: Teacher) -> GeneratorRecipe:
         """Return a recipe of superposed classes; soft cross-entropy + BN statistics."""
         mapped = self.latent_features if self.disentangled else None
-        bn_statistics = Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"])
         return GeneratorRecipe(
             method="qimera",
             settings=self.model_dump(mode="json"),
@@ -123,7 +122,9 @@ class Images(GeneratorImages):
                 teacher.num_classes, self.superposed_classes, self.superposed_share
             ),
             latent=partial(embeddings, teacher, self.embedding, mapped, self.noise_scale),
-            objective=Objective([image_class_term(self.class_weight), bn_statistics]),
+            objective=Objective(
+                [image_class_term(self.class_weight), bn_statistics_term(self.bn_weight)]
+            ),
             conditional=self.conditional(teacher),
             mixing=self.cbn_mix,
             batch_size=self.generator_batch_size,

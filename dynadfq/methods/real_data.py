@@ -61,8 +61,11 @@ class LabelledImages:
     sequential = True  # a shard begins where the one before it ended
 
     def __init__(self, teacher: Teacher, images: LabelledSet, class_balanced: bool) -> None:
-        self.teacher, self.images, self.class_balanced = teacher, images, class_balanced
-        self.order, self.taken = torch.arange(len(images)), 0
+        self.teacher = teacher
+        self.images = images
+        self.class_balanced = class_balanced
+        self.order = torch.arange(len(images))
+        self.taken = 0
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
         """Draw the order of the images; there are no files."""

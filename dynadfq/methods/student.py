@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dynadfq.losses.objective import (
-    Reduction,
-    StudentStep,
-    Term,
-    distillation_term,
-    label_term,
-)
+from dynadfq.losses.objective import Reduction, StudentStep, Term, distillation_term, label_term
 from dynadfq.methods.base import GENERATORS
 from dynadfq.runtime.config import LINEAGE, Config, setting
 from dynadfq.training.loss import StudentLoss

@@ -21,10 +21,10 @@ from torch import Tensor
 from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
 from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import (
-    BN_STATISTICS,
     Objective,
     StudentStep,
     Term,
+    bn_statistics_term,
     distillation_term,
     soft_cross_entropy,
 )
@@ -101,7 +101,7 @@ class Images(ImagesConfig):
         centres, and the hard-sample loss.
         """
         terms = [
-            Term("bn_statistics", self.bn_weight, BN_STATISTICS["batch_var"]),
+            bn_statistics_term(self.bn_weight),
             hard_sample_term(self.class_weight, self.difficulty_power),
         ]
         labels = OneHotLabels(context.teacher.num_classes)
@@ -190,9 +190,7 @@ class SynQ(Method):
     """SynQ: `images` changes the synthetic images, `student` the fine-tuning."""
 
     title: ClassVar[str] = "SynQ"
-    presets: ClassVar[Presets] = {
-        "imagenet": {"images": {"crop_scale": 0.4}},
-    }
+    presets: ClassVar[Presets] = {"imagenet": {"images": {"crop_scale": 0.4}}}
 
     images: Images = Images()
     student: Student = Student()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.image_priors import image_prior_term
-from dynadfq.losses.objective import BN_STATISTICS, Objective, Term, image_class_term
+from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import setting
@@ -73,7 +73,7 @@ class Images(ImagesConfig):
         where they have a weight.
         """
         terms = [
-            Term("bn_statistics", 1.0, BN_STATISTICS[self.bn_statistics]),
+            bn_statistics_term(kind=self.bn_statistics),
             image_class_term(self.class_weight),
             image_prior_term(self.prior_weight),
         ]

@@ -117,7 +117,8 @@ class SuperposedEmbeddings(Latent):
     def __init__(self, embedding: Tensor, mapped: int | None, noise_scale: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding.from_pretrained(embedding.clone(), freeze=False)
-        self.noise_features, self.noise_scale = embedding.shape[1], noise_scale
+        self.noise_features = embedding.shape[1]
+        self.noise_scale = noise_scale
         self.features = mapped or self.noise_features
         self.mapping = nn.Linear(self.noise_features, mapped) if mapped else nn.Identity()
 

@@ -44,10 +44,7 @@ class FinetuneConfig(Config):
     momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, le=1)
     weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0)
     calibration_images: int = setting(
-        1024,
-        "synthetic images that set the activation ranges before training",
-        unit="images",
-        ge=1,
+        1024, "synthetic images that set the activation ranges before training", unit="images", ge=1
     )
     crop_scale: float = setting(
         0.5,
