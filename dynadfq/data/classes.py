@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynadfq.runtime.errors import InvalidArgument
+
 LISTED = 3  # names in an error message
 
 
@@ -49,16 +51,18 @@ def class_order(
         origin = f"by name, {len(names)} of the teacher's {len(class_names)} classes"
         return ClassOrder(_by_name(names, known), origin)
     if len(unknown) < len(names):
-        raise ValueError(
-            f"root: {len(unknown)} of {len(names)} class folders have no class of the teacher by "
+        raise InvalidArgument(
+            "root",
+            f"{len(unknown)} of {len(names)} class folders have no class of the teacher by "
             f"that name: {_some(unknown)}; name the folders as its classes, or list the classes in "
-            "a class file"
+            "a class file",
         )
     if len(names) != len(class_names):
-        raise ValueError(
-            f"root: {len(names)} class folders ({_some(names)}) for the teacher's "
+        raise InvalidArgument(
+            "root",
+            f"{len(names)} class folders ({_some(names)}) for the teacher's "
             f"{len(class_names)} classes ({_some(class_names)}), and no name in common; list the "
-            "classes in a class file"
+            "classes in a class file",
         )
     return ClassOrder(
         tuple(range(len(names))),
@@ -89,12 +93,13 @@ def read_classes(path: Path) -> dict[str, int]:
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"class_file: {path} is not valid JSON ({error})") from error
+            raise InvalidArgument("class_file", f"{path} is not valid JSON ({error})") from error
     pairs = _pairs(content)
     if not pairs:
-        raise ValueError(
-            f"class_file: {path} has neither one name per line, nor JSON of the form ['tench', …], "
-            "{'tench': 0, …} or {'0': ['n01440764', 'tench'], …}"
+        raise InvalidArgument(
+            "class_file",
+            f"{path} has neither one name per line, nor JSON of the form ['tench', …], "
+            "{'tench': 0, …} or {'0': ['n01440764', 'tench'], …}",
         )
     occurrences = Counter(name for name, _ in pairs)
     return {name: number for name, number in pairs if occurrences[name] == 1}
@@ -118,13 +123,13 @@ def _pairs(content: object) -> list[tuple[str, int]]:
 def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> tuple[int, ...]:
     absent = [name for name in names if name not in given]
     if absent:
-        raise ValueError(
-            f"class_file: it lacks {len(absent)} class folders: {_some(absent)}; add them"
+        raise InvalidArgument(
+            "class_file", f"it lacks {len(absent)} class folders: {_some(absent)}; add them"
         )
     outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < num_classes]
     if outside:
-        raise ValueError(
-            f"class_file: {_some(outside)}: the teacher's classes are 0 … {num_classes - 1}"
+        raise InvalidArgument(
+            "class_file", f"{_some(outside)}: the teacher's classes are 0 … {num_classes - 1}"
         )
     return tuple(given[name] for name in names)
 
@@ -132,9 +137,10 @@ def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> 
 def _by_name(names: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
     ambiguous = [name for name in names if known.count(_normalized(name)) > 1]
     if ambiguous:
-        raise ValueError(
-            f"root: the teacher has more than one class named {_some(ambiguous)}; list the classes "
-            "in a class file"
+        raise InvalidArgument(
+            "root",
+            f"the teacher has more than one class named {_some(ambiguous)}; list the classes "
+            "in a class file",
         )
     return tuple(known.index(_normalized(name)) for name in names)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from dynadfq.data.sets import from_disk_or_download
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import accepted, call_object
 
 # What torchvision's data sets call their training and evaluation parts.
@@ -77,13 +78,13 @@ def own_items(path: str, root: Path, train: bool) -> Items:
     """
     items = call_object(path, "name", "a data set", root=root, train=train)
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
-        raise ValueError(
-            f"name: {path} returned {type(items).__name__}; return a data set with len() and "
-            "[index]"
+        raise InvalidArgument(
+            "name",
+            f"{path} returned {type(items).__name__}; return a data set with len() and [index]",
         )
     if not len(items):
         purpose = "train" if train else "evaluate"
-        raise ValueError(f"name: {path} returned a data set without images to {purpose} on")
+        raise InvalidArgument("name", f"{path} returned a data set without images to {purpose} on")
     found: Items = items
     return found
 
@@ -96,15 +97,15 @@ def read_item(items: Items, index: int, name: str) -> tuple[Image.Image, int]:
     """
     found = items[index]
     if not (isinstance(found, Sequence) and len(found) == 2):
-        raise ValueError(
-            f"name: item {index} of {name} is {_type_of(found)}; give a pair (image, label)"
+        raise InvalidArgument(
+            "name", f"item {index} of {name} is {_type_of(found)}; give a pair (image, label)"
         )
     image, label = found
     values = np.asarray(label)
     number = values.item() if values.size == 1 else None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise ValueError(
-            f"name: the label of item {index} of {name} is {_type_of(label)}; give an integer"
+        raise InvalidArgument(
+            "name", f"the label of item {index} of {name} is {_type_of(label)}; give an integer"
         )
     return _to_image(image, f"the image of item {index} of {name}"), number
 
@@ -122,15 +123,15 @@ def _to_image(image: object, what: str) -> Image.Image:
         return image
     pixels = image.numpy() if isinstance(image, Tensor) else image
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"name: {what} is {_type_of(image)}, not an image or uint8 pixels; {WANTED}"
+        raise InvalidArgument(
+            "name", f"{what} is {_type_of(image)}, not an image or uint8 pixels; {WANTED}"
         )
     if pixels.ndim == 3 and pixels.shape[0] == 3:
         pixels = pixels.transpose(1, 2, 0)
     elif pixels.ndim == 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     elif pixels.ndim != 2:
-        raise ValueError(f"name: {what} is {_type_of(image)}; {WANTED}")
+        raise InvalidArgument("name", f"{what} is {_type_of(image)}; {WANTED}")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

@@ -18,6 +18,7 @@ from dynadfq.data.items import Items, class_names_of, own_items, read_item, torc
 from dynadfq.data.labelled import LabelledSet, evenly_spaced
 from dynadfq.data.sets import CARDS
 from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.spill import temporary_tensor
 from dynadfq.zoo.metadata import Metadata
 
@@ -106,8 +107,8 @@ def load(
         items: Items = TensorDataset(pixels, labels)
         return _decode(items, torch.arange(len(labels)), preprocessing, num_classes, name)
     if preprocessing is None:
-        raise ValueError(
-            f"preprocessing: the images of {name} have no size of their own; give the network's"
+        raise InvalidArgument(
+            "preprocessing", f"the images of {name} have no size of their own; give the network's"
         )
     if name == IMAGE_FOLDER:
         return _load_folder(folder, train, preprocessing, count, class_names, class_file)
@@ -178,9 +179,9 @@ def _require_labels(labels: Tensor, num_classes: int | None, name: str) -> None:
         wrong = wrong | (labels >= num_classes)
         allowed = f"outside the teacher's {num_classes} classes, 0 … {num_classes - 1}"
     if wrong.any():
-        raise ValueError(
-            f"name: a label of {name} is {int(labels[wrong][0])}, {allowed}; "
-            "give labels of its classes"
+        raise InvalidArgument(
+            "name",
+            f"a label of {name} is {int(labels[wrong][0])}, {allowed}; give labels of its classes",
         )
 
 

@@ -24,6 +24,7 @@ from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import DistilledStudent
 from dynadfq.runtime.config import setting
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
@@ -81,8 +82,8 @@ class LabelledImages:
         """
         chosen = self.order[self.taken : self.taken + count]
         if len(chosen) < count:
-            raise ValueError(
-                f"num_images: there are only {len(self.images)} training images; ask for no more"
+            raise InvalidArgument(
+                "num_images", f"there are only {len(self.images)} training images; ask for no more"
             )
         images = self.images.normalize(self.images.pixels[chosen])
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
@@ -145,8 +146,9 @@ class Images(ImagesConfig):
             ValueError: no data set is named.
         """
         if self.data is None:
-            raise ValueError(
-                "data: none is given, so that no labelled data is read; give the name of a data set"
+            raise InvalidArgument(
+                "data",
+                "none is given, so that no labelled data is read; give the name of a data set",
             )
         repository = Path(os.environ.get("DVC_ROOT", "."))
         classes = repository / self.classes if self.classes else None

@@ -15,6 +15,8 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from dynadfq.runtime.errors import InvalidArgument, require_choice
+
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -24,13 +26,11 @@ def require_precision(precision: str, device: torch.device) -> None:
     Raises:
         ValueError: the precision is unknown, or TF32 is asked of a CPU.
     """
-    if precision not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
-        raise ValueError(f"precision: must be one of {known}; got {precision!r}")
+    require_choice("precision", precision, get_args(Precision))
     if precision == "tf32" and device.type != "cuda":
-        raise ValueError(
-            f"precision: tf32 needs a GPU, and the device is {device}; "
-            "set precision: float32 or bfloat16"
+        raise InvalidArgument(
+            "precision",
+            f"tf32 needs a GPU, and the device is {device}; set precision: float32 or bfloat16",
         )
 
 

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dynadfq.runtime.errors import InvalidArgument, require_choice
+
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 MODES = {1: "L", 3: "RGB"}
 SIXTEEN_BIT_FORMATS = ("PNG",)  # older versions of Pillow call their 16-bit pixels 32-bit
@@ -40,18 +42,17 @@ class Preprocessing:
         channels, *size = self.input_shape
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
-                raise ValueError(
-                    f"{name}: {list(values)} has {len(values)} values for {channels} channels; "
-                    "give one per channel"
+                raise InvalidArgument(
+                    name,
+                    f"{list(values)} has {len(values)} values for {channels} channels; "
+                    "give one per channel",
                 )
         if self.resize is not None and self.resize < max(size):
-            raise ValueError(
-                f"resize: {self.resize} pixels are fewer than input_shape, {max(size)}; "
-                "give at least that"
+            raise InvalidArgument(
+                "resize",
+                f"{self.resize} pixels are fewer than input_shape, {max(size)}; give at least that",
             )
-        if self.interpolation not in get_args(Interpolation):
-            known = ", ".join(get_args(Interpolation))
-            raise ValueError(f"interpolation: must be one of {known}; got {self.interpolation!r}")
+        require_choice("interpolation", self.interpolation, get_args(Interpolation))
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Preprocessing:

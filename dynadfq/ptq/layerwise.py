@@ -14,6 +14,7 @@ from dynadfq.graph.calls import called_module, only_user
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.spill import spill, spill_concatenated
 
 
@@ -58,8 +59,9 @@ class LayerwiseForward:
             if node.op == "call_module" and node.target == layer
         )
         if stop < self._done:
-            raise ValueError(
-                f"layer: the forward pass is beyond {layer}; take the layers in the order of calls"
+            raise InvalidArgument(
+                "layer",
+                f"the forward pass is beyond {layer}; take the layers in the order of calls",
             )
         for values in self._values:
             self._continue(values, stop)

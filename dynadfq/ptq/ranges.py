@@ -27,6 +27,7 @@ from dynadfq.ptq.calibration import Range, attached
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import ActivationFakeQuantize
 from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
@@ -79,9 +80,10 @@ def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
     folded = isinstance(teacher, FoldedTeacher)
     if student.scheme.folded != folded:
         states = {True: "folded", False: "not folded"}
-        raise ValueError(
-            f"teacher: the student's network is {states[student.scheme.folded]} and the teacher's "
-            f"is {states[folded]}; pass the network that was quantized"
+        raise InvalidArgument(
+            "teacher",
+            f"the student's network is {states[student.scheme.folded]} and the teacher's "
+            f"is {states[folded]}; pass the network that was quantized",
         )
     return normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
 

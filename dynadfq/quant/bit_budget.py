@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from dynadfq.graph.calls import called_module
 from dynadfq.quant.selector import BitSelector
+from dynadfq.runtime.errors import InvalidArgument
 
 BISECTION_STEPS = 80  # beyond the resolution of float64
 TOLERANCE = 1e-9  # percentage points, between two sums of the same costs in another order
@@ -81,10 +82,11 @@ class CostCurve:
         lowest = self.lowest
         highest = self.highest
         if not lowest - TOLERANCE <= bit_flops_percent <= highest + TOLERANCE:
-            raise ValueError(
-                f"bit_flops_percent: {bit_flops_percent:g} is outside "
+            raise InvalidArgument(
+                "bit_flops_percent",
+                f"{bit_flops_percent:g} is outside "
                 f"{_round_up(lowest):g} … {_round_down(highest):g} percent, the range from the "
-                "cheapest widths to the most expensive; choose a budget within it"
+                "cheapest widths to the most expensive; choose a budget within it",
             )
         low, high = self._multiplier_range
         for _ in range(BISECTION_STEPS):

@@ -24,6 +24,7 @@ from dynadfq.quant.insert import insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 
 
@@ -148,9 +149,10 @@ class Student(nn.Module):
         given = tuple(images.shape[1:])
         expected = tuple(self.cost.trace.input_shape)
         if given != expected:
-            raise ValueError(
-                f"images: of shape {given} each, but this student reads {expected}; "
-                "prepare them with student.preprocessing"
+            raise InvalidArgument(
+                "images",
+                f"of shape {given} each, but this student reads {expected}; "
+                "prepare them with student.preprocessing",
             )
 
     @property
@@ -166,7 +168,7 @@ class Student(nn.Module):
     def multiplier(self, multiplier: float) -> None:
         selector = self._require_selector("multiplier")
         if not isfinite(multiplier):
-            raise ValueError(f"multiplier: {multiplier} is not a finite number")
+            raise InvalidArgument("multiplier", f"{multiplier} is not a finite number")
         selector.multiplier.fill_(multiplier)
 
     def set_budget(

@@ -8,6 +8,8 @@ from functools import reduce
 from importlib import import_module
 from typing import Any
 
+from dynadfq.runtime.errors import InvalidArgument
+
 PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -56,17 +58,18 @@ def call_object(path: str, key: str, returns: str, **offered: Any) -> Any:
     """
     target = import_object(path, key)
     if not callable(target):
-        raise ValueError(
-            f"{key}: {path!r} is {type(target).__name__}, not a function or class that returns "
-            f"{returns}"
+        raise InvalidArgument(
+            key,
+            f"{path!r} is {type(target).__name__}, not a function or class that returns {returns}",
         )
     arguments = accepted(target, **offered)
     try:
         inspect.signature(target).bind(**arguments)
     except TypeError as error:
-        raise ValueError(
-            f"{key}: {path!r} is called with {' and '.join(offered)} at most ({error}); "
-            "write a function that takes no more and fills in the rest"
+        raise InvalidArgument(
+            key,
+            f"{path!r} is called with {' and '.join(offered)} at most ({error}); "
+            "write a function that takes no more and fills in the rest",
         ) from error
     return target(**arguments)
 

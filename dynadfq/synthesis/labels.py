@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.similarity import most_similar
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]
@@ -79,8 +80,8 @@ class SimilarClassLabels:
         """Return (count, classes) rows."""
         classes = len(self.similarity)
         if self.similar_classes > classes:
-            raise ValueError(
-                f"similar_classes: {self.similar_classes} exceeds the {classes} classes"
+            raise InvalidArgument(
+                "similar_classes", f"{self.similar_classes} exceeds the {classes} classes"
             )
         own = torch.randint(classes, (count,), generator=rng)
         labels = one_hot(own, classes).float()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dynadfq.runtime.errors import InvalidArgument
+
 LISTED = 4  # layers that an error message names
 
 
@@ -29,9 +31,9 @@ def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2
         f"{name or 'the network itself'} has {outputs}" for name, outputs, _ in candidates[-LISTED:]
     )
     found = f"the last of them: {last}" if last else "it has none at all"
-    raise ValueError(
-        f"num_classes: the network has no linear layer or 1×1 convolution with {num_classes} "
-        f"outputs; {found}"
+    raise InvalidArgument(
+        "num_classes",
+        f"the network has no linear layer or 1×1 convolution with {num_classes} outputs; {found}",
     )
 
 
@@ -47,16 +49,19 @@ def require_classifier(module: nn.Module, input_shape: Sequence[int], num_classe
         output = module(example)
     except RuntimeError as error:
         size = " × ".join(map(str, input_shape))
-        raise ValueError(f"input_shape: the network cannot read {size} images ({error})") from error
+        raise InvalidArgument(
+            "input_shape", f"the network cannot read {size} images ({error})"
+        ) from error
     if not isinstance(output, Tensor):
-        raise ValueError(
-            f"architecture: the network returns {type(output).__name__}, not one tensor of logits; "
-            "wrap it in a module that returns the logits alone"
+        raise InvalidArgument(
+            "architecture",
+            f"the network returns {type(output).__name__}, not one tensor of logits; "
+            "wrap it in a module that returns the logits alone",
         )
     if output.shape != (1, num_classes):
-        raise ValueError(
-            f"num_classes: the network returns {tuple(output.shape)} for one image, "
-            f"not {num_classes} logits"
+        raise InvalidArgument(
+            "num_classes",
+            f"the network returns {tuple(output.shape)} for one image, not {num_classes} logits",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynadfq.ops.preprocess import Interpolation
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import is_import_path
 from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.teacher import Teacher
@@ -92,9 +93,10 @@ def import_teacher(
     published = pretrained and checkpoint is None
     library = architectures.metadata(architecture) if published else None
     if library and library.num_classes not in (None, num_classes):
-        raise ValueError(
-            f"num_classes: {num_classes} differs from the {library.num_classes} classes of the "
-            f"published weights of {architecture}; leave it out, or set pretrained to false"
+        raise InvalidArgument(
+            "num_classes",
+            f"{num_classes} differs from the {library.num_classes} classes of the "
+            f"published weights of {architecture}; leave it out, or set pretrained to false",
         )
     module = architectures.build(architecture, metadata.input_shape[0], num_classes, published)
     if checkpoint is not None:

@@ -8,6 +8,7 @@ from typing import get_args
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from dynadfq.runtime.errors import require_choice
 from dynadfq.teacher.config import Measure
 from dynadfq.teacher.teacher import Teacher
 
@@ -28,8 +29,7 @@ def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
     tensor([[4., 2.],
             [2., 2.]])
     """
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure: must be one of {', '.join(get_args(Measure))}; got {measure!r}")
+    require_choice("measure", measure, get_args(Measure))
     rows = weights.float()
     if measure == "centred":
         rows = rows - rows.mean(dim=0)

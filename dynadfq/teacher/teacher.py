@@ -19,6 +19,7 @@ from dynadfq.ops.batch_norm import BatchNorm, frozen_batch_norms, layers_with_st
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.classifier import class_weights, find_classifier
 from dynadfq.teacher.recording import Recording
@@ -74,9 +75,9 @@ class Teacher:
         self.float_top1 = float_top1
         self.origins = dict(origins or {})
         if len(self.class_names) != num_classes:
-            raise ValueError(
-                f"class_names: {len(self.class_names)} names for {num_classes} classes; "
-                "give one per class"
+            raise InvalidArgument(
+                "class_names",
+                f"{len(self.class_names)} names for {num_classes} classes; give one per class",
             )
         _ = self.preprocessing  # checks the other arguments
 

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.ops.augment import random_flip, random_shift
 from dynadfq.ops.memory_format import fastest_memory_format
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
@@ -45,8 +46,8 @@ def train_teacher(
         NonFiniteLoss: the loss is NaN or infinite.
     """
     if recipe.batch_size > len(data):
-        raise ValueError(
-            f"batch_size: {recipe.batch_size} is more than the {len(data)} training images"
+        raise InvalidArgument(
+            "batch_size", f"{recipe.batch_size} is more than the {len(data)} training images"
         )
     memory_format = fastest_memory_format(module, data.input_shape)
     module.to(device).to(memory_format=memory_format)

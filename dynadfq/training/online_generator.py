@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorRecipe, GeneratorTraining
 from dynadfq.teacher.teacher import Teacher
@@ -84,8 +85,9 @@ def _stored_generator(
             training.network.load_state_dict(safetensors.torch.load_file(images.folder / WEIGHTS))
             return training
         origin = f"by the generator of {card['method']}"
-    raise ValueError(
-        f"online_generator: the images in {images.folder} were made {origin}, not by that of "
+    raise InvalidArgument(
+        "online_generator",
+        f"the images in {images.folder} were made {origin}, not by that of "
         f"{method}; make them with {method}, or set online_generator to false to train on the "
-        "stored images"
+        "stored images",
     )

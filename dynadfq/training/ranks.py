@@ -18,6 +18,7 @@ from torch.nn.functional import dropout
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
 from dynadfq.runtime.distributed import BatchPart
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.training.recipe import StudentRecipe
 
 
@@ -45,15 +46,17 @@ def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
     """
     ranks = distributed.world_size()
     if recipe.trains_generator and ranks > 1:
-        raise ValueError(
-            f"online_generator: a generator is trained in one process only, and there are {ranks}; "
-            f"set launch.processes to 1, or online_generator to false"
+        raise InvalidArgument(
+            "online_generator",
+            f"a generator is trained in one process only, and there are {ranks}; "
+            f"set launch.processes to 1, or online_generator to false",
         )
     if batch_size % ranks:
         divisors = ", ".join(str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
-        raise ValueError(
-            f"batch_size: {batch_size} images cannot be divided evenly among {ranks} processes; "
-            f"choose a multiple of {ranks}, or as many processes as one of {divisors}"
+        raise InvalidArgument(
+            "batch_size",
+            f"{batch_size} images cannot be divided evenly among {ranks} processes; "
+            f"choose a multiple of {ranks}, or as many processes as one of {divisors}",
         )
 
 

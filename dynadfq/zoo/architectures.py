@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from torch import nn
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import call_object, is_import_path
 from dynadfq.zoo.metadata import Metadata
 
@@ -88,8 +89,8 @@ def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn
         path, "architecture", "a network", in_channels=in_channels, num_classes=num_classes
     )
     if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"architecture: {path!r} returned {type(network).__name__}, not a torch.nn.Module"
+        raise InvalidArgument(
+            "architecture", f"{path!r} returned {type(network).__name__}, not a torch.nn.Module"
         )
     return network
 
@@ -98,10 +99,11 @@ def _find(architecture: str) -> tuple[Family, str]:
     """The family of ``family/model``, and the model's name."""
     family, _, name = architecture.partition("/")
     if family not in FAMILIES or not name:
-        raise ValueError(
-            f"architecture: {architecture!r} is not <family>/<model>; families: "
+        raise InvalidArgument(
+            "architecture",
+            f"{architecture!r} is not <family>/<model>; families: "
             f"{', '.join(FAMILIES)}; for example pytorchcv/resnet20_cifar10, or "
-            "my_pkg.models:build for a network of your own"
+            "my_pkg.models:build for a network of your own",
         )
     try:  # imported here: a user may lack the other families' packages
         module = cast(Family, importlib.import_module(f"dynadfq.zoo.families.{family}"))
@@ -114,5 +116,5 @@ def _find(architecture: str) -> tuple[Family, str]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"architecture: {family} has no model {name!r}{hint}")
+        raise InvalidArgument("architecture", f"{family} has no model {name!r}{hint}")
     return module, name

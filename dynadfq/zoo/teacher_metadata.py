@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata, Shape
 
@@ -74,10 +75,11 @@ def teacher_metadata(
         given = replace(given, input_shape=(channels, image_size, image_size))
     found = resolve(given, sources)
     if data_set is not None and data_set.num_classes not in (None, found.num_classes):
-        raise ValueError(
-            f"data_set: {data_set.origin} has {data_set.num_classes} classes and the teacher "
+        raise InvalidArgument(
+            "data_set",
+            f"{data_set.origin} has {data_set.num_classes} classes and the teacher "
             f"{found.num_classes} ({found.origins['num_classes']}); take the data set it was "
-            "trained for, or null"
+            "trained for, or null",
         )
     return found
 
@@ -120,8 +122,8 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     if missing:
         asked = " or ".join(source.origin for source in sources)
         known = f" nor known from {asked}" if asked else ""
-        raise ValueError(
-            f"{', '.join(missing)}: not given{known}; write what the network was trained with"
+        raise InvalidArgument(
+            ", ".join(missing), f"not given{known}; write what the network was trained with"
         )
     named = [source for source in sources if len(source.class_names or ()) == num_classes]
     class_names = first("class_names", given, *named)

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.zoo.state_dict_names import is_counter, is_unused, match_names
 
 # Keys under which training loops keep a state_dict. Averaged weights come before the last ones:
@@ -46,8 +47,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         content = content[wrapper]
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(
-            f"checkpoint: {path} is not a state_dict (names to tensors); save model.state_dict()"
+        raise InvalidArgument(
+            "checkpoint", f"{path} is not a state_dict (names to tensors); save model.state_dict()"
         )
     return {str(name): value for name, value in tensors.items()}
 
@@ -76,9 +77,9 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             )
     if problems:
         more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise ValueError(
-            f"checkpoint: {path} does not fit the architecture: "
-            f"{'; '.join(problems[:LISTED])}{more}"
+        raise InvalidArgument(
+            "checkpoint",
+            f"{path} does not fit the architecture: {'; '.join(problems[:LISTED])}{more}",
         )
     module.load_state_dict(weights, strict=False)
 
@@ -114,20 +115,22 @@ def _content(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(
-            f"checkpoint: {path} is a pickle that holds more than tensors and would run code when "
+        raise InvalidArgument(
+            "checkpoint",
+            f"{path} is a pickle that holds more than tensors and would run code when "
             f"loaded, so it is refused ({_reason(error)}). Save its state_dict() alone, best as "
-            ".safetensors"
+            ".safetensors",
         ) from error
     except (SafetensorError, RuntimeError, KeyError, EOFError, OSError) as error:
         if "TorchScript" in str(error):
-            raise ValueError(
-                f"checkpoint: {path} is a TorchScript program; save its state_dict(), best as "
-                ".safetensors"
+            raise InvalidArgument(
+                "checkpoint",
+                f"{path} is a TorchScript program; save its state_dict(), best as .safetensors",
             ) from error
-        raise ValueError(
-            f"checkpoint: {path} is damaged or not a checkpoint ({type(error).__name__}: {error}); "
-            "copy it again"
+        raise InvalidArgument(
+            "checkpoint",
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {error}); "
+            "copy it again",
         ) from error
 
 

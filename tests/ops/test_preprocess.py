@@ -166,7 +166,7 @@ def test_an_image_stands_as_its_exif_entry_says(tmp_path: Path) -> None:
         ({"resize": 15}, "resize: 15 pixels are fewer than input_shape, 16"),
         (
             {"interpolation": "lanczos"},
-            "interpolation: must be one of nearest, bilinear, bicubic; got 'lanczos'",
+            'interpolation: must be one of nearest, bilinear, bicubic; got "lanczos"',
         ),
     ],
 )

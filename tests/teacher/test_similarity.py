@@ -41,7 +41,7 @@ def test_similarity_is_symmetric(measure: str) -> None:
 
 def test_an_unknown_measure_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="measure: must be one of dot, cosine, centred; got 'euclid'"
+        ValueError, match='measure: must be one of dot, cosine, centred; got "euclid"'
     ):
         similarity_of_weights(WEIGHTS, "euclid")  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.zoo.families import imagenet
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.weights import read_weights
@@ -50,14 +51,15 @@ def in_order(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Te
             last part of their names (weight, bias, …).
     """
     if len(weights) != len(own):
-        raise ValueError(
-            f"architecture: {len(weights)} tensors in the file, {len(own)} in the network"
+        raise InvalidArgument(
+            "architecture", f"{len(weights)} tensors in the file, {len(own)} in the network"
         )
     for (theirs, tensor), (ours, expected) in zip(weights.items(), own.items(), strict=True):
         if tensor.shape != expected.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
-            raise ValueError(
-                f"architecture: {theirs} of the file, {tuple(tensor.shape)}, is not the "
-                f"network's {ours}, {tuple(expected.shape)}"
+            raise InvalidArgument(
+                "architecture",
+                f"{theirs} of the file, {tuple(tensor.shape)}, is not the "
+                f"network's {ours}, {tuple(expected.shape)}",
             )
     return dict(zip(own, weights.values(), strict=True))
 

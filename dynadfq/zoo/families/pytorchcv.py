@@ -10,6 +10,7 @@ from pytorchcv import model_provider
 from pytorchcv.models.common import model_store
 from torch import nn
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.zoo.families import imagenet
 from dynadfq.zoo.metadata import Metadata
 
@@ -37,9 +38,10 @@ def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn
             name, in_channels=in_channels, num_classes=num_classes, pretrained=pretrained
         )
     except AssertionError as error:
-        raise ValueError(
-            f"architecture: pytorchcv/{name} cannot be built for {num_classes} classes and "
-            f"{in_channels} channels"
+        raise InvalidArgument(
+            "architecture",
+            f"pytorchcv/{name} cannot be built for {num_classes} classes and "
+            f"{in_channels} channels",
         ) from error
     features = getattr(model, "features", None)
     if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
