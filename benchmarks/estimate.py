@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dynadfq.methods import METHODS
 
 Entry = Mapping[str, Any]
-STARTUP = 0.7  # seconds of DVC a cell
+STARTUP = 2.0  # seconds per cell to start DVC and to import the library
 STUDENT_OVERHEAD = 4.0  # seconds to trace, calibrate and save
 
 
@@ -32,7 +32,7 @@ MEANINGS = {
 
 
 def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
-    """A line for each kind of work, in cells and minutes, and the sum."""
+    """Return a line for each kind of work, in cells and minutes, and the sum."""
     work = {
         "images": [images_seconds(entry, rates) for entry in cells["images"].values()],
         "labelled": [0.0 for _ in cells["labelled"]],
@@ -46,7 +46,7 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
         f"{name:12}{len(times):5} cells {sum(times) / 60:7.1f} min" for name, times in work.items()
     ]
     total = sum(map(sum, work.values())) + STARTUP * count
-    lines.append(f"{'DVC':12}{count:5} cells {STARTUP * count / 60:7.1f} min")
+    lines.append(f"{'start':12}{count:5} cells {STARTUP * count / 60:7.1f} min")
     lines.append(f"{'sum':24}{total / 60:7.1f} min, without training a teacher")
     return "\n".join(lines)
 

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.cells import CELLS, GROUPS, cell, read_cells
-from benchmarks.threads import per_job
 from stages import end_with_parent
+from stages.launch import threads_each
 
 PIPELINE = "benchmarks/dvc.yaml"
 # Each wave reads what those before it made. A student is measured at once, so that a killed run
@@ -62,7 +62,7 @@ def main() -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time (default 2)")
     jobs = parser.parse_args().jobs
-    os.environ["OMP_NUM_THREADS"] = str(per_job(jobs))
+    os.environ["OMP_NUM_THREADS"] = str(threads_each(jobs))
     content = read_cells()
     if not content["reports"]:
         sys.exit(f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one")
