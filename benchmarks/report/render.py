@@ -15,13 +15,10 @@ from matplotlib.figure import Figure
 import dynadfq.report
 from benchmarks.cells import statistics_of
 from benchmarks.report import claims, tables
-from benchmarks.report.figures import (
-    accuracy_against_cost,
-    layer_statistics,
-    measured,
-    panels,
-    parameter_study,
-)
+from benchmarks.report.figures.layers import layer_statistics
+from benchmarks.report.figures.looks import measured
+from benchmarks.report.figures.pareto import accuracy_against_cost
+from benchmarks.report.figures.studies import panels, parameter_study
 from benchmarks.report.results import Line, Record, machines, missing, study_lines
 from dynadfq.report.figures import DARK, LIGHT, Theme
 from dynadfq.report.images import data_uri, draw

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.cells import cost_of, evaluation_of, statistics_of
-from benchmarks.report.figures import front, panels
+from benchmarks.report.figures.pareto import front
+from benchmarks.report.figures.studies import panels
 from benchmarks.report.render import write_reports
 from benchmarks.report.results import Line, missing, study_lines
 from benchmarks.report.tables import plain, shown
