@@ -16,7 +16,8 @@ def maps(seed=0):
 
 
 def test_equal_features_have_distance_zero_and_a_channel_more_counts():
-    f, g = maps(), maps(1)
+    f = maps()
+    g = maps(1)
     assert attention_distance([(f, f), (g, g)]) == 0
     assert attention_distance([(f, g)]) > 0
     torch.testing.assert_close(
@@ -84,13 +85,15 @@ def test_the_weights_of_channels_count_as_constants():
     (slope,) = torch.autograd.grad(found.sum(), features)
     weights = (2 * features).mean(dim=(2, 3), keepdim=True).detach()
     evidence = (weights * features).sum(dim=1).relu()
-    low, high = evidence.amin(dim=(1, 2), keepdim=True), evidence.amax(dim=(1, 2), keepdim=True)
+    low = evidence.amin(dim=(1, 2), keepdim=True)
+    high = evidence.amax(dim=(1, 2), keepdim=True)
     (expected,) = torch.autograd.grad(((evidence - low) / (high - low)).sum(), features)
     torch.testing.assert_close(slope, expected)
 
 
 def test_map_distance_looks_at_the_labels_class():
-    ours, theirs = maps().requires_grad_(), maps(1).requires_grad_()
+    ours = maps().requires_grad_()
+    theirs = maps(1).requires_grad_()
     head = torch.tensor([[1.0, -1.0, 2.0, 0.5], [0.3, 2.0, -1.0, 1.0]])
     labels = torch.eye(2)[[0, 1, 1, 0, 1]]
     step = StudentStep(

@@ -15,10 +15,8 @@ from dynadfq.teacher.recording import Recording
 
 def layer_with(mean, variance):
     layer = nn.BatchNorm2d(len(mean)).double()
-    layer.running_mean, layer.running_var = (
-        torch.tensor(mean).double(),
-        torch.tensor(variance).double(),
-    )
+    layer.running_mean = torch.tensor(mean).double()
+    layer.running_var = torch.tensor(variance).double()
     return layer
 
 

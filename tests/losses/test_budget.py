@@ -34,7 +34,8 @@ def test_the_penalty_says_nothing_at_or_below_the_target():
 @pytest.mark.parametrize("multiplier", [0.0, 0.7, -0.7])
 @pytest.mark.parametrize("ratios", [[1.2, 1.4], [0.5, 0.9], [1.0, 1.0], [0.5, 1.5]])
 def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(multiplier, ratios):
-    budget, off = Budget("constraint", 2.0, multiplier), sum(ratios) / 2 - 1
+    budget = Budget("constraint", 2.0, multiplier)
+    off = sum(ratios) / 2 - 1
     assert budget.value(torch.tensor(ratios)).item() == pytest.approx(off, abs=1e-7)
     share = 1 / len(ratios)  # of an image in the mean
     assert gradient(budget, ratios).tolist() == pytest.approx(
@@ -94,7 +95,8 @@ def test_the_mean_comes_to_the_target_from_both_sides(start, wish):
 @pytest.mark.parametrize("multiplier", [0.0, 0.7])
 def test_the_value_that_is_logged_is_the_whole_form(multiplier):
     value = torch.tensor(0.3)
-    constraint, penalty = Budget("constraint", 2.0, multiplier), Budget("penalty", 2.0)
+    constraint = Budget("constraint", 2.0, multiplier)
+    penalty = Budget("penalty", 2.0)
     logged = constraint.factor(value) * value - constraint.surplus(value)
     assert logged.item() == pytest.approx(multiplier * 0.3 + 2.0 / 2 * 0.3**2)
     assert penalty.surplus(value) == 0

@@ -51,7 +51,9 @@ def test_the_prior_term_adds_both(images):
 
 
 def test_jitter_rolls_the_whole_batch_by_one_offset(images):
-    jitter, stream, seen = Jitter(2, flip=False), rng(), set()
+    jitter = Jitter(2, flip=False)
+    stream = rng()
+    seen = set()
     for _ in range(200):
         out = jitter(images[:4], stream)
         offsets = [
@@ -66,7 +68,8 @@ def test_jitter_rolls_the_whole_batch_by_one_offset(images):
 
 
 def test_jitter_mirrors_half_of_the_batches(images):
-    jitter, stream = Jitter(0, flip=True), rng()
+    jitter = Jitter(0, flip=True)
+    stream = rng()
     mirrored = [torch.equal(jitter(images[:4], stream), images[:4].flip(3)) for _ in range(400)]
     assert 160 < sum(mirrored) < 240
     assert torch.equal(Jitter(0, flip=False)(images[:4], stream), images[:4])
@@ -74,7 +77,8 @@ def test_jitter_mirrors_half_of_the_batches(images):
 
 def test_clipped_pixels_are_those_of_a_picture(teacher, images):
     clip = clipping(teacher)
-    mean, std = torch.tensor(teacher.mean).view(3, 1, 1), torch.tensor(teacher.std).view(3, 1, 1)
+    mean = torch.tensor(teacher.mean).view(3, 1, 1)
+    std = torch.tensor(teacher.std).view(3, 1, 1)
     pixels = clip(10 * images) * std + mean
     assert pixels.min() >= -1e-6 and pixels.max() <= 1 + 1e-6
     for channel in range(3):  # each has its own range, and reaches both ends

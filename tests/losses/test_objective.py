@@ -31,7 +31,8 @@ LABELS = torch.rand(16, 7, generator=RNG, dtype=torch.float64).softmax(dim=1)
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_distillation_is_torchs_kl_divergence(temperature):
-    student, teacher = (OTHERS / temperature).log_softmax(1), (LOGITS / temperature).softmax(1)
+    student = (OTHERS / temperature).log_softmax(1)
+    teacher = (LOGITS / temperature).softmax(1)
     expected = kl_div(student, teacher, reduction="batchmean") * temperature**2
     torch.testing.assert_close(
         distillation(LOGITS, OTHERS, temperature), expected, atol=1e-12, rtol=0
@@ -95,7 +96,8 @@ def test_a_mean_far_from_zero_costs_the_variance_no_digits(dims):
 
 def recording_of(x, mean, variance):
     layer = nn.BatchNorm2d(len(mean)).to(x.dtype)
-    layer.running_mean, layer.running_var = torch.tensor(mean).to(x), torch.tensor(variance).to(x)
+    layer.running_mean = torch.tensor(mean).to(x)
+    layer.running_var = torch.tensor(variance).to(x)
     return Recording([(layer, x)])
 
 

@@ -39,7 +39,8 @@ def test_inside_the_slack_there_is_neither_loss_nor_gradient(teacher, images, gr
 
 def test_distances_by_hand():
     layer = nn.BatchNorm2d(2)
-    layer.running_mean, layer.running_var = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 1.0])
+    layer.running_mean = torch.tensor([0.0, 0.0])
+    layer.running_var = torch.tensor([1.0, 1.0])
     x = torch.tensor([[[[1.0, 3.0]], [[-4.0, -4.0]]]])  # means 2, -4; deviations √2, 0
     slack = [Slack(torch.tensor(1.5), torch.tensor(0.5))]
     expected = 0.5**2 + 2.5**2 + 0 + 0.5**2  # √2 - 1 is inside

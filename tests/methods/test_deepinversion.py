@@ -43,7 +43,8 @@ def test_the_objective_is_its_weighted_parts(teacher, images):
 @pytest.mark.parametrize("clip", [False, True])
 def test_clipped_images_stay_pictures_after_every_step(teacher, tmp_path, clip):
     images = make(teacher, tmp_path, clip=clip).take(torch.arange(8)).images
-    mean, std = torch.tensor(teacher.mean).view(3, 1, 1), torch.tensor(teacher.std).view(3, 1, 1)
+    mean = torch.tensor(teacher.mean).view(3, 1, 1)
+    std = torch.tensor(teacher.std).view(3, 1, 1)
     pixels = images * std + mean
     assert (pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6) == clip
 

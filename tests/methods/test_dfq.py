@@ -25,15 +25,18 @@ class Mobile(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.expand, self.expand_norm = nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24)
-        self.depth, self.depth_norm = (
-            nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False),
-            nn.BatchNorm2d(24),
-        )
-        self.project, self.project_norm = nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8)
-        self.last, self.last_norm = nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16)
-        self.act, self.fc = nn.ReLU6(), nn.Linear(16, 6)
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(8)
+        self.expand = nn.Conv2d(8, 24, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(24)
+        self.depth = nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False)
+        self.depth_norm = nn.BatchNorm2d(24)
+        self.project = nn.Conv2d(24, 8, 1, bias=False)
+        self.project_norm = nn.BatchNorm2d(8)
+        self.last = nn.Conv2d(8, 16, 1, bias=False)
+        self.last_norm = nn.BatchNorm2d(16)
+        self.act = nn.ReLU6()
+        self.fc = nn.Linear(16, 6)
 
     def forward(self, x):
         x = self.act(self.stem_norm(self.stem(x)))

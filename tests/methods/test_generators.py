@@ -92,7 +92,8 @@ def test_normalized_entropy_lies_in_0_to_1_and_its_gradient_is_finite(batch, spr
 
 
 def test_normalized_entropy_by_hand():
-    even, certain = [0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]
+    even = [0.0, 0.0, 0.0, 0.0]
+    certain = [50.0, 0.0, 0.0, 0.0]
     between = [math.log(3.0), math.log(3.0), 0.0, 0.0]  # 3/8, 3/8, 1/8, 1/8
     expected = -(0.75 * math.log(3 / 8) + 0.25 * math.log(1 / 8)) / math.log(4)
     found = normalized_entropy(torch.tensor([even, certain, between]))
@@ -124,10 +125,8 @@ def test_the_smallest_entropy_may_move_or_stand_still():
 
 
 def test_agreement_and_disagreement_by_hand():
-    teacher, student = (
-        torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
-        torch.tensor([[1.0, 0.0], [0.0, 3.0]]),
-    )
+    teacher = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    student = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
     step = synthesis_step(teacher, student, torch.tensor([0, 1]))
     disagree = (
         math.log1p(math.exp(-1.0)) + math.log1p(math.exp(2.0))
@@ -140,7 +139,8 @@ def test_agreement_and_disagreement_by_hand():
 def test_without_a_student_the_teacher_agrees_with_itself():
     teacher = torch.randn(5, 10, generator=rng())
     labels = torch.arange(5)
-    alone, both = synthesis_step(teacher, None, labels), synthesis_step(teacher, teacher, labels)
+    alone = synthesis_step(teacher, None, labels)
+    both = synthesis_step(teacher, teacher, labels)
     for term in (agreement_term(1.0), disagreement_term(1.0), margin_term(0.1, 0.8, True)):
         assert torch.equal(term.value(alone), term.value(both))
     assert float(disagreement_term(1.0).value(alone)) == pytest.approx(math.log(10))
@@ -165,7 +165,8 @@ def test_superpositions_share_an_image_by_weight():
 
 
 def test_a_batch_is_superposed_as_a_whole_with_the_asked_probability():
-    stream, sample = rng(), Superpositions(10, 3, 0.4)
+    stream = rng()
+    sample = Superpositions(10, 3, 0.4)
     mixed = [sample(4, stream).classes.shape[1] == 3 for _ in range(2000)]
     assert sum(mixed) / 2000 == pytest.approx(0.4, abs=0.04)
     single = Superpositions(10, 3, 0.0)(8, rng())

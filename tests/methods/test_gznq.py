@@ -32,7 +32,8 @@ def composed(teacher, **settings):
 
 
 def test_divergence_is_zero_at_equality_alone():
-    mean, variance = torch.linspace(-2, 2, 5), torch.linspace(0.1, 3, 5)
+    mean = torch.linspace(-2, 2, 5)
+    variance = torch.linspace(0.1, 3, 5)
     assert torch.equal(gaussian_divergence(mean, variance, mean, variance), torch.zeros(5))
     assert (gaussian_divergence(mean, variance, mean + 0.1, variance) > 0).all()
     assert (gaussian_divergence(mean, variance, mean, 1.1 * variance) > 0).all()
@@ -44,7 +45,8 @@ def test_divergence_by_hand():
 
 
 def test_divergence_agrees_with_torch():
-    mean, target = torch.randn(2, 50), torch.randn(2, 50).exp()
+    mean = torch.randn(2, 50)
+    target = torch.randn(2, 50).exp()
     ours, theirs = (torch.distributions.Normal(mean[i], target[i].sqrt()) for i in (0, 1))
     torch.testing.assert_close(
         gaussian_divergence(mean[0], target[0], mean[1], target[1]),
@@ -53,7 +55,9 @@ def test_divergence_agrees_with_torch():
 
 
 def test_drawn_statistics_scatter_like_those_of_samples():
-    mean, variance, count = torch.full((40_000,), 3.0), torch.full((40_000,), 4.0), 9
+    mean = torch.full((40_000,), 3.0)
+    variance = torch.full((40_000,), 4.0)
+    count = 9
     drawn_mean, drawn_variance = resampled(mean, variance, count, torch.Generator().manual_seed(0))
     assert float(drawn_mean.mean()) == pytest.approx(3, abs=0.02)
     assert float(drawn_mean.var()) == pytest.approx(4 / 9, rel=0.03)
@@ -64,7 +68,8 @@ def test_drawn_statistics_scatter_like_those_of_samples():
 
 
 def test_many_samples_have_the_statistics_themselves():
-    mean, variance = torch.randn(50), torch.rand(50) + 0.5
+    mean = torch.randn(50)
+    variance = torch.rand(50) + 0.5
     drawn = resampled(mean, variance, 10**9, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn[0], mean, rtol=0, atol=1e-3)
     torch.testing.assert_close(drawn[1], variance, rtol=1e-3, atol=0)
@@ -75,7 +80,8 @@ def test_bn_divergence_draws_targets_from_the_shards_stream(teacher, images):
         step = SynthesisStep(
             images, torch.ones(256, 6) / 6, teacher(images), recording, rng=generator(0, "shard")
         )
-        one, other = bn_divergence(step, 16), bn_divergence(step, 16)
+        one = bn_divergence(step, 16)
+        other = bn_divergence(step, 16)
         again = bn_divergence(step._replace(rng=generator(0, "shard")), 16)
         expected = [
             gaussian_divergence(
@@ -150,7 +156,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(after, teacher, monkeypatch, tmp
         synthesize_set(source, 10, 4, 0, tmp_path / name, Scratch(scratch))
         return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
 
-    whole, original, steps = run("whole"), Progress.step, iter(range(1000))
+    whole = run("whole")
+    original = Progress.step
+    steps = iter(range(1000))
 
     def step(self, **losses):
         if next(steps) == after:

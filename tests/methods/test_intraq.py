@@ -64,8 +64,10 @@ def test_the_paper_lowers_every_target_and_the_code_half_of_them(teacher, tmp_pa
 
 def test_a_shard_keeps_its_distance_to_those_before_it(teacher, tmp_path):
     """The first shard has no centres; the second depends on the first by its centres alone."""
-    near, far = make(teacher, tmp_path / "near"), make(teacher, tmp_path / "far", **NARROW)
-    first, second = "shard-00000.safetensors", "shard-00001.safetensors"
+    near = make(teacher, tmp_path / "near")
+    far = make(teacher, tmp_path / "far", **NARROW)
+    first = "shard-00000.safetensors"
+    second = "shard-00001.safetensors"
     assert near.manifest["shards"][0]["losses"]["margin"] == 0
     assert files(near.folder)[first] == files(far.folder)[first]
     assert files(near.folder)[second] != files(far.folder)[second]
@@ -91,10 +93,8 @@ def test_without_margins_shards_are_independent(teacher, tmp_path):
 def test_an_interrupted_run_ends_with_the_same_bytes(
     teacher, tmp_path, monkeypatch, after, scratch
 ):
-    expected, waiting = (
-        files(make(teacher, tmp_path / "whole", **NARROW).folder),
-        tmp_path / "scratch",
-    )
+    expected = files(make(teacher, tmp_path / "whole", **NARROW).folder)
+    waiting = tmp_path / "scratch"
     steps = iter(range(1000))
 
     def interrupt(self, **losses):

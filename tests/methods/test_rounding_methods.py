@@ -36,7 +36,8 @@ def test_squants_images_may_be_normal(teacher, tmp_path):
 
 
 def test_squant_needs_no_images_where_batch_norm_gives_the_ranges(teacher, tmp_path):
-    recipe, states = squant.Student(range_rule="bn_sigma").recipe(), []
+    recipe = squant.Student(range_rule="bn_sigma").recipe()
+    states = []
     for kind in ("uniform", "gaussian"):
         images = noise(teacher, tmp_path / kind, kind)
         student = new_student(

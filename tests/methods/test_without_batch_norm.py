@@ -28,10 +28,15 @@ class Plain(nn.Module):
 
     def __init__(self, norm):
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 8, 3, padding=1), norm(8)
-        self.conv2, self.norm2 = nn.Conv2d(8, 12, 3, stride=2, padding=1), norm(12)
-        self.conv3, self.norm3 = nn.Conv2d(12, 12, 3, padding=1), norm(12)
-        self.relu, self.pool, self.fc = nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Linear(48, 6)
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm1 = norm(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.norm2 = norm(12)
+        self.conv3 = nn.Conv2d(12, 12, 3, padding=1)
+        self.norm3 = norm(12)
+        self.relu = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.fc = nn.Linear(48, 6)
 
     def forward(self, images):
         x = self.relu(self.norm1(self.conv1(images)))

@@ -42,10 +42,8 @@ def test_the_start_is_where_images_start(teacher, tmp_path):
 
 
 def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher, tmp_path):
-    plain, labelled = (
-        make(teacher, tmp_path / "plain", 3),
-        make(teacher, tmp_path / "il", 3, class_weight=1.0),
-    )
+    plain = make(teacher, tmp_path / "plain", 3)
+    labelled = make(teacher, tmp_path / "il", 3, class_weight=1.0)
     losses = [images.manifest["shards"][0]["losses"] for images in (plain, labelled)]
     assert set(losses[0]) == {"bn_statistics", "total"}
     assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + losses[1]["class"])

@@ -54,7 +54,8 @@ def test_centres_are_means_over_all_finished_images(teacher, images):
 
 
 def test_images_of_classes_without_a_centre_are_free(teacher, images):
-    centres, features = ClassCentres(teacher), torch.randn(4, 48, generator=RNG).requires_grad_()
+    centres = ClassCentres(teacher)
+    features = torch.randn(4, 48, generator=RNG).requires_grad_()
     labels = one_hot(torch.tensor([0, 5, 1, 5]), 6).float()
     first = centres.margin(step(features, labels), 0.5, 0.6)
     assert first.item() == 0 and not torch.autograd.grad(first, features)[0].any()
@@ -67,7 +68,8 @@ def test_images_of_classes_without_a_centre_are_free(teacher, images):
 
 
 def test_a_soft_label_counts_for_its_largest_class(teacher, images):
-    hard, soft = ClassCentres(teacher), ClassCentres(teacher)
+    hard = ClassCentres(teacher)
+    soft = ClassCentres(teacher)
     hard.remember(Batch(images[:16], LABELS))
     soft.remember(Batch(images[:16], 0.6 * LABELS + 0.4 / 6))
     assert torch.equal(hard.sums, soft.sums)

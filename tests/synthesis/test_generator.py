@@ -67,10 +67,8 @@ def test_images_have_the_asked_size_and_each_batch_mean_0_and_variance_1(shape, 
 
 def test_the_network_is_the_published_one_and_keeps_nothing_but_parameters():
     network = GeneratorNetwork(LabelledNoise(10, 100), (3, 32, 32), 10, conditional=False)
-    linear, convolutions = (
-        101 * 128 * 8 * 8,
-        (128 * 9 + 1) * 128 + (128 * 9 + 1) * 64 + (64 * 9 + 1) * 3,
-    )
+    linear = 101 * 128 * 8 * 8
+    convolutions = (128 * 9 + 1) * 128 + (128 * 9 + 1) * 64 + (64 * 9 + 1) * 3
     assert sum(p.numel() for p in network.parameters()) == 10 * 100 + linear + convolutions + 2 * (
         128 + 128 + 64
     )
@@ -118,7 +116,8 @@ def test_the_published_mean_of_gains_is_the_sum_divided_by_the_number_of_classes
 
 
 def test_labelled_noise_is_the_product_of_class_and_noise():
-    latent, mixture = LabelledNoise(CLASSES, 4), SingleClasses(CLASSES)(5, rng())
+    latent = LabelledNoise(CLASSES, 4)
+    mixture = SingleClasses(CLASSES)(5, rng())
     noise = latent.noise(mixture, rng())
     assert noise.shape == (5, 1, 4)
     assert torch.equal(
@@ -129,7 +128,8 @@ def test_labelled_noise_is_the_product_of_class_and_noise():
 
 def test_superposed_embeddings_are_weighted_sums_of_normalized_vectors():
     rows = torch.randn(CLASSES, 7, generator=rng())
-    latent, mixture = SuperposedEmbeddings(rows, None, 0.5), superposition()
+    latent = SuperposedEmbeddings(rows, None, 0.5)
+    mixture = superposition()
     noise = latent.noise(mixture, rng())
     vectors = rows[mixture.classes] + 0.5 * noise
     vectors = (vectors - vectors.mean(2, keepdim=True)) / (
@@ -233,7 +233,8 @@ def test_a_run_killed_in_the_first_training_ends_with_the_same_bytes(
 
 
 def test_a_run_killed_between_shards_does_not_train_again(synthesize, tmp_path, monkeypatch):
-    expected, made = files(synthesize("whole").folder), iter(range(100))
+    expected = files(synthesize("whole").folder)
+    made = iter(range(100))
     original = GeneratorSource.make
 
     def make(self, *rest):

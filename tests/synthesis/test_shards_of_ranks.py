@@ -17,7 +17,7 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.pixels import PixelSource
 from dynadfq.teacher.similarity import class_similarity
 
-OPTIMISER = PixelOptimizerConfig(iterations=2)
+OPTIMIZER = PixelOptimizerConfig(iterations=2)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def make(teacher, tmp_path):
         made = []
 
         def work():
-            source = recipe.source(teacher, OPTIMISER)
+            source = recipe.source(teacher, OPTIMIZER)
             make_one, source.make = (
                 source.make,
                 lambda *given: made.append(given[0]) or make_one(*given),
@@ -79,7 +79,7 @@ def test_a_rank_that_sees_another_folder_is_told(make, recipe, teacher, tmp_path
 
     def work():
         place = tmp_path / f"of-{distributed.rank()}"
-        source = PixelSource(teacher, recipe, OPTIMISER)
+        source = PixelSource(teacher, recipe, OPTIMIZER)
         try:
             synthesize.synthesize_set(source, 6, 3, 0, place, Scratch(None))
         except (FileNotFoundError, distributed.RankUnreachable) as error:

@@ -20,7 +20,8 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.source import Shard
 from dynadfq.synthesis.synthesize import synthesize_set
 
-SHAPE, CLASSES = (3, 5, 7), 4
+SHAPE = (3, 5, 7)
+CLASSES = 4
 Make = Callable[..., SyntheticSet]
 
 
@@ -105,7 +106,8 @@ def test_an_index_outside_the_set(make, index):
 
 
 def test_float16_rounds_the_pixels_and_nothing_else(make):
-    full, half = make("full"), make("half", storage="float16")
+    full = make("full")
+    half = make("half", storage="float16")
     everything = torch.arange(10)
     assert torch.equal(half.take(everything).images, full.take(everything).images.half().float())
     assert torch.equal(half.take(everything).soft_labels, full.take(everything).soft_labels)
@@ -136,7 +138,8 @@ def test_an_unknown_storage(make):
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_a_source_remembers_images_as_they_are_kept(make, tmp_path, storage):
     """Else a run that goes on would remember others than one that was not interrupted."""
-    whole, rest = Noise(sequential=True), Noise(sequential=True)
+    whole = Noise(sequential=True)
+    rest = Noise(sequential=True)
     images = make("whole", whole, storage=storage)
     with pytest.raises(KeyboardInterrupt):
         make("parts", Noise(sequential=True, killed_before=2), storage=storage)
@@ -156,7 +159,9 @@ def test_shards_of_another_set_are_not_taken_for_finished(make, change):
 def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
     make, tmp_path, monkeypatch, disk
 ):
-    expected, waiting, original = files(make("whole").folder), tmp_path / "scratch", os.replace
+    expected = files(make("whole").folder)
+    waiting = tmp_path / "scratch"
+    original = os.replace
 
     def refuse(*_):
         raise OSError(errno.EXDEV, "another disk")
@@ -179,13 +184,15 @@ def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
 
 def test_shards_that_move_lie_on_the_disk_once(make, tmp_path, monkeypatch):
     monkeypatch.setattr(Scratch, "delete", lambda self: None)
-    images, waiting = make(scratch=tmp_path / "scratch"), tmp_path / "scratch"
+    images = make(scratch=tmp_path / "scratch")
+    waiting = tmp_path / "scratch"
     for shard in images.manifest["shards"]:
         assert os.path.samefile(images.folder / shard["file"], waiting / shard["file"])
 
 
 def test_a_file_is_put_over_another_and_over_itself(tmp_path):
-    source, target = tmp_path / "source", tmp_path / "new" / "target"
+    source = tmp_path / "source"
+    target = tmp_path / "new" / "target"
     source.write_bytes(b"content")
     for old in (None, b"old", b"content"):
         if old == b"old":
@@ -221,7 +228,8 @@ def test_rows_are_read_to_their_places(tmp_path):
 def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make, damage):
     images = make()
     path = images.folder / "shard-00001.safetensors"
-    content, before = path.read_bytes(), open_files()
+    content = path.read_bytes()
+    before = open_files()
     if damage == "integers":
         safetensors.torch.save_file(
             {"images": torch.ones(4, *SHAPE).int(), "soft_labels": torch.ones(4, CLASSES)}, path
@@ -237,7 +245,8 @@ def test_a_damaged_shard_is_named_where_it_is_read_and_left_closed(make, damage)
 
 
 def test_reading_leaves_nothing_open_or_mapped(make):
-    images, before = make().check(), open_files()
+    images = make().check()
+    before = open_files()
     for batch in images.batches(3):
         assert len(batch.images)
         assert open_files() == before

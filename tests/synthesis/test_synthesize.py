@@ -66,7 +66,8 @@ def test_shards_hold_images_and_labels(synthesize):
 
 
 def test_a_shard_does_not_depend_on_the_others(synthesize):
-    more, fewer = synthesize("more", images=12), synthesize("fewer", images=8)
+    more = synthesize("more", images=12)
+    fewer = synthesize("fewer", images=8)
     everything = more.take(torch.arange(12)).images
     assert len({image.numpy().tobytes() for image in everything}) == 12
     assert not torch.isclose(everything[:4], everything[4:8]).any()
@@ -79,7 +80,8 @@ def test_a_shard_does_not_depend_on_the_others(synthesize):
 def test_an_interrupted_run_ends_with_the_same_bytes(
     synthesize, tmp_path, monkeypatch, scratch, after
 ):
-    expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch" if scratch else None
+    expected = files(synthesize("whole").folder)
+    waiting = tmp_path / "scratch" if scratch else None
     with killed_after(monkeypatch, after):
         synthesize("parts", scratch=waiting)
     assert not (tmp_path / "parts" / "manifest.json").exists()
@@ -92,7 +94,8 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 
 
 def test_an_unfinished_shard_that_was_damaged_is_made_again(synthesize, tmp_path, monkeypatch):
-    expected, waiting = files(synthesize("whole").folder), tmp_path / "scratch"
+    expected = files(synthesize("whole").folder)
+    waiting = tmp_path / "scratch"
     with killed_after(monkeypatch, 7):
         synthesize("parts", scratch=waiting)
     shard = waiting / "shard-00001.safetensors"
@@ -147,7 +150,8 @@ def test_the_loss_goes_down(synthesize):
 
 def test_manifest_losses_are_those_of_the_images_written(synthesize, teacher):
     images = synthesize()
-    batch, entry = images.take(torch.arange(4)), images.manifest["shards"][0]
+    batch = images.take(torch.arange(4))
+    entry = images.manifest["shards"][0]
     objective = Images().recipe(MethodContext(teacher, class_similarity(teacher), 0)).objective
     with teacher.recording() as recording:
         logits = teacher(batch.images)

@@ -19,7 +19,8 @@ class Gated(nn.Module):
 
     def __init__(self, inputs, outputs, swapped):
         super().__init__()
-        self.one, self.two = convolution(inputs, outputs), convolution(outputs, outputs)
+        self.one = convolution(inputs, outputs)
+        self.two = convolution(outputs, outputs)
         self.gate = nn.Conv2d(outputs, outputs, 1)
         self.shortcut = convolution(inputs, outputs, 1)
         self.swapped = swapped
@@ -45,7 +46,8 @@ class Plain(nn.Module):
             convolution(5, 4),
             nn.ReLU(),
         )
-        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Conv2d(4, 4, 1)
         self.classifier = nn.Conv2d(4, 6, 1)
 
     def forward(self, x):

@@ -24,7 +24,8 @@ from dynadfq.training.mixup import EasyMixup
 from dynadfq.training.ranks import DropoutOfPart, divided
 from dynadfq.training.recipe import StudentRecipe
 
-ONE_STEP, FOUR_STEPS = 1e-6, 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
+ONE_STEP = 1e-6
+FOUR_STEPS = 1e-4  # measured: 4e-7 and 2e-5, relative to a tensor's largest value
 TERMS = (label_term(1.0), distillation_term(20.0, 20.0))
 SCHEDULE = FinetuneConfig(
     epochs=2,

@@ -48,7 +48,8 @@ def test_mixed_images_and_labels_are_convex_with_one_share():
 def test_partners_and_shares_are_drawn_from_the_generator():
     assert all(torch.equal(a, b) for a, b in zip(mix(seed=1), mix(seed=1), strict=True))
     assert not torch.equal(mix(seed=1)[0], mix(seed=2)[0])
-    pixels, everyone = torch.eye(64)[:, :, None, None], torch.arange(64)
+    pixels = torch.eye(64)[:, :, None, None]
+    everyone = torch.arange(64)
     mixed = torch.stack([mix_pairs(pixels, torch.eye(64), everyone, RNG)[1] for _ in range(20)])
     own = mixed.diagonal(dim1=1, dim2=2)
     assert (

@@ -56,7 +56,8 @@ def test_nothing_changes_when_off_or_without_a_selector(
 
 def test_the_selector_alone_is_taught(make_student, teacher, synthetic):
     student = make_student()
-    before, (selector, others) = state(student), parts(student)
+    before = state(student)
+    (selector, others) = parts(student)
     warm_up_selector(student, teacher, synthetic, SHORT, 0)
     after = state(student)
     assert len(selector) == 4 and {name.split(".")[-1] for name in others} >= {
@@ -76,7 +77,8 @@ def test_the_selector_alone_is_taught(make_student, teacher, synthetic):
 
 
 def test_the_seed_decides(make_student, teacher, synthetic):
-    students, outside = [make_student() for _ in range(3)], torch.get_rng_state()
+    students = [make_student() for _ in range(3)]
+    outside = torch.get_rng_state()
     for student, seed in zip(students, (0, 0, 1), strict=True):
         warm_up_selector(student, teacher, synthetic, SHORT, seed)
     same, again, other = map(state, students)
@@ -89,7 +91,8 @@ def test_the_seed_decides(make_student, teacher, synthetic):
 def test_as_many_images_are_measured_as_there_are_at_most(
     make_student, teacher, synthetic, monkeypatch, count
 ):
-    student, bars = make_student(), list[tuple[Progress, Tensor]]()
+    student = make_student()
+    bars = list[tuple[Progress, Tensor]]()
 
     def measure(student, teacher, batches, progress):
         batches = list(batches)
@@ -141,13 +144,15 @@ def chain(images):
 
 @pytest.mark.parametrize("bias", [-4.0, 4.0])
 def test_the_mean_cost_comes_to_the_target(chain, synthetic, last_linear_of_selector, bias):
-    student, layer = chain.student, last_linear_of_selector(chain.student)
+    student = chain.student
+    layer = last_linear_of_selector(chain.student)
     with torch.no_grad():  # everything at the narrowest, or the widest width at first
         layer.bias.copy_(torch.tensor([-bias, 0.0, bias]).repeat(len(layer.bias) // 3))
     lowest, highest = (
         student.bit_flops_ratio(torch.full((6,), width)).item() for width in (3.0, 5.0)
     )
-    span, measured = highest - lowest, synthetic.take(torch.arange(24)).images
+    span = highest - lowest
+    measured = synthetic.take(torch.arange(24)).images
     before = mean_ratio(student, measured)
     assert abs(before - 1) > 0.3 * span
     warm_up_selector(
@@ -181,10 +186,8 @@ def test_bits_go_where_a_narrow_width_hurts(chain, synthetic, monkeypatch, sensi
 
 
 def test_only_what_an_image_suffers_beyond_its_best_counts(chain, synthetic, monkeypatch):
-    harm, start = (
-        torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3)),
-        state(chain.student),
-    )
+    harm = torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3))
+    start = state(chain.student)
     found = []
     for offset in (0.0, torch.arange(24.0)[:, None, None]):
         chain.student.load_state_dict(start)
