@@ -13,7 +13,7 @@ from dynadfq.runtime.errors import shown
 
 HEAD = """# Parameters
 
-Made by `python -m dynadfq.params docs` from the settings that each room declares in its
+Made by `python -m dynadfq.params docs` from the settings that each package declares in its
 `config.py`, and from `dynadfq/methods`: edit those.
 
 `params.yaml` is the active experiment, `configs/` has ready ones;
