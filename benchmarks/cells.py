@@ -45,13 +45,14 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As DVC calls it."""
+        """The name of its stage in DVC."""
         return f"{self.kind}@{self.key}"
 
 
 def read_cells(path: Path = CELLS) -> dict[str, Any]:
-    """The active grid, expanded. The file is our own, and is read without what checks a user's:
-    that imports torch.
+    """Return the expanded active grid.
+
+    The file is generated, so it is read without the checks of user files, which import torch.
 
     Raises:
         FileNotFoundError: there is none.
@@ -65,14 +66,14 @@ def read_cells(path: Path = CELLS) -> dict[str, Any]:
 
 
 def all_cells(content: Mapping[str, Any]) -> Iterator[Cell]:
-    """Every cell of a grid, those that others need first."""
+    """Yield every cell of a grid, inputs before the cells that read them."""
     for kind in KINDS:
         for key in content[GROUPS[kind]]:
             yield cell(content, kind, key)
 
 
 def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
-    """One cell.
+    """Return one cell.
 
     Raises:
         KeyError: the grid has none of this kind and key.

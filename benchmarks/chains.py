@@ -117,7 +117,7 @@ class Expansion:
         )
 
     def evaluation(self) -> Document:
-        """What evaluation depends on: the same for every student."""
+        """Return the settings of the evaluation, the same for every student."""
         params, problems = checked(overridden(self.base, self.grid.set))
         self.report("set", problems)
         seen = seen_by(EvaluateParams, params)
@@ -153,7 +153,7 @@ class Expansion:
         return key
 
     def report(self, place: str, problems: Sequence[str], circumstance: str = "") -> None:
-        """Each problem of a place once, whatever is varied there."""
+        """Record each problem of a place once, whatever is varied there."""
         for problem in problems:
             self.problems.setdefault((place, problem), f"{place}{circumstance}: {problem}")
 
@@ -180,5 +180,5 @@ def _plain(value: Any) -> str:
 
 
 def words_of(varied: Mapping[str, Any]) -> str:
-    """Varied keys with their values, in brackets; empty where there are none."""
+    """Return varied keys with their values in brackets, an empty text without any."""
     return f" ({', '.join(f'{key} {value}' for key, value in varied.items())})" if varied else ""

@@ -153,7 +153,7 @@ class Description(Config):
 
 
 def described(content: object) -> tuple[Description | None, list[str]]:
-    """A grid file's content as types, or a line for each thing that is wrong in its form."""
+    """Return a grid file's content as types, or a line per error in its form."""
     try:
         description = Description.model_validate(content)
     except ValidationError as error:

@@ -52,7 +52,7 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
 
 
 def images_seconds(entry: Entry, rates: Rates) -> float:
-    """Optimizing the pixels of all images, or training a generator."""
+    """Return the seconds to optimize all pixels, or to train a generator."""
     if not METHODS[entry["method"]].optimizes_images:
         return 0.0
     synthesis = entry["params"]["synthesis"]
@@ -66,7 +66,7 @@ def images_seconds(entry: Entry, rates: Rates) -> float:
 
 
 def student_seconds(entry: Entry, rates: Rates) -> float:
-    """Fine-tuning; a generator that learns beside it takes as long again, and AdaRound its own
+    """Return the seconds of fine-tuning; an online generator doubles them, AdaRound has its own
     steps.
     """
     finetune, method = entry["params"]["finetune"], entry["method"]

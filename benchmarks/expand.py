@@ -18,8 +18,9 @@ from dynadfq.methods import METHODS
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
-    """All cells of a grid, by kind and key, and the lines of its tables; or what is wrong, in which
-    case cells lack.
+    """Return the cells of a grid by kind and key with the lines of its tables, and all errors.
+
+    With errors, cells are missing.
     """
     problems = list(_wrong_parts(grid))
     if problems:

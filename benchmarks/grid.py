@@ -53,10 +53,9 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
 
 
 def read_grid(path: Path) -> object:
-    """A grid file's content, on top of the one that it `extends`: parts and studies are added to or
-    replaced by name.
+    """Return a grid file's content, merged into that of the grid that it `extends`.
 
-    Everything else that the file gives replaces what the other one says.
+    Parts and studies are added or replaced by name; everything else replaces what it inherits.
     """
     content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:
@@ -87,7 +86,7 @@ def write(name: str, overrides: dict[str, Any], path: Path = CELLS) -> str:
 
 
 def main(arguments: list[str] | None = None) -> str:
-    """Do what the command line says, from the repository root, and return what to print."""
+    """Run the command line's command, from the repository root, and return what to print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grid", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("write", help="check benchmarks/grids/NAME.yaml and expand it")

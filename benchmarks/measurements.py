@@ -28,8 +28,8 @@ STATISTICS_BATCH = 64  # images
 def measure_student(
     settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path
 ) -> None:
-    """Accuracy and cost of a student after its last step, and the teacher's accuracy on the same
-    images; percent.
+    """Write accuracy and cost of a student, and the teacher's accuracy on the same images, in
+    percent.
 
     Which images the student takes for another class is kept, by their places among those that were
     measured.
@@ -65,7 +65,7 @@ def measure_images(teacher_folder: Path, folder: Path, path: Path) -> None:
 
 @torch.no_grad()
 def layer_statistics(teacher: Teacher, batches: Iterable[Tensor]) -> pd.DataFrame:
-    """One row an image and BatchNorm layer, from (B, C, H, W) images.
+    """Return one row per image and BatchNorm layer, from (B, C, H, W) images.
 
     offset: mean over channels of the image's mean less the running one, in running deviations; 0 is
         a match.

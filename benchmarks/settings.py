@@ -64,7 +64,7 @@ def widths(width: Width) -> dict[str, Any]:
 
 
 def checked(document: Document) -> tuple[Params, tuple[str, ...]]:
-    """Typed parameters and all that is wrong; equal documents are checked once."""
+    """Return typed parameters and all errors; equal documents are checked once."""
     return _checked(json.dumps(document, sort_keys=True))
 
 

@@ -14,9 +14,7 @@ REPORTS = Path("benchmarks/reports")
 
 
 def run() -> None:
-    """Write benchmarks/reports/GRID; what is missing is said on stderr and in the page, and the
-    rest is shown.
-    """
+    """Write benchmarks/reports/GRID; stderr and the page name missing cells."""
     content = read_cells()
     for name in write_reports(content, REPORTS / content["grid"]):
         print(

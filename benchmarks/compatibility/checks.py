@@ -61,9 +61,7 @@ def examine(
 
 @torch.no_grad()
 def settled(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """The network with BatchNorm statistics of what its random weights make of noise, as a trained
-    one has them.
-    """
+    """Return the network with BatchNorm statistics of its own activations of noise."""
     norms = [norm for norm in module.eval().modules() if isinstance(norm, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -75,7 +73,7 @@ def settled(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
 
 
 def synthesis(teacher: Teacher) -> str:
-    """One iteration of the default method: whether its loss falls."""
+    """Run one iteration of the default method and say whether the loss decreases."""
     before, after = (
         api.synthesize(
             teacher,
@@ -95,7 +93,7 @@ def synthesis(teacher: Teacher) -> str:
 
 @torch.no_grad()
 def traces(row: Row, teacher: Teacher, images: Tensor) -> None:
-    """Normalize, describe, and compare the MACs with fvcore's."""
+    """Trace and describe the network, and count its MACs by fvcore as well."""
     network = normalize(teacher.module, images)
     require(torch.equal(network(images), teacher(images)), "the traced network's logits differ")
     trace = describe(network, teacher.input_shape)
@@ -105,9 +103,7 @@ def traces(row: Row, teacher: Teacher, images: Tensor) -> None:
 
 @torch.no_grad()
 def quantizes(row: Row, teacher: Teacher, images: Tensor, made: list[Student]) -> str | None:
-    """Make a student whose images choose their widths, or one of one width; unquantized it is its
-    teacher.
-    """
+    """Make a dynamic student, or one of fixed width, that equals its teacher when unquantized."""
     try:
         student, cell = api.quantize(teacher, activation_bits=WIDTHS), None
     except ValueError as error:
@@ -125,7 +121,7 @@ def quantizes(row: Row, teacher: Teacher, images: Tensor, made: list[Student]) -
 
 
 def quantized_macs(student: Student) -> int:
-    """MACs that read quantized values."""
+    """Return the number of MACs that read quantized activations."""
     layers, sites = student.cost.trace.layers, student.site_names
     return round(
         sum(layer.macs * sum(layer.fraction_from(site) for site in sites) for layer in layers)
@@ -133,7 +129,7 @@ def quantized_macs(student: Student) -> int:
 
 
 def finetuning(student: Student, teacher: Teacher, folder: Path) -> None:
-    """One step on noise, after calibration on it."""
+    """Calibrate and train one step on noise; every kind of parameter must move."""
     images = noise(teacher, IMAGES, folder)
     before = {name: value.detach().clone() for name, value in student.network.named_parameters()}
     history = api.finetune(student, teacher, images, schedule=STEP)
@@ -151,9 +147,7 @@ def finetuning(student: Student, teacher: Teacher, folder: Path) -> None:
 
 @torch.no_grad()
 def integer_form(student: Student, images: Tensor) -> str:
-    """Convert, and compare a batch with its images one by one; the answer counts the parts that
-    stay in float32.
-    """
+    """Convert, compare a batch with its images one by one, and count the parts left in float32."""
     codes = to_integer_form(student)
     left = unsafe(codes.facts)
     together, apart = codes(images), torch.cat([codes(image[None]) for image in images])
@@ -164,7 +158,7 @@ def integer_form(student: Student, images: Tensor) -> str:
 
 @torch.no_grad()
 def saves(student: Student, build: Callable[[], nn.Module], images: Tensor, folder: Path) -> None:
-    """Save, load into a network with other weights, compare."""
+    """Save, load into a network with other weights, and compare."""
     student.eval()
     student.save(folder)
     logits, bits = student.run(images)

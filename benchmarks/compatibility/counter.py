@@ -25,7 +25,7 @@ PRODUCTS = (
 
 
 def count(module: nn.Module, image: torch.Tensor) -> int:
-    """MACs of one (1, C, H, W) image in convolutions, linear layers and other matrix products."""
+    """Return the MACs of one (1, C, H, W) image in convolutions and matrix products."""
     fvcore = importlib.import_module("fvcore.nn")
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     fused = torch.backends.mha.get_fastpath_enabled()

@@ -26,11 +26,11 @@ class Noise:
         self.teacher = teacher
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
-        """Nothing comes before."""
+        """Do nothing: noise needs no preparation."""
         return {}
 
     def remember(self, batch: Batch) -> None:
-        """No image depends on another."""
+        """Do nothing: images do not depend on each other."""
 
     @torch.no_grad()
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
@@ -41,5 +41,5 @@ class Noise:
 
 
 def noise(teacher: Teacher, count: int, folder: Path) -> SyntheticSet:
-    """``count`` images in one shard."""
+    """Return a set of ``count`` images in one shard."""
     return synthesize_set(Noise(teacher), count, count, 0, folder, Scratch(None))

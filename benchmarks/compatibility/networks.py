@@ -46,7 +46,7 @@ _NETWORKS = {
 
 
 def networks() -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Name and image shape (C, H, W) of each architecture."""
+    """Yield name and image shape (C, H, W) of each architecture."""
     for family, names in _NETWORKS.items():
         for name in names.split():
             architecture = f"{family}/{name}"

@@ -19,9 +19,7 @@ SECONDS = 600
 
 
 def rows(architectures: Sequence[str], jobs: int, folder: Path) -> list[Row]:
-    """A row for each architecture, ``jobs`` at a time; those that ``folder`` holds already are
-    taken from it.
-    """
+    """Return a row per architecture, ``jobs`` at a time; ``folder`` keeps finished rows."""
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(lambda architecture: _row(architecture, folder), architectures))
 

@@ -36,7 +36,7 @@ CHECKED = 16  # images that exports are checked on
 
 
 def images_of(asked: argparse.Namespace, student: Student) -> Iterator[Tensor]:
-    """(B, C, H, W) normalized batches, and no more images than are asked for."""
+    """Yield normalized (B, C, H, W) batches of the requested images."""
     if asked.data is not None:
         found = data.load(asked.data, asked.root, False, student.preprocessing, count=asked.images)
         yield from (batch for batch, _ in found.batches(BATCH))
@@ -52,7 +52,7 @@ def images_of(asked: argparse.Namespace, student: Student) -> Iterator[Tensor]:
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
-    """Everything, as what JSON holds."""
+    """Return all measurements, as values for JSON."""
     student = load_student(asked.student).eval()
     known, shape = student.description, student.cost.trace.input_shape
     # Its weights are random, which changes no time.

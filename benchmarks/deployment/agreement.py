@@ -49,7 +49,7 @@ class Agreement:
 
 @torch.no_grad()
 def agreements(forms: Mapping[str, Answer], batches: Iterable[Tensor]) -> list[Agreement]:
-    """Each form against the first, over (B, C, H, W) batches."""
+    """Compare each form with the first, over (B, C, H, W) batches."""
     reference, *others = forms
     found = [Agreement(form) for form in others]
     for images in batches:

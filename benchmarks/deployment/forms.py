@@ -39,7 +39,7 @@ class Forms(NamedTuple):
 
 
 def forms(student: Student, network: nn.Module, threads: int, compile: bool = True) -> Forms:
-    """Every form of a student that runs here, the kernels ``compile``d or not."""
+    """Return every form of a student that runs here; ``compile`` the kernels or not."""
     codes = to_integer_form(student)
     fast = to_int8_form(codes, compile)
     answers: dict[str, Answer] = {
@@ -67,9 +67,7 @@ def forms(student: Student, network: nn.Module, threads: int, compile: bool = Tr
 
 
 def forced(codes: IntegerForm, fast: Int8Form, sites: int) -> dict[str, Answer]:
-    """The student on kernels with one width everywhere, the lowest and the highest: is the lower
-    one faster?
-    """
+    """Return the student on kernels with the lowest, and with the highest width everywhere."""
     if not codes.dynamic:
         return {}
     ends = (codes.widths[0], codes.widths[-1])
@@ -83,9 +81,7 @@ def forced(codes: IntegerForm, fast: Int8Form, sites: int) -> dict[str, Answer]:
 
 @torch.no_grad()
 def training_form(student: Student, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The fake-quantizing function, with the widths that the exact selector chooses as in
-    evaluation.
-    """
+    """Return logits and widths of the fake-quantized forward pass; widths are as in evaluation."""
     student.train()
     if student.selector is not None:
         student.selector.eval()

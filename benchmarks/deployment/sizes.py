@@ -17,8 +17,9 @@ Size = tuple[str, int]  # of what, bytes
 
 
 def sizes(student: Student, network: nn.Module, images: Tensor) -> tuple[list[Size], list[str]]:
-    """Sizes, and one line for each file that was not written; exports are checked on ``images``
-    first.
+    """Return file sizes, and a line per file that was not written.
+
+    Exports are checked on ``images`` first.
     """
     tensors = to_tensors(student.network, student.scheme.activation_bits)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("selector.")}

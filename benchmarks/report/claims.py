@@ -51,8 +51,9 @@ class Answer(NamedTuple):
 def paired(
     better: Sequence[set[int]], worse: Sequence[set[int]], images: int
 ) -> tuple[float, float]:
-    """Difference in points of accuracy and its standard error, from the wrong images of each seed's
-    two students.
+    """Return the difference in points of accuracy and its standard error.
+
+    Both follow from the sets of wrong images of each seed's two students.
 
     With b images that only the worse side misses and c that only the better side misses, a seed's
     difference is (b - c) / n and its variance (b + c - (b - c)² / n) / n² (McNemar). Seeds share
@@ -71,7 +72,7 @@ def paired(
 
 
 def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
-    """Every claim of a grid, in its order; seeds are compared that both sides have."""
+    """Yield an answer per claim, from the seeds that both sides have."""
     for claim in content["claims"]:
         better, worse = claim["better"], claim["worse"]
         found = [
@@ -97,7 +98,7 @@ def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
 
 
 def plain(found: Sequence[Answer]) -> pd.DataFrame:
-    """One row a claim and width."""
+    """Return one row per claim and width."""
     return pd.DataFrame([{**answer._asdict(), "holds": answer.holds} for answer in found])
 
 

@@ -50,14 +50,15 @@ class Line(NamedTuple):
 
 
 def study_lines(content: Record, study: str, folder: Path = Path(".")) -> list[Line]:
-    """The lines of one table, in the grid's order; cells are looked up by key, never by what lies
-    in a folder.
+    """Return the lines of one table, in the grid's order.
+
+    Cells are looked up by key: other files in the folder do not count.
     """
     return [line_of(content, line, folder) for line in content["studies"][study]["lines"]]
 
 
 def line_of(content: Record, line: Record, folder: Path) -> Line:
-    """Gather the cells of a line."""
+    """Return a line from its cells."""
     keys = line["cells"]
     evaluations = list(_found(folder / evaluation_of(key) for key in keys))
     images = [content["students"][key]["images"] for key in keys]
@@ -88,7 +89,7 @@ def line_of(content: Record, line: Record, folder: Path) -> Line:
 
 
 def missing(content: Record, folder: Path = Path(".")) -> list[str]:
-    """Names of the cells that the tables need and that are not there, in the grid's order."""
+    """Return the names of missing cells that the tables need, in the grid's order."""
     paths = {f"evaluate@{key}": evaluation_of(key) for key in content["students"]}
     paths |= {f"statistics@{key}": statistics_of(key) for key in content["statistics"]}
     return [name for name, path in paths.items() if not (folder / path).exists()]

@@ -14,7 +14,7 @@ NUMBERS = ["bit-FLOPs %", "top-1 %", "Seeds", "Images", "Synthesis s", "Fine-tun
 
 
 class Table(NamedTuple):
-    """A table to be read.
+    """A table for readers.
 
     headings: of its columns, the first ``words`` of which hold text.
     rows: text, one list per row.
@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
     @property
     def markdown(self) -> str:
-        """The same in Markdown."""
+        """The table in Markdown."""
         return markdown_table(self.headings, self.rows, self.words)
 
 

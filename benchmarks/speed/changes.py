@@ -24,7 +24,7 @@ REPORTS = Path("benchmarks/reports/speed")
 
 
 def measured(bench: Bench, names: list[str]) -> list[Result]:
-    """A ratio for each name."""
+    """Return a ratio per name."""
     results = []
     for number, (name, make) in enumerate(CHANGES.items(), start=1):
         if name in names:

@@ -33,7 +33,7 @@ SAMPLING = 0.002  # seconds between looks at RssAnon
 
 
 def memory(field: str) -> float:
-    """A field of /proc/self/status, in MiB."""
+    """Return a field of /proc/self/status, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) / 1024
 
@@ -60,7 +60,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 
 def small_teacher(shape: tuple[int, int, int], classes: int) -> Teacher:
-    """Two convolutions that look at few pixels: images weigh more than activations."""
+    """Return a teacher of two convolutions, whose activations are smaller than its images."""
     torch.manual_seed(0)
     layers = (
         nn.Conv2d(shape[0], 8, 3, 4, 1),
@@ -81,7 +81,7 @@ def small_teacher(shape: tuple[int, int, int], classes: int) -> Teacher:
 
 
 def synthesize(teacher: Teacher, images: int, folder: Path, storage: Storage) -> None:
-    """One step on each batch of pixels, by way of a scratch folder as in the pipeline."""
+    """Make images with one step per batch, through a scratch folder as in the pipeline."""
     recipe = DynaDFQ().images.recipe(MethodContext(teacher, class_similarity(teacher), 0))
     scratch = Scratch(folder.with_suffix(".scratch"))
     source = recipe.source(teacher, PixelOptimizerConfig(iterations=1))
@@ -89,9 +89,7 @@ def synthesize(teacher: Teacher, images: int, folder: Path, storage: Storage) ->
 
 
 def finetune(teacher: Teacher, folder: Path) -> None:
-    """Check, fingerprint, calibrate, warm-up, and one shuffled epoch over all images, as the stage
-    does it.
-    """
+    """Fine-tune for one shuffled epoch, with the same preparation as the stage."""
     images, recipe = SyntheticSet(folder).check(), DynaDFQ().student.recipe()
     digest(folder)
     student = new_student(

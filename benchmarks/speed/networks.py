@@ -61,7 +61,7 @@ class Bench:
         return f"{self.name}, {height}×{width}, batch {self.network.batch}"
 
     def student(self, activation_bits: int | tuple[int, ...]) -> Student:
-        """A student with ranges as wide as the activations of noise are."""
+        """Return a student whose ranges fit the activations of noise."""
         student = api.quantize(self.teacher, 4, activation_bits)
         with torch.no_grad():
             for site in student.sites:

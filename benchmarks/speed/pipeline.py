@@ -18,9 +18,7 @@ NAME = "dvc repro with nothing to do"
 
 
 def measured() -> Result:
-    """Wall seconds; not measured where the repository's own outputs are not those of its last
-    commit.
-    """
+    """Return wall seconds, or a reason: the outputs of the last commit must be in the cache."""
     cache = Path(_output(["dvc", "cache", "dir"], Path.cwd())).resolve()
     with tempfile.TemporaryDirectory(prefix="dynadfq-repro-") as name:
         clone = Path(name) / "clone"

@@ -37,7 +37,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """Whether the aim was reached."""
+        """reached, missed, no aim, or not measured."""
         if self.median is None:
             return "not measured"
         return "no aim" if self.aim is None else "reached" if self.median <= self.aim else "missed"
@@ -46,9 +46,7 @@ class Result:
 def alternate(
     above: Callable[[], object], below: Callable[[], object], rounds: int, device: torch.device
 ) -> Seconds:
-    """Seconds of two functions in turn, either first; each round's pair ran within the same
-    moment.
-    """
+    """Return the seconds of two functions per round; they run in turn, in changing order."""
     seconds: Seconds = []
     for number in range(WARM_UP + rounds):
         swapped = number % 2 == 1
@@ -62,9 +60,7 @@ def alternate(
 
 
 def elapsed(function: Callable[[], object], device: torch.device) -> float:
-    """CPU seconds of this process, or wall seconds with a GPU that has finished before and
-    after.
-    """
+    """Return CPU seconds of this process; with a GPU wall seconds, synchronized."""
     if device.type != "cuda":
         start = process_time()
         function()
@@ -87,7 +83,7 @@ def summed_up(
     unit: str = "ms",
     note: str = "",
 ) -> Result:
-    """The ratio of each round's pair, given in seconds or MiB."""
+    """Return the result of pairs in seconds or MiB: quartiles of their ratios."""
     lower, median, upper = np.percentile(
         [above / below for above, below in pairs], [25, 50, 75]
     ).tolist()

@@ -12,7 +12,7 @@ TIMED = "from time import process_time as t; s = t(); {}; print(t() - s)"
 
 
 def measured() -> list[Result]:
-    """The import alone, which is lazy, and every public name at once."""
+    """Return the ratios of the import alone, which is lazy, and of every public name."""
     _seconds("import torch")  # files into the page cache
     results = []
     for what, statement in [

@@ -20,7 +20,7 @@ NOTE = "peak resident memory of 3 steps (VmHWM) less resident memory before them
 
 
 def measured(network: str, device: torch.device) -> Result:
-    """Peak memory of dynamic over float steps, in MiB."""
+    """Return the ratio of the peak memory of dynamic and of float steps."""
     pairs = [
         (_alone("dynamic", network, device), _alone("float", network, device))
         for _ in range(REPEATS)
@@ -41,7 +41,7 @@ def _alone(kind: str, network: str, device: torch.device) -> float:
 
 
 def growth(kind: str, network: str, device: torch.device) -> float:
-    """MiB that some steps need at most, beyond networks and images."""
+    """Return the MiB that some steps need at most, beyond networks and images."""
     torch.set_num_threads(1)
     bench = Bench(network, device)
     step = float_step(bench) if kind == "float" else finetuning_step(bench, CANDIDATES)

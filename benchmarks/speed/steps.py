@@ -33,7 +33,7 @@ ITERATIONS = 3  # of synthesis in one measurement, so that what a shard prepares
 
 
 def synthesis(bench: Bench) -> Result:
-    """DynaDFQ's step on pixels over the bare network's forward pass and gradient to the images."""
+    """Compare DynaDFQ's step on pixels with forward pass and input gradient of the bare network."""
     work = Synthesis(bench)
     pairs = alternate(work.steps, work.bare, bench.network.rounds, bench.device)
     name = f"synthesis step / forward and input gradient of the bare network ({bench.title})"
@@ -54,13 +54,13 @@ class Synthesis:
         self.module = copy.deepcopy(bench.teacher.module)
 
     def bare(self) -> None:
-        """Return the least that a method which follows the teacher's output must compute."""
+        """Run forward pass and input gradient, the least that a method must compute."""
         for _ in range(ITERATIONS):
             images = self.bench.images.detach().requires_grad_()
             torch.autograd.grad(cross_entropy(self.module(images), self.bench.labels), images)
 
     def steps(self) -> None:
-        """Loss, checks, gradient, Adam, schedule and progress."""
+        """Run the optimizer's steps with all their parts."""
         images = self.bench.images.clone(memory_format=torch.preserve_format).requires_grad_()
         with (
             self.bench.teacher.recording() as recording,
@@ -70,9 +70,7 @@ class Synthesis:
 
 
 def finetuning(bench: Bench, fixed: bool = False) -> Result:
-    """A dynamic step over the float network's training step, both with the teacher's forward
-    pass.
-    """
+    """Compare a dynamic step with a float step, both with the teacher's forward pass."""
     student = finetuning_step(bench, CANDIDATES[1] if fixed else CANDIDATES)
     pairs = alternate(student, float_step(bench), bench.network.rounds, bench.device)
     kind = "fixed" if fixed else f"dynamic (M = {len(CANDIDATES)})"
@@ -122,11 +120,11 @@ class _OneBatch:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing changes."""
+        """Do nothing."""
 
 
 def float_step(bench: Bench) -> Callable[[], object]:
-    """The same losses and optimizer on the float network, BatchNorm in eval mode."""
+    """Return a step of the float network with the same losses, BatchNorm in eval mode."""
     network = copy.deepcopy(bench.teacher.module).requires_grad_(True)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=1e-5, momentum=0.9, nesterov=True, weight_decay=1e-4
@@ -149,7 +147,7 @@ def float_step(bench: Bench) -> Callable[[], object]:
 
 
 def evaluation(bench: Bench) -> Result:
-    """The integer form of a dynamic student over that of a student of fixed width."""
+    """Compare the integer forms of a dynamic student and of one of fixed width."""
     dynamic, fixed = (
         to_integer_form(bench.student(bits)).to(bench.device)
         for bits in (CANDIDATES, CANDIDATES[1])

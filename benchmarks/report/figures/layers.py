@@ -17,8 +17,9 @@ LARGEST_BOXES = 7  # layers
 
 
 def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figure:
-    """Boxes over images of each layer's offset and spread, a colour for each kind of images; BN's
-    own is the line.
+    """Draw each layer's offset and spread over images, one colour per kind of images.
+
+    The lines are BatchNorm's own statistics.
     """
     layers = sorted(set.intersection(*(set(table["layer"]) for table in tables.values())))
     chosen = [

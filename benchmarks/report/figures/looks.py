@@ -12,27 +12,27 @@ MARKERS = "osD^vP"
 
 
 def measured(lines: Sequence[Line]) -> list[Line]:
-    """The lines that have an accuracy and a cost."""
+    """Return the lines that have an accuracy and a cost."""
     return [line for line in lines if line.top1 is not None and line.bit_flops_percent is not None]
 
 
 def colours(theme: Theme) -> list[str]:
-    """Those that tell series apart."""
+    """Return the colours of series."""
     return [theme.dynamic, theme.fixed, theme.one_hot, theme.control, theme.soft, theme.muted]
 
 
 def look_of(number: int, theme: Theme) -> dict[str, Any]:
-    """A colour and a marker; together they differ for the first 36 methods."""
+    """Return a colour and a marker, a different pair for each of the first 36 methods."""
     known = colours(theme)
     shift = number // len(known)
     return {"color": known[number % len(known)], "marker": MARKERS[(number + shift) % len(MARKERS)]}
 
 
 def costs_of(lines: Sequence[Line]) -> list[float]:
-    """Bit-FLOPs in percent of the float model."""
+    """Return bit-FLOPs in percent of the float model."""
     return [line.bit_flops_percent or 0.0 for line in lines]
 
 
 def accuracies_of(lines: Sequence[Line]) -> list[float]:
-    """Top-1 in percent."""
+    """Return top-1 accuracies in percent."""
     return [line.top1 or 0.0 for line in lines]

@@ -21,9 +21,7 @@ STEP = 0.015  # distance of equal costs, as a share of the axis
 
 
 def front(lines: Sequence[Line]) -> list[Line]:
-    """The lines that no other beats: none costs less at the same accuracy or better, from cheap to
-    dear.
-    """
+    """Return the Pareto front: lines that no cheaper line equals in accuracy, cheapest first."""
     best, kept = -math.inf, []
     for line in sorted(measured(lines), key=lambda one: (one.bit_flops_percent, -(one.top1 or 0))):
         if line.top1 is not None and line.top1 > best:
@@ -33,7 +31,7 @@ def front(lines: Sequence[Line]) -> list[Line]:
 
 
 def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
-    """Top-1 over bit-FLOPs, a colour and marker for each method; the front is stepped.
+    """Draw top-1 over bit-FLOPs, one colour and marker per method, and the Pareto front.
 
     Points of nearly equal cost stand side by side, and those far below the best at the lower edge,
     with their number.
@@ -84,7 +82,7 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
 
 
 def lowest_to_scale(accuracies: Sequence[float]) -> float:
-    """The accuracy below which points stand at the edge, so that the others can be told apart.
+    """Return the accuracy below which points are drawn at the edge of the figure.
 
     >>> lowest_to_scale([94.0, 93.0, 92.0, 90.0, 92.0, 40.0])
     90.0
@@ -95,8 +93,7 @@ def lowest_to_scale(accuracies: Sequence[float]) -> float:
 
 
 def side_by_side(costs: Sequence[float]) -> list[float]:
-    """Places on the axis: costs closer than a percent of the span are spread around their mean, in
-    their order.
+    """Return places on the cost axis; nearly equal costs are spread around their mean.
 
     >>> side_by_side([1.0, 1.0, 2.0])
     [0.9925, 1.0075, 2.0]

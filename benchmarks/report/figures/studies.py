@@ -23,9 +23,7 @@ class Panel(NamedTuple):
 
 
 def panels(lines: Sequence[Line]) -> list[Panel]:
-    """What a study varies: a panel for each key, or for the last of several keys with a series for
-    each other value.
-    """
+    """Return a panel per varied key; of several, the last, with a series per other value."""
     found: dict[str, dict[str, list[tuple[Any, Line]]]] = {}
     several = len({(line.name, line.width) for line in lines}) > 1
     for line in measured(lines):
@@ -42,7 +40,7 @@ def panels(lines: Sequence[Line]) -> list[Panel]:
 
 
 def parameter_study(found: Sequence[Panel], theme: Theme = LIGHT) -> Figure:
-    """Top-1 over the tried values, which stand at equal distances; a panel for each key."""
+    """Draw top-1 over the tried values, at equal distances, in one panel per key."""
     columns = min(2, len(found))
     rows = math.ceil(len(found) / columns)
     figure = new_figure(0.5 + 2.4 * rows)
