@@ -20,11 +20,9 @@ FILES = sorted(
 LATE_IMPORTS = {
     "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
     "dynadfq/data/sets.py": "scikit-learn takes a second to load, and only digits need it",
-    "dynadfq/export/engines.py": "onnxruntime is an optional dependency",
     "dynadfq/export/onnx_export.py": "onnxruntime is an optional dependency",
     "dynadfq/export/onnx_model.py": "onnx is an optional dependency",
-    "dynadfq/graph/network.py": "the FLOP counter loads triton",
-    "dynadfq/methods/": "a student's code is not part of the images",
+    "dynadfq/methods/real_data.py": "no other method loads data sets",
     "dynadfq/data/config.py": "parameters are checked without loading torchvision",
     "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
     "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
