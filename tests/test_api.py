@@ -140,7 +140,7 @@ def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
 def test_unknown_names_are_answered_with_the_known(
     teacher: Teacher, synthetic: SyntheticSet
 ) -> None:
-    with pytest.raises(InvalidArgument, match=r"method: must be one of dynadfq, .*zeroq; got"):
+    with pytest.raises(InvalidArgument, match=r"method: must be one of adadfq, .*zeroq; got"):
         synthesize(teacher, "magic")
     with pytest.raises(InvalidArgument, match="similar_clases: unknown; did you mean similar_cl"):
         synthesize(teacher, similar_clases=3)
