@@ -151,15 +151,15 @@ def test_a_dvc_plot_names_files_and_columns_that_exist(finished: Project, plot: 
 # All stages in one process: random numbers that one of them draws must not reach the next.
 ONE_PROCESS = """
 import sys
-from importlib import import_module
 from pathlib import Path
+from runpy import run_module
 for line in sys.argv[1].split(","):
     stage, *sys.argv[1:] = line.split()
-    import_module(f"stages.{stage}").run()
+    run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
 params = Path("params.yaml")
 params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1))
 Path("artifacts/synthetic").rename("artifacts/synthetic of seed 0")
-import_module("stages.synthesize").run()
+run_module("stages.synthesize", run_name="__main__", alter_sys=True)
 """
 COMPUTING = [
     "teacher",
