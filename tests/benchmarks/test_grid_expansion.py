@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
 from functools import cache
 from typing import Any
 
@@ -287,3 +288,9 @@ def test_labelled_data_enters_where_it_is_said():
 
 def test_the_active_grid_has_what_the_pipeline_reads():
     assert {*GROUPS.values(), "reports"} <= set(read_cells())
+
+
+def test_the_repository_holds_no_active_grid():
+    command = ["git", "show", "HEAD:benchmarks/cells.yaml"]
+    committed = yaml.safe_load(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert not any(committed.values()), "`dvc status` of a fresh clone would list its cells"
