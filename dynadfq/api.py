@@ -1,6 +1,4 @@
-"""The public functions and classes of ``dynadfq``, for people who write Python rather than
-params.yaml; ``import X as X`` marks those defined elsewhere.
-"""
+"""The public functions and classes of dynadfq; ``import X as X`` marks those of other modules."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ import sys
 
 
 def end_with_parent() -> None:
-    """On Linux, end when the parent does: else a killed ``dvc`` or torchrun leaves this writing
-    beside the next run.
+    """On Linux, end when the parent does.
+
+    Otherwise a process whose ``dvc`` or torchrun was killed would write beside the next run.
     """
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG

@@ -1,6 +1,4 @@
-"""Stage ``export``: the dynamic student as files that run without this library, each checked before
-it is written.
-"""
+"""Stage ``export``: the dynamic student as files that run without this library."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Stages ``finetune`` and ``finetune_fixed`` (``--fixed``): a dynamic student, and one of a single
-width.
-"""
+"""Stages ``finetune`` and ``finetune_fixed`` (``--fixed``): dynamic and fixed-width students."""
 
 from __future__ import annotations
 

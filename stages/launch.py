@@ -1,6 +1,4 @@
-"""A stage in several processes (ranks) of this machine: torchrun starts them and ends them all
-when one fails.
-"""
+"""A stage in several processes (ranks): torchrun starts them and ends all when one fails."""
 
 from __future__ import annotations
 
@@ -27,8 +25,7 @@ def is_rank() -> bool:
 
 
 def in_ranks(arguments: list[str]) -> bool:
-    """Run the stage of this process in ``launch.processes`` ranks, and return whether there are
-    several.
+    """Run this stage in ``launch.processes`` ranks, and return whether there are several.
 
     Raises:
         SystemExit: a rank failed; holds the error of the first rank that did.

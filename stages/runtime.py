@@ -29,11 +29,10 @@ ALIASES = {
 
 
 def keep_memory() -> None:
-    """Make glibc keep freed memory: each step needs the same again, and the kernel clears every
-    page it hands out.
+    """Make glibc keep freed memory, which the next step needs again.
 
-    On 224 × 224 images that is a third of a step's CPU time (docs/performance.md). Does nothing on
-    other systems.
+    The kernel clears every page it hands out. On 224 × 224 images that is a third of a step's CPU
+    time (docs/performance.md). Does nothing on other systems.
     """
     if sys.platform != "linux":
         return
@@ -45,16 +44,15 @@ def keep_memory() -> None:
 
 
 def root(path: str) -> Path:
-    """Return a path of params.yaml relative to the main repository, also in the copy of it that a
-    queued experiment runs in.
-    """
+    """Return a path relative to the main repository, also in a queued experiment's copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 @contextmanager
 def yaml_keys(p: View) -> Iterator[None]:
-    """Turn the arguments that a library error begins with into keys of params.yaml, such as
-    "num_classes: …" into "teacher.num_classes: …".
+    """Turn arguments that a library error begins with into keys of params.yaml.
+
+    For example, "num_classes: …" becomes "teacher.num_classes: …".
     """
     try:
         yield

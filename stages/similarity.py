@@ -1,6 +1,4 @@
-"""Stage ``similarity``: which classes resemble each other, read from the teacher's classifier
-weights.
-"""
+"""Stage ``similarity``: the similarity of classes, from the teacher's classifier weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Stage ``teacher``: a float classifier, from a checkpoint, from a zoo, or trained here on the
-labelled data.
-"""
+"""Stage ``teacher``: a float classifier from a checkpoint, a zoo, or trained on labelled data."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class TeacherParams(View):
 
 
 def make(p: TeacherParams, folder: Path) -> None:
-    """Import or train a teacher, and save it to ``folder``; what was taken from where is
-    printed.
-    """
+    """Import or train a teacher, print the origin of its metadata, and save it to ``folder``."""
     imported = bool(p.teacher.checkpoint or p.teacher.pretrained)
     given = Metadata("params.yaml", **p.teacher.model_dump(include=GIVEN))
     data_set = data_metadata(p.data.name, None if imported else root(p.data.root))

@@ -1,3 +1,4 @@
-"""The command line: one file per command. Commands import torch when they run, so that help and
-usage errors appear at once.
+"""The command line: one file per command.
+
+Commands import torch when they run, so that help and usage errors appear at once.
 """

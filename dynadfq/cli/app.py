@@ -54,8 +54,9 @@ for command in (inspect, predict, budget, bench, similarity, export):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command. A user's error is one sentence on stderr; DYNADFQ_TRACEBACK=1 shows where it
-    was raised.
+    """Run a command; a user's error is one sentence on stderr.
+
+    DYNADFQ_TRACEBACK=1 shows where it was raised.
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="dynadfq")

@@ -50,9 +50,7 @@ def _known(name: str | None) -> str | None:
 
 
 class DataConfig(Config):
-    """The labelled data set. It trains a teacher that has no checkpoint, and it is evaluated on;
-    nothing else reads it.
-    """
+    """The labelled data set, for evaluation and for training a teacher that has no checkpoint."""
 
     name: Annotated[str | None, AfterValidator(_known)] = setting(
         "cifar10",

@@ -22,8 +22,7 @@ FORMAT = 1  # raised when the same files would be decoded to other bytes
 
 
 def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:
-    """Return image files as (N, C, H, W) uint8, mapped from a file below ``scratch`` that later
-    runs use again.
+    """Return image files as (N, C, H, W) uint8, mapped from a file that later runs use again.
 
     The file is identified by the images' names, sizes and times, and by how they are scaled.
     Decoding that was interrupted continues after the last image it wrote; two processes never
@@ -39,7 +38,8 @@ def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: 
     }
     folder = scratch / f"images-{fingerprint(FORMAT, files, scaling)}"
     folder.mkdir(parents=True, exist_ok=True)
-    whole, part = folder / "pixels.bin", folder / "pixels.part"
+    whole = folder / "pixels.bin"
+    part = folder / "pixels.part"
     with FileLock(folder / "lock"):
         if not whole.exists():
             _decode(paths, preprocessing, part)

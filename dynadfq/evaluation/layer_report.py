@@ -1,6 +1,4 @@
-"""Quantization of each layer of a network: bit-widths, ranges, MACs, and the reason if an input
-stays in float.
-"""
+"""Quantization of each layer of a network: bit-widths, ranges, MACs, reasons for float inputs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""From a fine-tuned student to what runs elsewhere: integer form, 8-bit kernels, ONNX,
-torch.export.
-"""
+"""Forms of a student that run elsewhere: integer form, 8-bit kernels, ONNX, torch.export."""
 
 from enum import Enum
 

@@ -18,9 +18,7 @@ def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
 
 
 class ExportConfig(Config):
-    """Files that run without this library. Each is checked before it is written: it must give the
-    student's results.
-    """
+    """Files that run without this library, each checked to give the student's results."""
 
     formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
         (),

@@ -98,9 +98,7 @@ def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | Non
 
 
 def _keep_unused(traced: fx.GraphModule, original: nn.Module) -> None:
-    """Restore what ``fx.GraphModule`` does not copy, such as auxiliary heads, and the original's
-    choice of persistent buffers.
-    """
+    """Restore what ``fx.GraphModule`` does not copy: auxiliary heads, which buffers persist."""
     copied = dict(traced.named_modules(remove_duplicate=False))
     for name, module in original.named_modules(remove_duplicate=False):
         copy = copied.get(name)

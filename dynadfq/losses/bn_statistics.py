@@ -37,8 +37,7 @@ def image_statistics(images: Tensor) -> Tensor:
 
 
 def gaps_per_image(recording: Recording) -> list[tuple[Tensor, Tensor]]:
-    """Return each image's mean and standard deviation minus the running ones: (B, C) twice per
-    layer.
+    """Return each image's mean and deviation minus the running ones: (B, C) twice per layer.
 
     The variance is unbiased; 1e-6 is added to it and to the running one. A map of one pixel has no
     deviation: that gap is 0.

@@ -1,5 +1,6 @@
-"""Distances to BN statistics that count beyond a slack (DSG, Zhang et al., CVPR 2021, arXiv
-2103.01049).
+"""Distances to BN statistics that count beyond a slack.
+
+DSG, Zhang et al., CVPR 2021, arXiv 2103.01049.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""AdaDFQ: the generator looks for images on which teacher and student differ neither too much nor
-too little.
+"""AdaDFQ: a generator of images on which teacher and student differ, but not too much.
 
 Qian et al., "Adaptive Data-Free Quantization", CVPR 2023, arXiv 2303.06869. The generator is
 GDFQ's. Before there is a student it stands for itself: the teacher agrees with it, and of the game
@@ -18,16 +17,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
-from dynadfq.losses.objective import Objective, StudentStep, SynthesisStep, Term, bn_statistics_term
-from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
-from dynadfq.methods.student import StudentConfig, beside_generator
+from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, bn_statistics_term
+from dynadfq.methods.base import GeneratorImages, Method, Presets
+from dynadfq.methods.student import OnlineStudent
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.loss import StudentLoss
-from dynadfq.training.parts import TrainingContext
-from dynadfq.training.recipe import StudentRecipe
 
 CODE = "AdaDFQ, released code"
 
@@ -46,6 +41,8 @@ def zero_sum(teacher_logits: Tensor, logits: Tensor, temperature: float) -> Tens
 
 class Images(GeneratorImages):
     """AdaDFQ's generator, which first trains for `synthesis.iterations` steps."""
+
+    method: ClassVar[str] = "adadfq"
 
     generator_batch_size: int = setting(
         16,
@@ -68,44 +65,24 @@ class Images(GeneratorImages):
         1.0, "γ, weight of the BN statistics loss of the batch", source="AdaDFQ, Eq. 12", ge=0
     )
 
-    def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
-        """Return a recipe of agreement, BN statistics and terms against a student (Eq. 12)."""
-        conditional = self.conditional(teacher)
-        terms = [
+    def terms(self) -> list[Term[SynthesisStep]]:
+        """Return agreement and BN statistics (Eq. 12)."""
+        return [
             agreement_term(self.balance_weight * self.agreement_weight),
             bn_statistics_term(self.bn_weight),
         ]
-        return GeneratorRecipe(
-            method="adadfq",
-            settings=self.model_dump(mode="json"),
-            mixtures=SingleClasses(teacher.num_classes),
-            latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
-            objective=Objective([*terms, *against]),
-            conditional=conditional,
-            batch_size=self.generator_batch_size,
-            learning_rate=self.learning_rate,
-            against_student=bool(against),
-        )
-
-    def recipe(self, context: MethodContext) -> GeneratorRecipe:
-        """Return the generator's recipe without terms against a student."""
-        return self.generator(context.teacher)
 
 
-class Student(StudentConfig):
+class Student(OnlineStudent):
     """The loss of AdaDFQ's student, and those of its online generator."""
+
+    images: ClassVar[type[GeneratorImages]] = Images
 
     temperature: float = setting(
         20.0,
         "T, divides the difference of logits in the student's loss",
         source=f"{CODE} (CIFAR; 5 for ImageNet)",
         gt=0,
-    )
-    online_generator: bool = setting(
-        True,
-        "train the generator further while the student is fine-tuned, and generate every batch "
-        "with it; false uses the stored images",
-        source=CODE,
     )
     disagreement_weight: float = setting(
         0.2,
@@ -133,23 +110,14 @@ class Student(StudentConfig):
         source=f"dynadfq; false: {CODE}",
     )
 
-    def recipe(self) -> StudentRecipe:
-        """Return a recipe that trains against a generator that learns on, or on stored images."""
-        if not self.online_generator:
-            return StudentRecipe(self.loss)
-        return beside_generator(self.loss, "adadfq", self._generator)
-
     def terms(self) -> list[Term[StudentStep]]:
         """Return the only term of the loss, which uses no labels."""
         return [
             Term("zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature))
         ]
 
-    def loss(self, context: TrainingContext) -> StudentLoss:
-        """Return the loss of a batch."""
-        return StudentLoss(context, self.terms())
-
-    def _generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
+    def generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
+        """Return the generator's recipe, with terms against the student (Eq. 12)."""
         images = Images(**settings)
         return images.generator(
             teacher,

@@ -7,11 +7,22 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
+from dynadfq.losses.hard_samples import hard_sample_term
+from dynadfq.losses.image_priors import image_prior_term
+from dynadfq.losses.objective import (
+    Objective,
+    SynthesisStep,
+    Term,
+    bn_statistics_term,
+    image_class_term,
+)
+from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import PAPER, Config, setting
 from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import LARGE
 from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
+from dynadfq.synthesis.latent import SingleClasses, labelled_noise
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.source import ImageSource
 from dynadfq.teacher.teacher import Teacher
@@ -37,6 +48,10 @@ class ImageSourceRecipe(Protocol):
 
 class ImagesConfig(Config):
     """The hyperparameters of a method's images."""
+
+    def labels(self, context: MethodContext) -> LabelSampler:
+        """Return a sampler of one random class per image."""
+        return OneHotLabels(context.teacher.num_classes)
 
     def recipe(self, context: MethodContext) -> ImageSourceRecipe:
         """Return how the images are made."""
@@ -87,18 +102,71 @@ class BaselineImages(ImagesConfig):
         source="batch_var: IntraQ, HAST, GDFQ; per_image_std: ZeroQ's code, which Eq. 7 builds on",
     )
 
-    def labels(self, context: MethodContext) -> LabelSampler:
-        """Return a sampler of one random class per image."""
-        return OneHotLabels(context.teacher.num_classes)
-
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe with the objective L_bns + β · CE (Eq. 7)."""
         terms = [bn_statistics_term(kind=self.bn_statistics), image_class_term(self.class_weight)]
         return ImageRecipe(self.labels(context), Objective(terms))
 
 
+class UnlabelledImages(ImagesConfig):
+    """Images of ZeroQ and DSG, which follow no label and no prior by default."""
+
+    class_weight: float = setting(
+        0.0,
+        "weight of the cross-entropy to a random class; 0 uses no labels",
+        source="ZeroQ and DSG; 1 gives the literature's +IL, 2 is in DSG's released code",
+        ge=0,
+    )
+    prior_weight: float = setting(
+        0.0,
+        "weight of total variation + image norm, a prior of smooth images; 0 is off",
+        source="0.01: DSG's released code",
+        ge=0,
+    )
+
+    def optional_terms(self) -> list[Term[SynthesisStep]]:
+        """Return the cross-entropy to a random class and the prior."""
+        return [image_class_term(self.class_weight), image_prior_term(self.prior_weight)]
+
+
+class HardSampleImages(ImagesConfig):
+    """Images of HAST and SynQ, with the hard-sample loss in place of the cross-entropy."""
+
+    class_weight: float = setting(
+        10.0,
+        "β, weight of the hard-sample loss, added to the BN statistics loss",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.1",
+        ge=0,
+    )
+    difficulty_power: float = setting(
+        2.0,
+        "γ, power of the difficulty 1 - p by which an image's cross-entropy is weighted; 0 is "
+        "plain cross-entropy",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.5",
+        ge=0,
+    )
+    crop_scale: float = setting(
+        1.0,
+        "smallest area of the random crops that half of the iterations use; 1 is no crops",
+        unit="fraction of the image",
+        source="HAST, released configuration for CIFAR; ImageNet: 0.4",
+        gt=0,
+        le=1,
+    )
+
+    def crops(self) -> OccasionalCrops | None:
+        """Return the random crops; None where there are none."""
+        return OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
+
+    def hard_samples(self) -> Term[SynthesisStep]:
+        """Return the hard-sample loss."""
+        return hard_sample_term(self.class_weight, self.difficulty_power)
+
+
 class GeneratorImages(ImagesConfig):
     """Settings of every generator, which first trains for `synthesis.iterations` steps."""
+
+    method: ClassVar[str]  # the name under which a set of images records its generator
 
     latent_features: int = setting(
         100, "length of the generator's latent vector", unit="features", source=GENERATORS, ge=1
@@ -131,3 +199,52 @@ class GeneratorImages(ImagesConfig):
         return self.class_conditional == "always" or (
             self.class_conditional == "large_images" and large
         )
+
+    def terms(self) -> list[Term[SynthesisStep]]:
+        """Return the generator's objective without a student."""
+        raise NotImplementedError
+
+    def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
+        """Return the generator's recipe.
+
+        Args:
+            teacher: the network that the images are made for.
+            against: further terms, which compare the teacher with a student.
+        """
+        conditional = self.conditional(teacher)
+        return GeneratorRecipe(
+            method=self.method,
+            settings=self.model_dump(mode="json"),
+            mixtures=SingleClasses(teacher.num_classes),
+            latent=labelled_noise(teacher.num_classes, self.latent_features, conditional),
+            objective=Objective([*self.terms(), *against]),
+            conditional=conditional,
+            batch_size=self.generator_batch_size,
+            learning_rate=self.learning_rate,
+            against_student=bool(against),
+        )
+
+    def recipe(self, context: MethodContext) -> GeneratorRecipe:
+        """Return the generator's recipe without terms against a student."""
+        return self.generator(context.teacher)
+
+
+class ClassGeneratorImages(GeneratorImages):
+    """The objective of GDFQ's and Qimera's generators: the class and BN statistics."""
+
+    class_weight: float = setting(
+        1.0,
+        "weight of the cross-entropy to the image's label",
+        source="GDFQ, Eq. 6; Qimera, released code",
+        ge=0,
+    )
+    bn_weight: float = setting(
+        0.1,
+        "β, weight of the BN statistics loss of the batch",
+        source="GDFQ, Eq. 6; Qimera, released code",
+        ge=0,
+    )
+
+    def terms(self) -> list[Term[SynthesisStep]]:
+        """Return cross-entropy + β · BN statistics (GDFQ, Eq. 6)."""
+        return [image_class_term(self.class_weight), bn_statistics_term(self.bn_weight)]

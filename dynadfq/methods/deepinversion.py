@@ -1,9 +1,8 @@
-"""DeepInversion: images of a class that follow the BN statistics and look natural (Yin et al., CVPR
-2020).
+"""DeepInversion: images of a class that follow the BN statistics and look natural.
 
-arXiv 1912.08795. Defaults are the paper's for CIFAR-10; the released ImageNet script has bn_weight
-0.01 (README; 0.05 in the code), first_layer 10, total_variation 1e-4, norm_weight 1e-5, jitter 30,
-flip and clip true. Differences:
+Yin et al., CVPR 2020, arXiv 1912.08795. Defaults are the paper's for CIFAR-10; the released
+ImageNet script has bn_weight 0.01 (README; 0.05 in the code), first_layer 10, total_variation 1e-4,
+norm_weight 1e-5, jitter 30, flip and clip true. Differences:
 
 - Adaptive DeepInversion, the competition with a student, is left out: images here are made before
     there is a student.
@@ -32,9 +31,8 @@ from dynadfq.losses.image_priors import (
 )
 from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.student import LabelledStudent
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 
 SCRIPT = "DeepInversion, CIFAR-10 script"
@@ -104,15 +102,11 @@ class Images(ImagesConfig):
             ]
         )
         return ImageRecipe(
-            OneHotLabels(context.teacher.num_classes),
+            self.labels(context),
             objective,
             augment=Jitter(self.jitter, self.flip),
             project=clipping(context.teacher) if self.clip else None,
         )
-
-
-class Student(DistilledStudent):
-    """The loss of the student."""
 
 
 class DeepInversion(Method):
@@ -134,4 +128,4 @@ class DeepInversion(Method):
     }
 
     images: Images = Images()
-    student: Student = Student()
+    student: LabelledStudent = LabelledStudent()

@@ -1,10 +1,9 @@
-"""DFQ: equalized weights, absorbed and corrected biases, ranges from BN statistics (Nagel et al.,
-ICCV 2019).
+"""DFQ: equalized weights, absorbed and corrected biases, ranges from BN statistics.
 
-arXiv 1906.04721. Made for 8 bits with one weight grid a tensor (`quantization.weight_granularity:
-tensor`). The student is not fine-tuned, and by default no image is looked at; `bias_correction:
-empirical` and `ranges: images` use images in place of BN statistics, as DSG (arXiv 2103.01049,
-supplement, table 3) does with ZeroQ's and its own.
+Nagel et al., ICCV 2019, arXiv 1906.04721. Made for 8 bits with one weight grid a tensor
+(`quantization.weight_granularity: tensor`). The student is not fine-tuned, and by default no image
+is looked at; `bias_correction: empirical` and `ranges: images` use images in place of BN
+statistics, as DSG (arXiv 2103.01049, supplement, table 3) does with ZeroQ's and its own.
 
 Departures: biases are absorbed exactly, only where the next layer sees no zero padding (`absorb:
 all` is the paper's); analytic correction counts padded zeros as zeros, and follows means through
@@ -25,7 +24,6 @@ from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
 from dynadfq.ptq.preparation import Preparation
 from dynadfq.ptq.ranges import BNRanges
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
 from dynadfq.training.recipe import StudentRecipe, Transform
@@ -44,7 +42,7 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of images of no class; noise needs no BN statistics."""
-        labels = OneHotLabels(context.teacher.num_classes)
+        labels = self.labels(context)
         optimized = self.kind == "bn_statistics"
         terms = []
         if optimized or layers_with_statistics(context.teacher.module)[0]:

@@ -25,8 +25,7 @@ from typing import ClassVar
 import torch
 
 from dynadfq.losses.bn_statistics import image_statistics
-from dynadfq.losses.image_priors import image_prior_term
-from dynadfq.losses.objective import Objective, Term, image_class_term
+from dynadfq.losses.objective import Objective, Term
 from dynadfq.losses.slack import (
     Granularity,
     Slack,
@@ -34,15 +33,14 @@ from dynadfq.losses.slack import (
     layerwise_enhanced,
     measure_slack,
 )
-from dynadfq.methods.base import ImagesConfig, Method, MethodContext
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.base import Method, MethodContext, UnlabelledImages
+from dynadfq.methods.student import UnlabelledStudent
 from dynadfq.runtime.config import setting
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 
 
-class Images(ImagesConfig):
+class Images(UnlabelledImages):
     """The objective of DSG's images."""
 
     slack_quantile: float = setting(
@@ -72,18 +70,6 @@ class Images(ImagesConfig):
         source="DSG, LSE; 3 in the released code",
         ge=0,
     )
-    class_weight: float = setting(
-        0.0,
-        "weight of the cross-entropy to a random class; 0 uses no labels",
-        source="DSG; 1 gives the literature's DSG+IL, 2 the released code's",
-        ge=0,
-    )
-    prior_weight: float = setting(
-        0.0,
-        "weight of total variation + image norm, a prior of smooth images; 0 is off",
-        source="0.01: DSG's released code",
-        ge=0,
-    )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of enhanced slack distances; an image's own statistics have no slack."""
@@ -97,10 +83,9 @@ class Images(ImagesConfig):
                 ),
             ),
             Term("image_statistics", 1.0, lambda step: image_statistics(step.images)),
-            image_class_term(self.class_weight),
-            image_prior_term(self.prior_weight),
+            *self.optional_terms(),
         ]
-        return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
+        return ImageRecipe(self.labels(context), Objective(terms))
 
     def _slack(self, context: MethodContext) -> list[Slack]:
         shape = (self.slack_images, *context.teacher.input_shape)
@@ -110,18 +95,10 @@ class Images(ImagesConfig):
         return measure_slack(context.teacher, noise, self.slack_quantile, self.slack_granularity)
 
 
-class Student(DistilledStudent):
-    """The loss of DSG's student."""
-
-    label_weight: float = setting(
-        0.0, "weight of the cross-entropy to the image's label", source="DSG; 1 for DSG+IL", ge=0
-    )
-
-
 class DSG(Method):
     """DSG: `images` changes the synthetic images, `student` the fine-tuning."""
 
     title: ClassVar[str] = "DSG"
 
     images: Images = Images()
-    student: Student = Student()
+    student: UnlabelledStudent = UnlabelledStudent()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dynadfq.methods.base import BaselineImages, Method, MethodContext
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.student import LabelledStudent
 from dynadfq.runtime.config import LINEAGE, PAPER, setting
 from dynadfq.synthesis.labels import SimilarClassLabels
 from dynadfq.training.batches import StoredBatches
@@ -52,7 +52,7 @@ class Images(BaselineImages):
         )
 
 
-class Student(DistilledStudent):
+class Student(LabelledStudent):
     """The loss of DynaDFQ's student, and mixup of easy images (Eqs. 11 to 13)."""
 
     distillation_weight: float = setting(

@@ -1,12 +1,11 @@
-"""GZNQ, reconstructed: images that match BN statistics as a distribution (He et al., CVPR Workshops
-2021).
+"""GZNQ, reconstructed: images that match BN statistics as a distribution.
 
-"Generative Zero-shot Network Quantization", arXiv 2101.08430. No code was published, and we could
-not read the paper's formulas: this is a reconstruction from what others say of it, not a
-reproduction, and its results are not GZNQ's. Known are the statistics as a distribution to sample
-from, images of classes, and an ensemble of compressed networks that asks for hard samples. Ours are
-the divergence, the way targets are drawn, the networks in the ensemble, and every number below. The
-student learns as in IntraQ.
+He et al., "Generative Zero-shot Network Quantization", CVPR Workshops 2021, arXiv 2101.08430. No
+code was published, and we could not read the paper's formulas: this is a reconstruction from what
+others say of it, not a reproduction, and its results are not GZNQ's. Known are the statistics as a
+distribution to sample from, images of classes, and an ensemble of compressed networks that asks for
+hard samples. Ours are the divergence, the way targets are drawn, the networks in the ensemble, and
+every number below. The student learns as in IntraQ.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from dynadfq.losses.objective import (
     soft_cross_entropy,
 )
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.student import LabelledStudent
 from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 
 OURS = "dynadfq, reconstruction"
@@ -39,7 +37,7 @@ OURS = "dynadfq, reconstruction"
 def gaussian_divergence(
     mean: Tensor, variance: Tensor, target_mean: Tensor, target_variance: Tensor
 ) -> Tensor:
-    """KL of one Gaussian from another in nats, elementwise; 0 where they are the same.
+    """Return the KL divergence of one Gaussian from another in nats, elementwise.
 
     >>> zero, one = torch.tensor(0.0), torch.tensor(1.0)
     >>> gaussian_divergence(zero, one, zero, one), gaussian_divergence(one, one, zero, one)
@@ -52,9 +50,7 @@ def gaussian_divergence(
 def resampled(
     mean: Tensor, variance: Tensor, count: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance that ``count`` samples of a Gaussian could have: (C,) twice to the
-    same.
-    """
+    """Return a random mean and unbiased variance of ``count`` samples of a Gaussian: (C,) twice."""
     noise = torch.randn(mean.shape, generator=rng).to(mean)
     half = torch.full(
         mean.shape, (count - 1) / 2, dtype=torch.float64
@@ -64,9 +60,9 @@ def resampled(
 
 
 def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
-    """Divergence of the batch's statistics from drawn ones, mean over channels and layers.
+    """Return the divergence of the batch's statistics from drawn ones.
 
-    Both variances have the layer's own eps added.
+    The mean is over channels and layers. Both variances have the layer's own eps added.
     """
     assert step.rng is not None, "targets are drawn from the shard's stream"
     losses = []
@@ -81,9 +77,7 @@ def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
 
 
 def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
-    """Cross entropy of each network's prediction to the soft label, mean over networks and the
-    batch.
-    """
+    """Return the networks' cross-entropy to the soft label, mean over networks and the batch."""
     return torch.stack(
         [soft_cross_entropy(network(step.images), step.soft_labels).mean() for network in networks]
     ).mean()
@@ -127,9 +121,7 @@ class Images(ImagesConfig):
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Return a recipe of one-hot labels, the cross-entropy of the teacher and of its
-        compressed copies, and drawn BN statistics.
-        """
+        """Return a recipe of drawn BN statistics and the cross-entropy of teacher and ensemble."""
         ways = [
             partial(rounded, bits=self.ensemble_bits),
             partial(pruned, share=self.pruned_share),
@@ -141,11 +133,7 @@ class Images(ImagesConfig):
             image_class_term(self.class_weight),
             Term("ensemble", self.ensemble_weight, lambda step: ensemble_loss(step, networks)),
         ]
-        return ImageRecipe(OneHotLabels(context.teacher.num_classes), Objective(terms))
-
-
-class Student(DistilledStudent):
-    """The loss of the student."""
+        return ImageRecipe(self.labels(context), Objective(terms))
 
 
 class GZNQ(Method):
@@ -154,4 +142,4 @@ class GZNQ(Method):
     title: ClassVar[str] = "GZNQ (reconstructed)"
 
     images: Images = Images()
-    student: Student = Student()
+    student: LabelledStudent = LabelledStudent()

@@ -1,10 +1,9 @@
-"""IntraQ: synthetic images that are as different within a class as real ones (Zhong et al., CVPR
-2022).
+"""IntraQ: synthetic images that are as different within a class as real ones.
 
-arXiv 2111.09136. Local objects are enlarged (LOR), an image keeps its distance to the centre of its
-class (MDC), and the teacher need not be certain of it (SIL). The probability that SIL asks for is
-drawn once per image and is the largest entry of its soft label; the student learns the class alone,
-whatever that probability.
+Zhong et al., CVPR 2022, arXiv 2111.09136. Local objects are enlarged (LOR), an image keeps its
+distance to the centre of its class (MDC), and the teacher need not be certain of it (SIL). The
+probability that SIL asks for is drawn once per image and is the largest entry of its soft label;
+the student learns the class alone, whatever that probability.
 
 Defaults are those of CIFAR-10. CIFAR-100: lowest_target 0.6, margin_low 0.02, margin_high 1.
 ImageNet: 0.9, 0.3, 0.8 in the paper; the released script has 1, 0 and 2, which leave LOR alone at
@@ -32,10 +31,9 @@ from dynadfq.losses.objective import (
     StudentStep,
     Term,
     bn_statistics_term,
-    distillation_term,
 )
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.student import LabelledStudent
 from dynadfq.ops.augment import OccasionalCrops
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.class_centres import ClassCentres
@@ -139,15 +137,12 @@ class Images(ImagesConfig):
         return ImageRecipe(labels, Objective(terms), augment=crops, remember=centres.remember)
 
 
-class Student(DistilledStudent):
+class Student(LabelledStudent):
     """The loss of IntraQ's student: the image's class with certainty, and distillation."""
 
     def terms(self) -> Sequence[Term[StudentStep]]:
         """Return the terms of the loss."""
-        return [
-            class_term(self.label_weight),
-            distillation_term(self.distillation_weight, self.temperature),
-        ]
+        return [class_term(self.label_weight), self.distillation()]
 
 
 class IntraQ(Method):

@@ -1,5 +1,4 @@
-"""Qimera: a generator's images of several classes at once, from superposed embeddings, support the
-decision boundaries.
+"""Qimera: a generator of images near decision boundaries, from superposed class embeddings.
 
 Choi et al., "Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples", NeurIPS
 2021, arXiv 2111.02625. It differs from the released code as GDFQ does, and in what the paper
@@ -11,21 +10,20 @@ number). The defaults are those of ResNet-20 on CIFAR-10.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 
-from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
-from dynadfq.methods.base import GeneratorImages, Method, MethodContext, Presets
-from dynadfq.methods.student import GeneratorStudent, beside_generator
+from dynadfq.losses.objective import SynthesisStep, Term
+from dynadfq.methods.base import ClassGeneratorImages, GeneratorImages, Method, Presets
+from dynadfq.methods.student import GeneratorStudent
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.generator import GeneratorRecipe
 from dynadfq.synthesis.generator_network import Mixing
 from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.recipe import StudentRecipe
 
 CODE = "Qimera, released code"
 
@@ -67,15 +65,11 @@ def embeddings(
     return SuperposedEmbeddings(vectors, mapped, noise_scale)
 
 
-class Images(GeneratorImages):
+class Images(ClassGeneratorImages):
     """Qimera's generator, which first trains for `synthesis.iterations` steps."""
 
-    class_weight: float = setting(
-        1.0, "weight of the cross-entropy to the image's soft label", source=CODE, ge=0
-    )
-    bn_weight: float = setting(
-        0.1, "weight of the BN statistics loss of the batch", source=CODE, ge=0
-    )
+    method: ClassVar[str] = "qimera"
+
     superposed_share: float = setting(
         0.4,
         "p, share of batches that are superpositions",
@@ -112,40 +106,23 @@ class Images(GeneratorImages):
         source="mean: Qimera, released code; sum: dynadfq",
     )
 
-    def generator(self, teacher: Teacher) -> GeneratorRecipe:
-        """Return a recipe of superposed classes; soft cross-entropy + BN statistics."""
+    def generator(self, teacher: Teacher, *against: Term[SynthesisStep]) -> GeneratorRecipe:
+        """Return the recipe of a generator of superposed classes."""
         mapped = self.latent_features if self.disentangled else None
-        return GeneratorRecipe(
-            method="qimera",
-            settings=self.model_dump(mode="json"),
+        return replace(
+            super().generator(teacher, *against),
             mixtures=Superpositions(
                 teacher.num_classes, self.superposed_classes, self.superposed_share
             ),
             latent=partial(embeddings, teacher, self.embedding, mapped, self.noise_scale),
-            objective=Objective(
-                [image_class_term(self.class_weight), bn_statistics_term(self.bn_weight)]
-            ),
-            conditional=self.conditional(teacher),
             mixing=self.cbn_mix,
-            batch_size=self.generator_batch_size,
-            learning_rate=self.learning_rate,
         )
-
-    def recipe(self, context: MethodContext) -> GeneratorRecipe:
-        """Return the generator's recipe."""
-        return self.generator(context.teacher)
 
 
 class Student(GeneratorStudent):
     """The loss of Qimera's student, on images that change as the generator learns."""
 
-    def recipe(self) -> StudentRecipe:
-        """Return a recipe with an online generator, or with the stored images."""
-        if not self.online_generator:
-            return super().recipe()
-        return beside_generator(
-            self.loss, "qimera", lambda s, teacher: Images(**s).generator(teacher)
-        )
+    images: ClassVar[type[GeneratorImages]] = Images
 
 
 class Qimera(Method):

@@ -22,7 +22,7 @@ from torch.nn.functional import one_hot
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.methods.student import LabelledStudent
 from dynadfq.runtime.config import setting
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress
@@ -155,10 +155,6 @@ class Images(ImagesConfig):
         return LabelledRecipe(self.data, repository / self.root, classes, self.class_balanced)
 
 
-class Student(DistilledStudent):
-    """The loss of the student."""
-
-
 class RealData(Method):
     """Fine-tuning on real data, which is not data-free: `images` names the data set."""
 
@@ -168,4 +164,4 @@ class RealData(Method):
     without_batch_norm: ClassVar[Mapping[str, str]] = {}
 
     images: Images = Images()
-    student: Student = Student()
+    student: LabelledStudent = LabelledStudent()

@@ -1,12 +1,11 @@
-"""SQuant: weights are rounded so that errors cancel, on no data at all (Guo et al., ICLR 2022,
-arXiv 2202.07471).
+"""SQuant: weights are rounded so that errors cancel, without data.
 
-The student is not fine-tuned. The paper says that activation ranges come from BN statistics
-(`bn_sigma`); the released code takes them from uniform noise that it sends through the quantized
-network (`noise_sigma`), and so do the published figures. Images are that noise, so that a teacher
-without BatchNorm will do. The released code quantizes the classifier's input to 8 bits whatever the
-width; here it is like any other site, and float where sites are ReLU outputs
-(``quantization.placement``).
+Guo et al., ICLR 2022, arXiv 2202.07471. The student is not fine-tuned. The paper says that
+activation ranges come from BN statistics (`bn_sigma`); the released code takes them from uniform
+noise that it sends through the quantized network (`noise_sigma`), and so do the published figures.
+Images are that noise, so that a teacher without BatchNorm will do. The released code quantizes the
+classifier's input to 8 bits whatever the width; here it is like any other site, and float where
+sites are ReLU outputs (``quantization.placement``).
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from dynadfq.ptq.preparation import in_order
 from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
 from dynadfq.ptq.squant import squant_rounding
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.recipe import StudentRecipe
@@ -49,7 +47,7 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of noise with random labels, which are not used."""
-        labels = OneHotLabels(context.teacher.num_classes)
+        labels = self.labels(context)
         uniform = partial(uniform_pixels, context.teacher)
         initial = gaussian if self.noise == "gaussian" else uniform
         return ImageRecipe(labels, Objective(()), initial, optimized=False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any, ClassVar
 
 from dynadfq.losses.objective import Reduction, StudentStep, Term, distillation_term, label_term
-from dynadfq.methods.base import GENERATORS
+from dynadfq.methods.base import GENERATORS, GeneratorImages
 from dynadfq.runtime.config import LINEAGE, Config, setting
+from dynadfq.synthesis.generator import GeneratorRecipe
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.loss import StudentLoss
-from dynadfq.training.online_generator import GeneratorFactory, OnlineGeneratorBatches
+from dynadfq.training.online_generator import OnlineGeneratorBatches
 from dynadfq.training.parts import BatchLoss, TrainingContext
 from dynadfq.training.recipe import StudentRecipe
 
@@ -22,25 +25,12 @@ class StudentConfig(Config):
         raise NotImplementedError
 
 
-class DistilledStudent(StudentConfig):
-    """A student that learns the teacher's prediction and the image's label."""
-
-    label_weight: float = setting(
-        1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0
-    )
-    distillation_weight: float = setting(
-        20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
-    )
-    temperature: float = setting(
-        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
-    )
+class TrainedStudent(StudentConfig):
+    """A student that is trained on the stored images."""
 
     def terms(self) -> Sequence[Term[StudentStep]]:
-        """Return the terms of the loss: cross-entropy to the label and distillation."""
-        return [
-            label_term(self.label_weight),
-            distillation_term(self.distillation_weight, self.temperature),
-        ]
+        """Return the terms of the loss."""
+        raise NotImplementedError
 
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return the loss of a batch."""
@@ -51,8 +41,93 @@ class DistilledStudent(StudentConfig):
         return StudentRecipe(self.loss)
 
 
-class GeneratorStudent(DistilledStudent):
-    """A distilled student whose images come from an online generator."""
+class DistilledStudent(TrainedStudent):
+    """A student that learns the teacher's prediction."""
+
+    distillation_weight: float = setting(
+        20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
+    )
+    temperature: float = setting(
+        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
+    )
+
+    def distillation(self) -> Term[StudentStep]:
+        """Return the distillation term."""
+        return distillation_term(self.distillation_weight, self.temperature)
+
+    def terms(self) -> Sequence[Term[StudentStep]]:
+        """Return the distillation term alone."""
+        return [self.distillation()]
+
+
+class LabelledStudent(DistilledStudent):
+    """A student that learns the image's label and the teacher's prediction."""
+
+    label_weight: float = setting(
+        1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0
+    )
+
+    def terms(self) -> Sequence[Term[StudentStep]]:
+        """Return the cross-entropy to the label and the distillation term."""
+        return [label_term(self.label_weight), self.distillation()]
+
+
+class UnlabelledStudent(LabelledStudent):
+    """A student of images that follow no label by default."""
+
+    label_weight: float = setting(
+        0.0,
+        "weight of the cross-entropy to the image's label",
+        source="ZeroQ and DSG rows of the literature; 1 for ZeroQ+IL and DSG+IL",
+        ge=0,
+    )
+
+
+class HardSampleStudent(DistilledStudent):
+    """A student of HAST and SynQ: aligned features, and images made harder."""
+
+    attention_weight: float = setting(
+        1000.0,
+        "λ, weight of the distance of channel attentions at the ends of residual branches",
+        source="HAST and SynQ, configuration for CIFAR-10; HAST on CIFAR-100: 2000, ImageNet: 4000",
+        ge=0,
+    )
+    perturbation: float = setting(
+        0.01,
+        "ε, step along the sign of the loss's gradient to the harder image, on which the "
+        "student is trained too; 0 is off",
+        unit="normalized pixels",
+        source="HAST and SynQ, CIFAR-10 and ImageNet; HAST on CIFAR-100: 0.02",
+        ge=0,
+    )
+
+
+class OnlineStudent(TrainedStudent):
+    """A student whose images come from an online generator."""
+
+    images: ClassVar[type[GeneratorImages]]  # settings of the generator
+
+    online_generator: bool = setting(
+        True,
+        "train the generator further while the student is fine-tuned, and generate every batch "
+        "with it; false uses the stored images",
+        source=GENERATORS,
+    )
+
+    def generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
+        """Return the generator's recipe from the image settings stored with the set."""
+        return self.images(**settings).generator(teacher)
+
+    def recipe(self) -> StudentRecipe:
+        """Return a recipe with an online generator, or with the stored images."""
+        if not self.online_generator:
+            return super().recipe()
+        batches = partial(OnlineGeneratorBatches, method=self.images.method, recipe=self.generator)
+        return StudentRecipe(self.loss, batches, trains_generator=True)
+
+
+class GeneratorStudent(OnlineStudent, LabelledStudent):
+    """The student of GDFQ and Qimera."""
 
     distillation_weight: float = setting(
         1.0, "weight of T² · KL(teacher ‖ student)", source="GDFQ and Qimera, released code", ge=0
@@ -63,30 +138,7 @@ class GeneratorStudent(DistilledStudent):
         "classes",
         source="elementmean: GDFQ and Qimera, released code; batchmean: dynadfq",
     )
-    online_generator: bool = setting(
-        True,
-        "train the generator further while the student is fine-tuned, and generate every batch "
-        "with it; false uses the stored images",
-        source=GENERATORS,
-    )
 
-    def terms(self) -> Sequence[Term[StudentStep]]:
-        """Return the terms of the loss: cross-entropy to the label and distillation."""
-        return [
-            label_term(self.label_weight),
-            distillation_term(self.distillation_weight, self.temperature, self.kd_reduction),
-        ]
-
-
-def beside_generator(
-    loss: Callable[[TrainingContext], BatchLoss], method: str, generator: GeneratorFactory
-) -> StudentRecipe:
-    """Return a recipe whose batches come from the method's generator, which learns on.
-
-    Args:
-        loss: builds the loss of a batch.
-        method: the method whose generator made the images.
-        generator: builds the generator's recipe from its stored settings.
-    """
-    batches = partial(OnlineGeneratorBatches, method=method, recipe=generator)
-    return StudentRecipe(loss, batches, trains_generator=True)
+    def distillation(self) -> Term[StudentStep]:
+        """Return the distillation term."""
+        return distillation_term(self.distillation_weight, self.temperature, self.kd_reduction)

@@ -1,7 +1,7 @@
-"""SynQ: images without noise, evidence in the same places, labels where they are right (Kim et al.,
-ICLR 2025).
+"""SynQ: low-pass filtered images, aligned class activation maps, and labels of easy images only.
 
-"SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", arXiv 2603.18423. The images
+Kim et al., "SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", ICLR 2025, arXiv
+2603.18423. The images
 are the paper's: HAST's loss beside the BN statistics and those of calibration centres. The released
 scripts run without centres, which is `bn_weight: 1` and `layered_weight: 0`. Differences from the
 released code: activation maps are of the label's class and count negative weights, as the paper
@@ -19,22 +19,18 @@ from typing import ClassVar
 from torch import Tensor
 
 from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
-from dynadfq.losses.hard_samples import hard_sample_term
 from dynadfq.losses.objective import (
     Objective,
     StudentStep,
     Term,
     bn_statistics_term,
-    distillation_term,
     soft_cross_entropy,
 )
-from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
-from dynadfq.methods.student import DistilledStudent
-from dynadfq.ops.augment import OccasionalCrops
+from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
+from dynadfq.methods.student import HardSampleStudent
 from dynadfq.ops.low_pass import low_pass
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.training.batches import StoredBatches
 from dynadfq.training.features import last_convolution, residual_branches
@@ -48,8 +44,9 @@ IMAGE_SIDE = 224  # pixels, of the images that the cutoff is given for
 
 
 def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
-    """Return the cross-entropy to the label where the teacher's difficulty 1 - p is at most
-    ``hardest``; the mean is over all images.
+    """Return the cross-entropy to the label of images with difficulty 1 - p up to ``hardest``.
+
+    The mean is over all images; p is the teacher's.
     """
 
     def value(step: StudentStep) -> Tensor:
@@ -59,7 +56,7 @@ def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
     return Term("label", weight, value)
 
 
-class Images(ImagesConfig):
+class Images(HardSampleImages):
     """The objective of SynQ's images."""
 
     bn_weight: float = setting(
@@ -88,24 +85,12 @@ class Images(ImagesConfig):
     centre_learning_rate: float = setting(
         0.05, "constant learning rate of Adam on the centres' pixels", source=PAPER, gt=0
     )
-    crop_scale: float = setting(
-        1.0,
-        "smallest area of HAST's random crops; 1 is none",
-        source="HAST, CIFAR; ImageNet: 0.4",
-        gt=0,
-        le=1,
-    )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Return a recipe of one-hot labels, BN statistics of the training data and of the
-        centres, and the hard-sample loss.
-        """
-        terms = [
-            bn_statistics_term(self.bn_weight),
-            hard_sample_term(self.class_weight, self.difficulty_power),
-        ]
-        labels = OneHotLabels(context.teacher.num_classes)
-        crops = OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
+        """Return a recipe of BN statistics, the centres' statistics and the hard-sample loss."""
+        terms = [bn_statistics_term(self.bn_weight), self.hard_samples()]
+        labels = self.labels(context)
+        crops = self.crops()
         if not self.layered_weight:
             return ImageRecipe(labels, Objective(terms), augment=crops)
         centres = Centres(self.centre_effort, self.centre_learning_rate)
@@ -113,7 +98,7 @@ class Images(ImagesConfig):
         return CentredRecipe(labels, Objective(terms), augment=crops, centres=centres)
 
 
-class Student(DistilledStudent):
+class Student(HardSampleStudent):
     """The loss of SynQ's student, on an image and on the same image made harder."""
 
     label_weight: float = setting(
@@ -126,18 +111,8 @@ class Student(DistilledStudent):
         ge=0,
         le=1,
     )
-    attention_weight: float = setting(
-        1000.0, "λ, weight of HAST's feature alignment", source=CODE, ge=0
-    )
     map_weight: float = setting(
         50.0, "λ_CAM, weight of the distance of class activation maps", source=CODE, ge=0
-    )
-    perturbation: float = setting(
-        0.01,
-        "ε, HAST's step to a harder image; 0 is off",
-        unit="normalized pixels",
-        source=CODE,
-        ge=0,
     )
     perturbed_attention: bool = setting(
         False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR"
@@ -165,8 +140,9 @@ class Student(DistilledStudent):
         return StoredBatches(context, partial(low_pass, cutoff=self.cutoff, side=side))
 
     def loss(self, context: TrainingContext) -> BatchLoss:
-        """Return distillation, easy labels, feature and map alignment; all but the maps, and by
-        default but the features, on harder images too.
+        """Return distillation, easy labels, feature and map alignment.
+
+        Distillation and labels, on request also features, are computed on harder images too.
         """
         features = {
             BRANCHES: residual_branches(context.teacher),
@@ -174,7 +150,7 @@ class Student(DistilledStudent):
         }
         attention = attention_term(self.attention_weight)
         harder_terms = [
-            distillation_term(self.distillation_weight, self.temperature),
+            self.distillation(),
             easy_label_term(self.label_weight, self.hardest_label),
         ]
         terms = [*harder_terms, attention, map_term(self.map_weight)]

@@ -16,12 +16,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dynadfq.losses.image_priors import image_prior_term
-from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
-from dynadfq.methods.base import ImagesConfig, Method, MethodContext
-from dynadfq.methods.student import DistilledStudent
+from dynadfq.losses.objective import Objective, bn_statistics_term
+from dynadfq.methods.base import Method, MethodContext, UnlabelledImages
+from dynadfq.methods.student import UnlabelledStudent
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.labels import OneHotLabels
 from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 
 
@@ -40,7 +38,7 @@ INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
 }
 
 
-class Images(ImagesConfig):
+class Images(UnlabelledImages):
     """The objective of ZeroQ's images."""
 
     initial: Literal["gaussian", "uniform"] = setting(
@@ -48,49 +46,17 @@ class Images(ImagesConfig):
         "starting pixels: N(0, 1), or U(-0.0235, 0.0235)",
         source="gaussian: IntraQ, DSG, DynaDFQ; uniform: ZeroQ, released code",
     )
-    class_weight: float = setting(
-        0.0,
-        "weight of the cross-entropy to a random class, added to the BN statistics loss; 0 uses "
-        "no labels",
-        source="ZeroQ, released code; 1 gives the literature's ZeroQ+IL",
-        ge=0,
-    )
     bn_statistics: Literal["per_image_std", "batch_var"] = setting(
         "per_image_std",
         "BN statistics loss: each image's mean and std (sum over channels), or the batch's mean "
         "and variance (average)",
         source="per_image_std: ZeroQ's code; batch_var: IntraQ, HAST, GDFQ",
     )
-    prior_weight: float = setting(
-        0.0,
-        "weight of total variation + image norm, a prior of smooth images; 0 is off",
-        source="ZeroQ has none; 0.01: DSG's released code",
-        ge=0,
-    )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
-        """Return a recipe of BN statistics, and of cross-entropy to a random class and a prior
-        where they have a weight.
-        """
-        terms = [
-            bn_statistics_term(kind=self.bn_statistics),
-            image_class_term(self.class_weight),
-            image_prior_term(self.prior_weight),
-        ]
-        return ImageRecipe(
-            OneHotLabels(context.teacher.num_classes), Objective(terms), INITIAL[self.initial]
-        )
-
-
-class Student(DistilledStudent):
-    """The loss of ZeroQ's student."""
-
-    label_weight: float = setting(
-        0.0,
-        "weight of the cross-entropy to the image's label",
-        source="ZeroQ rows of the literature; 1 for ZeroQ+IL",
-        ge=0,
-    )
+        """Return a recipe of BN statistics and the optional terms."""
+        terms = [bn_statistics_term(kind=self.bn_statistics), *self.optional_terms()]
+        return ImageRecipe(self.labels(context), Objective(terms), INITIAL[self.initial])
 
 
 class ZeroQ(Method):
@@ -99,4 +65,4 @@ class ZeroQ(Method):
     title: ClassVar[str] = "ZeroQ"
 
     images: Images = Images()
-    student: Student = Student()
+    student: UnlabelledStudent = UnlabelledStudent()

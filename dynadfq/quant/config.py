@@ -93,9 +93,7 @@ class UniformQuantization(Config):
 
 
 class QuantizationConfig(UniformQuantization):
-    """Integer widths of weights and activations, where activations are quantized, and how weights
-    are rounded before fine-tuning.
-    """
+    """Widths of weights and activations, placement of quantizers, and rounding of weights."""
 
     rounding: Rounding = setting(
         "nearest",

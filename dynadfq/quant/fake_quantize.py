@@ -20,11 +20,11 @@ Candidate = tuple[Tensor, Tensor, Tensor]  # scale, quant_min, quant_max, (B or 
 
 
 class FakeQuantize(torch.autograd.Function):
-    """Quantize each image at its most probable width; gradients are those of the blend Σ_m p_m
-    q_m(x) (DynaDFQ, Eq. 9).
+    """Quantize each image at its most probable width, with the gradients of a blend of all widths.
 
-    The forward pass quantizes once. The backward pass recomputes the candidates, so that only x is
-    kept for it. Scales and sums are in the float type of the bounds, whatever the type of x.
+    The blend is Σ_m p_m q_m(x) (DynaDFQ, Eq. 9). The forward pass quantizes once. The backward pass
+    recomputes the candidates, so that only x is kept for it. Scales and sums are in the float type
+    of the bounds, whatever the type of x.
     """
 
     @staticmethod

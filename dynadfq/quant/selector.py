@@ -18,8 +18,7 @@ DEFAULT_SHAPE = SelectorShape()
 
 
 class BitSelector(nn.Module):
-    """Average pool, linear, dropout, linear, softmax over the candidates, as in DynamicQuant (Liu
-    et al., CVPR 2022).
+    """Average pool, linear, dropout, linear, softmax (DynamicQuant, Liu et al., CVPR 2022).
 
     It reads the activation after the second convolution. The sites up to there run at the widest
     candidate; an allocation repeats that width for them, and so covers all sites. The selector's

@@ -1,6 +1,4 @@
-"""Declaration of settings: frozen classes whose fields state meaning, unit, range, default and
-source.
-"""
+"""Declaration of settings: frozen classes whose fields state meaning, unit, range and source."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ def interval(ge: float | None = None, gt: float | None = None, le: float | None 
 
 
 def note(field: FieldInfo, name: str) -> str:
-    """Return what ``setting`` was told of a field: its ``unit``, ``source``, ``allowed`` or
-    ``interval``.
-    """
+    """Return the ``unit``, ``source``, ``allowed`` or ``interval`` of a field."""
     extra = field.json_schema_extra
     return str(extra.get(name, "")) if isinstance(extra, dict) else ""
 
@@ -125,9 +121,7 @@ def choices(field: FieldInfo) -> tuple[str, ...]:
 
 
 def allowed(field: FieldInfo) -> str:
-    """Return the permitted values of a field in words, such as "a whole number in 2 … 8" or "one
-    of max, mse".
-    """
+    """Return the permitted values of a field in words, such as "a whole number in 2 … 8"."""
     if words := note(field, "allowed"):
         return words
     if names := choices(field):
@@ -181,8 +175,6 @@ def explain(error: ErrorDetails, root: type[Config]) -> tuple[str, str]:
 
 
 def find(root: type[Config], location: tuple[int | str, ...]) -> FieldInfo | None:
-    """Return the setting at a location, or the one whose list holds it; None where there is
-    none.
-    """
+    """Return the setting at a location, or whose list holds it; None where there is none."""
     path = dotted(part for part in location if isinstance(part, str))
     return dict(leaves(root)).get(path)

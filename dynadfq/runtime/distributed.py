@@ -1,8 +1,8 @@
-"""Communication between the processes (ranks) of one run. torchrun starts them; a single process is
-the only rank and communicates nothing.
+"""Communication between the processes (ranks) of one run.
 
-CPU tensors are sent by gloo, those of a GPU by nccl. All ranks must call a function that exchanges
-something, in the same order.
+torchrun starts them; a single process is the only rank and communicates nothing. CPU tensors are
+sent by gloo, those of a GPU by nccl. All ranks must call a function that exchanges something, in
+the same order.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class BatchPart(NamedTuple):
         return batch[self.rows(len(batch) // self.ranks)]
 
     def indices(self, chosen: Tensor, count: int) -> Tensor:
-        """Return those of (n,) indices into the whole batch that are among the rank's ``count``
-        rows, counted from the first of these.
+        """Return the (n,) indices into the whole batch that are among the rank's ``count`` rows.
+
+        They are counted from the first of these rows.
 
         >>> BatchPart(1, 2).indices(torch.tensor([3, 0, 2]), 2)
         tensor([1, 0])

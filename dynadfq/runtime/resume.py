@@ -100,9 +100,7 @@ class Scratch:
 
     @classmethod
     def of_stage(cls, stage: str, *identity: Any) -> Scratch:
-        """Return the scratch folder of a DVC stage, in the main repository also for queued
-        experiments.
-        """
+        """Return a stage's scratch folder, of the main repository also in queued experiments."""
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
 

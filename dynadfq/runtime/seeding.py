@@ -28,8 +28,9 @@ def derive(seed: int, *name: int | str) -> int:
 
 
 def generator(seed: int, *name: int | str) -> torch.Generator:
-    """Return the CPU generator of a named stream. Tensors are drawn on the CPU and then moved, so
-    that all devices get the same numbers.
+    """Return the CPU generator of a named stream.
+
+    Tensors are drawn on the CPU and then moved, so that all devices get the same numbers.
     """
     return torch.Generator().manual_seed(derive(seed, *name))
 

@@ -1,9 +1,8 @@
-"""Calibration centres: one image per class, made first, whose statistics the other images match
-(TexQ, NeurIPS 2023; SynQ).
+"""Calibration centres: one image per class, made first, whose statistics the others match.
 
-The centres are optimized for their class and for the BN statistics, above all of the deeper layers.
-The other images then match, in those layers, the statistics of all centres together beside the
-running ones.
+They are of TexQ (NeurIPS 2023) and SynQ. The centres are optimized for their class and for the BN
+statistics, above all of the deeper layers. The other images then match, in those layers, the
+statistics of all centres together beside the running ones.
 """
 
 from __future__ import annotations

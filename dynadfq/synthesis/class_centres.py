@@ -1,6 +1,4 @@
-"""Class centres in feature space, and the distance of new images to them (IntraQ, arXiv
-2111.09136).
-"""
+"""Class centres in feature space, and images' distances to them (IntraQ, arXiv 2111.09136)."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ def marginal_distance(features: Tensor, centres: Tensor, low: float, high: float
 
 
 class ClassCentres:
-    """The mean classifier feature of each class, over the images that are finished; one a set of
-    images.
-    """
+    """The mean classifier feature of each class over the finished images of a set."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher

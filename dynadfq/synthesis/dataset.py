@@ -108,9 +108,7 @@ class SyntheticSet:
 
     @property
     def one_hot_recognized(self) -> float | None:
-        """Percent of the images made for one class that the teacher assigns to it; None if there
-        are none.
-        """
+        """Percent of the images made for one class that the teacher assigns to it, if any."""
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images:

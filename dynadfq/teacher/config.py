@@ -37,9 +37,7 @@ Deviation = Annotated[float, Field(gt=0)]
 
 
 class TrainingConfig(Config):
-    """SGD with Nesterov momentum and a one-cycle learning rate (Smith & Topin 2017, arXiv
-    1708.07120).
-    """
+    """SGD with Nesterov momentum and a one-cycle learning rate (arXiv 1708.07120)."""
 
     epochs: int = setting(
         200, "passes over the training images", unit="epochs", source=RESNET, ge=1
@@ -57,8 +55,10 @@ class TrainingConfig(Config):
 
 
 class TeacherConfig(TrainingConfig):
-    """The frozen float classifier. With a checkpoint or published weights, the settings of
-    training (from `epochs` to `horizontal_flip`) are not used.
+    """The frozen float classifier.
+
+    With a checkpoint or published weights, the settings of training (from `epochs` to
+    `horizontal_flip`) are not used.
 
     What is null from `num_classes` to `interpolation` is taken from what the library says of its
     published weights and from the data set; the stage prints what it took from where. For other

@@ -11,9 +11,7 @@ CIFAR = f"{TRAINING} (CIFAR)"
 
 
 class FinetuneConfig(Config):
-    """Training of the student on the synthetic images: SGD with Nesterov momentum, whose learning
-    rates fall by `decay` after each `decay_every` epochs.
-    """
+    """Training of the student on the synthetic images by SGD with Nesterov momentum."""
 
     epochs: int = setting(
         400, "length of the training; 0 is none", unit="epochs", source=CIFAR, ge=0
@@ -95,6 +93,4 @@ class SelectorTrainingConfig(Config):
 
 
 class SelectorConfig(SelectorTrainingConfig, CandidatesConfig):
-    """The bit selector: the network that gives each image, at each site, one of the candidate
-    widths, and how it learns. Only the dynamic student reads these settings.
-    """
+    """The bit selector's network and training; only the dynamic student reads these settings."""

@@ -1,6 +1,4 @@
-"""Names of the modules whose features student and teacher are compared on, found in the teacher's
-graph.
-"""
+"""Modules whose features student and teacher are compared on, found in the teacher's graph."""
 
 from __future__ import annotations
 

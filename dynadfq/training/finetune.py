@@ -1,6 +1,4 @@
-"""Fine-tuning of a student on synthetic images: one loop for every method, for fixed and dynamic
-widths.
-"""
+"""Fine-tuning of a student on synthetic images: one loop for every method."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from dynadfq.training.config import FinetuneConfig
 
 
 def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float) -> torch.optim.SGD:
-    """Return SGD over the network, the ranges (no weight decay) and the selector, each at its own
-    learning rate.
+    """Return SGD with a learning rate each for the network, the ranges and the selector.
+
+    Ranges have no weight decay.
     """
     site_parameters = [p for site in student.sites for p in site.parameters()]
     ranges = [p for p in site_parameters if p.requires_grad]

@@ -1,6 +1,4 @@
-"""Interfaces between the parts of a fine-tuning: batches, losses, and the context that both are
-built from.
-"""
+"""Interfaces between the parts of a fine-tuning: batches, losses, and their context."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Fine-tuning by several ranks: each computes its rows of every batch, and all draw the random
-numbers of a single process.
+"""Fine-tuning by several ranks: each computes its rows of every batch.
 
-A batch's loss is a mean over its images, so that the mean of the ranks' gradients is the gradient
-of the whole batch. What is not such a mean is exchanged: the bit-FLOPs term, the per-image losses
-that mixup sorts, and the images it mixes.
+All draw the random numbers of a single process. A batch's loss is a mean over its images, so that
+the mean of the ranks' gradients is the gradient of the whole batch. What is not such a mean is
+exchanged: the bit-FLOPs term, the per-image losses that mixup sorts, and the images it mixes.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ _SHOWN = ("input_shape", "num_classes", "class_names", "mean", "std", "resize", 
 
 @dataclass(frozen=True)
 class TeacherMetadata:
-    """All arguments of ``Teacher`` that describe inputs and classes; ``origins`` says where each
-    comes from, as text.
+    """The arguments of ``Teacher`` that describe inputs and classes.
+
+    ``origins`` says where each comes from, as text.
     """
 
     input_shape: Shape

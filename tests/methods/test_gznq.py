@@ -174,4 +174,4 @@ def test_a_killed_run_goes_on_to_the_same_bytes(after, teacher, monkeypatch, tmp
 def test_it_says_that_it_is_a_reconstruction():
     import dynadfq.methods.gznq as file
 
-    assert file.__doc__ and "not a\nreproduction" in file.__doc__
+    assert file.__doc__ and "not a reproduction" in file.__doc__

@@ -3,7 +3,8 @@ import torch
 
 from dynadfq.losses.objective import StudentStep
 from dynadfq.methods.base import MethodContext
-from dynadfq.methods.zeroq import Images, Student, ZeroQ, faint
+from dynadfq.methods.student import UnlabelledStudent
+from dynadfq.methods.zeroq import Images, ZeroQ, faint
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -48,7 +49,7 @@ def test_labels_shape_images_and_teach_in_zeroq_il_alone(teacher, tmp_path):
     assert set(losses[0]) == {"bn_statistics", "total"}
     assert losses[1]["total"] == pytest.approx(losses[1]["bn_statistics"] + losses[1]["class"])
     assert plain.one_hot_recognized is None and labelled.one_hot_recognized is not None
-    terms = {term.name: term.weight for term in Student(label_weight=1.0).terms()}
+    terms = {term.name: term.weight for term in UnlabelledStudent(label_weight=1.0).terms()}
     assert terms == {"label": 1.0, "distillation": 20.0}
     assert {term.name for term in ZeroQ().student.terms() if term.weight} == {"distillation"}
 
