@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from dynadfq.runtime.config import PAPER, Config, setting
-from dynadfq.runtime.errors import shown
+from dynadfq.runtime.errors import did_you_mean, shown
 from dynadfq.runtime.import_path import is_import_path
 
 CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
@@ -19,17 +18,6 @@ ALLOWED = (
     f"null, {', '.join(KNOWN)}, torchvision/… (one of its data sets), or an import path such as "
     "my_pkg.data:build"
 )
-
-
-def nearest(name: str) -> str:
-    """Return ``; did you mean …?`` with the most similar name of a data set, or an empty string.
-
-    >>> nearest("cifar_10"), nearest("torchvision/SVNH"), nearest("my data")
-    ('; did you mean cifar10?', '; did you mean torchvision/SVHN?', '')
-    """
-    of_torchvision = torchvision_sets() if name.startswith("torch") else ()
-    near = difflib.get_close_matches(name, [*KNOWN, *of_torchvision], n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def torchvision_sets() -> tuple[str, ...]:
@@ -46,7 +34,9 @@ def _known(name: str | None) -> str | None:
         return name
     if name.startswith(TORCHVISION) and name in torchvision_sets():
         return name
-    raise ValueError(f"must be {ALLOWED}; got {shown(name)}{nearest(name)}")
+    of_torchvision = torchvision_sets() if name.startswith("torch") else ()
+    near = did_you_mean(name, [*KNOWN, *of_torchvision])
+    raise ValueError(f"must be {ALLOWED}; got {shown(name)}{near}")
 
 
 class DataConfig(Config):

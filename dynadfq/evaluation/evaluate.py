@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dynadfq.evaluation.teacher_statistics import TeacherObserver, TeacherStatistics
@@ -234,6 +235,6 @@ def lowest_surviving_bits(
     return lowest
 
 
-def percent_equal(a: Tensor, b: Tensor) -> float:
-    """Return the percent of entries in which two (N,) tensors agree."""
-    return 100.0 * float((a == b).double().mean())
+def percent_equal(a: ArrayLike, b: ArrayLike) -> float:
+    """Return the percent of entries in which two (N,) sequences agree."""
+    return 100.0 * float(np.mean(np.asarray(a) == np.asarray(b)))

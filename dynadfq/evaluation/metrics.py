@@ -18,7 +18,7 @@ import pandas as pd
 
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.correlation import rank_correlation
-from dynadfq.evaluation.evaluate import Evaluation
+from dynadfq.evaluation.evaluate import Evaluation, percent_equal
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import GATE
@@ -66,13 +66,13 @@ def headline(
         "fixed": {
             "bit_flops_percent": fixed.bit_flops_percent,
             "bits": student.scheme.target_bits,
-            "agreement": _percent_equal(fixed.per_image["prediction"], table["teacher_prediction"]),
+            "agreement": percent_equal(fixed.per_image["prediction"], table["teacher_prediction"]),
         },
         "student": {
             "bit_flops_percent": dynamic.bit_flops_percent,
             "bit_flops_percent_std": dynamic.bit_flops_percent_std,
             "mean_activation_bits": dynamic.mean_activation_bits,
-            "agreement": _percent_equal(table["prediction"], table["teacher_prediction"]),
+            "agreement": percent_equal(table["prediction"], table["teacher_prediction"]),
             "selector_overhead_percent": student.selector_overhead_percent,
         },
         "control": {
@@ -88,7 +88,7 @@ def headline(
         },
     }
     if dynamic.top1 is not None:
-        metrics["teacher"]["top1"] = _percent_equal(table["teacher_prediction"], table["label"])
+        metrics["teacher"]["top1"] = percent_equal(table["teacher_prediction"], table["label"])
         metrics["fixed"]["top1"] = fixed.top1
         metrics["student"]["top1"] = dynamic.top1
         metrics["entropy_bits_spearman"] = entropy_cost_correlation(table)
@@ -98,8 +98,3 @@ def headline(
 def entropy_cost_correlation(table: pd.DataFrame) -> float | None:
     """Return Spearman's correlation of prediction entropy and bit-FLOPs over images."""
     return rank_correlation(table["entropy_nats"], table["bit_flops_percent"])
-
-
-def _percent_equal(a: pd.Series, b: pd.Series) -> float:
-    """Return the percent of rows in which two columns agree."""
-    return 100.0 * float((a == b).mean())

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from math import prod
 
 import torch
 from torch import Tensor, fx, nn
 
+from dynadfq.graph.calls import ADDITIONS, PRODUCTS, called_module
 from dynadfq.graph.trace import trace
 from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.teacher.classifier import find_classifier
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.loss import record_outputs
-
-SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
-PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 
 
 def residual_branches(teacher: Teacher) -> tuple[str, ...]:
@@ -33,7 +30,11 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
         sources = node.all_input_nodes
         longest = max((length[source] for source in sources), default=0)
         length[node] = longest + (node.op == "call_module")
-        if node.target in SUMS and len(sources) == 2 and all(length[source] for source in sources):
+        if (
+            node.target in ADDITIONS
+            and len(sources) == 2
+            and all(length[source] for source in sources)
+        ):
             ends.append(_branch_end(max(sources, key=length.__getitem__), network, length))
         elif _is_pointwise(node, network) and _is_pointwise_and_normalized(sources[0], network):
             ends.append(str(sources[0].target))
@@ -65,7 +66,7 @@ def last_convolution(teacher: Teacher) -> str:
 def _branch_end(node: fx.Node, network: fx.GraphModule, length: dict[fx.Node, int]) -> str | None:
     """The last layer or BatchNorm on the path to a node; of a gated map, on the map's own path."""
     while True:
-        module = _module(node, network)
+        module = called_module(node, network)
         if isinstance(module, BatchNorm) or (module is not None and layer_kind(module)):
             return str(node.target)
         sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
@@ -76,17 +77,13 @@ def _branch_end(node: fx.Node, network: fx.GraphModule, length: dict[fx.Node, in
         node = choose(sources, key=length.__getitem__)
 
 
-def _module(node: fx.Node, network: fx.GraphModule) -> nn.Module | None:
-    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
 def _is_pointwise(node: fx.Node, network: fx.GraphModule) -> bool:
-    module = _module(node, network)
+    module = called_module(node, network)
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
 
 
 def _is_pointwise_and_normalized(node: fx.Node, network: fx.GraphModule) -> bool:
-    is_norm = isinstance(_module(node, network), BatchNorm)
+    is_norm = isinstance(called_module(node, network), BatchNorm)
     return is_norm and _is_pointwise(node.all_input_nodes[0], network)
 
 
