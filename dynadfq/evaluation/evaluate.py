@@ -130,7 +130,7 @@ class IntegerModel:
     """A student's integer form, as an export holds it: what is measured is what is deployed."""
 
     def __init__(self, student: Student) -> None:
-        self.device = next(student.parameters()).device
+        self.device = student.device
         form = to_integer_form(student.eval(), widest=WIDEST_ACTIVATION)
         self.form = form.to(self.device)
 

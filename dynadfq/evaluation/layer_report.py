@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from dynadfq.graph.network import Layer, NetworkTrace, describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.quant.insert import FIXED_SITES
@@ -49,7 +47,7 @@ def inspect_student(student: Student) -> list[LayerReport]:
 
 def inspect_teacher(teacher: Teacher) -> tuple[NetworkTrace, list[LayerReport]]:
     """Return a float network's trace, and the same report of it."""
-    network = normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+    network = normalize(teacher.module, teacher.example)
     trace = describe(network, teacher.input_shape)
     layers = [
         LayerReport(layer.name, layer.kind, layer.macs, FLOAT_BITS, (FLOAT_BITS,), (), "float", "")

@@ -20,9 +20,9 @@ from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.batch_norm import layers_with_statistics
-from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
+from dynadfq.ptq.bias_correction import analytic_correction, empirical_correction
 from dynadfq.ptq.preparation import Preparation
-from dynadfq.ptq.ranges import BNRanges
+from dynadfq.ptq.ranges import bn_sigma_ranges
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
@@ -103,11 +103,12 @@ class Student(StudentConfig):
             transforms.append(partial(absorb_biases, padded=self.absorb == "all"))
         corrections: dict[str, list[Preparation]] = {
             "off": [],
-            "analytic": [AnalyticCorrection()],
-            "empirical": [EmpiricalCorrection(self.correction_images)],
+            "analytic": [analytic_correction],
+            "empirical": [partial(empirical_correction, count=self.correction_images)],
         }
+        from_statistics = partial(bn_sigma_ranges, sigmas=self.sigmas)
         return StudentRecipe(
-            ranges=BNRanges(self.sigmas) if self.ranges == "bn_sigma" else None,
+            ranges=from_statistics if self.ranges == "bn_sigma" else None,
             transforms=transforms,
             preparations=corrections[self.bias_correction],
         )

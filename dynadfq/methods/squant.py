@@ -20,8 +20,8 @@ from torch import Tensor
 from dynadfq.losses.objective import Objective
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ptq.preparation import in_order
-from dynadfq.ptq.ranges import BNRanges, noise_sigma_ranges
+from dynadfq.ptq.preparation import Preparation, in_order
+from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
 from dynadfq.ptq.squant import squant_rounding
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.pixels import ImageRecipe, gaussian
@@ -72,7 +72,9 @@ class Student(StudentConfig):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe of SQuant's rounding, then ranges behind rounded layers."""
-        rule = noise_sigma_ranges if self.range_rule == "noise_sigma" else BNRanges(self.bn_sigmas)
+        rule: Preparation = noise_sigma_ranges
+        if self.range_rule == "bn_sigma":
+            rule = partial(bn_sigma_ranges, sigmas=self.bn_sigmas)
         return StudentRecipe(ranges=in_order(squant_rounding, rule))
 
 

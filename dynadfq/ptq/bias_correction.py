@@ -3,13 +3,13 @@
 Nagel et al., ICCV 2019, arXiv 1906.04721, Sec. 4.2. With ε = W̃ - W, a layer's output is off by
 E[ỹ] - E[y] = ε · E[x].
 
-* ``AnalyticCorrection`` takes E[x] from BatchNorm statistics, through activations and additions. It
-  needs no image. Zeros that pad the input count as such, position by position, where the paper's
+* ``analytic_correction`` takes E[x] from BatchNorm statistics, through activations and additions.
+  It needs no image. Zeros that pad the input count as such, position by position, where the paper's
   formula takes all of ε. A corrected layer has the teacher's mean again, so the layers do not
   depend on each other, and the teacher's statistics hold.
-* ``EmpiricalCorrection`` measures E[ỹ] - E[y] on synthetic images, layer by layer, the earlier ones
-  quantized and corrected (the paper's appendix D; the default of AIMET). It also corrects the shift
-  of quantized activations.
+* ``empirical_correction`` measures E[ỹ] - E[y] on synthetic images, layer by layer, the earlier
+  ones quantized and corrected (the paper's appendix D; the default of AIMET). It also corrects the
+  shift of quantized activations.
 
 A layer without a bias is corrected in the running mean of the BatchNorm that reads it. Layers that
 are called several times have no single expectation, and are not changed.
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,63 +34,58 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 
-@dataclass(frozen=True)
-class AnalyticCorrection:
-    """A preparation that corrects biases by BatchNorm statistics; it uses no images."""
+@torch.no_grad()
+def analytic_correction(
+    student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
+) -> None:
+    """Correct every layer with a known expected input by BatchNorm statistics.
 
-    @torch.no_grad()
-    def __call__(
-        self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
-    ) -> None:
-        """Correct every layer with a known expected input.
+    Args:
+        student: its biases are corrected in place.
+        teacher: the network that was quantized.
+        images, seed: not used.
 
-        ``teacher`` is the network that was quantized.
-
-        Raises:
-            ValueError: a layer has neither a bias nor a BatchNorm of its own.
-        """
-        network = quantized_network(student, teacher)
-        found = propagate(network, teacher.input_shape, layer_gaussians(teacher))
-        for node in _corrected_calls(network, student):
-            layer = _layer(student, node)
-            weight = network.get_submodule(str(node.target)).weight
-            assert isinstance(weight, Tensor)
-            mean = found[node.all_input_nodes[0].name].mean
-            shift = layer.multiply(mean, layer.quantized_weight - weight, None)
-            amount = -_channel_mean(shift, layer).nan_to_num(nan=0.0)
-            _add_to_output(student, network, node, amount)
-
-
-@dataclass(frozen=True)
-class EmpiricalCorrection:
-    """A preparation that corrects biases by measurements on synthetic images.
-
-    images: number of images, in one batch.
+    Raises:
+        ValueError: a layer has neither a bias nor a BatchNorm of its own.
     """
+    network = quantized_network(student, teacher)
+    found = propagate(network, teacher.input_shape, layer_gaussians(teacher))
+    for node in _corrected_calls(network, student):
+        layer = _layer(student, node)
+        weight = network.get_submodule(str(node.target)).weight
+        assert isinstance(weight, Tensor)
+        mean = found[node.all_input_nodes[0].name].mean
+        shift = layer.multiply(mean, layer.quantized_weight - weight, None)
+        amount = -_channel_mean(shift, layer).nan_to_num(nan=0.0)
+        _add_to_output(student, network, node, amount)
 
-    images: int = 256
 
-    @torch.no_grad()
-    def __call__(
-        self, student: Student, teacher: Teacher, images: SyntheticSet, seed: int = 0
-    ) -> None:
-        """Correct every layer during one forward pass at the target width.
+@torch.no_grad()
+def empirical_correction(
+    student: Student, teacher: Teacher, images: SyntheticSet, seed: int = 0, count: int = 256
+) -> None:
+    """Correct every layer during one forward pass at the target width.
 
-        ``teacher`` is the network that was quantized.
+    Args:
+        student: its biases are corrected in place.
+        teacher: the network that was quantized.
+        images: the synthetic images.
+        seed: not used.
+        count: number of images, in one batch.
 
-        Raises:
-            ValueError: a layer has neither a bias nor a BatchNorm of its own.
-        """
-        batch = next(images.batches(self.images)).images.to(teacher.device)
-        network = quantized_network(student, teacher)
-        calls = _corrected_calls(network, student)
-        expected = _output_means(network, calls, student, batch)
-        student.eval()
-        with ExitStack() as hooks:
-            for node in calls:
-                hook = _correcting_hook(student, network, node, expected[str(node.target)])
-                hooks.enter_context(_layer(student, node).register_forward_hook(hook))
-            student.run(batch, uniform(student.scheme.target_bits, len(student.sites)))
+    Raises:
+        ValueError: a layer has neither a bias nor a BatchNorm of its own.
+    """
+    batch = next(images.batches(count)).images.to(teacher.device)
+    network = quantized_network(student, teacher)
+    calls = _corrected_calls(network, student)
+    expected = _output_means(network, calls, student, batch)
+    student.eval()
+    with ExitStack() as hooks:
+        for node in calls:
+            hook = _correcting_hook(student, network, node, expected[str(node.target)])
+            hooks.enter_context(_layer(student, node).register_forward_hook(hook))
+        student.run(batch, uniform(student.scheme.target_bits, len(student.sites)))
 
 
 def _corrected_calls(network: fx.GraphModule, student: Student) -> list[fx.Node]:

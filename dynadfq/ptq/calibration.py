@@ -172,9 +172,8 @@ def calibrate(
         rule: range of one batch.
         average: average of the bounds of all batches.
     """
-    device = next(student.parameters()).device
     with observing(student, rule, average) as observers:
         for images in batches:
-            student(images.to(device))
+            student(images.to(student.device))
     for site, watcher in zip(student.sites, observers, strict=True):
         site.set_range(*watcher.range())

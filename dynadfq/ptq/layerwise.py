@@ -71,7 +71,7 @@ class LayerwiseForward:
 
     def _continue(self, values: dict[fx.Node, Any], stop: int) -> None:
         """Run one batch up to a node; keep those of its values that are read from there on."""
-        device = next(self.student.parameters()).device
+        device = self.student.device
         env = {
             node: value.to(device) if isinstance(value, Tensor) else value
             for node, value in values.items()
@@ -162,8 +162,7 @@ def layer_data(
     """
     inputs = spill_concatenated(quantized_pass.before(call.name), quantized_pass.count)
     model = float_pass.student
-    device = next(model.parameters()).device
     with model.unquantized():
-        exact = (batch.to(device) for batch in float_pass.before(call.name))
+        exact = (batch.to(model.device) for batch in float_pass.before(call.name))
         targets = (call.follow(model, call.layer(model)(batch)) for batch in exact)
         return LayerData(inputs, spill_concatenated(targets, float_pass.count))

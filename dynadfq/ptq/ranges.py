@@ -1,9 +1,9 @@
 """Activation ranges without real images: from BatchNorm statistics, or from noise.
 
-``BNRanges`` (DFQ, arXiv 1906.04721, Sec. 5): a channel after a BatchNorm lies within β ± n|γ|, with
-n = 6 nearly always; a site's range is the union over its channels, after its activation. After
-additions, means and variances of the branches are added; dynadfq/graph/propagate.py says how other
-tensors are followed. BatchNorms may be in place or folded into the layers before them.
+``bn_sigma_ranges`` (DFQ, arXiv 1906.04721, Sec. 5): a channel after a BatchNorm lies within β ±
+n|γ|, with n = 6 nearly always; a site's range is the union over its channels, after its activation.
+After additions, means and variances of the branches are added; dynadfq/graph/propagate.py says how
+other tensors are followed. BatchNorms may be in place or folded into the layers before them.
 
 ``noise_sigma_ranges`` (SQuant, Guo et al., ICLR 2022, arXiv 2202.07471, released code): multiples
 of the standard deviation of activations of noise, from the first site to the last, each after sites
@@ -38,37 +38,38 @@ OBSERVED_BELOW = 6  # bits; narrower ranges end at the largest value observed
 SIGNED_SHARE = 1.25
 
 
-@dataclass(frozen=True)
-class BNRanges:
-    """A preparation that sets all ranges from BatchNorm statistics; it uses no images.
+@torch.no_grad()
+def bn_sigma_ranges(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet | None = None,
+    seed: int = 0,
+    sigmas: float = 6.0,
+) -> None:
+    """Set all ranges from BatchNorm statistics; neither images nor seed are used.
 
-    sigmas: n, standard deviations around the mean that a channel's range covers.
+    Args:
+        student: its ranges are set in place.
+        teacher: the network that was quantized.
+        images, seed: not used.
+        sigmas: n, standard deviations around the mean that a channel's range covers.
+
+    Raises:
+        ValueError: no BatchNorm is upstream of a site.
     """
-
-    sigmas: float = 6.0
-
-    @torch.no_grad()
-    def __call__(
-        self, student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
-    ) -> None:
-        """Set ``low`` and ``high`` of each site; ``teacher`` is the network that was quantized.
-
-        Raises:
-            ValueError: no BatchNorm is upstream of a site.
-        """
-        network = quantized_network(student, teacher)
-        found = propagate(network, teacher.input_shape, layer_gaussians(teacher), self.sigmas)
-        described = student.cost.trace.sites(student.scheme.placement)
-        for site, of_site in zip(student.sites, described, strict=True):
-            low = found[of_site.node].low.min()
-            high = found[of_site.node].high.max()
-            if not (low + high).isfinite():
-                raise ValueError(
-                    f"{of_site.name}: no BatchNorm statistics reach this site, so its range is "
-                    "unknown; observe it on images: set dfq's ranges to images, or squant's "
-                    "range_rule to noise_sigma"
-                )
-            site.set_range(low, high)
+    network = quantized_network(student, teacher)
+    found = propagate(network, teacher.input_shape, layer_gaussians(teacher), sigmas)
+    described = student.cost.trace.sites(student.scheme.placement)
+    for site, of_site in zip(student.sites, described, strict=True):
+        low = found[of_site.node].low.min()
+        high = found[of_site.node].high.max()
+        if not (low + high).isfinite():
+            raise ValueError(
+                f"{of_site.name}: no BatchNorm statistics reach this site, so its range is "
+                "unknown; observe it on images: set dfq's ranges to images, or squant's "
+                "range_rule to noise_sigma"
+            )
+        site.set_range(low, high)
 
 
 def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
@@ -85,7 +86,7 @@ def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:
             f"the student's network is {states[student.scheme.folded]} and the teacher's "
             f"is {states[folded]}; pass the network that was quantized",
         )
-    return normalize(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+    return normalize(teacher.module, teacher.example)
 
 
 def layer_gaussians(teacher: Teacher) -> Mapping[str, Gaussian]:
@@ -141,8 +142,7 @@ def setting_ranges(student: Student, rule: Callable[[Tensor], Range]) -> Iterato
 def noise_sigma_ranges(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
     """Set ranges in one pass of up to 256 images through the quantized student at target width."""
     bits = student.scheme.target_bits
-    device = next(student.parameters()).device
-    batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(device)
+    batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(student.device)
     student.eval()
     with setting_ranges(student, lambda x: noise_range(x, bits)):
         student.run(batch, uniform(bits, len(student.sites)))

@@ -81,6 +81,11 @@ class Student(nn.Module):
             used = uniform(self.scheme.activation_bits[-1], len(self.sites))
         return to_float32(logits), used.bits.to(images.device).expand(len(images), -1)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the network's parameters."""
+        return next(self.parameters()).device
+
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
         """Return the (B,) cost in percent of the float model for (B, S) bits."""
         return self.cost.percent(bits)

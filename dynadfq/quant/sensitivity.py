@@ -49,13 +49,12 @@ def site_sensitivity(
         (N, S, M) in nats.
     """
     student.eval()
-    device = next(student.parameters()).device
     widths = student.scheme.activation_bits
     target = student.scheme.target_bits
     sites = len(student.sites)
     rows = []
     for batch in batches:
-        images = batch.to(device).contiguous(memory_format=teacher.memory_format)
+        images = batch.to(student.device).contiguous(memory_format=teacher.memory_format)
         expected = teacher(images)
 
         def measure(bits: Tensor, images: Tensor = images, expected: Tensor = expected) -> Tensor:
@@ -63,7 +62,7 @@ def site_sensitivity(
             progress.step()
             return divergence(expected, logits).cpu()
 
-        target_bits = torch.full((1, sites), float(target), device=device)
+        target_bits = torch.full((1, sites), float(target), device=student.device)
         table = measure(target_bits)[:, None, None].repeat(1, sites, len(widths))
         for site, (column, width) in product(range(sites), enumerate(widths)):
             if width != target:

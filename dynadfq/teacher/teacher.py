@@ -101,6 +101,11 @@ class Teacher:
         return next(self.module.parameters()).device
 
     @property
+    def example(self) -> Tensor:
+        """One image of zeros, (1, C, H, W), on the network's device."""
+        return torch.zeros(1, *self.input_shape, device=self.device)
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """Scaling, center crop and normalization of the images that the network reads."""
         return Preprocessing(self.input_shape, self.mean, self.std, self.resize, self.interpolation)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dynadfq.graph.equalize import absorb_high_biases, equalize
 from dynadfq.graph.fold import Folded, fold
 from dynadfq.teacher.teacher import Teacher
@@ -50,8 +48,8 @@ def fold_batch_norms(teacher: Teacher, relu6_as_relu: bool = False) -> FoldedTea
         teacher: stays unchanged.
         relu6_as_relu: replace ReLU6 by ReLU, which commutes with scaling.
     """
-    example = torch.zeros(1, *teacher.input_shape, device=teacher.device)
-    return FoldedTeacher(teacher, fold(teacher.module, example, relu6_as_relu), relu6_as_relu)
+    folded = fold(teacher.module, teacher.example, relu6_as_relu)
+    return FoldedTeacher(teacher, folded, relu6_as_relu)
 
 
 def equalize_layers(teacher: Teacher) -> FoldedTeacher:

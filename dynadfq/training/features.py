@@ -23,7 +23,7 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
     MobileNetV2 also those of bottlenecks without a shortcut. Without such units, they are the last
     BatchNorm of each resolution.
     """
-    network = trace(teacher.module, torch.zeros(1, *teacher.input_shape, device=teacher.device))
+    network = trace(teacher.module, teacher.example)
     length: dict[fx.Node, int] = {}  # modules on the longest path to a node
     ends: list[str | None] = []
     for node in network.graph.nodes:
@@ -97,5 +97,5 @@ def _last_of_each_resolution(teacher: Teacher) -> tuple[str, ...]:
 def _outputs(teacher: Teacher, names: list[str]) -> dict[str, Tensor]:
     """Outputs of named modules for one image, in execution order."""
     with record_outputs(teacher.module, names) as outputs:
-        teacher(torch.zeros(1, *teacher.input_shape, device=teacher.device))
+        teacher(teacher.example)
     return outputs

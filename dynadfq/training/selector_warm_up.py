@@ -61,11 +61,10 @@ def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
 @torch.no_grad()
 def pooled_features(student: Student, selector: BitSelector, batches: Iterable[Tensor]) -> Tensor:
     """Return the pooled features that the selector reads: (N, features) float32."""
-    device = next(student.parameters()).device
     features = []
     with record_outputs(selector, ["pool"]) as outputs:
         for batch in batches:
-            student.run(batch.to(device))
+            student.run(batch.to(student.device))
             features.append(outputs["pool"])
     return torch.cat(features).flatten(1).float()
 

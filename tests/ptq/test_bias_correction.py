@@ -10,8 +10,8 @@ import torch
 from image_batches import ImageBatches
 from torch import Tensor, nn
 
-from dynadfq.ptq.bias_correction import AnalyticCorrection, EmpiricalCorrection
-from dynadfq.ptq.ranges import BNRanges
+from dynadfq.ptq.bias_correction import analytic_correction, empirical_correction
+from dynadfq.ptq.ranges import bn_sigma_ranges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
@@ -50,7 +50,7 @@ def built(teacher: Teacher, weight_bits: int = 2, bits: int = 8) -> Student:
     student = build_student(
         teacher, Scheme(weight_bits=weight_bits, activation_bits=(bits,), target_bits=bits)
     )
-    BNRanges()(student, teacher)
+    bn_sigma_ranges(student, teacher)
     return student
 
 
@@ -79,7 +79,7 @@ def test_the_expected_output_is_the_teachers_again(padding: int) -> None:
     layer = student.network.get_submodule("3")
     student.network.get_submodule("0").quantizing = False
     before = channel_means(student, layer, images) - expected
-    AnalyticCorrection()(student, folded)
+    analytic_correction(student, folded)
     after = channel_means(student, layer, images) - expected
     assert before.abs().mean() > 0.05
     assert after.abs().max() < 0.05 * before.abs().max()
@@ -89,8 +89,8 @@ def test_analytic_and_empirical_correction_agree_on_normal_data() -> None:
     teacher, images = normal_teacher()
     folded = fold_batch_norms(teacher)
     by_statistics, by_images, plain = built(folded), built(folded), built(folded)
-    AnalyticCorrection()(by_statistics, folded)
-    EmpiricalCorrection(2000)(by_images, folded, ImageBatches(images))
+    analytic_correction(by_statistics, folded)
+    empirical_correction(by_images, folded, ImageBatches(images), count=2000)
     changes = [biases(student) - biases(plain) for student in (by_statistics, by_images)]
     assert torch.corrcoef(torch.stack(changes))[0, 1] > 0.95
     assert (changes[0] - changes[1]).abs().mean() < 0.35 * changes[1].abs().mean()
@@ -106,7 +106,7 @@ def test_empirical_correction_leaves_no_shift_on_its_own_images(
     folded = equalize_layers(fold_batch_norms(teacher))
     student = built(folded, weight_bits=3, bits=4)
     plain = built(folded, weight_bits=3, bits=4)
-    EmpiricalCorrection(256)(student, folded, ImageBatches(images))
+    empirical_correction(student, folded, ImageBatches(images))
     expected = folded(images).mean(dim=0)
     assert (student(images).mean(dim=0) - expected).abs().max() < 1e-4
     assert (plain(images).mean(dim=0) - expected).abs().max() > 0.05
@@ -127,9 +127,9 @@ def test_with_batch_norms_in_place_the_shift_goes_into_the_running_mean(
             layer = student.network.get_submodule(name)
             layer.weight.data *= 1.05
         if kind == "analytic":
-            AnalyticCorrection()(student, network)
+            analytic_correction(student, network)
         else:
-            EmpiricalCorrection()(student, network, ImageBatches(images))
+            empirical_correction(student, network, ImageBatches(images))
     for number in (2, 4):
         layers = [
             s.network.get_submodule(n)
@@ -160,10 +160,10 @@ class NoBias(nn.Module):
 def test_a_layer_that_cannot_be_corrected_is_named() -> None:
     teacher = Teacher(NoBias(), SHAPE, 6, (0.0,) * 3, (1.0,) * 3)
     with pytest.raises(ValueError, match=r"head has no bias to correct.*fold the BatchNorms first"):
-        AnalyticCorrection()(built(teacher), teacher)
+        analytic_correction(built(teacher), teacher)
     folded = fold_batch_norms(teacher)
     student = built(folded)
-    AnalyticCorrection()(student, folded)
+    analytic_correction(student, folded)
     assert student.network.get_submodule("head").bias.abs().sum() > 0
 
 
@@ -184,7 +184,7 @@ def test_a_layer_that_is_called_twice_stays_as_it_is(kind: str) -> None:
     student = built(teacher)
     before = {name: tensor.clone() for name, tensor in student.network.state_dict().items()}
     images = ImageBatches(torch.randn(16, *SHAPE))
-    correction = AnalyticCorrection() if kind == "analytic" else EmpiricalCorrection()
+    correction = analytic_correction if kind == "analytic" else empirical_correction
     correction(student, teacher, images)
     changed = {
         name

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dynadfq.ptq.preparation import in_order
 from dynadfq.ptq.ranges import (
-    BNRanges,
+    bn_sigma_ranges,
     noise_range,
     noise_sigma_ranges,
     noise_sigmas,
@@ -37,7 +37,7 @@ def student_of(teacher: Teacher, sigmas: float = 6.0, placement: str = "relu_out
     student = build_student(
         teacher, Scheme(weight_bits=4, activation_bits=(4,), target_bits=4, placement=placement)
     )  # type: ignore[arg-type]
-    BNRanges(sigmas)(student, teacher)
+    bn_sigma_ranges(student, teacher, sigmas=sigmas)
     return student
 
 
@@ -106,7 +106,7 @@ def test_the_teacher_must_be_the_quantized_network(teacher: Teacher) -> None:
         fold_batch_norms(teacher), Scheme(weight_bits=4, activation_bits=(4,), target_bits=4)
     )
     with pytest.raises(ValueError, match="the teacher's is not folded; pass the network"):
-        BNRanges()(student, teacher)
+        bn_sigma_ranges(student, teacher)
 
 
 def normal(size: int, seed: int = 0) -> Tensor:

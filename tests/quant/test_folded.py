@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.ptq.ranges import BNRanges
+from dynadfq.ptq.ranges import bn_sigma_ranges
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.config import Scheme
 from dynadfq.teacher.teacher import Teacher
@@ -43,7 +43,7 @@ def test_it_is_loaded_with_the_structure_it_had(
             weight_bits=8, activation_bits=(4, 6, 8), target_bits=6, weight_granularity="tensor"
         ),
     )
-    BNRanges()(student, changed)
+    bn_sigma_ranges(student, changed)
     student.save(tmp_path)
     loaded = load_student(tmp_path, make_net())
     assert loaded.scheme == student.scheme and loaded.scheme.folded and loaded.scheme.relu6_as_relu
@@ -63,7 +63,7 @@ def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:
     student = build_student(
         changed, Scheme(weight_bits=8, activation_bits=(8,), target_bits=8, placement="layer_input")
     )
-    BNRanges()(student, changed)
+    bn_sigma_ranges(student, changed)
     student.save(tmp_path)
     assert torch.equal(load_student(tmp_path)(images), student(images))
     assert not any(isinstance(layer, (nn.BatchNorm2d, nn.ReLU6)) for layer in student.modules())
