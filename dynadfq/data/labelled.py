@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,13 +36,6 @@ class LabelledSet:
     def normalize(self, pixels: Tensor) -> Tensor:
         """Return what the network reads: (B, C, H, W) uint8 to float32."""
         return self.preprocessing.normalize(pixels)
-
-    def evenly_spaced(self, count: int | None) -> LabelledSet:
-        """Return ``count`` images evenly spaced over the set; all if None or if there are fewer."""
-        chosen = evenly_spaced(len(self), count)
-        if len(chosen) == len(self):
-            return self
-        return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in order: normalized (B, C, H, W) float32 and (B,) int64."""

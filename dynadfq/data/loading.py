@@ -68,7 +68,6 @@ def load(
     train: bool = False,
     preprocessing: Preprocessing | None = None,
     *,
-    image_size: int | None = None,
     count: int | None = None,
     class_names: Sequence[str] | None = None,
     class_file: Path | None = None,
@@ -80,7 +79,6 @@ def load(
         root: folder of its files.
         train: training part instead of the evaluation part.
         preprocessing: of the network; None keeps the size of a known data set.
-        image_size: side in pixels of a known data set's images, instead of ``preprocessing``.
         count: images, evenly spaced over the set; no others are decoded. None takes all.
         class_names: the network's, which the data set's are matched with; None keeps its own.
         class_file: the network's class of each class folder, see ``read_classes``.
@@ -98,8 +96,7 @@ def load(
         chosen = evenly_spaced(len(labels), count)
         pixels = pixels[chosen]
         labels = labels[chosen]
-        side = image_size or card.size
-        own = Preprocessing((card.channels, side, side), card.mean, card.std)
+        own = Preprocessing((card.channels, card.size, card.size), card.mean, card.std)
         preprocessing = preprocessing or own
         if preprocessing.input_shape == pixels.shape[1:] and preprocessing.resize is None:
             _require_labels(labels, num_classes, name)

@@ -57,7 +57,6 @@ class Layer:
     node: str  # name of the graph node
     kind: LayerKind  # of the layer
     macs: int  # multiply-accumulates per image
-    weight_shape: tuple[int, ...]  # (out, in / groups, …)
     # Activation name to the fraction of the layer's input that is its output; the rest is float32.
     fed_by: Mapping[str, float]
     # Name of the ``layer_input`` site that it reads; None for the network's input.
@@ -193,7 +192,6 @@ class _Description(fx.Interpreter):
                 node=node.name,
                 kind=kind,
                 macs=output.numel() // weight.shape[0] * weight.numel(),
-                weight_shape=tuple(weight.shape),
                 fed_by=fed_by,
                 input_site=input_site.name if input_site else None,
             )

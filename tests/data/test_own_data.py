@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dynadfq.data import decoded
 from dynadfq.data import loading as data
-from dynadfq.data.labelled import LabelledSet
+from dynadfq.data.labelled import LabelledSet, evenly_spaced
 from dynadfq.data.loading import decoded_files
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
@@ -76,9 +76,10 @@ def test_a_mapped_set_is_what_its_files_are_in_memory(folder: Path) -> None:
     assert torch.equal(
         torch.cat([images for images, _ in batches]), PREPROCESSING.normalize(found.pixels)
     )
-    spread = found.evenly_spaced(5)
+    chosen = evenly_spaced(len(found), 5)
     fewer = load(folder, count=5)
-    assert torch.equal(fewer.pixels, spread.pixels) and torch.equal(fewer.labels, spread.labels)
+    assert torch.equal(fewer.pixels, found.pixels[chosen])
+    assert torch.equal(fewer.labels, found.labels[chosen])
 
 
 def test_only_the_images_that_are_wanted_are_decoded_and_once(
@@ -304,8 +305,8 @@ def test_torchvisions_sets_are_asked_for_the_part_they_have(
 def test_a_known_set_is_fitted_to_any_network(repository: Path) -> None:
     small, colour = data.load("digits"), Preprocessing((3, 12, 12), (0.5,) * 3, (0.5,) * 3)
     fitted = data.load("digits", preprocessing=colour, count=10)
-    assert fitted.pixels.shape == (10, 3, 12, 12) and torch.equal(
-        fitted.labels, small.evenly_spaced(10).labels
-    )
-    alone = colour.pixels(Image.fromarray(small.evenly_spaced(10).pixels[4, 0].numpy()))
+    chosen = evenly_spaced(len(small), 10)
+    assert fitted.pixels.shape == (10, 3, 12, 12)
+    assert torch.equal(fitted.labels, small.labels[chosen])
+    alone = colour.pixels(Image.fromarray(small.pixels[chosen[4], 0].numpy()))
     assert torch.equal(fitted.pixels[4], alone)

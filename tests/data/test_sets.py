@@ -16,6 +16,7 @@ from torchvision import datasets
 from dynadfq.data import sets
 from dynadfq.data.loading import load
 from dynadfq.data.sets import CARDS
+from dynadfq.ops.preprocess import Preprocessing
 
 RNG = np.random.default_rng(0)
 
@@ -76,7 +77,8 @@ def test_normalized_digits_have_mean_zero_and_deviation_one() -> None:
 
 @pytest.mark.parametrize("size", [4, 8, 16])
 def test_images_are_resized_to_pixels(size: int) -> None:
-    data = load("digits", image_size=size)
+    card = CARDS["digits"]
+    data = load("digits", preprocessing=Preprocessing((1, size, size), card.mean, card.std))
     assert data.input_shape == (1, size, size) and data.pixels.dtype == torch.uint8
     assert abs(data.pixels.float().mean() - load("digits").pixels.float().mean()) < 5
 

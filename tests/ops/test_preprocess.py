@@ -39,8 +39,9 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def test_a_test_image_that_went_through_a_file_is_the_same(tmp_path: Path) -> None:
-    small, large = data.load("digits"), data.load("digits", image_size=16)
     preprocessing = Preprocessing((1, 16, 16), CARDS["digits"].mean, CARDS["digits"].std)
+    small = data.load("digits")
+    large = data.load("digits", preprocessing=preprocessing)
     for i in range(5):
         path = save(tmp_path / f"{i}.png", small.pixels[i])
         pixels = read_image(path, preprocessing)
