@@ -68,7 +68,7 @@ def yaml_keys(p: View) -> Iterator[None]:
 
 
 def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> None:
-    """Run a stage with the parameters that it declares; nothing is computed before all are valid.
+    """Run a stage with the parameters that it declares, after all of them are checked.
 
     Args:
         stage: the function to run.

@@ -74,7 +74,7 @@ def make(
 
 
 def run(p: SynthesizeParams) -> None:
-    """Write artifacts/synthetic, and say on stderr whether the teacher recognizes it."""
+    """Write artifacts/synthetic, and print how many images the teacher recognizes."""
     images = make(p, TEACHER, SIMILARITY, SYNTHETIC)
     if distributed.rank() == 0:
         print(gate_message(images), file=sys.stderr)

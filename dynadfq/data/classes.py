@@ -106,7 +106,7 @@ def read_classes(path: Path) -> dict[str, int]:
 
 
 def _pairs(content: object) -> list[tuple[str, int]]:
-    """(name, class) pairs of any of the forms; empty for something else."""
+    """Pairs (name, class) from any of the forms; empty for anything else."""
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return [(name, number) for number, name in enumerate(content)]
     if not isinstance(content, dict):

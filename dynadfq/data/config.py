@@ -40,7 +40,7 @@ def _known(name: str | None) -> str | None:
 
 
 class DataConfig(Config):
-    """The labelled data set, for evaluation and for training a teacher that has no checkpoint."""
+    """The labelled data set for evaluation, and for training a teacher without a checkpoint."""
 
     name: Annotated[str | None, AfterValidator(_known)] = setting(
         "cifar10",

@@ -160,7 +160,7 @@ def _decode(
 def _match_names(
     found: LabelledSet, own: Sequence[str] | None, class_names: Sequence[str] | None
 ) -> LabelledSet:
-    """Renumber labels as the network does if it knows all class names; else keep them."""
+    """Renumber labels as the network's if it knows all class names; else keep them."""
     if own is None or class_names is None or not set(own) <= set(class_names):
         return found
     order = class_order(own, class_names)

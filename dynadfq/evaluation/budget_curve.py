@@ -50,7 +50,7 @@ def budget_table(
     batch_size: int,
     score: str = "top1",
 ) -> pd.DataFrame:
-    """Measure a dynamic student at bit budgets spread evenly from its cheapest to its dearest.
+    """Measure a dynamic student at bit budgets evenly spaced over its range.
 
     Args:
         student: a dynamic student; its multiplier is restored.
@@ -97,7 +97,7 @@ def _measured(
     rng: torch.Generator,
     score: str,
 ) -> dict[str, float]:
-    """Measure the student at its present multiplier, and its control."""
+    """Measure the student and its control at the current multiplier."""
     own = predict(student, images)
     allocations = len(own.bits[:, student.cost.per_site > 0].unique(dim=0))
     control = own

@@ -35,7 +35,7 @@ from dynadfq.teacher.teacher import Teacher
 
 @dataclass(frozen=True)
 class Measured:
-    """The images that networks are measured on, which can be read any number of times.
+    """The images of the evaluation, which can be read any number of times.
 
     test: labelled images; None where there are none.
     synthetic: the synthetic images, which are measured in their place.

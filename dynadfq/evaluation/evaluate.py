@@ -127,7 +127,7 @@ def _evaluation(
 
 
 class IntegerModel:
-    """A student's integer form, as an export holds it: what is measured is what is deployed."""
+    """A student's integer form: the evaluation measures what an export computes."""
 
     def __init__(self, student: Student) -> None:
         self.device = student.device

@@ -39,7 +39,7 @@ class LayerReport:
 
 
 def inspect_student(student: Student) -> list[LayerReport]:
-    """Report every call with MACs in execution order, calls of no quantizable layer last."""
+    """Report every call with MACs in execution order, calls that stay in float last."""
     trace = student.cost.trace
     layers = [_layer(student, layer) for layer in trace.layers]
     return [*layers, *_float_calls(trace, "skipped", "it is no convolution or linear layer")]

@@ -1,4 +1,4 @@
-"""The content of ``metrics.json``; percent in percent.
+"""The content of ``metrics.json``; percentages run from 0 to 100.
 
 Which keys exist depends on the data. Always: `method`, `fixed`, `student` and `teacher` with
 `bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget_curve`,

@@ -45,7 +45,7 @@ class TeacherObserver:
         return logits.argmax(dim=1), prediction_entropy(logits)
 
     def statistics(self, observed: Sequence[tuple[Tensor, Tensor]]) -> TeacherStatistics:
-        """Join what ``observe`` returned for all batches, on whichever ranks."""
+        """Join the results of ``observe`` for all batches of all ranks."""
         predictions = torch.cat([one for one, _ in observed])
         entropy_nats = torch.cat([one for _, one in observed])
         co_occurrence = distributed.total(self.products) / len(predictions)

@@ -87,7 +87,7 @@ class Conversion:
         self.network.recompile()
 
     def add_starting_bits(self, given: fx.Node, sites: int) -> fx.Node:
-        """Give readers of the given widths, but the selector, those in use before the selector."""
+        """Let all readers of the given widths, except the selector, read the starting widths."""
         readers = [node for node in given.users if not self.calls(node, BitSelector)]
         self.network.add_submodule("starting_bits", StartingBits(sites, self.widths[-1]))
         with self.graph.inserting_after(self.multiplier):
@@ -150,7 +150,7 @@ class Conversion:
         return self.calls(node, QuantizedLayer) and node.args[0] is codes and len(node.args) > 1
 
     def convert_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
-        """Convert one layer together with the BatchNorm that alone reads it."""
+        """Convert one layer together with the BatchNorm that is its only reader."""
         reader = self.following_norm(node)
         norm = cast(BatchNorm, called_module(reader, self.network)) if reader else None
         module, fact = code_layer(str(node.target), layer, norm, self.codes_read(node))
@@ -177,7 +177,7 @@ class Conversion:
         return min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def following_norm(self, node: fx.Node) -> fx.Node | None:
-        """Return the BatchNorm call that alone reads a layer which is called once."""
+        """Return the BatchNorm call that is the only reader of a layer that is called once."""
         user = only_user(node)
         if user is None or not self.calls(user, BatchNorm):
             return None

@@ -47,7 +47,7 @@ def replace_module(
 
 
 def as_module_call(node: fx.Node) -> fx.Node:
-    """Turn any call, in place, into one of a module of the node's name, with its first input."""
+    """Turn a call, in place, into a call of the module with the node's name on its first input."""
     node.op = "call_module"
     node.target = node.name
     node.args = (node.all_input_nodes[0],)

@@ -114,7 +114,7 @@ class SelectorCodes(nn.Module):
 
 
 class StartingBits(nn.Module):
-    """The widths of sites before the selector, or of all where there is none: the widest."""
+    """The widest candidate, for sites before the selector or for all sites without one."""
 
     bits: Tensor
 

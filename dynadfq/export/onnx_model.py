@@ -72,7 +72,7 @@ def _store_in_4_bits(model: onnx_ir.Model, bits: dict[str, int]) -> None:
 
 
 def _set_default_multiplier(model: onnx_ir.Model, multiplier: float) -> None:
-    """Make the multiplier an initializer too: such an input may be left out."""
+    """Make the multiplier an initializer as well, so that callers may leave the input out."""
     import onnx_ir
 
     for value in model.graph.inputs:

@@ -25,7 +25,7 @@ LARGEST_SCALE = 1e8  # of one step, in either direction
 def equalize(folded: Folded, sweeps: int = 100, tolerance: float = 1e-4) -> Folded:
     """Balance the channel ranges of all pairs and triplets (DFQ, Sec. 4.1 and appendix A).
 
-    Channels without a nonzero weight on either side stay as they are.
+    Channels whose weights are all zero on one side stay as they are.
 
     Args:
         folded: the network; it is not changed.

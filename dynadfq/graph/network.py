@@ -69,7 +69,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class FloatCall:
-    """A call with MACs that is no quantizable layer, such as a matrix product or attention."""
+    """A call with MACs other than of a quantizable layer, such as a matrix product or attention."""
 
     name: str
     operation: str
@@ -136,7 +136,7 @@ def describe(model: fx.GraphModule, input_shape: Sequence[int]) -> NetworkTrace:
 
 
 class _Description(fx.Interpreter):
-    """Runs the graph on labels instead of values, and notes sites, layers and counts."""
+    """Runs the graph on labels instead of values, and collects sites, layers and counts."""
 
     def __init__(self, model: fx.GraphModule) -> None:
         super().__init__(model)

@@ -70,7 +70,7 @@ def _separate_calls(model: fx.GraphModule) -> None:
 
 
 def _separate_module(model: fx.GraphModule, node: fx.Node, called: set[str]) -> None:
-    """Leave a module to its first call, and give each further one a copy."""
+    """Keep a module for its first call, and make a copy for each further call."""
     name = str(node.target)
     module = model.get_submodule(name)
     if getattr(module, "inplace", False):
@@ -97,7 +97,7 @@ def _separate_function(model: fx.GraphModule, node: fx.Node, call: FunctionalAct
 
 
 def _redirect_readers(model: fx.GraphModule, call: fx.Node, source: fx.Node) -> None:
-    """Let later readers of an in-place call's input, or of what it aliases, read its output."""
+    """Redirect later readers of an in-place call's input, or of its aliases, to its output."""
     nodes = list(model.graph.nodes)
     later = set(nodes[nodes.index(call) + 1 :])
     source.replace_all_uses_with(call, delete_user_cb=later.__contains__)

@@ -124,5 +124,5 @@ class _Propagation(fx.Interpreter):
 
 
 def _statistics(*parts: Any) -> Any:
-    """Four tensors as statistics; anything else, such as a size, as it is."""
+    """Return four tensors as statistics; anything else, such as a size, unchanged."""
     return Statistics(*parts) if isinstance(parts[0], Tensor) else parts[0]

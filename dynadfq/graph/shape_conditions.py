@@ -102,7 +102,7 @@ def _reads_size(node: fx.Node) -> bool:
 
 @contextmanager
 def _untraced() -> Iterator[None]:
-    """Let modules compute also while a tracer is at work."""
+    """Undo the tracer's patches for the block, so that modules compute values."""
     traced = (nn.Module.__call__, nn.Module.__getattr__)
     nn.Module.__call__ = _CALL  # type: ignore[method-assign]
     nn.Module.__getattr__ = _GETATTR  # type: ignore[method-assign]

@@ -63,7 +63,7 @@ def activated(activation: nn.Module, x: Statistics) -> Statistics:
 
 
 def _one_position(x: Statistics) -> Statistics:
-    """A map that is the same at all positions, as after a BatchNorm, as a map of 1 × 1."""
+    """Reduce a map that is the same at all positions, as after a BatchNorm, to 1 × 1."""
     if x.mean.dim() != 4 or not all(bool((part == part[..., :1, :1]).all()) for part in x.parts):
         return x
     return Statistics(*(part[..., :1, :1] for part in x.parts))

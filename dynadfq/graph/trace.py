@@ -43,7 +43,7 @@ def trace(
 
 
 class _Tracer(fx.Tracer):
-    """Keeps layers, activations and ``leaf_modules`` whole, and notes where tracing failed."""
+    """Keeps layers, activations and ``leaf_modules`` whole, and records where tracing failed."""
 
     def __init__(
         self, leaf_modules: tuple[type[nn.Module], ...], conditions: ShapeConditions
@@ -98,7 +98,7 @@ def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | Non
 
 
 def _keep_unused(traced: fx.GraphModule, original: nn.Module) -> None:
-    """Restore what ``fx.GraphModule`` does not copy: auxiliary heads, which buffers persist."""
+    """Restore auxiliary heads and buffer settings that ``fx.GraphModule`` does not copy."""
     copied = dict(traced.named_modules(remove_duplicate=False))
     for name, module in original.named_modules(remove_duplicate=False):
         copy = copied.get(name)

@@ -37,7 +37,7 @@ def total_variation_l2(images: Tensor) -> Tensor:
 
 
 def _differences(images: Tensor) -> tuple[Tensor, ...]:
-    """Between neighbours in a row, in a column, and on the two diagonals."""
+    """Differences of neighbours in a row, in a column, and on the two diagonals."""
     return (
         images[..., :-1] - images[..., 1:],
         images[..., :-1, :] - images[..., 1:, :],
@@ -63,7 +63,7 @@ def image_prior_term(weight: float) -> Term[SynthesisStep]:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Rolls the whole batch by one random offset and mirrors it or not.
+    """Rolls the whole batch by a random offset, and mirrors it at random.
 
     pixels: largest offset, down and across.
     flip: whether the batch is mirrored left to right in half of the calls.

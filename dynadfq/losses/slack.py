@@ -19,7 +19,7 @@ Granularity = Literal["layer", "channel"]
 
 
 class Slack(NamedTuple):
-    """The distances of one layer that cost nothing: () for the layer or (C,) for its channels."""
+    """The slack of one layer: () for the whole layer or (C,) for its channels."""
 
     mean: Tensor  # δ
     std: Tensor  # γ

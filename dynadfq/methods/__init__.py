@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file beside this one, and a line here."""
+"""The methods by name. To add one, write a file in this folder and import it here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def without_batch_norm() -> str:
 
 @contextmanager
 def suggest_other_methods() -> Iterator[None]:
-    """Add to an error about missing BatchNorm statistics which methods need none.
+    """Name the methods that need no BatchNorm statistics in an error about missing ones.
 
     Raises:
         NoBatchNormStatistics: the same error, with the suggestion.

@@ -74,7 +74,7 @@ class Images(GeneratorImages):
 
 
 class Student(OnlineStudent):
-    """The loss of AdaDFQ's student, and those of its online generator."""
+    """The loss of AdaDFQ's student, and the generator's terms against it."""
 
     images: ClassVar[type[GeneratorImages]] = Images
 
@@ -127,7 +127,7 @@ class Student(OnlineStudent):
 
 
 class AdaDFQ(Method):
-    """AdaDFQ: `images` changes the generator, `student` the game and the fine-tuning."""
+    """AdaDFQ: `images` changes the generator, `student` its terms and the fine-tuning."""
 
     title: ClassVar[str] = "AdaDFQ"
     trains_generator: ClassVar[bool] = True

@@ -86,7 +86,7 @@ class Method(Config):
 
 
 class BaselineImages(ImagesConfig):
-    """The images of DynaDFQ's baseline (Eq. 7)."""
+    """The objective of DynaDFQ's baseline (Eq. 7): BN statistics and the class."""
 
     class_weight: float = setting(
         0.1,

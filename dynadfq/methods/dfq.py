@@ -32,7 +32,7 @@ PAPER = "DFQ"
 
 
 class Images(ImagesConfig):
-    """The images that DFQ measures on where its settings say so."""
+    """The images for empirical bias correction and observed ranges."""
 
     kind: Literal["noise", "bn_statistics"] = setting(
         "noise",
@@ -115,7 +115,7 @@ class Student(StudentConfig):
 
 
 class DFQ(Method):
-    """DFQ: `images` changes what may be measured on, `student` everything else."""
+    """DFQ: `images` changes the images of measurements, `student` everything else."""
 
     title: ClassVar[str] = "DFQ"
     optimizes_images: ClassVar[bool] = False

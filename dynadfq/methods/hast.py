@@ -30,7 +30,7 @@ class Images(HardSampleImages):
 
 
 class Student(HardSampleStudent):
-    """The loss of HAST's student, on an image and on the same image made harder."""
+    """The loss of HAST's student on each image and on a harder version of it."""
 
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return the loss, on the images and on harder ones."""

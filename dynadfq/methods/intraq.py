@@ -138,7 +138,7 @@ class Images(ImagesConfig):
 
 
 class Student(LabelledStudent):
-    """The loss of IntraQ's student: the image's class with certainty, and distillation."""
+    """The loss of IntraQ's student: cross-entropy to the class, and distillation."""
 
     def terms(self) -> Sequence[Term[StudentStep]]:
         """Return the terms of the loss."""

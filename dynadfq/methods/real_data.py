@@ -156,7 +156,7 @@ class Images(ImagesConfig):
 
 
 class RealData(Method):
-    """Fine-tuning on real data, which is not data-free: `images` names the data set."""
+    """Fine-tuning on labelled images, which is not data-free: `images` names the data set."""
 
     title: ClassVar[str] = "real data"
     data_free: ClassVar[bool] = False

@@ -18,7 +18,7 @@ from dynadfq.training.recipe import StudentRecipe
 
 
 class StudentConfig(Config):
-    """The hyperparameters of what a method's student learns."""
+    """The hyperparameters of a method's student."""
 
     def recipe(self) -> StudentRecipe:
         """Return how the student is prepared and trained."""

@@ -99,7 +99,7 @@ class Images(HardSampleImages):
 
 
 class Student(HardSampleStudent):
-    """The loss of SynQ's student, on an image and on the same image made harder."""
+    """The loss of SynQ's student on each image and on a harder version of it."""
 
     label_weight: float = setting(
         0.5, "λ_CE, weight of the cross-entropy to an easy image's label", source=CODE, ge=0

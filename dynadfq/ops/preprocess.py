@@ -134,7 +134,7 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 def _resize_shorter_side(
     image: Image.Image, length: int, interpolation: Interpolation
 ) -> Image.Image:
-    """Scale the shorter side to ``length`` pixels, the longer one rounded down (as torchvision)."""
+    """Scale the shorter side to ``length`` pixels and round the longer down, as torchvision."""
     short = min(image.size)
     if short == length:
         return image

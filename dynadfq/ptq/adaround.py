@@ -64,7 +64,7 @@ def learn_rounding(
     rng: torch.Generator,
     progress: Progress,
 ) -> SoftRounding:
-    """Learn the roundings of one layer; neither layer nor student is changed.
+    """Learn the roundings of one layer without changing the layer or the student.
 
     Raises:
         NonFiniteLoss: the loss is NaN or infinite.

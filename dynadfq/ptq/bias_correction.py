@@ -162,7 +162,7 @@ def _add_to_output(
 
 
 def _own_reader(student: Student, network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """The module that alone reads a node, if nothing else calls it."""
+    """The module that is the only reader of a node, if nothing else calls it."""
     user = only_user(node)
     if user is None or sum(other.target == user.target for other in network.graph.nodes) > 1:
         return None

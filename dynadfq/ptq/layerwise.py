@@ -98,7 +98,7 @@ class LayerwiseForward:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A quantized layer and the modules that alone and directly follow it, by name.
+    """A quantized layer and the modules that directly follow it as its only readers, by name.
 
     Followers are its BatchNorm and its activation, where it has them.
     """

@@ -133,7 +133,7 @@ class _RangeSetter:
 
 @contextmanager
 def setting_ranges(student: Student, rule: Callable[[Tensor], Range]) -> Iterator[None]:
-    """Within this block a forward pass sets each range, just before the site quantizes."""
+    """Set each range in the forward passes of this block, just before the site quantizes."""
     with attached(student, [_RangeSetter(site, rule) for site in student.sites]):
         yield
 

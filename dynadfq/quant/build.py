@@ -73,7 +73,7 @@ def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
 
 
 def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:
-    """The float network of a zoo or an import path; its weights do not matter."""
+    """Build the float network from a zoo or an import path, with any weights."""
     if teacher["architecture"] is None:
         raise ValueError(
             f"{folder} holds a network that is in no zoo and has no import path; "

@@ -89,7 +89,7 @@ def _candidates(low: Tensor, high: Tensor, widths: Tensor, dimensions: int) -> l
 
 
 def _of_images(candidate: Candidate, images: slice) -> Candidate:
-    """The qparams of some images; those that all images share are not sliced."""
+    """The qparams of a slice of images; qparams that all images share are not sliced."""
     scale, quant_min, quant_max = candidate
     if len(scale) == 1:
         return candidate

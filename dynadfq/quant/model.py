@@ -139,7 +139,7 @@ class Student(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Preprocessing of images, that of the float network."""
+        """The float network's preprocessing of images."""
         return Preprocessing.of(self.description)
 
     def require_shape(self, images: Tensor) -> None:
@@ -258,7 +258,7 @@ class Student(nn.Module):
 
     @contextmanager
     def unquantized(self) -> Iterator[Student]:
-        """Compute what the float model computes within this block; blocks may be nested."""
+        """Switch quantization off for this block; blocks may be nested."""
         parts: list[ActivationFakeQuantize | QuantizedLayer] = [*self.sites, *self.layers]
         before = [part.quantizing for part in parts]
         for part in parts:

@@ -116,7 +116,7 @@ def fake_quantize_weight(weight: Tensor, bits: int, qparams: QParams | None = No
 
 
 class _FakeQuantizeWeight(torch.autograd.Function):
-    """Straight-through, without the two extra passes of ``hard + (soft - soft.detach())``."""
+    """Straight-through estimator without the extra passes of ``hard + (soft - soft.detach())``."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bits: int, qparams: QParams | None) -> Tensor:

@@ -95,7 +95,7 @@ class BitSelector(nn.Module):
     def choose(self, logits: Tensor, multiplier: Tensor | float) -> Tensor:
         """Return the (B, S) widths in bits that (B, dynamic sites, M) logits choose.
 
-        Of equals, it chooses the cheapest.
+        Among equal scores, it chooses the cheapest.
         """
         dynamic = self.widths[penalized(logits, self.costs, multiplier).argmax(dim=2)]
         fixed = self.widths[-1:].expand(len(logits), self.fixed_sites)

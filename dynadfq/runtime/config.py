@@ -21,7 +21,7 @@ BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", 
 
 
 class Config(BaseModel):
-    """A group of settings: unknown names are errors, no value is converted, none changes later."""
+    """A frozen group of settings; unknown names are errors, and no value is converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ def setting(
     items: str = "",
     **constraints: Any,
 ) -> Any:
-    """A field with what a reader of ``docs/params.md`` and of an error message needs.
+    """Return a field with the metadata for ``docs/params.md`` and error messages.
 
     Args:
         default: the value of a setting that is left out.
@@ -99,7 +99,7 @@ def note(field: FieldInfo, name: str) -> str:
 
 
 def is_config(kind: object) -> TypeGuard[type[Config]]:
-    """Whether a field's annotation is a nested group."""
+    """Return whether a field's annotation is a nested group."""
     return isinstance(kind, type) and issubclass(kind, Config)
 
 

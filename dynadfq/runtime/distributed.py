@@ -27,11 +27,11 @@ _waiting: dist.ProcessGroup | None = None  # for waits as long as the work; set 
 
 
 class RankUnreachable(RuntimeError):
-    """Another rank has ended or cannot be reached. The cause is in that rank's error."""
+    """Another rank has ended or cannot be reached; its own error has the cause."""
 
 
 class BatchPart(NamedTuple):
-    """One rank's part of a batch: parts have equal numbers of rows, and lie in rank order."""
+    """One rank's part of a batch; parts have equal numbers of rows, in rank order."""
 
     rank: int = 0
     ranks: int = 1
@@ -69,7 +69,7 @@ WHOLE = BatchPart()
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Connect this process with the other ranks that torchrun started, for the block.
+    """Connect this process with the other ranks of torchrun for the block.
 
     A process that torchrun did not start remains the only rank.
 
@@ -182,7 +182,7 @@ def in_turns(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Resu
 
 @contextmanager
 def first_rank_first() -> Iterator[None]:
-    """Run the block on rank 0 first, then on the others, which find the files that it wrote."""
+    """Run the block on rank 0 first; the other ranks then find the files that it wrote."""
     if rank() > 0:
         barrier()
     yield

@@ -41,7 +41,7 @@ def digest(folder: Path) -> str:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A name to write a file under, which replaces ``path`` after the block, or is deleted."""
+    """Yield a temporary path; the file replaces ``path`` after the block, or is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)

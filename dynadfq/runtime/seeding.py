@@ -44,7 +44,7 @@ def global_stream(seed: int, *name: int | str) -> Iterator[None]:
 
 
 def deterministic() -> None:
-    """Ask torch for deterministic kernels: a seed gives the same bytes again on one machine."""
+    """Ask torch for deterministic kernels, so that a seed reproduces the bytes on one machine."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms would import the compiler, which takes seconds.
     torch.set_deterministic_debug_mode("warn")

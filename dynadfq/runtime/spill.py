@@ -91,7 +91,7 @@ def _fits(size: int, device: torch.device) -> bool:
 
 
 def _dense(tensor: Tensor) -> bool:
-    """Whether no two elements share a place, and no place is left out."""
+    """Whether the elements fill their memory without gaps or overlap."""
     dimensions = zip(tensor.shape, tensor.stride(), strict=True)
     last = sum((size - 1) * stride for size, stride in dimensions)
     return bool(last + 1 == tensor.numel())
@@ -106,7 +106,7 @@ def row_shape(path: Path, name: str) -> tuple[int, ...]:
 def read_rows(
     path: Path, rows: Sequence[int], targets: Mapping[str, Tensor], places: Sequence[int]
 ) -> None:
-    """Read rows of tensors in a safetensors file; nothing of the file stays open or in memory.
+    """Read rows of tensors in a safetensors file without keeping it open or in memory.
 
     Args:
         path: the file; its tensors are float32 or float16.

@@ -51,7 +51,7 @@ def centre_objective() -> Objective[SynthesisStep]:
 
 @dataclass
 class Centres:
-    """Centres to be made, and then their common statistics.
+    """Settings of the centres, and their common statistics once they are made.
 
     effort: iterations per centre, relative to an image's.
     rate: their constant learning rate.
@@ -72,7 +72,7 @@ class Centres:
 
 @dataclass(frozen=True, kw_only=True)
 class CentredRecipe(ImageRecipe):
-    """A recipe whose objective compares with centres."""
+    """A recipe whose objective compares images with centres."""
 
     centres: Centres
 
@@ -82,7 +82,7 @@ class CentredRecipe(ImageRecipe):
 
 
 class CentredSource(PixelSource):
-    """Makes the centres, then shards."""
+    """Makes the centres before the first shard."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class SyntheticSet:
-    """A folder of shards, read image by image: nothing that grows with the set is in memory.
+    """A folder of shards that is read image by image, so that a set of any size fits in memory.
 
     Args:
         folder: what ``synthesize`` wrote.
@@ -108,7 +108,7 @@ class SyntheticSet:
 
     @property
     def one_hot_recognized(self) -> float | None:
-        """Percent of the images made for one class that the teacher assigns to it, if any."""
+        """Percent of one-hot images whose class the teacher recognizes; None without such images."""
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images:

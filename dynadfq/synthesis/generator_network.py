@@ -36,7 +36,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """BatchNorm with a gain and a bias per class, of which a mixture has the weighted sum."""
+    """BatchNorm with a gain and a bias per class; a mixture uses their weighted sums."""
 
     def __init__(self, channels: int, eps: float, num_classes: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch.nn.functional import layer_norm
 
 
 class Mixture(NamedTuple):
-    """Classes that share an image, K of them; a class may come twice."""
+    """K classes that share an image; a class may occur more than once."""
 
     classes: Tensor  # (B, K)
     weights: Tensor  # (B, K), rows sum to 1
@@ -39,7 +39,7 @@ def mix(classes: Tensor, weights: Tensor, num_classes: int) -> Mixture:
 
 @dataclass(frozen=True)
 class SingleClasses:
-    """A class drawn at random, alone."""
+    """One random class per image."""
 
     num_classes: int
 
@@ -69,7 +69,7 @@ class Latent(nn.Module):
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Return vectors (B, K, …) of classes and their noise."""
-        raise TypeError(f"{type(self).__name__} must say what a class looks like")
+        raise NotImplementedError(f"{type(self).__name__} must implement of_classes")
 
 
 class PlainNoise(Latent):

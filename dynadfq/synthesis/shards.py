@@ -54,7 +54,7 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """A folder in which shards are written, each with a note that becomes its manifest entry.
+    """A folder of shards, each with a note that becomes its entry in the manifest.
 
     folder: where they lie until the set is complete.
     seed: seed of the set.
@@ -70,7 +70,7 @@ class ShardFolder:
         return self.folder / shard_name(number)
 
     def write(self, number: int, shard: Shard) -> dict[str, Any]:
-        """Write a shard, then its note: a shard without one is unfinished. Return the note."""
+        """Write a shard and then its note, which marks it as finished; return the note."""
         images = stored(shard.images, self.storage)
         data = safetensors.torch.save({"images": images, "soft_labels": shard.soft_labels})
         note = {

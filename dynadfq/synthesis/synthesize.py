@@ -83,7 +83,7 @@ def synthesize_set(
 
 
 def _own_shards(count: int, sequential: bool) -> range:
-    """Numbers of the shards that this rank makes; the first makes all that build on each other."""
+    """Numbers of this rank's shards; the first rank makes all shards that build on each other."""
     if sequential:
         return range(count if distributed.rank() == 0 else 0)
     return range(distributed.rank(), count, distributed.world_size())

@@ -14,7 +14,7 @@ from dynadfq.teacher.teacher import Teacher
 
 
 class FoldedTeacher(Teacher):
-    """A teacher whose BatchNorms are folded; it is described as the teacher that it was made of.
+    """A teacher with folded BatchNorms, described as the teacher that it was made from.
 
     Args:
         source: that teacher, or another folded one of it.
@@ -29,11 +29,11 @@ class FoldedTeacher(Teacher):
         self._description = source.describe()
 
     def describe(self) -> dict[str, Any]:
-        """Return the description of the teacher that it was made of."""
+        """Return the description of the teacher that it was made from."""
         return self._description
 
     def save(self, folder: str | Path) -> None:
-        """Refuse: folding is repeated from the saved teacher.
+        """Raise an error: a folded teacher is made again from the saved teacher.
 
         Raises:
             ValueError: always.

@@ -36,7 +36,7 @@ SHOWN = ("loss", "bit_flops_percent", "bit_flops_percent_std")  # on the progres
 
 
 class Finetuning:
-    """One run, with everything that changes from step to step.
+    """The state of one run.
 
     Args:
         student: trained in place.
@@ -73,7 +73,7 @@ class Finetuning:
         return len(self.history)
 
     def run_epoch(self, seed: int, progress: Progress) -> None:
-        """Take ``steps_per_epoch`` steps, with a random stream of the epoch's own."""
+        """Take ``steps_per_epoch`` steps with the random stream of the epoch."""
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         rng = generator(seed, "finetune", self.epoch)

@@ -106,7 +106,7 @@ class StudentLoss:
 
 
 class PerturbedLoss:
-    """The loss of a batch plus the loss of its images moved to raise it (HAST, arXiv 2303.13826).
+    """The loss of a batch plus that of its perturbed images (HAST, arXiv 2303.13826).
 
     Args:
         loss: loss of the images.
@@ -123,7 +123,7 @@ class PerturbedLoss:
         self.is_zero = loss.is_zero
 
     def __call__(self, batch: TrainingBatch) -> LossValue:
-        """Both losses; the terms of the second have the suffix ``_perturbed``."""
+        """Return the sum of both losses; terms of the second have the suffix ``_perturbed``."""
         images = batch.images.detach().requires_grad_()
         value = self.loss(batch._replace(images=images))
         (slope,) = torch.autograd.grad(value.total, images, retain_graph=True)

@@ -53,7 +53,7 @@ def mix_pairs(
 
 
 class EasyMixup:
-    """A stream whose batches have their easiest images, by the student's cross-entropy, mixed.
+    """Mixes the easiest images, by the student's cross-entropy, in each batch of a stream.
 
     Args:
         batches: the stream to wrap.
@@ -88,7 +88,7 @@ class EasyMixup:
 
     @torch.no_grad()
     def _mixed(self, batch: TrainingBatch, rng: torch.Generator) -> TrainingBatch:
-        """Mix this rank's rows of the whole batch, of which the easiest images are taken."""
+        """Mix the easiest images of the whole batch, and return this rank's rows."""
         part = distributed.part()
         value = self.loss(batch)
         unmixed = distributed.means(value.terms)

@@ -29,7 +29,7 @@ class DropoutOfPart(nn.Dropout):
         self.part = part
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, …) rows of a batch of b · ranks to the same."""
+        """Return (b, …) rows of a batch of b · ranks, some elements dropped."""
         if not self.training:
             return x
         whole = torch.ones(len(x) * self.part.ranks, *x.shape[1:], dtype=x.dtype, device=x.device)
@@ -61,7 +61,7 @@ def require_divisible(recipe: StudentRecipe, batch_size: int) -> None:
 
 @contextmanager
 def divided(student: Student) -> Iterator[None]:
-    """Let a student see its rank's part of every batch in this block; a no-op in one process."""
+    """Draw the selector's dropout for whole batches in this block; a no-op in one process."""
     part = distributed.part()
     selector = student.selector
     if part.ranks == 1 or selector is None:

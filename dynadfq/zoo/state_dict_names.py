@@ -54,7 +54,7 @@ def is_unused(name: str) -> bool:
 def _match(
     names: Collection[str], own: Collection[str], of_file: Canonical, of_network: Canonical
 ) -> dict[str, str]:
-    """Names that are the same in a common form; empty if that form is ambiguous."""
+    """Match names that agree in a common form; return nothing if that form is ambiguous."""
     common = of_file(names)
     own_name = dict(zip(of_network(own), own, strict=True))
     if len(set(common)) < len(names) or len(own_name) < len(own):

@@ -52,7 +52,7 @@ def teacher_metadata(
     published_weights: bool,
     image_size: int | None = None,
 ) -> TeacherMetadata:
-    """Complete what the user gives from the zoo's library and the data set.
+    """Complete the user's metadata from the zoo's library and the data set.
 
     Published weights take the library's values first, all others the data set's: they were trained
     on it, or will be.

@@ -100,7 +100,7 @@ def unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _wrapper(content: Any) -> str | None:
-    """The key under which a wrapper keeps a mapping; None if there is none."""
+    """The key of a wrapped state_dict; None if there is none."""
     if not isinstance(content, Mapping):
         return None
     for key in WRAPPERS:
@@ -135,6 +135,6 @@ def _content(path: Path) -> Any:
 
 
 def _reason(error: UnpicklingError) -> str:
-    """Torch's objection, without its advice to load the file nevertheless."""
+    """The reason in torch's error, without its advice to load the file anyway."""
     found = re.search(r"unsupported (global: )?\w+ [\w.]+", str(error), re.IGNORECASE)
     return found.group() if found else str(error).splitlines()[0]
