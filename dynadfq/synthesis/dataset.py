@@ -108,7 +108,7 @@ class SyntheticSet:
 
     @property
     def one_hot_recognized(self) -> float | None:
-        """Percent of one-hot images whose class the teacher recognizes; None without such images."""
+        """Percent of one-hot images whose class the teacher recognizes; None without any."""
         shards = self.manifest["shards"]
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images:

@@ -77,7 +77,8 @@ class PlainNoise(Latent):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.noise_features = self.features = features
+        self.noise_features = features
+        self.features = features
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Return the noise."""
@@ -89,7 +90,8 @@ class LabelledNoise(Latent):
 
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
-        self.noise_features = self.features = features
+        self.noise_features = features
+        self.features = features
         self.embedding = nn.Embedding(num_classes, features)
 
     def of_classes(self, classes: Tensor, noise: Tensor) -> Tensor:

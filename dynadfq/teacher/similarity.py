@@ -43,16 +43,8 @@ def similarity_of_weights(weights: Tensor, measure: Measure = "dot") -> Tensor:
 def class_similarity(teacher: Teacher, measure: Measure = "dot") -> Tensor:
     """Return the similarity of the teacher's classes (DynaDFQ, Eq. 5).
 
-    Args:
-        teacher: the float network; the weight rows of its classification layer are compared.
-        measure: "dot", the inner product of two rows; "cosine"; or "centred", the cosine after
-            subtracting the mean row.
-
-    Returns:
-        (classes, classes) float32 on the CPU.
-
-    Raises:
-        ValueError: the measure is unknown.
+    It is that of the classification layer's weight rows (``similarity_of_weights``), (classes,
+    classes) float32 on the CPU.
     """
     return similarity_of_weights(teacher.class_weights.cpu(), measure)
 
