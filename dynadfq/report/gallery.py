@@ -70,12 +70,14 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
         _site_numbers(evidence.sites),
     )
     yield from _class_maps(evidence)
+    history = evidence.histories["dynamic"]
     target = float(evidence.metrics["fixed"]["bit_flops_percent"])
-    yield Plate(
-        "learning_curves",
-        lambda theme: curves.learning_curves_figure(evidence.histories, target, theme),
-        _curve_numbers(evidence.histories["dynamic"], target),
-    )
+    if len(history):
+        yield Plate(
+            "learning_curves",
+            lambda theme: curves.learning_curves_figure(evidence.histories, target, theme),
+            _curve_numbers(history, target),
+        )
     if easiest:
         yield _image_grid("synthetic_easiest", easiest)
         yield _image_grid("synthetic_hardest", hardest)
@@ -84,7 +86,7 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
 def _budget_numbers(budget: pd.DataFrame, key: str, name: str) -> dict[str, str]:
     ordered = budget.sort_values("bit_flops_percent", kind="stable")
     numbers = {}
-    for end, row in (("Cheapest", ordered.iloc[0]), ("Dearest", ordered.iloc[-1])):
+    for end, row in (("Smallest", ordered.iloc[0]), ("Largest", ordered.iloc[-1])):
         numbers[f"{end} budget: {name}, %"] = number(row[key])
         numbers[f"{end} budget: bit-FLOPs, % of float"] = number(row["bit_flops_percent"])
     shuffled = budget[budget["allocations"] > 1]

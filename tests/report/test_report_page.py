@@ -204,6 +204,20 @@ def test_what_was_not_measured_is_left_out(page_with: Callable[..., str]) -> Non
     assert rows(page, "learning_curves")["First epoch with mixed images"] == ["—"]
 
 
+def test_a_student_that_was_not_trained_has_no_learning_curves(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Methods that only round weights leave a history without rows."""
+    folder = make_artifacts(tmp_path / "artifacts")
+    for name in ("student", "fixed"):
+        path = folder / name / "history.csv"
+        pd.read_csv(path).head(0).to_csv(path, index=False)
+    write_report(folder, tmp_path / "reports", grid_images=4)
+    page = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert 'id="learning_curves"' not in page and 'id="bits_per_site"' in page
+    assert pd.read_csv(tmp_path / "reports/plots/learning_curves.csv").empty
+
+
 def test_without_labels_nothing_is_said_of_accuracy(unlabelled: Path) -> None:
     page = (unlabelled / "index.html").read_text(encoding="utf-8")
     assert "no accuracy is known" in page and "agreement on them is optimistic" in page
