@@ -113,4 +113,8 @@ class SyntheticSet:
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images:
             return None
-        return 100.0 * float(sum(shard["one_hot_recognized"] for shard in shards)) / float(images)
+        # An earlier version wrote the key with an s.
+        recognized = sum(
+            shard.get("one_hot_recognized", shard.get("one_hot_recognised")) for shard in shards
+        )
+        return 100.0 * float(recognized) / float(images)

@@ -254,12 +254,14 @@ def test_reading_leaves_nothing_open_or_mapped(make):
     assert str(images.folder) not in maps
 
 
-def test_a_set_made_before_there_was_a_choice(make):
+def test_a_set_of_an_earlier_version_is_read(make):
+    """Its manifest has no `storage`, and spells `one_hot_recognized` with an s."""
     images = make()
-    path = images.folder / "manifest.json"
-    path.write_text(
-        json.dumps({name: value for name, value in images.manifest.items() if name != "storage"})
-    )
-    assert torch.equal(
-        SyntheticSet(images.folder).check().take(torch.arange(10)).images, tensors(images, "images")
-    )
+    manifest = {name: value for name, value in images.manifest.items() if name != "storage"}
+    for shard in manifest["shards"]:
+        del shard["one_hot_recognized"]
+        shard.update(one_hot_images=2, one_hot_recognised=1)
+    (images.folder / "manifest.json").write_text(json.dumps(manifest))
+    earlier = SyntheticSet(images.folder).check()
+    assert torch.equal(earlier.take(torch.arange(10)).images, tensors(images, "images"))
+    assert earlier.one_hot_recognized == 50
