@@ -30,6 +30,8 @@ SCHEME_KEYS = (
 )
 REQUIRED: dict[str, tuple[str, ...]] = {  # keys of student.json, and the keys within each
     "input_shape": (),
+    "bytes": (),
+    "cost": ("dynamic_sites", "float_input_macs", "highest", "lowest", "selector", "target"),
     "layers": (),
     "multiplier": (),
     "provenance": (),
