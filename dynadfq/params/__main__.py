@@ -1,4 +1,4 @@
-"""``python -m dynadfq.params``: check or take a parameter file, or rewrite ``docs/params.md``."""
+"""Check a parameter file, make one the active experiment, or write docs/params.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> str:
     """Run a command from the repository root, and return what to print."""
     parser = argparse.ArgumentParser(prog="python -m dynadfq.params", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="report every problem of a file")
+    check = commands.add_parser(
+        "check", help="report every problem of a file, by default params.yaml"
+    )
     check.add_argument("file", nargs="?", type=Path, default=ACTIVE)
     use = commands.add_parser("use", help="copy configs/NAME.yaml to params.yaml")
     use.add_argument("name")

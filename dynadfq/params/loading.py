@@ -75,8 +75,8 @@ def missing_keys(document: object, section: type[Config], prefix: str = "") -> l
         return []
     lines = []
     for name, field in section.model_fields.items():
-        if name in document and name == "method":
-            lines += missing_keys(document[name], MethodParams, "method.")
+        if name == "method":
+            lines += missing_keys(document.get(name, {}), MethodParams, "method.")
         elif name not in document and name != "launch":
             value = "{}" if is_config(field.annotation) else shown(field.default)
             lines.append(f"{prefix}{name}: missing, and DVC needs it; write `{name}: {value}`")

@@ -167,6 +167,14 @@ def test_a_missing_setting_has_its_default_and_a_missing_group_is_asked_for(writ
     )
 
 
+def test_a_missing_method_is_asked_for_key_by_key(written):
+    content = {name: value for name, value in read_yaml(FILES[0], "").items() if name != "method"}
+    with pytest.raises(ParameterError) as caught:
+        read(written(yaml.safe_dump(content)))
+    asked = [problem.split(": missing")[0] for problem in caught.value.problems]
+    assert asked == ["method.name", "method.preset", "method.images", "method.student"]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
