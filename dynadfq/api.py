@@ -88,6 +88,7 @@ def synthesize(
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     settings = _settings(method, "images", hyperparameters)
+    require_choice("similarity", similarity, get_args(Measure))
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
     config = SynthesisConfig.checked(
         iterations=iterations, num_images=num_images, batch_size=batch_size, storage=storage

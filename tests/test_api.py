@@ -146,6 +146,8 @@ def test_unknown_names_are_answered_with_the_known(
         synthesize(teacher, similar_clases=3)
     with pytest.raises(InvalidArgument, match=r"diverse_ratio: must be in 0 … 1; got 1\.5"):
         synthesize(teacher, diverse_ratio=1.5)
+    with pytest.raises(InvalidArgument, match="similarity: must be one of dot, cosine, centred"):
+        synthesize(teacher, similarity="angle")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="ranges: must be one of max, quantile, mse, med"):
         finetune(quantize(teacher), teacher, synthetic, ranges="maximum")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="weight_granularity: must be one of channel, t"):
