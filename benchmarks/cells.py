@@ -15,6 +15,7 @@ import yaml
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CELLS = Path("benchmarks/cells.yaml")
 ARTIFACTS = Path("benchmarks/artifacts")
+NO_GRID = f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one"
 
 KINDS = ("teacher", "similarity", "images", "labelled", "student", "evaluate", "statistics")
 GROUPS = {

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.cells import CELLS, GROUPS, cell, read_cells
+from benchmarks.cells import GROUPS, NO_GRID, cell, read_cells
 from stages import end_with_parent
 from stages.launch import threads_each
 
@@ -65,7 +65,7 @@ def main() -> str:
     os.environ["OMP_NUM_THREADS"] = str(threads_each(jobs))
     content = read_cells()
     if not content["reports"]:
-        sys.exit(f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one")
+        sys.exit(NO_GRID)
     if not changed():
         return "All cells are up to date"
     for kinds in WAVES:

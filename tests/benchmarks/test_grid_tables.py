@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from benchmarks.cells import cost_of, evaluation_of, statistics_of
+from benchmarks import run, table
+from benchmarks.cells import CELLS, cost_of, evaluation_of, statistics_of
 from benchmarks.report.figures.pareto import front
 from benchmarks.report.figures.studies import panels
 from benchmarks.report.render import write_reports
@@ -204,3 +207,16 @@ def test_each_key_that_is_varied_alone_has_a_panel():
         base._replace(varied={key: value}) for key in ("images.x", "images.y") for value in (1, 2)
     ]
     assert [panel.key for panel in panels(study)] == ["images.x", "images.y"]
+
+
+@pytest.mark.parametrize("command", [run.main, table.run])
+def test_without_a_grid_the_commands_say_how_to_write_one(
+    command: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / CELLS).write_text("reports: []")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.run"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(SystemExit, match="holds no grid"):
+        command()
