@@ -16,7 +16,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGTERM, 0, 0, 0)
 
 
-# Here, and not in `begin`: torch takes seconds to import, in which a killed ``dvc`` would go
-# unnoticed.
+# Here, and not in ``stages.runtime.main``: torch takes seconds to import, in which a killed ``dvc``
+# would go unnoticed.
 if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
     end_with_parent()
