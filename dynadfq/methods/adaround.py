@@ -1,9 +1,9 @@
 """AdaRound: roundings are learned layer by layer on synthetic images.
 
-Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020, arXiv
-2004.10568. The student is not fine-tuned. AdaRound was published with real images; the ones here
-match the batch's BN statistics and a one-hot label, the baseline of DynaDFQ's ablation. Where the
-reconstruction departs from the paper (BatchNorm stays unfolded, activations are quantized
+Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020,
+arXiv 2004.10568. The student is not fine-tuned. AdaRound was published with real images; the ones
+here match the batch's BN statistics and a one-hot label, the baseline of DynaDFQ's ablation. Where
+the reconstruction departs from the paper (BatchNorm stays unfolded, activations are quantized
 meanwhile) ``dynadfq.ptq.adaround`` says why.
 """
 

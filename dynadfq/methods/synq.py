@@ -1,14 +1,13 @@
 """SynQ: low-pass filtered images, aligned class activation maps, and labels of easy images only.
 
-Kim et al., "SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", ICLR 2025, arXiv
-2603.18423. The images
-are the paper's: HAST's loss beside the BN statistics and those of calibration centres. The released
-scripts run without centres, which is `bn_weight: 1` and `layered_weight: 0`. Differences from the
-released code: activation maps are of the label's class and count negative weights, as the paper
-says, and are compared at their own resolution; the layered loss is not divided by the batch size;
-images that the label does not teach add no constant to its loss. Feature alignment is the code's,
-not in the paper's Eq. 6. Activation ranges come from the method's own images, not from a
-generator's.
+Kim et al., "SynQ: Accurate Zero-shot Quantization by Synthesis-aware Fine-tuning", ICLR 2025,
+arXiv 2603.18423. The images are the paper's: HAST's loss beside the BN statistics and those of
+calibration centres. The released scripts run without centres, which is `bn_weight: 1` and
+`layered_weight: 0`. Differences from the released code: activation maps are of the label's class
+and count negative weights, as the paper says, and are compared at their own resolution; the layered
+loss is not divided by the batch size; images that the label does not teach add no constant to its
+loss. Feature alignment is the code's, not in the paper's Eq. 6. Activation ranges come from the
+method's own images, not from a generator's.
 """
 
 from __future__ import annotations

@@ -44,11 +44,10 @@ class StoredBatches:
             indices = self.part.of(whole)
             batch = self.images.take(indices)
             images = self._augment(batch.images, rng)
-            logits = (
-                self._stored_logits[indices].to(images.device)
-                if self._logits_can_be_stored
-                else self._logits(images)
-            )
+            if self._logits_can_be_stored:
+                logits = self._stored_logits[indices].to(images.device)
+            else:
+                logits = self._logits(images)
             yield TrainingBatch(images, batch.soft_labels.to(images.device), logits)
 
     def state_dict(self) -> Mapping[str, Any]:
