@@ -106,7 +106,7 @@ def test_parameters_have_their_present_names() -> None:
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)[:`]", text)
         named = [key for key in named if key.partition(".")[0] in groups]
-        named += re.findall(r"-S '?\+?([\w.]+\.\w+)=", text)
+        named += re.findall(r"-S '?\+*([\w.]+\.\w+)=", text)
         unknown = {
             key for key in named if not any(f"{one}.".startswith(f"{key}.") for one in known)
         }

@@ -153,6 +153,17 @@ def test_an_override_of_dvc_exp_run_is_read(folder, override, key, value):
     assert found == value and type(found) is type(value)
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/pipeline.md", "docs/scaling.md"])
+def test_overrides_in_the_pages_fit_every_file(page, tmp_path):
+    """A key that some files leave to its default needs plus signs."""
+    keys = re.findall(r"-S '?(\+*\w+\.[\w.]+)=", (ROOT / page).read_text())
+    assert keys
+    for path in FILES:
+        copy = tmp_path / path.name
+        copy.write_bytes(path.read_bytes())
+        apply_overrides(copy, [f"{key}=1" for key in keys])
+
+
 def test_a_missing_setting_has_its_default_and_a_missing_group_is_asked_for(written):
     whole = (ROOT / "configs" / "cifar10.yaml").read_text()
     path = written(whole.replace("finetune: {}", "finetune: {epochs: 3}"))
