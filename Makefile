@@ -76,10 +76,15 @@ define HEADLINE
 import json
 metrics = json.load(open("reports/metrics.json"))
 print()
+labelled = "top1" in metrics["student"]
+score = "top1" if labelled else "agreement"
 for name in ("teacher", "fixed", "control", "student"):
     measured = metrics[name]
+    if score not in measured:
+        continue
     cost = measured.get("bit_flops_percent", metrics["student"]["bit_flops_percent"])
-    print(f"{name:8} {measured['top1']:6.2f} % top-1 at {cost:6.2f} % of the float model's bit-FLOPs")
+    meaning = "top-1" if labelled else "agreement with the teacher"
+    print(f"{name:8} {measured[score]:6.2f} % {meaning} at {cost:6.2f} % of the float model's bit-FLOPs")
 print("Report: reports/index.html")
 endef
 export HEADLINE
