@@ -1,4 +1,4 @@
-"""``params.yaml`` as types, composed of the settings that each room declares.
+"""``params.yaml`` as types, composed of the settings that each package declares.
 
 The defaults are the paper's CIFAR-10 experiment.
 """
