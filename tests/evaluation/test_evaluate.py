@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynadfq.evaluation.correlation import rank_correlation
+from dynadfq.evaluation.correlation import linear_correlation, rank_correlation
 from dynadfq.evaluation.evaluate import (
     evaluate,
     lowest_surviving_bits,
@@ -175,6 +175,7 @@ def test_small_figures() -> None:
     )
     assert rank_correlation(np.array([1.0, 1.0]), np.array([1.0, 2.0])) is None
     assert rank_correlation(np.array([1.0]), np.array([1.0])) is None
+    assert linear_correlation(np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])) is None
 
 
 def test_confusion_counts_pairs() -> None:

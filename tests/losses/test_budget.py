@@ -33,7 +33,7 @@ def test_the_penalty_says_nothing_at_or_below_the_target():
 
 @pytest.mark.parametrize("multiplier", [0.0, 0.7, -0.7])
 @pytest.mark.parametrize("ratios", [[1.2, 1.4], [0.5, 0.9], [1.0, 1.0], [0.5, 1.5]])
-def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(multiplier, ratios):
+def test_the_constraints_gradient_is_the_multiplier_and_a_pull_to_the_mean(multiplier, ratios):
     budget = Budget("constraint", 2.0, multiplier)
     off = sum(ratios) / 2 - 1
     assert budget.value(torch.tensor(ratios)).item() == pytest.approx(off, abs=1e-7)
@@ -48,7 +48,7 @@ def test_the_constraints_gradient_is_the_price_and_a_pull_to_the_mean(multiplier
     torch.testing.assert_close(gradient(budget, ratios), expected, atol=1e-6, rtol=0)
 
 
-def test_the_price_rises_above_the_target_and_falls_below_it():
+def test_the_multiplier_rises_above_the_target_and_falls_below_it():
     budget = Budget("constraint", 2.0)
     multipliers = []
     for mean in (1.3, 1.0, 0.8, 0.8):
