@@ -75,7 +75,7 @@ def comparison(evidence: Evidence) -> pd.DataFrame:
     return table.rename_axis("Against")
 
 
-def circumstances(evidence: Evidence) -> dict[str, str]:
+def setup(evidence: Evidence) -> dict[str, str]:
     """Return what was measured on, and what the bit-FLOPs leave out."""
     metrics = evidence.metrics
     data = metrics["data"]

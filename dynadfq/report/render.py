@@ -95,7 +95,7 @@ def render_page(evidence: Evidence, title: str | None, shown: dict[str, dict[str
         measured=f"{evidence.score.total:,}",
         results=page.results(evidence),
         comparison=page.comparison(evidence),
-        circumstances=page.circumstances(evidence),
+        setup=page.setup(evidence),
         gate=page.gate(metrics["synthetic"]),
         files=page.files(evidence.exports),
         plates=shown,

@@ -136,7 +136,7 @@ def test_tables_hold_the_results_and_how_far_to_trust_them(text_with: Callable[.
     assert compared["Fixed 4-bit"][:2] == ["+0.50", "−0.8"]
     assert compared["Fixed 4-bit"][5:] == ["—", "—"]
     assert compared["Same bits at random"] == ["+0.90", "0.0", "—", "—", "—", "0.12", "5"]
-    assert rows(page, "circumstances")["Bit selector, % of float bit-FLOPs"] == ["0.17"]
+    assert rows(page, "setup")["Bit selector, % of float bit-FLOPs"] == ["0.17"]
 
 
 def test_numbers_below_the_figures(page: str) -> None:
@@ -165,7 +165,7 @@ def test_the_gate(
     assert f'class="gate {state}"' in page and words in page
     assert ('role="alert"' in page) is (state == "failed")
     shown = "—" if recognized is None else str(recognized)
-    assert rows(page, "circumstances")["of these recognized by the teacher, %"] == [shown]
+    assert rows(page, "setup")["of these recognized by the teacher, %"] == [shown]
 
 
 def test_a_teacher_that_guesses_is_warned_of(text_with: Callable[..., str]) -> None:
@@ -176,7 +176,7 @@ def test_a_teacher_that_guesses_is_warned_of(text_with: Callable[..., str]) -> N
     order = {"class_order": "sorted folder names; first n01440764 = tench", "order_assumed": True}
     page = text_with(changes=guess | {"data": order})
     assert warning in page and "data.classes" in page
-    assert rows(page, "circumstances")["Class order"] == [order["class_order"]]
+    assert rows(page, "setup")["Class order"] == [order["class_order"]]
 
 
 def test_names_and_title_are_escaped(page_with: Callable[..., str]) -> None:
