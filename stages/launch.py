@@ -81,7 +81,7 @@ def _described(rank: int, failure: ProcessFailure) -> str:
 def as_rank(stage: Callable[[], None], user_errors: tuple[type[Exception], ...]) -> None:
     """Run a stage as one of several ranks, and leave its error to torchrun to report.
 
-    An error that is none of ``user_errors`` shows a traceback as well.
+    An error of a type outside ``user_errors`` shows a traceback as well.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
