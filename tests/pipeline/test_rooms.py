@@ -70,8 +70,8 @@ def test_the_page_names_every_room():
 
 
 @pytest.mark.parametrize("room", table())
-def test_a_room_imports_what_the_page_allows(room):
-    assert imported_rooms()[room] <= table()[room]
+def test_a_room_imports_exactly_what_the_page_allows(room):
+    assert imported_rooms()[room] == table()[room]
 
 
 def test_a_room_stands_below_those_that_it_imports():
@@ -106,3 +106,5 @@ def test_imports_stand_at_the_top():
                 late |= {path} if any(inner) else set()
     allowed = {path: [place for place in LATE_IMPORTS if path.startswith(place)] for path in late}
     assert [path for path, places in allowed.items() if not places] == []
+    used = {place for places in allowed.values() for place in places}
+    assert set(LATE_IMPORTS) == used, "an exception that nothing needs"
