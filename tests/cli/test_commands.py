@@ -4,25 +4,29 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 import dynadfq
+from dynadfq.cli import export, similarity
 from dynadfq.cli.app import app
 from dynadfq.cli.output import print_table
 from dynadfq.export import onnx_export
 from dynadfq.export import program as deployed_program
+from dynadfq.export.config import ExportConfig
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import Export
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.config import Measure, SimilarityConfig
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
@@ -346,3 +350,11 @@ def test_export_says_what_is_missing(
     missing = run("export", models.fixed, "--check", tmp_path / "none")
     assert missing.status == 1 and missing.err.startswith("dynadfq: --check: ")
     assert run("export", models.teacher).err.startswith("dynadfq: MODEL: ") and not exports
+
+
+def test_defaults_of_options_are_those_of_the_settings():
+    # The commands write them again, so that --help is there before torch has loaded.
+    assert signature(export.run).parameters["check_images"].default == ExportConfig().check_images
+    measure = signature(similarity.run).parameters["measure"]
+    assert measure.default == SimilarityConfig().measure
+    assert set(get_args(similarity.MeasureOption.__origin__)) == set(get_args(Measure))
