@@ -33,7 +33,6 @@ __all__ = [
     "load_teacher",
     "quantize",
     "synthesize",
-    "to_int8_form",
     "to_integer_form",
 ]
 

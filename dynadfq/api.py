@@ -12,7 +12,6 @@ from torch import nn
 
 from dynadfq.evaluation.evaluate import Evaluation as Evaluation
 from dynadfq.evaluation.evaluate import evaluate as evaluate
-from dynadfq.export.int8_form import to_int8_form as to_int8_form
 from dynadfq.export.integer_form import to_integer_form as to_integer_form
 from dynadfq.export.onnx_export import export_onnx as export_onnx
 from dynadfq.export.program import export_program as export_program

@@ -57,14 +57,14 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     known, shape = student.description, student.cost.trace.input_shape
     # Its weights are random, which changes no time.
     network = build(known["architecture"], shape[0], known["num_classes"]).eval()
-    found: Forms = forms(student, network, asked.threads, not asked.no_compile)
+    found: Forms = forms(student, network, asked.threads)
     first = next(images_of(asked, student))[:CHECKED]
     files, unwritten = sizes(student, network, first)
     compared = agreements(found.student, images_of(asked, student))
     timed = [
         row for batch in asked.batch for row in times(found.timed, shape, batch, asked.repeats)
     ]
-    counts = Counter(fact.form for fact in found.fast.facts)
+    counts = Counter(fact.form for fact in found.facts)
     source = asked.data or (asked.synthetic and "synthetic images") or "noise"
     return {
         "name": asked.name,
@@ -78,9 +78,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "repeats": asked.repeats,
         "times": timed,
         "forms": dict(counts),
-        "not_on_kernels": [
-            str(fact) for fact in found.fast.facts if fact.form in ("integer", "wide integer")
-        ],
+        "not_integer": [str(fact) for fact in found.facts if not fact.exact],
         "missing": [*found.missing, *unwritten],
     }
 
@@ -120,9 +118,6 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--no-compile", action="store_true", help="kernels one after another, as without a compiler"
-    )
     asked = parser.parse_args()
     card = json.loads((asked.student / "student.json").read_text())
     asked.name = asked.name or card["teacher"]["architecture"].rpartition("/")[2]

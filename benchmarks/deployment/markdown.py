@@ -28,9 +28,8 @@ Each form is compared with the integer form on {images}. Where logits differ by 
 ## Times
 
 Milliseconds per image with {threads} thread(s), measured in turn, {repeats} repeats; relative to
-{reference} at the same batch size. 8-bit kernels compute values of 2 … 8 bits at the same
-speed, as bytes: the rows "bits everywhere" compare the lowest and the highest width. Bit-FLOPs
-model the cost on hardware that has these widths; milliseconds are those of this machine.
+{reference} at the same batch size. Bit-FLOPs model the cost on hardware that has these widths;
+milliseconds are those of this machine.
 
 {times}
 ## How the layers are computed
@@ -47,7 +46,7 @@ def page(found: dict[str, Any]) -> str:
         "agreement": markdown_table(AGREEMENT, [_agreement(row) for row in found["agreement"]]),
         "times": markdown_table(TIMES, [_time(row) for row in found["times"]]),
         "forms": markdown_table(("form", "parts"), list(found["forms"].items())),
-        "rest": "".join(f"- {line}\n" for line in (*found["not_on_kernels"], *found["missing"])),
+        "rest": "".join(f"- {line}\n" for line in (*found["not_integer"], *found["missing"])),
     }
     return PAGE.format(**{**found, **tables})
 

@@ -28,10 +28,9 @@ Examples:
 
 \b
 Images are noise; times hardly depend on them. All networks run on this machine's CPU, in turn:
-"torch" is the float network and the student's integer form, "kernels" the integer form with 8-bit
-instructions (compiled first, which takes a minute), "onnxruntime" both as ONNX. Neither integers
-held in floats nor 8-bit instructions get faster at lower bit-widths: bit-FLOPs are the work of
-hardware made for these bit-widths, milliseconds the time on this machine."""
+"torch" is the float network and the student's integer form, "onnxruntime" both as ONNX. Integers
+held in floats do not get faster at lower bit-widths: bit-FLOPs are the work of hardware made for
+these bit-widths, milliseconds the time on this machine."""
 HEAD = ("network", "batch", "ms per image", "quartiles", "best", "to float", "bit-FLOPs %")
 
 BATCHES = [1, 32]  # images
@@ -96,7 +95,7 @@ def _runners(model: Student | Teacher, engines: Sequence[Engine], threads: int) 
         try:
             for runner in runners(model, float_network, integer_form, engine, threads):
                 found.setdefault(runner.name, runner)
-        except (ImportError, RuntimeError) as error:
+        except ImportError as error:
             typer.echo(f"left out {engine.value}: {error}", err=True)
     return list(found.values())
 

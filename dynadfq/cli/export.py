@@ -21,7 +21,6 @@ NAME = "export"
 EXAMPLES = """\b
 Examples:
   dynadfq export artifacts/student --to onnx
-  dynadfq export artifacts/student --to onnx --form convinteger -o student-int.onnx
   dynadfq export artifacts/student --to pt2 --check photographs/ --check-images 256
 
 \b
@@ -35,10 +34,6 @@ Output = Annotated[
         "-o", "--output", help="The file; by default beside MODEL, such as artifacts/student.onnx."
     ),
 ]
-Form = Annotated[
-    Literal["codes", "convinteger"],
-    typer.Option(help="ONNX: integers held in floats, or integer operators."),
-]
 Check = Annotated[
     str, typer.Option(help="Synthetic images, or a folder or pattern of image files.")
 ]
@@ -49,7 +44,6 @@ def run(
     model: StudentModel,
     to: To = "onnx",
     output: Output = None,
-    form: Form = "codes",
     check: Check = "artifacts/synthetic",
     check_images: Count = 64,
     as_json: AsJson = False,
@@ -61,17 +55,15 @@ def run(
     from dynadfq.export.onnx_export import export_onnx
     from dynadfq.export.program import export_program
 
-    if to == "pt2" and form != "codes":
-        raise typer.BadParameter("is for --to onnx only", param_hint=f"--form {form}")
-    path = output or _beside(model.resolve(), to, form)
+    path = output or model.resolve().with_name(f"{model.resolve().name}.{to}")
     if path.is_dir():
         raise ValueError(f"--output: {path} is a folder; name a file")
     student = load_only_student(model)
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
     if to == "onnx":
-        export = export_onnx(student, path, images, form)
-        found |= {"worst_logit_difference": export.worst, "kept": list(export.kept)}
+        export = export_onnx(student, path, images)
+        found["worst_logit_difference"] = export.worst
         facts = export.facts
     else:
         facts = export_program(student, path, images).facts
@@ -83,11 +75,6 @@ def run(
         typer.echo(f"{path}: {size:,} bytes, checked on {len(images)} images")
         for line in not_integer:
             typer.echo(f"  {line}")
-
-
-def _beside(model: Path, to: str, form: str) -> Path:
-    suffix = "-convinteger" if form == "convinteger" else ""
-    return model.with_name(f"{model.name}{suffix}.{to}")
 
 
 def _images(student: Student, source: str, count: int) -> Tensor:

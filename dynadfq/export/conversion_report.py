@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["bytes", "integer", "wide integer", "float64", "float32"]
+Form = Literal["integer", "wide integer", "float64", "float32"]
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Fact:
     """The way in which one part of the network is computed.
 
     name: path of its module, or name of the call.
-    form: "bytes": integers, by an 8-bit kernel. "integer": integers in float32. "wide integer":
-        integers in float64, since float32 would not be exact. "float64": sums of floats, rounded
-        to float32 once. "float32": not converted; engines may differ in the last bit.
+    form: "integer": integers in float32. "wide integer": integers in float64, since float32 would
+        not be exact. "float64": sums of floats, rounded to float32 once. "float32": not converted;
+        engines may differ in the last bit.
     largest_sum: the largest magnitude of an accumulator at the widest candidate; None where no
         codes are summed.
     reason: why the form is not a faster one; empty if it is the desired one.
@@ -30,7 +30,7 @@ class Fact:
     @property
     def exact(self) -> bool:
         """Whether the accumulators are integers, the same in any order of summation."""
-        return self.form in ("bytes", "integer", "wide integer")
+        return self.form in ("integer", "wide integer")
 
     def __str__(self) -> str:
         bound = "" if self.largest_sum is None else f", sums up to {self.largest_sum:.0f}"

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.export import Engine
-from dynadfq.export.int8_form import to_int8_form
 from dynadfq.export.integer_form import IntegerForm
-from dynadfq.export.onnx_export import onnx_session
+from dynadfq.export.onnx_export import onnx_session, require_onnx
 from dynadfq.export.onnx_model import onnx_model
 from dynadfq.quant.model import Student
 
@@ -46,19 +45,13 @@ def runners(
 
     Raises:
         ImportError: a package of the engine is not installed.
-        RuntimeError: this machine cannot run the engine; says why.
     """
-    in_torch = Runner("float", "float", lambda images: (network(images),))
     if engine is Engine.torch:
+        in_torch = Runner("float", "float", lambda images: (network(images),))
         return [in_torch, Runner("student, integer form", "float", codes.run)]
-    if engine is Engine.kernels:
-        int8_form = to_int8_form(codes)
-        if int8_form.engine == "integer form":
-            raise RuntimeError(f"no 8-bit kernels: {int8_form.reason}")
-        suffix = ", not compiled" if int8_form.engine == "kernels" else ""
-        return [in_torch, Runner(f"student, integer kernels{suffix}", "float", int8_form.run)]
+    require_onnx()
     float_model = float_onnx(network, codes.input_shape)
-    student_model, _ = onnx_model(codes, student, "codes")
+    student_model = onnx_model(codes, student)
     name = "onnxruntime float32"
     run_student = onnx_runner(student_model, ("logits", "bits"), threads)
     return [

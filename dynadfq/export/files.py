@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,23 @@ from typing import Any
 from torch import Tensor
 
 from dynadfq.export.onnx_export import export_onnx, require_onnx
-from dynadfq.export.onnx_model import OPSET, OnnxForm
+from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import export_program
 from dynadfq.quant.model import Student
 
 FORMATS = {
     "onnx-codes": "student.onnx",
-    "onnx-convinteger": "student-convinteger.onnx",
     "pt2": "student.pt2",
 }
-ONNX_FORMS: dict[str, OnnxForm] = {"onnx-codes": "codes", "onnx-convinteger": "convinteger"}
 
 
-def require(formats: Iterable[str]) -> None:
+def require(formats: Collection[str]) -> None:
     """Check that the packages that the formats need are installed.
 
     Raises:
         ImportError: names the missing package.
     """
-    if any(name in ONNX_FORMS for name in formats):
+    if "onnx-codes" in formats:
         require_onnx()
 
 
@@ -43,22 +41,21 @@ def write_file(student: Student, name: str, folder: Path, images: Tensor) -> dic
 
     Returns:
         The record of the file: its size in bytes, the check and its versions, the largest
-        difference of a logit from integer form's (the chosen widths are equal), the parts that are
-        not computed in integers, and the layers that ``convinteger`` left in floats.
+        difference of a logit from integer form's (the chosen widths are equal), and the parts that
+        are not computed in integers.
 
     Raises:
         ArithmeticError: the file's widths or logits differ from integer form's; nothing is written.
     """
     path = folder / FORMATS[name]
     packages = ["torch"]
-    record: dict[str, Any] = {"opset": None, "worst_logit_difference": 0.0, "kept_layers": []}
-    if name in ONNX_FORMS:
-        export = export_onnx(student, path, images, ONNX_FORMS[name])
+    record: dict[str, Any] = {"opset": None, "worst_logit_difference": 0.0}
+    if name == "onnx-codes":
+        export = export_onnx(student, path, images)
         facts = export.facts
         packages += ["onnx", "onnxscript", "onnxruntime"]
         record["opset"] = OPSET
         record["worst_logit_difference"] = export.worst
-        record["kept_layers"] = list(export.kept)
     else:
         facts = export_program(student, path, images).facts
     return record | {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.integer_form import IntegerForm, to_integer_form
-from dynadfq.export.onnx_model import OnnxForm, onnx_model
+from dynadfq.export.onnx_model import onnx_model
 from dynadfq.export.program import require_finite_logits, require_images
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import atomic_write
@@ -34,7 +34,6 @@ class Export:
     images: number of images of the check.
     worst: largest difference of a logit between onnxruntime and integer form on these images.
     facts: how each layer is computed.
-    kept: layers that "convinteger" leaves in "codes", because their codes do not fit in bytes.
     """
 
     path: Path
@@ -42,12 +41,9 @@ class Export:
     images: int
     worst: float
     facts: tuple[Fact, ...]
-    kept: tuple[str, ...]
 
 
-def export_onnx(
-    student: Student, path: str | Path, images: Tensor, form: OnnxForm = "codes"
-) -> Export:
+def export_onnx(student: Student, path: str | Path, images: Tensor) -> Export:
     """Write a student to an ONNX file, after a check in onnxruntime.
 
     Its inputs are ``images`` (batch, C, H, W) float32, normalized, and for a dynamic student
@@ -59,25 +55,20 @@ def export_onnx(
         student: a student of dynamic or fixed width.
         path: the file.
         images: (N, C, H, W) normalized images for the check, real or synthetic ones.
-        form: "codes" multiplies integers in float32; "convinteger" uses ONNX's integer operators,
-            which are slow in onnxruntime on a CPU, for other runtimes and for verification.
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        ValueError: the form is unknown, there are no images, or they have another shape than the
-            student's input.
+        ValueError: there are no images, or they have another shape than the student's input.
         ArithmeticError: onnxruntime's bits differ from integer form's, or a logit by more than
             1e-4, or logits are NaN or infinite; nothing is written.
     """
     require_onnx()
-    if form not in get_args(OnnxForm):
-        raise ValueError(f"form: must be one of {', '.join(get_args(OnnxForm))}; got {form!r}")
     require_images(student, images)
     integer_form = to_integer_form(student)
-    content, kept = onnx_model(integer_form, student, form)
+    content = onnx_model(integer_form, student)
     worst = check(content, integer_form, images)
     atomic_write(Path(path), content)
-    return Export(Path(path), len(content), len(images), worst, integer_form.facts, tuple(kept))
+    return Export(Path(path), len(content), len(images), worst, integer_form.facts)
 
 
 def check(content: bytes, form: IntegerForm, images: Tensor) -> float:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from copy import deepcopy
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from dynadfq.export.integer_form import IntegerForm
-from dynadfq.export.integer_ops import translations, with_integer_products
 from dynadfq.export.multiply import WeightCodes
 from dynadfq.export.program import Served, described, example
 from dynadfq.quant.model import Student
@@ -19,20 +17,16 @@ from dynadfq.quant.model import Student
 if TYPE_CHECKING:  # onnx_ir is an optional dependency, imported where it is used
     import onnx_ir
 
-OnnxForm = Literal["codes", "convinteger"]
 OPSET = 21  # the first with 4-bit integers
 FOLDED = 64  # values; larger constants stay integer initializers with a Cast after them
 
 
-def onnx_model(
-    integer_form: IntegerForm, student: Student, form: OnnxForm
-) -> tuple[bytes, list[str]]:
-    """Return the serialized model, and the layers that "convinteger" leaves in "codes"."""
+def onnx_model(integer_form: IntegerForm, student: Student) -> bytes:
+    """Return the serialized model."""
     import onnx_ir
     from onnxscript.optimizer import optimize_ir
 
-    network = deepcopy(integer_form.network)
-    kept = with_integer_products(network) if form == "convinteger" else []
+    network = integer_form.network
     inputs, axes = example(integer_form)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -46,7 +40,6 @@ def onnx_model(
             opset_version=OPSET,
             optimize=False,  # with its own limits it would fold integer weights to floats
             verbose=False,
-            custom_translation_table=translations(),
         )
     assert program is not None
     model = program.model
@@ -55,7 +48,8 @@ def onnx_model(
     _store_in_4_bits(model, weights)
     _set_default_multiplier(model, student.multiplier)
     _set_metadata(model, student)
-    return onnx_ir.to_proto(model).SerializeToString(), kept
+    content: bytes = onnx_ir.to_proto(model).SerializeToString()
+    return content
 
 
 def _store_in_4_bits(model: onnx_ir.Model, bits: dict[str, int]) -> None:

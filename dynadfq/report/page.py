@@ -11,7 +11,6 @@ from dynadfq.report.text import number, p_value
 
 FORMAT_NAMES = {
     "onnx-codes": "ONNX, products of codes in float32",
-    "onnx-convinteger": "ONNX, integer operators",
     "pt2": "torch.export program",
 }
 
@@ -136,7 +135,7 @@ def _checks(file: Mapping[str, Any]) -> list[str]:
     versions = [f"{package} {release}" for package, release in sorted(file["versions"].items())]
     if file["opset"]:
         versions.insert(0, f"opset {file['opset']}")
-    names = [fact.split(":")[0] for fact in file["not_integer"]] + file["kept_layers"]
+    names = [fact.split(":")[0] for fact in file["not_integer"]]
     return [
         f"{file['images_checked']:,}",
         f"{file['worst_logit_difference']:.1g}",

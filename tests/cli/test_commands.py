@@ -260,12 +260,11 @@ def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
 def test_bench_leaves_out_an_engine_that_is_not_there(
     run: Run, models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynadfq.export.kernels.platform.machine", lambda: "arm64")
-    engines = "--engine kernels --engine onnxruntime"
-    shown = run("bench", models.fixed, "--batch 1 --repeats 2", engines)
-    assert "left out kernels: no 8-bit kernels: torch has" in shown.err and shown.status == 0
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    shown = run("bench", models.fixed, "--batch 1 --repeats 2")
+    assert "left out onnxruntime: ONNX export needs onnxruntime: pip" in shown.err
     names = [line.split("  ")[0] for line in shown.out.splitlines()[1:]]
-    assert names == ["onnxruntime float32", "onnxruntime, integer form"]
+    assert names == ["float", "student, integer form"] and shown.status == 0
     assert run("bench", models.student, "--engine", "abacus").status == 2
 
 
@@ -294,10 +293,10 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         Fact("output", "float64", reason="reads no quantized activation"),
     )
 
-    def onnx(student: Student, path: Path, images: Tensor, form: str) -> Export:
-        asked.append(("onnx", path, images, form))
+    def onnx(student: Student, path: Path, images: Tensor) -> Export:
+        asked.append(("onnx", path, images))
         path.write_bytes(b"onnx")
-        return Export(path, 4, len(images), 1e-6, facts, ())
+        return Export(path, 4, len(images), 1e-6, facts)
 
     def program(student: Student, path: Path, images: Tensor) -> Any:
         asked.append(("pt2", path, images))
@@ -313,12 +312,12 @@ def test_export_is_checked_on_synthetic_images_or_files(
     run: Run, models: Any, tmp_path: Path, exports: list[tuple[Any, ...]]
 ) -> None:
     path = tmp_path / "a.onnx"
-    options = ("--check", models.synthetic, "--check-images 4 --form convinteger --json")
+    options = ("--check", models.synthetic, "--check-images 4 --json")
     found = run("export", models.fixed, "-o", path, *options).json
     assert (found["bytes"], found["check_images"]) == (4, 4)
     assert found["worst_logit_difference"] == 1e-6
     assert found["not_integer"] == ["output: float64 (reads no quantized activation)"]
-    assert exports[0][::3] == ("onnx", "convinteger")
+    assert exports[0][0] == "onnx"
     assert torch.equal(exports[0][2], SyntheticSet(models.synthetic).take(torch.arange(4)).images)
     done = run("export", models.fixed, "--to pt2 --check", models.images, "-o", tmp_path / "a.pt2")
     assert done.status == 0 and "7 bytes, checked on 3 images" in done.out
@@ -327,15 +326,6 @@ def test_export_is_checked_on_synthetic_images_or_files(
     assert torch.equal(exports[1][2], PREPROCESSING.normalize(pixels))
     run("export", models.fixed, "--to", "pt2", "--check", models.images)
     assert exports[2][1] == models.fixed.resolve().parent / "fixed.pt2"
-
-
-def test_forms_of_a_file_do_not_overwrite_each_other(
-    run: Run, models: Any, exports: list[tuple[Any, ...]]
-) -> None:
-    for form in ("codes", "convinteger"):
-        run("export", models.fixed, "--check", models.synthetic, "--form", form)
-    assert [asked[1].name for asked in exports] == ["fixed.onnx", "fixed-convinteger.onnx"]
-    assert run("export", models.fixed, "--to", "pt2", "--form", "convinteger").status == 2
 
 
 def test_export_says_what_is_missing(

@@ -18,7 +18,6 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 from dynadfq.api import quantize
 from dynadfq.export import onnx_export
 from dynadfq.export.conversion_report import unsafe
-from dynadfq.export.int8_form import to_int8_form
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import check, export_onnx
 from dynadfq.export.program import export_program
@@ -37,20 +36,18 @@ def run(path: Path, images: Tensor, **inputs: object) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(logits), torch.from_numpy(bits)
 
 
-@pytest.mark.parametrize("form", ["codes", "convinteger"])
 @pytest.mark.parametrize(("bits", "placement"), [((3, 4, 5), "layer_input"), ((4,), "relu_output")])
 def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
     make_student: Build,
     images: Tensor,
     tmp_path: Path,
-    form: str,
     bits: tuple[int, ...],
     placement: str,
 ) -> None:
     student, path = make_student(*bits, placement=placement), tmp_path / "model.onnx"
-    export = export_onnx(student, path, images[:40], form)  # type: ignore[arg-type]
+    export = export_onnx(student, path, images[:40])
     assert export.path == path and export.size == path.stat().st_size and export.images == 40
-    assert export.worst == 0 and not export.kept
+    assert export.worst == 0
     logits, widths = to_integer_form(student).run(images)
     for size in (256, 3, 1):
         parts = [run(path, batch) for batch in images[:12].split(size)]
@@ -64,9 +61,7 @@ def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
     }
     assert set(weights.values()) <= KINDS and onnx.TensorProto.UINT4 in weights.values()
     kinds = {node.op_type for node in model.graph.node}
-    assert ("ConvInteger" in kinds) == (form == "convinteger") and "BatchNormalization" not in kinds
-    if form == "convinteger" and placement == "layer_input":
-        assert "MatMulInteger" in kinds
+    assert "BatchNormalization" not in kinds
 
 
 def test_the_multiplier_is_an_optional_input(
@@ -110,8 +105,8 @@ def test_a_file_that_disagrees_is_not_written(
     path, student, other = tmp_path / "model.onnx", make_student(4), make_student(4)
     with torch.no_grad():
         other.layers[-1].bias.add_(2e-4)  # type: ignore[union-attr]
-    content, _ = onnx_export.onnx_model(to_integer_form(other), other, "codes")
-    monkeypatch.setattr(onnx_export, "onnx_model", lambda *_: (content, []))
+    content = onnx_export.onnx_model(to_integer_form(other), other)
+    monkeypatch.setattr(onnx_export, "onnx_model", lambda *_: content)
     with pytest.raises(
         ArithmeticError, match=r"logits differ by up to 0\.000\d+, more than 0\.0001; not written"
     ):
@@ -121,7 +116,7 @@ def test_a_file_that_disagrees_is_not_written(
 
 def test_other_bits_are_not_written(make_student: Build, images: Tensor) -> None:
     student = make_student()
-    content, _ = onnx_export.onnx_model(to_integer_form(student), student, "codes")
+    content = onnx_export.onnx_model(to_integer_form(student), student)
     student.multiplier = 3.0
     with pytest.raises(
         ArithmeticError, match=r"onnxruntime chooses other bits for .* of 4 images; not written"
@@ -129,24 +124,7 @@ def test_other_bits_are_not_written(make_student: Build, images: Tensor) -> None
         check(content, to_integer_form(student), images[:4])
 
 
-def test_codes_that_fit_no_byte_stay_in_the_other_form(
-    make_student: Build, images: Tensor, tmp_path: Path
-) -> None:
-    student = make_student(4)
-    layer = student.layers[1]
-    scale, _ = layer.qparams
-    lowest = torch.full_like(scale, 120.0)
-    codes = lowest + torch.randint(
-        0, 16, layer.weight.shape, generator=torch.Generator().manual_seed(0)
-    )
-    layer.freeze_weight(codes, (scale * 1e-2, lowest))
-    export = export_onnx(student, tmp_path / "model.onnx", images[:8], "convinteger")
-    assert export.kept == ("conv2",) and export.worst == 0
-
-
 def test_what_is_asked_for_wrongly(make_student: Build, images: Tensor, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="form: must be one of codes, convinteger; got 'qdq'"):
-        export_onnx(make_student(4), tmp_path / "model.onnx", images, "qdq")  # type: ignore[arg-type]
     for export in (export_onnx, export_program):
         with pytest.raises(ValueError, match="images: give at least one"):
             export(make_student(4), tmp_path / "model", images[:0])
@@ -207,7 +185,6 @@ def test_every_activation_is_the_same_in_every_engine(
     export = export_onnx(student, tmp_path / "model.onnx", images[:40])
     assert export.worst <= 1e-6 and not unsafe(export.facts)
     codes = to_integer_form(student)
-    assert torch.equal(to_int8_form(codes, compile=False)(images), codes(images))
     assert (codes(images) - student(images)).abs().median() < 1e-5
 
 

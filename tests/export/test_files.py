@@ -35,7 +35,7 @@ def test_a_record_describes_its_file(
         and record["bits_equal"]
         and record["worst_logit_difference"] == 0
     )
-    assert record["kept_layers"] == [] and "torch" in record["versions"]
+    assert "torch" in record["versions"]
     assert any(line.startswith("conv1: float64") for line in record["not_integer"])
     write_file(student, name, tmp_path / "b", images[:8])
     assert (tmp_path / "b" / record["file"]).read_bytes() == content

@@ -18,12 +18,11 @@ from dynadfq.report.render import render_page, write_report
 
 NASTY = ["<script>alert(1)</script>", 'a "quoted" & b', *(f"class {i}" for i in range(8))]
 ONNX: dict[str, Any] = {
-    "format": "onnx-convinteger",
+    "format": "onnx-codes",
     "bytes": 250_345,
     "images_checked": 1_024,
     "worst_logit_difference": 3e-6,
     "opset": 21,
-    "kept_layers": ["conv2"],
     "not_integer": ["output: float64 (reads floats)"],
     "versions": {"torch": "2.15.0", "onnx": "1.23.2"},
 }
@@ -33,7 +32,6 @@ PROGRAM = {
     "images_checked": 1_024,
     "worst_logit_difference": 0.0,
     "opset": None,
-    "kept_layers": [],
     "not_integer": [],
     "versions": {"torch": "2.15.0"},
 }
@@ -232,8 +230,8 @@ def test_files_with_their_sizes_and_checks(text_with: Callable[..., str]) -> Non
     assert found["Float network"] == ["1,000,000", "100.0", "—", "—", "—", "—"]
     assert found["Dynamic student, packed codes"][:2] == ["180,000", "18.0"]
     versions = "opset 21, onnx 1.23.2, torch 2.15.0"
-    checked = ["250,345", "25.0", "1,024", "3e-06", versions, "output, conv2"]
-    assert found["ONNX, integer operators"] == checked
+    checked = ["250,345", "25.0", "1,024", "3e-06", versions, "output"]
+    assert found["ONNX, products of codes in float32"] == checked
     program = ["900,000", "90.0", "1,024", "0", "torch 2.15.0", "—"]
     assert found["torch.export program"] == program
 
