@@ -15,7 +15,7 @@ PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python")
 	"$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done)
 endif
 
-EXTRAS := $(if $(filter test compatibility deployment,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
+EXTRAS := pipeline $(if $(filter test compatibility deployment,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
 OWN := $(CURDIR)/$(VENV)/bin
 BIN := $(shell "$(PYTHON)" .ci/requirements.py $(EXTRAS) 2>/dev/null)
 STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
@@ -58,7 +58,7 @@ check: $(STAMP) ## linter, formatting, types
 	python -m mypy
 
 clean: ## remove outputs, interrupted work and caches; `dvc checkout` brings the outputs back from DVC's cache
-	rm -rf artifacts benchmarks/artifacts .scratch dvc_plots build dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf artifacts benchmarks/artifacts .scratch dvc_plots build dist dynadfq.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find benchmarks dynadfq stages tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv that already has every pinned version is taken as it is.
@@ -67,9 +67,9 @@ $(VENV)/requirements-met: pyproject.toml constraints.txt
 		echo "Python 3.10 or newer is needed$(if $(PYTHON),: $(PYTHON) is not); name one with make PYTHON=…"; exit 1; }
 	@"$(OWN)/python" -c '$(RECENT)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)."; exit 1; }
-	@"$(OWN)/python" .ci/requirements.py --pinned deploy test dev >/dev/null 2>&1 || { \
+	@"$(OWN)/python" .ci/requirements.py --pinned pipeline deploy test dev >/dev/null 2>&1 || { \
 		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
-		"$(OWN)/python" -m pip install -c constraints.txt -e '.[deploy,test,dev]'; }
+		"$(OWN)/python" -m pip install -c constraints.txt -e '.[pipeline,deploy,test,dev]'; }
 	@touch $@
 
 define HEADLINE

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dynadfq
 from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
 from dynadfq.runtime.errors import InvalidArgument
@@ -41,6 +43,26 @@ def keep_memory() -> None:
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(M_TOP_PAD, 2**26)
+
+
+def require_version(requirements: Path = Path("requirements.txt")) -> None:
+    """Check that a project of ``dynadfq init`` names the installed version.
+
+    Its stages depend on that file in place of the package's folders.
+
+    Raises:
+        InvalidArgument: it names another one.
+    """
+    if not requirements.exists():
+        return
+    text = requirements.read_text(encoding="utf-8")
+    named = re.search(r"^dynadfq(?:\[.*\])?==(\S+)", text, re.MULTILINE)
+    if named and named[1] != dynadfq.__version__:
+        raise InvalidArgument(
+            str(requirements),
+            f"names dynadfq {named[1]}, and {dynadfq.__version__} is installed; "
+            "write the installed version there, or install the other",
+        )
 
 
 def root(path: str) -> Path:
@@ -77,6 +99,7 @@ def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> 
     """
 
     def run() -> None:
+        require_version()
         p = load(view)
         with yaml_keys(p):
             stage(p)
