@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dynadfq.methods import METHODS
+from dynadfq.training.config import FinetuneConfig
 
 Entry = Mapping[str, Any]
 STARTUP = 2.0  # seconds per cell to start DVC and to import the library
@@ -33,10 +34,17 @@ MEANINGS = {
 
 def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
     """Return a line for each kind of work, in cells and minutes, and the sum."""
+    number_of = {
+        key: entry["params"]["synthesis"]["num_images"]
+        for key, entry in {**cells["images"], **cells["labelled"]}.items()
+    }
     work = {
         "images": [images_seconds(entry, rates) for entry in cells["images"].values()],
         "labelled": [0.0 for _ in cells["labelled"]],
-        "students": [student_seconds(entry, rates) for entry in cells["students"].values()],
+        "students": [
+            student_seconds(entry, number_of[entry["images"]], rates)
+            for entry in cells["students"].values()
+        ],
         "evaluations": [
             (cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]
         ],
@@ -65,7 +73,7 @@ def images_seconds(entry: Entry, rates: Rates) -> float:
     return float(images * synthesis["iterations"] / rates.synthesis)
 
 
-def student_seconds(entry: Entry, rates: Rates) -> float:
+def student_seconds(entry: Entry, num_images: int, rates: Rates) -> float:
     """Return the seconds of fine-tuning; an online generator doubles them, AdaRound has its own
     steps.
     """
@@ -77,7 +85,8 @@ def student_seconds(entry: Entry, rates: Rates) -> float:
         settings.get(k, 1) for k in ("label_weight", "distillation_weight")
     ):
         return STUDENT_OVERHEAD
-    images = finetune["epochs"] * finetune["steps_per_epoch"] * finetune["batch_size"]
+    steps = FinetuneConfig(**finetune).total_steps(num_images)
+    images = steps * finetune["batch_size"]
     passes = 2 if METHODS[method].trains_generator or settings.get("perturbation") else 1
     return STUDENT_OVERHEAD + float(passes * images) / (
         rates.fixed if entry["fixed"] else rates.dynamic

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -25,10 +26,9 @@ from dynadfq.ops.precision import Precision, compute_precision, require_precisio
 from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import QuantizationConfig, RangeConfig, RangeRule, Rounding, Scheme
 from dynadfq.quant.model import Student as Student
-from dynadfq.quant.model_card import provenance
 from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import Config
-from dynadfq.runtime.errors import InvalidArgument, require_choice
+from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
 from dynadfq.runtime.resume import Scratch, fingerprint
 from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet as SyntheticSet
@@ -38,9 +38,9 @@ from dynadfq.teacher.loading import load_teacher as load_teacher
 from dynadfq.teacher.similarity import class_similarity as class_similarity
 from dynadfq.teacher.teacher import Teacher as Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
-from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import new_student, prepare_student
+from dynadfq.training.prepare import new_student
 from dynadfq.training.recipe import StudentRecipe
+from dynadfq.training.train import train_student
 
 # The defaults of the arguments below are those of the settings.
 SIMILARITY = SimilarityConfig()
@@ -86,7 +86,7 @@ def synthesize(
     Raises:
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
-    settings = _settings(method, "images", hyperparameters)
+    settings = _settings(synthesize, method, "images", hyperparameters)
     require_choice("similarity", similarity, get_args(Measure))
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
     config = SynthesisConfig.checked(
@@ -155,7 +155,7 @@ def quantize(
         learned_ranges=learned_ranges,
         weight_granularity=weight_granularity,
     )
-    return new_student(teacher, _student_recipe(method, hyperparameters), scheme, seed)
+    return new_student(teacher, _student_recipe(quantize, method, hyperparameters), scheme, seed)
 
 
 def finetune(
@@ -163,6 +163,13 @@ def finetune(
     teacher: Teacher,
     images: SyntheticSet,
     epochs: int = FINETUNE.epochs,
+    steps: int | None = FINETUNE.steps,
+    batch_size: int = FINETUNE.batch_size,
+    learning_rate: float = FINETUNE.learning_rate,
+    range_learning_rate: float = FINETUNE.range_learning_rate,
+    selector_learning_rate: float = SELECTOR.learning_rate,
+    decay: float = FINETUNE.decay,
+    decay_every: int = FINETUNE.decay_every,
     method: str = METHOD,
     budget: Form = SELECTOR.budget,
     bit_weight: float = SELECTOR.bit_weight,
@@ -173,17 +180,25 @@ def finetune(
     seed: int = 0,
     schedule: FinetuneConfig | None = None,
     precision: Precision = "float32",
-    steps_per_epoch: int = FINETUNE.steps_per_epoch,
-    batch_size: int = FINETUNE.batch_size,
     **hyperparameters: Any,
 ) -> pd.DataFrame:
     """Calibrate a student's ranges and fine-tune it in place on synthetic images.
+
+    An epoch is one pass over the images. The defaults are the paper's; its step counts for CIFAR
+    and ImageNet stand in ``configs/``.
 
     Args:
         student: what ``quantize`` returned.
         teacher: the float network that it was made from.
         images: what it learns from.
-        epochs: length of the training.
+        epochs: length of the training, in passes over the images; 0 only calibrates.
+        steps: length of the training in steps, in place of ``epochs``.
+        batch_size: images per step.
+        learning_rate: initial learning rate of the weights.
+        range_learning_rate: that of the activation ranges.
+        selector_learning_rate: that of the bit selector.
+        decay: factor on every learning rate after each ``decay_every`` epochs.
+        decay_every: epochs between decays.
         method: what it learns.
         budget: how the bit-FLOPs target binds, "penalty" or "constraint".
         bit_weight: weight of the penalty.
@@ -192,12 +207,10 @@ def finetune(
         calibration_images: images that set the activation ranges.
         warm_up_images: images of the selector's warm-up; 0 is off.
         seed: the same seed gives the same student.
-        schedule: all settings of fine-tuning, in place of ``epochs``, ``steps_per_epoch``,
-            ``batch_size`` and ``calibration_images``.
+        schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
+            of these names.
         precision: of convolutions and linear layers in the steps: "float32", "bfloat16", or on a
             GPU "tf32".
-        steps_per_epoch: steps that count as one epoch, however many images there are.
-        batch_size: images per step.
         hyperparameters: the method's settings for the student, such as ``mixup_share=0.25``.
 
     Returns:
@@ -207,29 +220,42 @@ def finetune(
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     require_precision(precision, teacher.device)
-    recipe = _student_recipe(method, hyperparameters)
-    config = schedule or FinetuneConfig.checked(
+    recipe = _student_recipe(finetune, method, hyperparameters)
+    config = _schedule(
+        schedule,
         epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
+        steps=steps,
         batch_size=batch_size,
+        learning_rate=learning_rate,
+        range_learning_rate=range_learning_rate,
+        decay=decay,
+        decay_every=decay_every,
         calibration_images=calibration_images,
     )
     selector = SelectorConfig.checked(
-        budget=budget, bit_weight=bit_weight, warm_up_images=warm_up_images
+        learning_rate=selector_learning_rate,
+        budget=budget,
+        bit_weight=bit_weight,
+        warm_up_images=warm_up_images,
     )
     require_choice("ranges", ranges, get_args(RangeRule))
     quantization = QuantizationConfig.checked(
         rounding=rounding, ranges=RangeConfig(observer=ranges)
     )
-    prepare_student(student, teacher, images, recipe, seed, quantization, config, selector)
-    with compute_precision(precision, teacher.device):
-        history = finetune_student(
-            student, teacher, images, recipe, config, selector, seed, Scratch(None)
-        )
-    steps = int(history["step"].iloc[-1]) if len(history) else 0
-    # The images may be anyone's, labelled ones too.
-    student.provenance = provenance(method, None, len(images), steps, rounding)
-    return history
+    return train_student(
+        student,
+        teacher,
+        images,
+        recipe,
+        quantization,
+        config,
+        selector,
+        seed,
+        precision,
+        Scratch(None),
+        method,
+        data_free=None,  # the images may be anyone's, labelled ones too
+    )
 
 
 def bit_flops(
@@ -263,13 +289,36 @@ def bit_flops(
     return cost.bit_flops(module, shape, weight_bits, activation_bits, placement)
 
 
-def _settings(method: str, part: str, hyperparameters: dict[str, Any]) -> Any:
-    """Return the method's settings for "images" or "student"."""
+def _settings(
+    function: Callable[..., Any], method: str, part: str, hyperparameters: dict[str, Any]
+) -> Any:
+    """Return the method's settings for "images" or "student".
+
+    A keyword may be a misspelt argument of the function as well.
+    """
     require_choice("method", method, METHODS)
     kind = cast(type[Config], METHODS[method].model_fields[part].annotation)
+    known = [*kind.model_fields, *signature(function).parameters]
+    for name in hyperparameters:
+        if name not in kind.model_fields:
+            raise InvalidArgument(name, f"unknown{did_you_mean(name, known)}")
     return kind.checked(**hyperparameters)
 
 
-def _student_recipe(method: str, hyperparameters: dict[str, Any]) -> StudentRecipe:
-    recipe: StudentRecipe = _settings(method, "student", hyperparameters).recipe()
+def _student_recipe(
+    function: Callable[..., Any], method: str, hyperparameters: dict[str, Any]
+) -> StudentRecipe:
+    recipe: StudentRecipe = _settings(function, method, "student", hyperparameters).recipe()
     return recipe
+
+
+def _schedule(schedule: FinetuneConfig | None, **given: Any) -> FinetuneConfig:
+    """Return the schedule, or one with the given settings."""
+    if schedule is None:
+        return FinetuneConfig.checked(**given)
+    for name, value in given.items():
+        if value != getattr(FINETUNE, name):
+            raise InvalidArgument(
+                name, f"{shown(value)} is given beside schedule; set it in schedule alone"
+            )
+    return schedule

@@ -9,18 +9,17 @@ from pydantic import SerializeAsAny
 
 from dynadfq.methods import METHODS
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.ops.precision import Precision, require_precision
 from dynadfq.params import View
 from dynadfq.quant.config import QuantizationConfig, Scheme
-from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import Scratch, digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig, SelectorTrainingConfig
-from dynadfq.training.finetune import finetune_student
-from dynadfq.training.prepare import new_student, prepare_student
+from dynadfq.training.prepare import new_student
 from dynadfq.training.ranks import require_divisible
+from dynadfq.training.train import train_student
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from stages.runtime import main
 
@@ -51,10 +50,7 @@ class FinetuneParams(FixedParams):
 
 
 def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
-    """Calibrate, round, warm up the selector, fine-tune, and save the student to ``folder``.
-
-    The first rank prepares and saves; all fine-tune, and begin with what it prepared.
-    """
+    """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``."""
     where = device.resolve(p.device)
     require_precision(p.precision, where)
     teacher = load_teacher(teacher_folder).to(where)
@@ -66,22 +62,22 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
     recipe = p.method.student.recipe()
     require_divisible(recipe, p.finetune.batch_size)
     student = new_student(teacher, recipe, Scheme.of(p.quantization, selector), p.seed)
-    training = selector or SelectorTrainingConfig()
-    if distributed.rank() == 0 and not scratch.exists():
-        prepare_student(
-            student, teacher, images, recipe, p.seed, p.quantization, p.finetune, training
-        )
-    with compute_precision(p.precision, where):
-        history = finetune_student(
-            student, teacher, images, recipe, p.finetune, training, p.seed, scratch
-        )
+    history = train_student(
+        student,
+        teacher,
+        images,
+        recipe,
+        p.quantization,
+        p.finetune,
+        selector or SelectorTrainingConfig(),
+        p.seed,
+        p.precision,
+        scratch,
+        p.method.name,
+        METHODS[p.method.name].data_free,
+    )
     if distributed.rank() > 0:
         return
-    steps = int(history["step"].iloc[-1]) if len(history) else 0
-    name = p.method.name
-    data_free = METHODS[name].data_free
-    rounding = p.quantization.rounding
-    student.provenance = provenance(name, data_free, len(images), steps, rounding)
     student.save(folder)
     write_table(folder / "history.csv", history)
     scratch.delete()

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,6 +102,20 @@ def test_finetuning_calibrates_first(teacher: Teacher, synthetic: SyntheticSet) 
     assert len(history) == 0 and "loss" in history  # a table that the report can read
 
 
+def test_length_and_rates_of_finetuning_are_arguments(
+    teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    def history(**how: Any) -> pd.DataFrame:
+        return finetune(quantize(teacher, activation_bits=4), teacher, synthetic, **how)
+
+    passes = history(epochs=2, batch_size=8, learning_rate=1e-3, decay_every=1)
+    assert passes["step"].tolist() == [3, 6]  # 24 images
+    assert passes["learning_rate"].tolist() == pytest.approx([1e-3, 1e-4])
+    assert history(steps=1, batch_size=8)["step"].tolist() == [1]
+    with pytest.raises(InvalidArgument, match=r"^steps: 3 is given beside schedule; set it in sch"):
+        history(steps=3, schedule=SCHEDULE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -144,6 +160,12 @@ def test_unknown_names_are_answered_with_the_known(
         synthesize(teacher, "magic")
     with pytest.raises(InvalidArgument, match="similar_clases: unknown; did you mean similar_cl"):
         synthesize(teacher, similar_clases=3)
+    with pytest.raises(InvalidArgument, match="num_image: unknown; did you mean num_images"):
+        synthesize(teacher, num_image=3)
+    with pytest.raises(InvalidArgument, match="weight_bit: unknown; did you mean weight_bits"):
+        quantize(teacher, weight_bit=3)
+    with pytest.raises(InvalidArgument, match="learning_rat: unknown; did you mean learning_rate"):
+        finetune(quantize(teacher), teacher, synthetic, learning_rat=3)
     with pytest.raises(InvalidArgument, match=r"diverse_ratio: must be in 0 … 1; got 1\.5"):
         synthesize(teacher, diverse_ratio=1.5)
     with pytest.raises(InvalidArgument, match="similarity: must be one of dot, cosine, centred"):

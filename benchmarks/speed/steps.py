@@ -92,8 +92,8 @@ def finetuning_step(
     budget = Budget(selector.budget, selector.bit_weight) if dynamic else None
     optimizer = sgd(student, schedule, selector.learning_rate)
     images = cast(SyntheticSet, None)  # the loss reads no set
-    loss = DynaDFQ().student.loss(TrainingContext(student, bench.teacher, images, schedule, budget))
-    run = Finetuning(student, batches, loss, optimizer, schedule, budget)
+    context = TrainingContext(student, bench.teacher, images, schedule, budget)
+    run = Finetuning(context, batches, DynaDFQ().student.loss(context), optimizer)
     stream = batches.epoch(0, generator(0, "finetune", 0))
     student.train()
     return lambda: run.step(next(stream), 0)

@@ -88,7 +88,7 @@ class Student(LabelledStudent):
         stored = StoredBatches(context)
         if not self.mixup_share:
             return stored
-        start = self.mixup_start * context.schedule.epochs
+        start = self.mixup_start * context.epochs
         return EasyMixup(stored, self.loss(context), context.teacher, self.mixup_share, start)
 
 

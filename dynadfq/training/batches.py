@@ -35,6 +35,8 @@ class StoredBatches:
         self.images = context.images
         self.teacher = context.teacher
         self.schedule = context.schedule
+        self.steps_per_epoch = context.steps_per_epoch
+        self.steps = context.steps
         self.filter = filter
         self.part = distributed.part()
 
@@ -60,7 +62,7 @@ class StoredBatches:
     def _indices(self, rng: torch.Generator) -> list[Tensor]:
         """One epoch's batches, (B,) indices each."""
         count = len(self.images)
-        needed = self.schedule.steps_per_epoch * self.schedule.batch_size
+        needed = self.steps_per_epoch * self.schedule.batch_size
         passes = [torch.randperm(count, generator=rng) for _ in range(ceil(needed / count))]
         return list(torch.cat(passes)[:needed].split(self.schedule.batch_size))
 
@@ -83,7 +85,7 @@ class StoredBatches:
     def _logits_can_be_stored(self) -> bool:
         """Whether images stay as they are and are seen more than once on average."""
         schedule = self.schedule
-        seen = schedule.epochs * schedule.steps_per_epoch * schedule.batch_size
+        seen = self.steps * schedule.batch_size
         augmented = schedule.crop_scale < 1 or schedule.horizontal_flip
         return not augmented and seen > len(self.images)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from dynadfq.losses.budget import Form
 from dynadfq.quant.config import CandidatesConfig
 from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
@@ -16,11 +18,17 @@ class FinetuneConfig(Config):
     epochs: int = setting(
         400, "length of the training; 0 is none", unit="epochs", source=CIFAR, ge=0
     )
-    steps_per_epoch: int = setting(
-        200,
-        "steps that count as one epoch, however many images there are",
+    steps: int | None = setting(
+        None,
+        "length of the training in place of `epochs`; its last epoch may be shorter",
         unit="steps",
-        source=f"{LINEAGE}; the paper does not say",
+        ge=0,
+    )
+    steps_per_epoch: int | None = setting(
+        None,
+        "steps of an epoch; null is one pass over the images, the last batch filled up",
+        unit="steps",
+        source=f"dynadfq; {LINEAGE}: 200, the paper does not say",
         ge=1,
     )
     batch_size: int = setting(256, "images in a step", unit="images", source=CIFAR, ge=1)
@@ -53,6 +61,14 @@ class FinetuneConfig(Config):
         le=1,
     )
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
+
+    def epoch_steps(self, images: int) -> int:
+        """Return the steps of an epoch: as set, or a pass over the images in whole batches."""
+        return self.steps_per_epoch or ceil(images / self.batch_size)
+
+    def total_steps(self, images: int) -> int:
+        """Return the steps of the training on a number of images."""
+        return self.epochs * self.epoch_steps(images) if self.steps is None else self.steps
 
 
 class SelectorTrainingConfig(Config):

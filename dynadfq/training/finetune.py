@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -39,29 +40,27 @@ class Finetuning:
     """The state of one run.
 
     Args:
-        student: trained in place.
+        context: the student, which is trained in place; the schedule; and the bit-FLOPs budget of
+            a dynamic student, whose multiplier moves after each step.
         batches: stream of batches.
         loss: maps a batch to its loss.
         optimizer: updates the student's parameters.
-        schedule: steps, and the decay of the learning rates.
-        budget: bit-FLOPs budget of a dynamic student; its multiplier moves after each step.
     """
 
     def __init__(
         self,
-        student: Student,
+        context: TrainingContext,
         batches: BatchStream,
         loss: BatchLoss,
         optimizer: torch.optim.Optimizer,
-        schedule: FinetuneConfig,
-        budget: Budget | None = None,
     ) -> None:
-        self.student = student
+        self.context = context
+        self.student = context.student
+        self.budget = context.budget
         self.batches = batches
         self.loss = loss
-        self.schedule = schedule
-        self.budget = budget
         self.optimizer = optimizer
+        schedule = context.schedule
         self.rates = torch.optim.lr_scheduler.StepLR(
             optimizer, schedule.decay_every, schedule.decay
         )
@@ -72,15 +71,21 @@ class Finetuning:
         """Number of finished epochs."""
         return len(self.history)
 
+    @property
+    def taken(self) -> int:
+        """Number of steps of the finished epochs."""
+        return min(self.epoch * self.context.steps_per_epoch, self.context.steps)
+
     def run_epoch(self, seed: int, progress: Progress) -> None:
-        """Take ``steps_per_epoch`` steps with the random stream of the epoch."""
+        """Take the steps of the next epoch with its random stream."""
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         rng = generator(seed, "finetune", self.epoch)
         rate = self.optimizer.param_groups[0]["lr"]
         self.student.train()
         with global_stream(seed, "finetune", self.epoch):
-            for batch in self.batches.epoch(self.epoch, rng):
+            left = self.context.steps - self.taken
+            for batch in islice(self.batches.epoch(self.epoch, rng), left):
                 values = self.step(batch, progress.done)
                 for name, value in values.items():
                     sums[name] += value
@@ -88,8 +93,8 @@ class Finetuning:
                 progress.step(**{name: values[name] for name in SHOWN})
         self.rates.step()
         means = {name: total / counts[name] for name, total in sums.items()}
-        step = (self.epoch + 1) * self.schedule.steps_per_epoch
-        self.history.append({"epoch": self.epoch + 1, "step": step, "learning_rate": rate, **means})
+        self.history.append({"epoch": self.epoch + 1, "step": 0, "learning_rate": rate, **means})
+        self.history[-1]["step"] = self.taken
 
     def step(self, batch: TrainingBatch, number: int) -> dict[str, float]:
         """Compute the loss, its gradient, and update the parameters.
@@ -173,18 +178,17 @@ def finetune_student(
     budget = Budget(selector.budget, selector.bit_weight) if dynamic else None
     context = TrainingContext(student, teacher, images, schedule, budget)
     loss = None if recipe.loss is None else recipe.loss(context)
-    if loss is None or loss.is_zero or not schedule.epochs:
+    if loss is None or loss.is_zero or not context.steps:
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     optimizer = sgd(student, schedule, selector.learning_rate)
-    run = Finetuning(student, recipe.batches(context), loss, optimizer, schedule, budget)
+    run = Finetuning(context, recipe.batches(context), loss, optimizer)
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)
     name = "finetune" if dynamic else "finetune_fixed"
-    steps = schedule.steps_per_epoch
-    with Progress(name, schedule.epochs * steps, run.epoch * steps) as progress, divided(student):
-        while run.epoch < schedule.epochs:
+    with Progress(name, context.steps, run.taken) as progress, divided(student):
+        while run.epoch < context.epochs:
             run.run_epoch(seed, progress)
             if distributed.rank() == 0:
                 scratch.save(run.state_dict())

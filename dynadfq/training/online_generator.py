@@ -38,6 +38,7 @@ class OnlineGeneratorBatches:
     def __init__(self, context: TrainingContext, method: str, recipe: GeneratorFactory) -> None:
         self.student = context.student
         self.schedule = context.schedule
+        self.steps_per_epoch = context.steps_per_epoch
         self.training = _stored_generator(context.images, context.teacher, method, recipe)
         self.rates = torch.optim.lr_scheduler.StepLR(
             self.training.adam, self.schedule.decay_every, self.schedule.decay
@@ -46,7 +47,7 @@ class OnlineGeneratorBatches:
 
     def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
         """Yield ``steps_per_epoch`` batches."""
-        for _ in range(self.schedule.steps_per_epoch):
+        for _ in range(self.steps_per_epoch):
             made = self.training.step(
                 self.schedule.batch_size, rng, self.steps, self._student_logits
             )

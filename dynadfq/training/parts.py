@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -26,6 +27,21 @@ class TrainingContext:
     images: SyntheticSet
     schedule: FinetuneConfig
     budget: Budget | None = None  # None: the student has one activation width
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.schedule.epoch_steps(len(self.images))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.schedule.total_steps(len(self.images))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training; the last one may be shorter."""
+        return ceil(self.steps / self.steps_per_epoch)
 
 
 class TrainingBatch(NamedTuple):

@@ -52,7 +52,7 @@ def test_the_commands_run(place: Path, run: Callable[..., Any]) -> None:
 
 def test_the_readme_runs(place: Path) -> None:
     [code] = blocks(README, "python")
-    for argument, small in {"num_images": 8, "iterations": 1, "steps_per_epoch": 1}.items():
+    for argument, small in {"num_images": 8, "iterations": 1, "steps": 1}.items():
         code = re.sub(rf"{argument}=\d+", f"{argument}={small}", code)
     names: dict[str, Any] = {}
     exec(code, names)  # the README's own text

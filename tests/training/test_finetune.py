@@ -118,10 +118,34 @@ def test_fixed_and_dynamic_students_see_the_same_images(make_student, teacher, s
 
 
 def test_without_augmentation_an_epoch_is_a_pass_over_the_images(make_student, teacher, synthetic):
-    schedule = changed(AS_STORED, epochs=1, steps_per_epoch=3)
-    seen = images_seen(make_student(4), teacher, synthetic, PLAIN, schedule)
-    shown = {image.numpy().tobytes() for image in torch.cat(seen).contiguous()}
-    assert shown == {i.numpy().tobytes() for i in synthetic.take(torch.arange(24)).images}
+    stored = sorted(image.numpy().tobytes() for image in synthetic.take(torch.arange(24)).images)
+    for batch_size in (8, 9):  # the last batch of 9 is filled up
+        schedule = changed(AS_STORED, epochs=1, steps_per_epoch=None, batch_size=batch_size)
+        seen = images_seen(make_student(4), teacher, synthetic, PLAIN, schedule)
+        assert [len(batch) for batch in seen] == [batch_size] * 3
+        shown = [image.numpy().tobytes() for image in torch.cat(seen)[:24].contiguous()]
+        assert sorted(shown) == stored
+
+
+@pytest.mark.parametrize("name", ["mixup", "gdfq"])
+def test_steps_in_place_of_epochs_end_the_same_training_earlier(
+    make_student, teacher, images_of, monkeypatch, tmp_path, name
+):
+    recipe, schedule = RECIPES[name]
+    images = images_of(name)
+    states = []
+    for change in ({"epochs": 2}, {"steps": 4}, {"steps": 3}):
+        student = make_student()
+        history = finetune(student, teacher, images, recipe, changed(schedule, **change))
+        states.append(state(student))
+    assert states[0] == states[1] != states[2]
+    assert history["step"].tolist() == [2, 3]
+    three = changed(schedule, steps=3)
+    with killed_after(monkeypatch, 2):
+        finetune(make_student(), teacher, images, recipe, three, scratch=tmp_path / "scratch")
+    resumed = make_student()
+    finetune(resumed, teacher, images, recipe, three, scratch=tmp_path / "scratch")
+    assert state(resumed) == states[2]
 
 
 def test_mixup_starts_on_time_and_the_teacher_sees_the_mixed_images(

@@ -1,0 +1,64 @@
+"""The whole training of a student: preparation, fine-tuning, and the record of both."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from dynadfq.ops.precision import Precision, compute_precision
+from dynadfq.quant.config import QuantizationConfig
+from dynadfq.quant.model import Student
+from dynadfq.quant.model_card import provenance
+from dynadfq.runtime import distributed
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.finetune import finetune_student
+from dynadfq.training.prepare import prepare_student
+from dynadfq.training.recipe import StudentRecipe
+
+
+def train_student(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    recipe: StudentRecipe,
+    quantization: QuantizationConfig,
+    schedule: FinetuneConfig,
+    selector: SelectorTrainingConfig,
+    seed: int,
+    precision: Precision,
+    scratch: Scratch,
+    method: str,
+    data_free: bool | None,
+) -> pd.DataFrame:
+    """Prepare and fine-tune a student in place, and record how in ``student.provenance``.
+
+    The first rank prepares; all fine-tune, and begin with what it prepared.
+
+    Args:
+        student: what ``new_student`` returned.
+        teacher: the float network that it was made from.
+        images: what it learns from.
+        recipe: the method's.
+        quantization: ranges, and rounding of weights.
+        schedule: steps and rates.
+        selector: training of the bit selector, and the bit budget.
+        seed: of every random choice.
+        precision: of matrix products in the steps.
+        scratch: state of unfinished work.
+        method: name of the method, for the record.
+        data_free: whether its images are made without a data set; None if that is not known.
+
+    Returns:
+        The history, one row per epoch.
+    """
+    if distributed.rank() == 0 and not scratch.exists():
+        prepare_student(student, teacher, images, recipe, seed, quantization, schedule, selector)
+    with compute_precision(precision, teacher.device):
+        history = finetune_student(
+            student, teacher, images, recipe, schedule, selector, seed, scratch
+        )
+    steps = int(history["step"].iloc[-1]) if len(history) else 0
+    student.provenance = provenance(method, data_free, len(images), steps, quantization.rounding)
+    return history
