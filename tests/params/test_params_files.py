@@ -112,6 +112,7 @@ def test_the_imagenet_experiments_are_the_papers(network):
     assert (p.method.images, p.method.student) == (cifar.method.images, cifar.method.student)
     changed = {
         "epochs": 150,
+        "steps_per_epoch": 200,
         "batch_size": 16,
         "learning_rate": 1e-6,
         "range_learning_rate": 1e-6,
@@ -170,8 +171,8 @@ def test_overrides_in_the_pages_fit_every_file(page, tmp_path):
 
 def test_a_missing_setting_has_its_default_and_a_missing_group_is_asked_for(written):
     whole = (ROOT / "configs" / "cifar10.yaml").read_text()
-    path = written(whole.replace("finetune: {}", "finetune: {epochs: 3}"))
-    assert read(path).finetune == Params().finetune.model_copy(update={"epochs": 3})
+    path = written(whole.replace("evaluation: {}", "evaluation: {budgets: 3}"))
+    assert read(path).evaluation == Params().evaluation.model_copy(update={"budgets": 3})
     lines = (line for line in whole.splitlines() if not re.match("similarity|seed|  preset", line))
     with pytest.raises(ParameterError) as caught:
         read(written("\n".join(lines)))
