@@ -24,7 +24,14 @@ from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
 from dynadfq.quant.build import load_student as load_student
-from dynadfq.quant.config import QuantizationConfig, RangeConfig, RangeRule, Rounding, Scheme
+from dynadfq.quant.config import (
+    QuantizationConfig,
+    RangeConfig,
+    RangeRule,
+    Rounding,
+    Scheme,
+    SchemeName,
+)
 from dynadfq.quant.model import Student as Student
 from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import Config
@@ -121,6 +128,7 @@ def quantize(
     seed: int = 0,
     method: str = METHOD,
     weight_granularity: Granularity = QUANTIZATION.weight_granularity,
+    scheme: SchemeName = QUANTIZATION.scheme,
     **hyperparameters: Any,
 ) -> Student:
     """Return a student of the teacher, not yet calibrated or fine-tuned.
@@ -136,6 +144,8 @@ def quantize(
         seed: initializes the bit selector.
         method: the method whose student it is.
         weight_granularity: what shares a scale, an output "channel" or the whole "tensor".
+        scheme: "paper", or "integer" for engines that compute in 8-bit integers; it has one width
+            of activations, and fixed tensors that are quantized.
         hyperparameters: the method's settings for the student.
 
     Raises:
@@ -147,15 +157,16 @@ def quantize(
         widths = tuple(sorted(activation_bits))
     if target_bits is None and widths:
         target_bits = widths[(len(widths) - 1) // 2]
-    scheme = Scheme.checked(
+    checked = Scheme.checked(
         weight_bits=weight_bits,
         activation_bits=widths,
         target_bits=QUANTIZATION.target_bits if target_bits is None else target_bits,
         placement=placement,
         learned_ranges=learned_ranges,
         weight_granularity=weight_granularity,
+        scheme=scheme,
     )
-    return new_student(teacher, _student_recipe(quantize, method, hyperparameters), scheme, seed)
+    return new_student(teacher, _student_recipe(quantize, method, hyperparameters), checked, seed)
 
 
 def finetune(

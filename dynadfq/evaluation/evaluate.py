@@ -15,7 +15,7 @@ from torch import Tensor
 from dynadfq.evaluation.teacher_statistics import TeacherObserver, TeacherStatistics
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.ops.precision import compute_precision
-from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed, seeding
@@ -229,7 +229,7 @@ def lowest_surviving_bits(
     lowest = torch.zeros(len(expected), dtype=torch.int64)
     survives = torch.ones(len(expected), dtype=torch.bool)
     for width in sorted(widths, reverse=True):
-        found = predict(student, images, uniform(width, len(student.sites)))
+        found = predict(student, images, student.uniform(width))
         survives &= found.classes == expected
         lowest[survives] = width
     return lowest

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.graph_edits import replace_module
-from dynadfq.export.layers import BatchNorm, code_layer, norm_multiplier, selector_codes
+from dynadfq.export.layers import code_layer, selector_codes
 from dynadfq.export.modules import (
     ActivationCodes,
     ForEachImage,
@@ -24,6 +24,7 @@ from dynadfq.export.modules import (
 from dynadfq.export.multiply import CodeLayer
 from dynadfq.export.safe import safe_function, safe_module
 from dynadfq.graph.calls import called_module, only_user
+from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.selector import BitSelector
 
@@ -43,7 +44,8 @@ class Conversion:
     Args:
         network: a copy of a student's network.
         widths: candidate widths in bits, ascending.
-        widest: the largest width that sums must be exact for, in bits.
+        widest: the largest width that sums must be exact for, in bits; at sites that always have
+            8 bits, these are.
         shapes: shapes of the graph's tensors, by node name.
     """
 
@@ -63,15 +65,15 @@ class Conversion:
         self.scales: dict[fx.Node, fx.Node] = {}  # a site's codes: their scale
         self.merged: set[fx.Node] = set()  # BatchNorms that became part of a layer
 
-    def run(self, sites: int) -> None:
-        """Convert the graph of a student with so many sites."""
+    def run(self, bits: Tensor) -> None:
+        """Convert the graph of a student that starts with (S,) widths."""
         images, given = (node for node in self.graph.nodes if node.op == "placeholder")
         for node, name in ((images, "images"), (given, "bits")):
             node.name = name
             node.target = name
         with self.graph.inserting_after(given):
             self.multiplier = self.graph.placeholder("multiplier", default_value=None)
-        self.start = self.add_starting_bits(given, sites)
+        self.start = self.add_starting_bits(given, bits)
         for node in list(self.graph.nodes):
             if node is self.start or node in self.merged:
                 continue
@@ -86,10 +88,10 @@ class Conversion:
         self.graph.lint()
         self.network.recompile()
 
-    def add_starting_bits(self, given: fx.Node, sites: int) -> fx.Node:
+    def add_starting_bits(self, given: fx.Node, bits: Tensor) -> fx.Node:
         """Let all readers of the given widths, except the selector, read the starting widths."""
         readers = [node for node in given.users if not self.calls(node, BitSelector)]
-        self.network.add_submodule("starting_bits", StartingBits(sites, self.widths[-1]))
+        self.network.add_submodule("starting_bits", StartingBits(bits))
         with self.graph.inserting_after(self.multiplier):
             start = self.graph.call_module("starting_bits", (given,))
         for reader in readers:
@@ -113,8 +115,8 @@ class Conversion:
             self.convert_selector(node, module)
         elif isinstance(module, QuantizedLayer):
             self.convert_layer(node, module)
-        elif isinstance(module, BatchNorm):
-            replace_module(self.network, node, ScaleShift(*norm_multiplier(module)))
+        elif isinstance(module, AnyBatchNorm):
+            replace_module(self.network, node, ScaleShift(*gain_and_shift(module)))
         else:
             self.facts += safe_module(self.network, node, self.shapes)
 
@@ -152,7 +154,7 @@ class Conversion:
     def convert_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
         """Convert one layer together with the BatchNorm that is its only reader."""
         reader = self.following_norm(node)
-        norm = cast(BatchNorm, called_module(reader, self.network)) if reader else None
+        norm = cast(AnyBatchNorm, called_module(reader, self.network)) if reader else None
         module, fact = code_layer(str(node.target), layer, norm, self.codes_read(node))
         source, *scale = node.args
         if isinstance(module, CodeLayer) and source not in self.scales:
@@ -173,13 +175,14 @@ class Conversion:
         assert isinstance(scale, fx.Node)
         site = called_module(scale.all_input_nodes[0], self.network)
         assert isinstance(site, ActivationCodes)
-        ranges = [site.code_range(bits) for bits in {*self.widths, self.widest}]
+        widths = {site.always} if site.always else {*self.widths, self.widest}
+        ranges = [site.code_range(bits) for bits in widths]
         return min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def following_norm(self, node: fx.Node) -> fx.Node | None:
         """Return the BatchNorm call that is the only reader of a layer that is called once."""
         user = only_user(node)
-        if user is None or not self.calls(user, BatchNorm):
+        if user is None or not self.calls(user, AnyBatchNorm):
             return None
         calls = self.graph.find_nodes(op="call_module", target=node.target)
         return user if len(calls) == 1 else None

@@ -29,7 +29,7 @@ class IntegerForm:
     input_shape: shape of one image, (C, H, W).
     widths: candidate widths in bits, ascending.
     widest: the largest width that sums are exact for, in bits.
-    sites: number of activation sites.
+    wide: whether each activation site always has 8 bits.
     """
 
     network: fx.GraphModule
@@ -37,7 +37,7 @@ class IntegerForm:
     input_shape: tuple[int, ...]
     widths: tuple[int, ...]
     widest: int
-    sites: int
+    wide: tuple[bool, ...]
 
     @property
     def dynamic(self) -> bool:
@@ -99,15 +99,22 @@ class IntegerForm:
         return images.contiguous(), bits, value
 
     def _require_widths(self, bits: Tensor) -> None:
-        if bits.shape[-1] != self.sites:
+        sites = len(self.wide)
+        if bits.shape[-1] != sites:
             raise ValueError(
-                f"allocation: {bits.shape[-1]} widths per image for {self.sites} sites; "
+                f"allocation: {bits.shape[-1]} widths per image for {sites} sites; "
                 "give one width per site"
             )
         narrowest = int(bits.min())
         if narrowest < NARROWEST:
             raise ValueError(f"allocation: {narrowest} bits are fewer than {NARROWEST}")
-        widest = int(bits.max())
+        wide = torch.tensor(self.wide, device=bits.device)
+        if (bits[..., wide] != WIDEST_ACTIVATION).any():
+            raise ValueError(
+                f"allocation: {int(wide.sum())} sites of scheme integer always have "
+                f"{WIDEST_ACTIVATION} bits; pass student.uniform(bits)"
+            )
+        widest = int(bits[..., ~wide].max()) if not wide.all() else 0
         if widest > self.widest:
             advice = f"; to_integer_form(widest={widest})" if widest <= WIDEST_ACTIVATION else ""
             raise ValueError(
@@ -138,7 +145,7 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
     shape = student.cost.trace.input_shape
     widths = student.scheme.activation_bits
     widest = max(widths[-1], widest or 0)
-    sites = len(student.sites)
     conversion = Conversion(network, widths, widest, tensor_shapes(network, shape))
-    conversion.run(sites)
-    return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, sites)
+    conversion.run(student.uniform(widths[-1]).bits[0])
+    wide = tuple(site.wide for site in student.sites)
+    return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, wide)

@@ -11,40 +11,19 @@ from dynadfq.export.conversion_report import Fact
 from dynadfq.export.modules import AveragePool, SelectorCodes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry, averaging_matrix
+from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantizedLayer
-from dynadfq.quant.quantize import quantize_weight
 from dynadfq.quant.selector import BitSelector
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
-
-
-def norm_multiplier(norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """Return gain and shift of a BatchNorm in eval mode, (C,) float64 each: x · gain + shift.
-
-    Raises:
-        ValueError: it has no running statistics, so that an image's result depends on its batch.
-    """
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError(
-            "a BatchNorm without running statistics mixes the images of a batch; "
-            "it cannot be converted"
-        )
-    gain = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
-    if norm.weight is not None:
-        gain = gain * norm.weight.double()
-    shift = -norm.running_mean.double() * gain
-    return gain, shift if norm.bias is None else shift + norm.bias.double()
 
 
 def integer_weight(layer: QuantizedLayer) -> tuple[WeightCodes, Tensor]:
     """Return the codes of a layer's weight, and its scale, (out or 1,) float64."""
-    qparams = layer.qparams
-    codes, scale = quantize_weight(layer.weight, layer.weight_bits, qparams)
-    return WeightCodes(codes, qparams[1], layer.weight_bits), scale.double().flatten()
+    codes, scale = layer.weight_codes()
+    return WeightCodes(codes, layer.qparams[1], layer.weight_bits), scale.double().flatten()
 
 
 def multiplier(
-    layer: QuantizedLayer, scale: Tensor, norm: BatchNorm | None
+    layer: QuantizedLayer, scale: Tensor, norm: AnyBatchNorm | None
 ) -> tuple[Tensor, Tensor]:
     """Return gain and shift after the accumulator of codes, (out,) float64 each.
 
@@ -58,12 +37,12 @@ def multiplier(
     gain = scale.expand(channels)
     if norm is None:
         return gain, bias
-    factor, shift = norm_multiplier(norm)
+    factor, shift = gain_and_shift(norm)
     return gain * factor, bias * factor + shift
 
 
 def code_layer(
-    name: str, layer: QuantizedLayer, norm: BatchNorm | None, reads: tuple[int, int] | None
+    name: str, layer: QuantizedLayer, norm: AnyBatchNorm | None, reads: tuple[int, int] | None
 ) -> tuple[CodeLayer | FloatInputLayer, Fact]:
     """Return one layer's integer form, and how it is computed.
 

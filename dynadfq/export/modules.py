@@ -32,6 +32,7 @@ class ActivationCodes(nn.Module):
     def __init__(self, site: ActivationFakeQuantize) -> None:
         super().__init__()
         self.site = site.site
+        self.always = site.bits if site.wide else None  # a width that no allocation changes
         self.register_buffer("low", site.low.detach().clone())
         self.register_buffer("high", site.high.detach().clone())
         self.register_buffer("levels", levels(torch.arange(WIDEST_ACTIVATION + 1)))
@@ -114,16 +115,20 @@ class SelectorCodes(nn.Module):
 
 
 class StartingBits(nn.Module):
-    """The widest candidate, for sites before the selector or for all sites without one."""
+    """The widths of sites before the selector, or of all sites without one.
+
+    Args:
+        bits: (S,) widths: the widest candidate, except at sites that always have 8 bits.
+    """
 
     bits: Tensor
 
-    def __init__(self, sites: int, widest: int) -> None:
+    def __init__(self, bits: Tensor) -> None:
         super().__init__()
-        self.register_buffer("bits", torch.full((1, sites), widest, dtype=torch.int64))
+        self.register_buffer("bits", bits[None].to(torch.int64))
 
     def forward(self, given: Tensor | None = None) -> Tensor:
-        """Return (B or 1, S) widths: those given, or the widest."""
+        """Return (B or 1, S) widths: those given, or the starting ones."""
         return self.bits if given is None else given
 
 

@@ -55,7 +55,12 @@ class CostModel:
     weight_bits: int  # of all layers
 
     def __post_init__(self) -> None:
-        known = [site.name for site in (*self.trace.activations, *self.trace.layer_inputs)]
+        trace = self.trace
+        known = [
+            site.name
+            for sites in (trace.activations, trace.layer_inputs, trace.integer_sites)
+            for site in sites
+        ]
         for name in self.sites:
             if name not in known:
                 nearest = get_close_matches(name, known, n=1, cutoff=0.0)

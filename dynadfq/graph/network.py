@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynadfq.graph.activation_sources import (
@@ -31,9 +32,12 @@ from dynadfq.graph.calls import (
     called_module,
     calling_block,
 )
+from dynadfq.graph.integer_sites import UNLIMITED, IntegerSites
 from dynadfq.ops.layers import LayerKind, layer_kind
 
 Placement = Literal["relu_output", "layer_input"]
+SiteSet = Placement | Literal["integer"]
+IMAGES = "images"  # name of the site at the network's input
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Site:
     axes: int  # of a batch of it, 4 for a map (B, C, H, W)
     # Length of its first axis for one image; more than 1 if patches are counted there.
     rows: int = 1
+    wide: bool = False  # 8 bits, whatever the width of other sites (scheme "integer")
+    limits: tuple[float, float] = UNLIMITED  # to which an activation clips it (scheme "integer")
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,11 @@ class Layer:
     fed_by: Mapping[str, float]
     # Name of the ``layer_input`` site that it reads; None for the network's input.
     input_site: str | None
+    grid: str | None = None  # name of the ``integer`` site that it reads; None for a constant
 
     def fraction_from(self, site: str) -> float:
-        """Return the fraction of the input that comes from a site of either placement."""
-        return 1.0 if site == self.input_site else self.fed_by.get(site, 0.0)
+        """Return the fraction of the input that comes from a site of any set."""
+        return 1.0 if site in (self.input_site, self.grid) else self.fed_by.get(site, 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,20 @@ class NetworkTrace:
     input_shape: tuple[int, ...]  # (C, H, W)
     activations: tuple[Site, ...]  # sites of placement "relu_output"
     layer_inputs: tuple[Site, ...]  # sites of placement "layer_input"
+    integer_sites: tuple[Site, ...]  # sites of scheme "integer"
     layers: tuple[Layer, ...]  # quantizable layers
     float_calls: tuple[FloatCall, ...]  # other calls with MACs
     batch_norm_elements: int  # output elements of all BatchNorms
     average_pool_elements: int  # input elements of all average pools
 
-    def sites(self, placement: Placement) -> tuple[Site, ...]:
-        """Return the outputs of activations, or the tensors that layers read.
+    def sites(self, which: SiteSet) -> tuple[Site, ...]:
+        """Return the outputs of activations, the tensors that layers read, or integer sites.
 
-        Layers may share an input; the network's input is no site.
+        Layers may share an input; the network's input is a site of "integer" alone.
         """
-        return self.activations if placement == "relu_output" else self.layer_inputs
+        if which == "integer":
+            return self.integer_sites
+        return self.activations if which == "relu_output" else self.layer_inputs
 
     @property
     def layer_macs(self) -> int:
@@ -144,6 +154,8 @@ class _Description(fx.Interpreter):
         self.flops = FlopCounterMode(display=False)
         self.activations: list[Site] = []
         self.layer_inputs: dict[str, Site] = {}  # by the node that makes them
+        self.shapes: dict[str, torch.Size] = {}  # of every tensor, by the node that makes it
+        self.nests: set[str] = set()  # nodes that make several tensors
         self.layers: list[Layer] = []
         self.float_calls: list[FloatCall] = []
         self.batch_norm_elements = 0
@@ -153,6 +165,10 @@ class _Description(fx.Interpreter):
         flops_before = self.flops.get_total_flops()
         inputs = [self.env[source] for source in n.all_input_nodes]
         output = super().run_node(n)
+        if isinstance(output, Tensor):
+            self.shapes[n.name] = output.shape
+        elif any(isinstance(value, Tensor) for value in tree_leaves(output)):
+            self.nests.add(n.name)
         macs = (self.flops.get_total_flops() - flops_before) // 2
         module = called_module(n, self.model)
         kind = layer_kind(module) if module is not None else None
@@ -168,7 +184,7 @@ class _Description(fx.Interpreter):
         if isinstance(module, AVERAGE_POOLS) or "avg_pool" in function or function == "mean":
             self.average_pool_elements += inputs[0].numel()
         if is_activation_call(n, self.model):
-            self.activations.append(_site(str(n.target), n, output))
+            self.activations.append(_site(str(n.target), n, output.shape))
             return relabel(output, inputs, FIRST_SITE + len(self.activations) - 1)
         return output if moves_values(n, self.model) else relabel(output, inputs, FLOAT)
 
@@ -179,7 +195,7 @@ class _Description(fx.Interpreter):
         source = node.all_input_nodes[0]
         share_of = fractions(labels)
         if share_of.keys() != {INPUT}:
-            self.layer_inputs.setdefault(source.name, _site(f"{name}.input", source, labels))
+            self.layer_inputs.setdefault(source.name, _site(f"{name}.input", source, labels.shape))
         input_site = self.layer_inputs.get(source.name)
         fed_by = {
             self.activations[label - FIRST_SITE].name: share
@@ -200,20 +216,49 @@ class _Description(fx.Interpreter):
     def trace(self, input_shape: tuple[int, ...]) -> NetworkTrace:
         position = {node.name: index for index, node in enumerate(self.model.graph.nodes)}
         layer_inputs = sorted(self.layer_inputs.values(), key=lambda site: position[site.node])
+        sites, layers = self.integer_sites()
         return NetworkTrace(
             input_shape=input_shape,
             activations=tuple(self.activations),
             layer_inputs=tuple(layer_inputs),
-            layers=tuple(self.layers),
+            integer_sites=sites,
+            layers=layers,
             float_calls=tuple(self.float_calls),
             batch_norm_elements=self.batch_norm_elements,
             average_pool_elements=self.average_pool_elements,
         )
 
+    def integer_sites(self) -> tuple[tuple[Site, ...], tuple[Layer, ...]]:
+        """Return the sites of scheme "integer", and the layers with the site that each reads."""
+        found = IntegerSites(self.model, self.shapes, self.nests)
+        sites: dict[str, Site] = {}  # by the node that makes them
+        names: set[str] = set()
+        for grid in found.grids():
+            name = _integer_site_name(grid.node, names)
+            names.add(name)
+            site = _site(name, grid.node, self.shapes[grid.node.name])
+            sites[grid.node.name] = replace(site, wide=grid.wide, limits=grid.limits)
+        nodes = {node.name: node for node in self.model.graph.nodes}
+        read = [found.source(nodes[layer.node].all_input_nodes[0]).name for layer in self.layers]
+        layers = [
+            replace(layer, grid=sites[source].name if source in sites else None)
+            for layer, source in zip(self.layers, read, strict=True)
+        ]
+        return tuple(sites.values()), tuple(layers)
 
-def _site(name: str, node: fx.Node, output: Tensor) -> Site:
-    channels = output.shape[1] if output.ndim > 1 else 1
-    return Site(name, node.name, channels, output.numel(), output.ndim, len(output))
+
+def _integer_site_name(node: fx.Node, taken: set[str]) -> str:
+    """Name of the site behind a node; a module's second call has the node's name."""
+    if node.op == "placeholder":
+        return IMAGES
+    of_node = calling_block(node) + node.name
+    name = str(node.target) if node.op == "call_module" else of_node
+    return f"{of_node if f'{name}.output' in taken else name}.output"
+
+
+def _site(name: str, node: fx.Node, shape: torch.Size) -> Site:
+    channels = shape[1] if len(shape) > 1 else 1
+    return Site(name, node.name, channels, shape.numel(), len(shape), shape[0] if shape else 1)
 
 
 def _require_normalized(model: fx.GraphModule) -> None:

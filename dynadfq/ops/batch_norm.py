@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+AnyBatchNorm = nn.modules.batchnorm._BatchNorm  # the base class, SyncBatchNorm's too
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -50,6 +51,24 @@ def layers_with_statistics(module: nn.Module) -> tuple[list[BatchNorm], str]:
             "replace them by BatchNorm2d"
         )
     return [], "it has no BatchNorm layer, or they were folded into the layers before them"
+
+
+def gain_and_shift(norm: AnyBatchNorm) -> tuple[Tensor, Tensor]:
+    """Return gain and shift of a BatchNorm in eval mode, (C,) float64 each: x · gain + shift.
+
+    Raises:
+        ValueError: it has no running statistics, so that an image's result depends on its batch.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(
+            "a BatchNorm without running statistics mixes the images of a batch; "
+            "it cannot be converted"
+        )
+    gain = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
+    if norm.weight is not None:
+        gain = gain * norm.weight.double()
+    shift = -norm.running_mean.double() * gain
+    return gain, shift if norm.bias is None else shift + norm.bias.double()
 
 
 class _Affine(torch.autograd.Function):

@@ -70,8 +70,10 @@ def learn_rounding(
         NonFiniteLoss: the loss is NaN or infinite.
     """
     layer = call.layer(student)
-    qparams = least_error_qparams(layer.weight, layer.weight_bits, layer.granularity)
-    soft = SoftRounding(layer.weight, layer.weight_bits, qparams)
+    qparams = least_error_qparams(
+        layer.weight, layer.weight_bits, layer.granularity, layer.symmetric
+    )
+    soft = SoftRounding(layer.weight, layer.weight_bits, qparams, layer.symmetric)
     bias = None if layer.bias is None else layer.bias.detach()
     adam = torch.optim.Adam([soft.v], lr=settings.learning_rate)
     for iteration in range(settings.iterations):

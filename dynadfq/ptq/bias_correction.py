@@ -27,7 +27,6 @@ from torch import Tensor, fx, nn
 from dynadfq.graph.calls import called_module, only_user
 from dynadfq.graph.propagate import propagate
 from dynadfq.ptq.ranges import layer_gaussians, quantized_network
-from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -85,7 +84,7 @@ def empirical_correction(
         for node in calls:
             hook = _correcting_hook(student, network, node, expected[str(node.target)])
             hooks.enter_context(_layer(student, node).register_forward_hook(hook))
-        student.run(batch, uniform(student.scheme.target_bits, len(student.sites)))
+        student.run(batch, student.uniform(student.scheme.target_bits))
 
 
 def _corrected_calls(network: fx.GraphModule, student: Student) -> list[fx.Node]:

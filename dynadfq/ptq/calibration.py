@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.quant.config import RangeAverage, RangeRule
+from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, levels, quantize
 
@@ -19,17 +20,17 @@ EMA_DECAY = 0.9
 SHRINKS = 40  # ranges tried by `least_squared_error`
 
 Range = tuple[Tensor, Tensor]  # (low, high)
-RangeOfBatch = Callable[[Tensor], Range]
+RangeOfBatch = Callable[[Tensor, int], Range]  # of (B, …) activations at a width in bits
 Average = Callable[[Tensor], Tensor]  # (batches,) bounds in their order, to a scalar
 
 
-def extremes(x: Tensor) -> Range:
-    """Return the smallest and the largest value of a batch."""
+def extremes(x: Tensor, bits: int = WIDEST_ACTIVATION) -> Range:
+    """Return the smallest and the largest value of a batch, at any width."""
     return x.amin(), x.amax()
 
 
-def median_of_extremes(x: Tensor) -> Range:
-    """Return the median over images of each image's smallest and largest value.
+def median_of_extremes(x: Tensor, bits: int = WIDEST_ACTIVATION) -> Range:
+    """Return the median over images of each image's smallest and largest value, at any width.
 
     A single outlying image does not widen it.
     """
@@ -106,11 +107,12 @@ class Observer:
 
     range_of_batch: RangeOfBatch
     average: Average = mean_of_bounds
+    bits: int = WIDEST_ACTIVATION
     ranges: list[Range] = field(default_factory=list)
 
     def update(self, x: Tensor) -> None:
         """Observe one batch, (B, …)."""
-        self.ranges.append(self.range_of_batch(x.detach()))
+        self.ranges.append(self.range_of_batch(x.detach(), self.bits))
 
     def range(self) -> Range:
         """Return the average low and high of all batches."""
@@ -118,19 +120,18 @@ class Observer:
         return self.average(torch.stack(lows)), self.average(torch.stack(highs))
 
 
-def observer(name: RangeRule, target_bits: int, quantile: float) -> RangeOfBatch:
+def observer(name: RangeRule, quantile: float) -> RangeOfBatch:
     """Return the range rule of that name.
 
     Args:
         name: "max", "median_max", "quantile" or "mse".
-        target_bits: width in bits, for "mse".
         quantile: share of the values within the range, for "quantile".
     """
     rules: dict[RangeRule, RangeOfBatch] = {
         "max": extremes,
         "median_max": median_of_extremes,
-        "quantile": lambda x: quantiles(x, quantile),
-        "mse": lambda x: least_squared_error(x, target_bits),
+        "quantile": lambda x, bits: quantiles(x, quantile),
+        "mse": least_squared_error,
     }
     return rules[name]
 
@@ -151,8 +152,8 @@ def attached(student: Student, observers: Sequence[Any]) -> Iterator[None]:
 def observing(
     student: Student, rule: RangeOfBatch, average: Average = mean_of_bounds
 ) -> Iterator[list[Observer]]:
-    """Run the student in float within this block, and observe every site."""
-    observers = [Observer(rule, average) for _ in student.sites]
+    """Run the student in float within this block, and observe every site at its target width."""
+    observers = [Observer(rule, average, bits) for bits in student.target_widths]
     with student.unquantized(), attached(student, observers):
         yield observers
 

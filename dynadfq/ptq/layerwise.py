@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation_call
 from dynadfq.graph.calls import called_module, only_user
-from dynadfq.quant.bits import uniform
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -40,7 +39,7 @@ class LayerwiseForward:
             node: max((position[user] for user in node.users), default=-1) for node in self._nodes
         }
         images, allocation = (node for node in self._nodes if node.op == "placeholder")
-        bits = uniform(student.scheme.target_bits, len(student.sites))
+        bits = student.uniform(student.scheme.target_bits)
         self._values: list[dict[fx.Node, Any]] = [
             {images: self._kept(batch), allocation: bits} for batch in batches
         ]

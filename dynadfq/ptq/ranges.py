@@ -12,7 +12,7 @@ that are quantized already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,8 +23,7 @@ from torch import Tensor, fx
 from dynadfq.graph.gaussian import Gaussian
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.propagate import propagate
-from dynadfq.ptq.calibration import Range, attached
-from dynadfq.quant.bits import uniform
+from dynadfq.ptq.calibration import Range, RangeOfBatch, attached
 from dynadfq.quant.layers import ActivationFakeQuantize
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -59,8 +58,10 @@ def bn_sigma_ranges(
     """
     network = quantized_network(student, teacher)
     found = propagate(network, teacher.input_shape, layer_gaussians(teacher), sigmas)
-    described = student.cost.trace.sites(student.scheme.placement)
+    described = student.cost.trace.sites(student.scheme.sites)
     for site, of_site in zip(student.sites, described, strict=True):
+        if site.fixed:
+            continue
         low = found[of_site.node].low.min()
         high = found[of_site.node].high.max()
         if not (low + high).isfinite():
@@ -125,24 +126,28 @@ class _RangeSetter:
     """Sets a site's range from the batch that it is about to quantize."""
 
     site: ActivationFakeQuantize
-    rule: Callable[[Tensor], Range]
+    rule: RangeOfBatch
+    bits: int
 
     def update(self, x: Tensor) -> None:
-        self.site.set_range(*self.rule(x.detach()))
+        self.site.set_range(*self.rule(x.detach(), self.bits))
 
 
 @contextmanager
-def setting_ranges(student: Student, rule: Callable[[Tensor], Range]) -> Iterator[None]:
-    """Set each range in the forward passes of this block, just before the site quantizes."""
-    with attached(student, [_RangeSetter(site, rule) for site in student.sites]):
+def setting_ranges(student: Student, rule: RangeOfBatch) -> Iterator[None]:
+    """Set each range in the forward passes of this block, just before the site quantizes.
+
+    The rule receives the target width.
+    """
+    sites = zip(student.sites, student.target_widths, strict=True)
+    with attached(student, [_RangeSetter(site, rule, bits) for site, bits in sites]):
         yield
 
 
 @torch.no_grad()
 def noise_sigma_ranges(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
     """Set ranges in one pass of up to 256 images through the quantized student at target width."""
-    bits = student.scheme.target_bits
     batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(student.device)
     student.eval()
-    with setting_ranges(student, lambda x: noise_range(x, bits)):
-        student.run(batch, uniform(bits, len(student.sites)))
+    with setting_ranges(student, noise_range):
+        student.run(batch, student.uniform(student.scheme.target_bits))

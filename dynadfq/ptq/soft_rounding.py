@@ -14,9 +14,9 @@ from dynadfq.quant.quantize import (
     Granularity,
     QParams,
     broadcast_first,
-    choose_qparams,
-    levels,
+    choose_weight_qparams,
     quantize,
+    weight_levels,
     weight_rows,
 )
 
@@ -50,7 +50,9 @@ def rounding_regularizer(share: Tensor, beta: float) -> Tensor:
 
 
 @torch.no_grad()
-def least_error_qparams(weight: Tensor, bits: int, granularity: Granularity = "channel") -> QParams:
+def least_error_qparams(
+    weight: Tensor, bits: int, granularity: Granularity = "channel", symmetric: bool = False
+) -> QParams:
     """Return (scale, quant_min) of a weight with the least mean |w - ŵ|^2.4 of shrunk ranges.
 
     The ranges are (1 - i/100) · (smallest, largest weight) for i = 0 … 79, with an i per channel or
@@ -60,15 +62,18 @@ def least_error_qparams(weight: Tensor, bits: int, granularity: Granularity = "c
         weight: (out, …).
         bits: bit-width.
         granularity: "channel" gives (out, 1, …) qparams, "tensor" (1, 1, …).
+        symmetric: whether codes are symmetric around 0.
     """
     rows = weight_rows(weight, granularity)
     low = rows.amin(dim=1, keepdim=True)
     high = rows.amax(dim=1, keepdim=True)
-    best_scale, best_min = choose_qparams(low, high, bits)
+    n = weight_levels(bits, symmetric).to(rows)
+    best_scale, best_min = choose_weight_qparams(low, high, bits, symmetric)
     least = torch.full_like(low, math.inf)
     for i in range(SHRINKS):
-        scale, quant_min = choose_qparams(low * (1 - i / 100), high * (1 - i / 100), bits)
-        values = quantize(rows, scale, quant_min, levels(bits).to(rows)) * scale
+        shrunk = (low * (1 - i / 100), high * (1 - i / 100))
+        scale, quant_min = choose_weight_qparams(*shrunk, bits, symmetric)
+        values = quantize(rows, scale, quant_min, n) * scale
         error = (values - rows).abs().pow(NORM).mean(dim=1, keepdim=True)
         better = error < least
         least = torch.where(better, error, least)
@@ -84,13 +89,16 @@ class SoftRounding:
         weight: (out, …) float weight.
         bits: bit-width.
         qparams: (scale, quant_min), (out or 1, 1, …) each.
+        symmetric: whether codes are symmetric around 0.
     """
 
-    def __init__(self, weight: Tensor, bits: int, qparams: QParams) -> None:
+    def __init__(
+        self, weight: Tensor, bits: int, qparams: QParams, symmetric: bool = False
+    ) -> None:
         self.scale, self.quant_min = qparams
         position = weight.detach() / self.scale
         self.floor = torch.floor(position)
-        self.levels = levels(bits).to(position)
+        self.levels = weight_levels(bits, symmetric).to(position)
         self.v = inverse_rectified_sigmoid(position - self.floor).requires_grad_()
 
     @property

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
-from dynadfq.quant.quantize import levels
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -115,7 +114,7 @@ def squant_layer(layer: QuantizedLayer) -> None:
     scale, quant_min = (part.double() for part in qparams)
     x = layer.weight.double() / scale
     kernels = x.view(*x.shape[:2], -1)
-    codes = squant_codes(kernels, quant_min.view(-1, 1, 1), int(levels(layer.weight_bits)))
+    codes = squant_codes(kernels, quant_min.view(-1, 1, 1), int(layer.weight_levels))
     layer.freeze_weight(codes.view_as(x).to(layer.weight), qparams)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dynadfq.graph.network import Placement
+from dynadfq.graph.network import Placement, SiteSet
 from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.runtime.errors import InvalidArgument
@@ -15,6 +15,7 @@ from dynadfq.runtime.errors import InvalidArgument
 DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
 
 Bits = Annotated[int, Field(ge=2, le=8)]
+SchemeName = Literal["paper", "integer"]
 Rounding = Literal["nearest", "squant", "adaround"]
 RangeRule = Literal["max", "quantile", "mse", "median_max"]
 RangeAverage = Literal["mean", "ema", "legacy_ema"]
@@ -61,9 +62,18 @@ class RangeConfig(Config):
 class UniformQuantization(Config):
     """Weights of one width, and the uniform activation width that the bit budget is made of."""
 
+    scheme: SchemeName = setting(
+        "paper",
+        "what is quantized, and to which codes: activations after ReLU or before layers, with "
+        "asymmetric weights (paper); or all that engines for 8-bit integers need: symmetric "
+        "weights, and every operand and result of layers, additions, concatenations and average "
+        "pools, with one width for all images (integer; docs/decisions/0013)",
+        source=f"paper: {LINEAGE}; integer: QLinearConv and QLinearAdd of onnxruntime",
+    )
     weight_bits: int = setting(
         4,
-        "width of every weight",
+        "width of every weight; with scheme: integer, 8 bits may overflow on processors without "
+        "VNNI, 7 never do",
         unit="bits",
         source=f"{PAPER}, appendix (4-bit models)",
         ge=2,
@@ -78,7 +88,7 @@ class UniformQuantization(Config):
     target_bits: int = setting(
         4,
         "uniform width whose bit-FLOPs are the budget; width of every activation of the fixed "
-        "student",
+        "student, except those that always have 8 bits (scheme: integer)",
         unit="bits",
         source=f"{PAPER}, Eq. 10: the 4-bit or 5-bit model",
         ge=2,
@@ -86,8 +96,8 @@ class UniformQuantization(Config):
     )
     placement: Placement = setting(
         "relu_output",
-        "activations that are quantized: ReLU outputs, or every input of a convolution or linear "
-        "layer",
+        "activations that are quantized with scheme: paper: ReLU outputs, or every input of a "
+        "convolution or linear layer",
         source=f"relu_output: {LINEAGE}",
     )
 
@@ -181,15 +191,28 @@ class Scheme(UniformQuantization):
             )
         return self
 
+    @model_validator(mode="after")
+    def _integer_has_one_width(self) -> Scheme:
+        if self.integer and self.dynamic:
+            raise InvalidArgument(
+                "activation_bits",
+                "must be one width with scheme integer, whose files have no per-image widths; "
+                f"got {list(self.activation_bits)}; per-image widths: scheme paper",
+            )
+        return self
+
     @classmethod
     def of(cls, quantization: QuantizationConfig, selector: CandidatesConfig | None) -> Scheme:
-        """Return the scheme of these settings; without a selector, a student of the target width.
+        """Return the scheme of these settings.
+
+        Without a selector, or with scheme integer, it has the target width alone.
 
         Raises:
             InvalidArgument: the target is outside the candidate widths.
         """
         shared = quantization.model_dump(include=set(UniformQuantization.model_fields))
-        widths = (quantization.target_bits,) if selector is None else selector.candidates
+        fixed = selector is None or quantization.scheme == "integer"
+        widths = (quantization.target_bits,) if fixed else selector.candidates
         shape = selector or SelectorShape()
         return cls(
             **shared,
@@ -197,6 +220,16 @@ class Scheme(UniformQuantization):
             learned_ranges=quantization.ranges.learned,
             selector=SelectorShape(**shape.model_dump(include=set(SelectorShape.model_fields))),
         )
+
+    @property
+    def integer(self) -> bool:
+        """Whether it is the scheme of integer engines."""
+        return self.scheme == "integer"
+
+    @property
+    def sites(self) -> SiteSet:
+        """Which tensors are quantized."""
+        return "integer" if self.integer else self.placement
 
     @property
     def dynamic(self) -> bool:

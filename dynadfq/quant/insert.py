@@ -8,14 +8,20 @@ the graph, an input of every quantizer after it; there is no hidden state.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.network import NetworkTrace, Site
+from dynadfq.graph.network import IMAGES, Layer, NetworkTrace, Site
 from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.config import Scheme
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantConv2d, QuantizedLayer, QuantLinear
+from dynadfq.quant.layers import (
+    WIDEST_ACTIVATION,
+    ActivationFakeQuantize,
+    QuantConv2d,
+    QuantizedLayer,
+    QuantLinear,
+)
 from dynadfq.quant.selector import BitSelector
 from dynadfq.runtime.errors import InvalidArgument
 
@@ -26,7 +32,11 @@ QUANTIZED: dict[str, type[QuantizedLayer]] = {"conv": QuantConv2d, "linear": Qua
 
 
 def insert_quantizers(
-    model: fx.GraphModule, trace: NetworkTrace, scheme: Scheme, percent_per_bit: Tensor
+    model: fx.GraphModule,
+    trace: NetworkTrace,
+    scheme: Scheme,
+    percent_per_bit: Tensor,
+    pixels: tuple[float, float] | None = None,
 ) -> fx.GraphModule:
     """Turn a normalized float graph into a student's, in place, and return it.
 
@@ -35,12 +45,13 @@ def insert_quantizers(
         trace: its layers and activation sites.
         scheme: bit-widths and sites.
         percent_per_bit: (S,) cost of a bit at each site, in percent of the float model's bit-FLOPs.
+        pixels: the smallest and the largest value of a normalized pixel, for scheme "integer".
 
     Raises:
         InvalidArgument: the network cannot have a bit selector: it is too short, the selector would
             not read a map of channels and pixels, or a site's first axis does not count images.
     """
-    sites = trace.sites(scheme.placement)
+    sites = trace.sites(scheme.sites)
     if scheme.dynamic:
         _require_selectable(sites, scheme)
     graph = model.graph
@@ -49,7 +60,7 @@ def insert_quantizers(
     scales: dict[str, fx.Node] = {}
     for index, site in enumerate(sites):
         source = nodes[site.node]
-        after = source
+        after = allocation if source.op == "placeholder" else source
         if scheme.dynamic and index == FIXED_SITES:
             selector = BitSelector(
                 site.channels,
@@ -62,11 +73,18 @@ def insert_quantizers(
             )
             allocation = _call_after(model, source, "selector", selector, (source, allocation))
             after = allocation
-        quantizer = ActivationFakeQuantize(index, scheme.activation_bits[-1], scheme.learned_ranges)
+        quantizer = ActivationFakeQuantize(
+            index,
+            WIDEST_ACTIVATION if site.wide else scheme.activation_bits[-1],
+            scheme.learned_ranges,
+            site.limits,
+            site.wide,
+            pixels if site.name == IMAGES else None,
+        )
         output = _call_after(model, after, f"sites.{index}", quantizer, (source, allocation))
         value = _item_after(graph, output, output, 0)
         scales[site.name] = _item_after(graph, value, output, 1)
-        if scheme.placement == "layer_input":
+        if scheme.sites == "layer_input":
             readers = {nodes[layer.node] for layer in trace.layers if layer.input_site == site.name}
         else:
             readers = set(source.users) - {output, allocation}
@@ -74,7 +92,7 @@ def insert_quantizers(
             reader.replace_input_with(source, value)
     for layer in trace.layers:
         _quantize_layer(model, layer.name, scheme)
-        if scale := _input_scale(layer.input_site, layer.fed_by, scales):
+        if scale := _input_scale(layer, scales):
             node = nodes[layer.node]
             node.args = (node.args[0], scale)
     _return_allocation(graph, allocation)
@@ -130,18 +148,16 @@ def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
     old = model.get_submodule(name)
     kind = layer_kind(old)
     if kind is not None:  # else it was replaced at an earlier call
-        new = QUANTIZED[kind].from_float(old, scheme.weight_bits, scheme.weight_granularity)
+        new = QUANTIZED[kind].from_float(
+            old, scheme.weight_bits, scheme.weight_granularity, scheme.integer
+        )
         model.set_submodule(name, new)
 
 
-def _input_scale(
-    input_site: str | None, fed_by: Mapping[str, float], scales: dict[str, fx.Node]
-) -> fx.Node | None:
+def _input_scale(layer: Layer, scales: dict[str, fx.Node]) -> fx.Node | None:
     """The scale of a layer's input, where a single site provides all of it."""
-    if input_site in scales:
-        return scales[input_site]
-    only = [name for name, share in fed_by.items() if share == 1.0]
-    return scales.get(only[0]) if only else None
+    only = [name for name in scales if layer.fraction_from(name) == 1.0]
+    return scales[only[0]] if only else None
 
 
 def _return_allocation(graph: fx.Graph, allocation: fx.Node) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dynadfq.graph.integer_sites import UNLIMITED
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.quantize import (
@@ -24,6 +25,7 @@ from dynadfq.quant.quantize import (
     levels,
     quantize,
     quantize_weight,
+    weight_levels,
     weight_qparams,
 )
 
@@ -45,6 +47,7 @@ class QuantizedLayer(nn.Module):
     bias: Tensor | None
     weight_bits: int
     granularity: Granularity
+    symmetric: bool  # codes are symmetric around 0
     quantizing: bool
     weight_scale: Tensor | None  # (out or 1, 1, …), of a frozen weight
     weight_quant_min: Tensor | None  # (out or 1, 1, …), of a frozen weight
@@ -52,13 +55,18 @@ class QuantizedLayer(nn.Module):
 
     @classmethod
     def from_float(
-        cls: type[Layer], layer: nn.Module, weight_bits: int, granularity: Granularity = "channel"
+        cls: type[Layer],
+        layer: nn.Module,
+        weight_bits: int,
+        granularity: Granularity = "channel",
+        symmetric: bool = False,
     ) -> Layer:
         """Return a quantized layer that takes over the parameters of a float one."""
         quantized = cls.__new__(cls)
         quantized.__dict__.update(layer.__dict__)
         quantized.weight_bits = weight_bits
         quantized.granularity = granularity
+        quantized.symmetric = symmetric
         quantized.quantizing = True
         quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_quant_min": None}
         return quantized
@@ -74,13 +82,22 @@ class QuantizedLayer(nn.Module):
     def qparams(self) -> QParams:
         """(scale, quant_min) of the weight: the frozen ones, or those of its extremes."""
         return self.frozen_qparams or weight_qparams(
-            self.weight, self.weight_bits, self.granularity
+            self.weight, self.weight_bits, self.granularity, self.symmetric
         )
+
+    @property
+    def weight_levels(self) -> Tensor:
+        """The largest code of the weight minus the smallest."""
+        return weight_levels(self.weight_bits, self.symmetric)
+
+    def weight_codes(self) -> tuple[Tensor, Tensor]:
+        """Return the codes of the weight, integers (out, …) in float, and their scale."""
+        return quantize_weight(self.weight, self.weight_bits, self.qparams, self.symmetric)
 
     @property
     def quantized_weight(self) -> Tensor:
         """The (out, …) quantized values of the weight, without a gradient."""
-        codes, scale = quantize_weight(self.weight, self.weight_bits, self.qparams)
+        codes, scale = self.weight_codes()
         return codes * scale
 
     @torch.no_grad()
@@ -121,7 +138,9 @@ class QuantizedLayer(nn.Module):
         if not self.quantizing:
             return self.multiply(x, self.weight, self.bias)
         if self.training:
-            weight = fake_quantize_weight(self.weight, self.weight_bits, self.qparams)
+            weight = fake_quantize_weight(
+                self.weight, self.weight_bits, self.qparams, self.symmetric
+            )
             return self.multiply(x, weight, self.bias)
         if scale is None:
             return self.in_float64(x).float()
@@ -133,7 +152,7 @@ class QuantizedLayer(nn.Module):
         return self.multiply(x.double(), self.quantized_weight.double(), bias)
 
     def _multiply_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        weight_codes, weight_scale = quantize_weight(self.weight, self.weight_bits, self.qparams)
+        weight_codes, weight_scale = self.weight_codes()
         codes = torch.round(x / broadcast_first(scale, x.dim()))
         largest_sum = (2.0**WIDEST_ACTIVATION - 1) * weight_codes.abs().flatten(1).sum(dim=1).max()
         dtype = torch.float32 if largest_sum < EXACT_IN_FLOAT32 else torch.float64
@@ -175,17 +194,34 @@ class ActivationFakeQuantize(nn.Module):
         bits: width without an allocation: of a student of fixed width, or of the sites before the
             bit selector.
         learned_range: whether ``low`` and ``high`` have gradients.
+        limits: bounds that the range never exceeds, because an activation clips to them.
+        wide: an allocation of one width for all sites leaves this one at ``bits``.
+        fixed_range: (low, high) that follows from the network and is kept; None where it is
+            calibrated.
     """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, site: int, bits: int, learned_range: bool) -> None:
+    def __init__(
+        self,
+        site: int,
+        bits: int,
+        learned_range: bool,
+        limits: tuple[float, float] = UNLIMITED,
+        wide: bool = False,
+        fixed_range: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__()
         self.site = site
         self.bits = bits
-        self.low = nn.Parameter(torch.zeros(()), requires_grad=learned_range)
-        self.high = nn.Parameter(torch.ones(()), requires_grad=learned_range)
+        self.limits = limits
+        self.wide = wide
+        self.fixed = fixed_range is not None
+        low, high = fixed_range or (0.0, 1.0)
+        learned = learned_range and not self.fixed
+        self.low = nn.Parameter(torch.tensor(low), requires_grad=learned)
+        self.high = nn.Parameter(torch.tensor(high), requires_grad=learned)
         self.quantizing = True
         self.observer: Any = None  # set by `ptq.calibration` for the time of a `with` block
 
@@ -212,10 +248,16 @@ class ActivationFakeQuantize(nn.Module):
         return codes * image_scale, scale
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Set the clipping range, extended to contain 0 such that 0.0 has a code."""
+        """Set the clipping range, extended to contain 0 such that 0.0 has a code.
+
+        It ends at the limits. A fixed range stays as it is.
+        """
+        if self.fixed:
+            return
+        least, largest = self.limits
         with torch.no_grad():
-            self.low.copy_(low.clamp(max=0))
-            self.high.copy_(high.clamp(min=0))
+            self.low.copy_(low.clamp(least, 0))
+            self.high.copy_(high.clamp(0, largest))
 
     def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and widths, (B or 1, M) each; M is 1 where nothing is learned."""

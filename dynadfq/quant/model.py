@@ -18,7 +18,7 @@ from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.artifact import write_artifact
 from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
-from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.insert import insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
@@ -56,12 +56,13 @@ class Student(nn.Module):
         self.scheme = scheme
         self.description = description
         self.provenance: dict[str, Any] = {}  # what `model_card.provenance` returns
-        self.site_names = tuple(site.name for site in trace.sites(scheme.placement))
+        self.site_names = tuple(site.name for site in trace.sites(scheme.sites))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
-        inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit)
+        pixels = self.preprocessing.extremes if scheme.integer else None
+        inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit, pixels)
         self.network = inserted.requires_grad_(True)
         for site in self.sites:
-            site.requires_grad_(scheme.learned_ranges)
+            site.requires_grad_(scheme.learned_ranges and not site.fixed)
         self.to(parameter.device)
         self.eval()
 
@@ -78,8 +79,20 @@ class Student(nn.Module):
         """
         logits, used = self.network(images, allocation)
         if used is None:
-            used = uniform(self.scheme.activation_bits[-1], len(self.sites))
+            used = self.uniform(self.scheme.activation_bits[-1])
         return to_float32(logits), used.bits.to(images.device).expand(len(images), -1)
+
+    def uniform(self, bits: int) -> BitAllocation:
+        """Return one width for all images and all sites that do not always have 8 bits."""
+        return BitAllocation(torch.tensor([self._widths(bits)], dtype=torch.float32))
+
+    @property
+    def target_widths(self) -> list[int]:
+        """The target width of each site, in bits."""
+        return self._widths(self.scheme.target_bits)
+
+    def _widths(self, bits: int) -> list[int]:
+        return [site.bits if site.wide else bits for site in self.sites]
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +108,7 @@ class Student(nn.Module):
 
         It is differentiable (DynaDFQ, Eq. 10).
         """
-        target = self.cost.total(torch.full((len(self.sites),), float(self.scheme.target_bits)))
+        target = self.cost.total(self.uniform(self.scheme.target_bits).bits[0])
         return (self.cost.total(bits) / target.to(bits.device)).float()
 
     def train(self, mode: bool = True) -> Student:
@@ -225,14 +238,14 @@ class Student(nn.Module):
     def cost_range(self) -> dict[str, float]:
         """Return the lowest, the target's and the highest cost in percent of the float model."""
         widths = self.scheme.activation_bits
-        sites = len(self.sites)
-        fixed = [widths[-1]] * (sites - self.dynamic_sites)
-        bits = {
-            "lowest": fixed + [widths[0]] * self.dynamic_sites,
-            "target": [self.scheme.target_bits] * sites,
-            "highest": [widths[-1]] * sites,
-        }
-        return {name: self.cost.at(allocation).percent for name, allocation in bits.items()}
+        lowest, target, highest = (
+            self.uniform(width).bits[0]
+            for width in (widths[0], self.scheme.target_bits, widths[-1])
+        )
+        before_selector = len(self.sites) - self.dynamic_sites
+        lowest[:before_selector] = highest[:before_selector]
+        named = {"lowest": lowest, "target": target, "highest": highest}
+        return {name: self.cost.at(bits).percent for name, bits in named.items()}
 
     def _require_selector(self, argument: str) -> BitSelector:
         if self.selector is None:

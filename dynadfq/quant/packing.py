@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dynadfq.quant.insert import site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
-from dynadfq.quant.quantize import choose_qparams, quantize_weight
+from dynadfq.quant.quantize import choose_qparams
 from dynadfq.zoo.weights import unshare
 
 CHUNK = 2**20  # codes at a time, a multiple of 8, so that chunks end at a byte; bounds memory
@@ -134,7 +134,7 @@ def _require_match(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _weight_tensors(name: str, layer: QuantizedLayer) -> dict[str, Tensor]:
     scale, quant_min = layer.qparams
-    codes, _ = quantize_weight(layer.weight, layer.weight_bits, (scale, quant_min))
+    codes, _ = layer.weight_codes()
     try:
         packed = pack(codes - quant_min, layer.weight_bits)
     except ArithmeticError as error:

@@ -5,6 +5,9 @@ low) / levels``. Its codes are the integers ``quant_min … quant_min + levels``
 round(low / scale)``, so that 0.0 always has code 0 (the zero point is ``-quant_min``) and a value
 is ``scale * code``. With low = 0, as after every ReLU, this is DynaDFQ, Eq. 2; otherwise the range
 is shifted by less than half a step.
+
+Symmetric weights (scheme ``integer``) have ``scale = max|w| / n`` and the codes ``-n … n`` with
+``n = 2**(b - 1) - 1``: ``quant_min`` is constant, and the zero point of a signed integer is 0.
 """
 
 from __future__ import annotations
@@ -81,22 +84,47 @@ def weight_rows(weight: Tensor, granularity: Granularity) -> Tensor:
     return weight.flatten(1) if granularity == "channel" else weight.reshape(1, -1)
 
 
-def weight_qparams(weight: Tensor, bits: int, granularity: Granularity = "channel") -> QParams:
+def weight_levels(bits: int, symmetric: bool = False) -> Tensor:
+    """Return a weight's largest code minus its smallest, as a float tensor.
+
+    >>> weight_levels(8), weight_levels(8, symmetric=True)
+    (tensor(255.), tensor(254.))
+    """
+    return levels(bits) - 1 if symmetric else levels(bits)
+
+
+def choose_weight_qparams(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> QParams:
+    """Return (scale, quant_min) of weights within [low, high]; shapes broadcast.
+
+    >>> choose_weight_qparams(torch.tensor(-0.5), torch.tensor(1.27), 8, symmetric=True)
+    (tensor(0.0100), tensor(-127.))
+    """
+    if not symmetric:
+        return choose_qparams(low, high, bits)
+    largest = (weight_levels(bits, symmetric) / 2).to(low)
+    scale = torch.maximum(-low, high).clamp(min=SMALLEST_RANGE) / largest
+    return scale, -largest.expand_as(scale)
+
+
+def weight_qparams(
+    weight: Tensor, bits: int, granularity: Granularity = "channel", symmetric: bool = False
+) -> QParams:
     """Return (scale, quant_min) of a weight's smallest and largest values.
 
     Args:
         weight: (out, …).
         bits: bit-width.
         granularity: "channel" gives (out, 1, …) qparams, "tensor" (1, 1, …).
+        symmetric: whether codes are symmetric around 0.
     """
     rows = weight_rows(weight, granularity)
     low = broadcast_first(rows.amin(dim=1), weight.dim())
     high = broadcast_first(rows.amax(dim=1), weight.dim())
-    return choose_qparams(low, high, bits)
+    return choose_weight_qparams(low, high, bits, symmetric)
 
 
 def quantize_weight(
-    weight: Tensor, bits: int, qparams: QParams | None = None
+    weight: Tensor, bits: int, qparams: QParams | None = None, symmetric: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return the codes of a weight, integers (out, …) in float, and their scale, (out, 1, …).
 
@@ -104,14 +132,18 @@ def quantize_weight(
         weight: (out, …).
         bits: bit-width.
         qparams: (scale, quant_min); left out, those of each output channel's extremes.
+        symmetric: whether codes are symmetric around 0.
     """
-    scale, quant_min = weight_qparams(weight, bits) if qparams is None else qparams
-    return quantize(weight.detach(), scale, quant_min, levels(bits).to(weight)), scale
+    scale, quant_min = qparams or weight_qparams(weight, bits, symmetric=symmetric)
+    n = weight_levels(bits, symmetric).to(weight)
+    return quantize(weight.detach(), scale, quant_min, n), scale
 
 
-def fake_quantize_weight(weight: Tensor, bits: int, qparams: QParams | None = None) -> Tensor:
+def fake_quantize_weight(
+    weight: Tensor, bits: int, qparams: QParams | None = None, symmetric: bool = False
+) -> Tensor:
     """Return the quantized values of a weight, with a straight-through gradient to every weight."""
-    values: Tensor = _FakeQuantizeWeight.apply(weight, bits, qparams)
+    values: Tensor = _FakeQuantizeWeight.apply(weight, bits, qparams, symmetric)
     return values
 
 
@@ -119,10 +151,12 @@ class _FakeQuantizeWeight(torch.autograd.Function):
     """Straight-through estimator without the extra passes of ``hard + (soft - soft.detach())``."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bits: int, qparams: QParams | None) -> Tensor:
-        codes, scale = quantize_weight(weight, bits, qparams)
+    def forward(
+        ctx: Any, weight: Tensor, bits: int, qparams: QParams | None, symmetric: bool
+    ) -> Tensor:
+        codes, scale = quantize_weight(weight, bits, qparams, symmetric)
         return codes.mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad, None, None, None

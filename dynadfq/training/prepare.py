@@ -53,7 +53,7 @@ def prepare_student(
         else:
             config = quantization.ranges
             batches = images.batches(CALIBRATION_BATCH, finetune.calibration_images)
-            rule = observer(config.observer, student.scheme.target_bits, config.quantile)
+            rule = observer(config.observer, config.quantile)
             pixels = (batch.images for batch in batches)
             calibrate(student, pixels, rule, AVERAGES[config.average])
         for preparation in (*ROUNDINGS[quantization.rounding], *recipe.preparations):

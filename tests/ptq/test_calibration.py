@@ -56,7 +56,7 @@ def test_least_squared_error_beats_the_full_range(bits: int) -> None:
 
 @pytest.mark.parametrize("name", ["max", "median_max", "quantile", "mse"])
 def test_every_rule_has_a_name_and_includes_zero(name: str) -> None:
-    low, high = observer(name, 4, 0.9)(X.relu())
+    low, high = observer(name, 0.9)(X.relu(), 4)
     assert low == 0 and 0 < high <= 100
 
 

@@ -160,7 +160,7 @@ def test_a_noise_range_is_measured_after_quantized_sites(
     floating = make_student(3)
     with (
         floating.unquantized(),
-        setting_ranges(floating, lambda x: noise_range(x, 3)),
+        setting_ranges(floating, noise_range),
         torch.no_grad(),
     ):
         floating(batch)
