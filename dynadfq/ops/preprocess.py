@@ -65,16 +65,6 @@ class Preprocessing:
             facts.get("interpolation", "bilinear"),
         )
 
-    @property
-    def extremes(self) -> tuple[float, float]:
-        """The smallest and the largest value of a normalized pixel, over all channels."""
-        ends = [
-            (end - mean) / std
-            for mean, std in zip(self.mean, self.std, strict=True)
-            for end in (0.0, 1.0)
-        ]
-        return min(ends), max(ends)
-
     def pixels(self, image: Image.Image) -> Tensor:
         """Convert, scale and crop an image of any size and mode to (C, H, W) uint8.
 

@@ -211,8 +211,10 @@ class Scheme(UniformQuantization):
             InvalidArgument: the target is outside the candidate widths.
         """
         shared = quantization.model_dump(include=set(UniformQuantization.model_fields))
-        fixed = selector is None or quantization.scheme == "integer"
-        widths = (quantization.target_bits,) if fixed else selector.candidates
+        if selector is None or quantization.scheme == "integer":
+            widths: tuple[int, ...] = (quantization.target_bits,)
+        else:
+            widths = selector.candidates
         shape = selector or SelectorShape()
         return cls(
             **shared,

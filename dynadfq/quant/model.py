@@ -20,6 +20,7 @@ from dynadfq.quant.artifact import write_artifact
 from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.config import Scheme
+from dynadfq.quant.input_range import input_range
 from dynadfq.quant.insert import insert_quantizers, site_nodes
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
@@ -58,7 +59,7 @@ class Student(nn.Module):
         self.provenance: dict[str, Any] = {}  # what `model_card.provenance` returns
         self.site_names = tuple(site.name for site in trace.sites(scheme.sites))
         self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
-        pixels = self.preprocessing.extremes if scheme.integer else None
+        pixels = input_range(self.preprocessing) if scheme.integer else None
         inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit, pixels)
         self.network = inserted.requires_grad_(True)
         for site in self.sites:
