@@ -181,7 +181,7 @@ def test_the_grid_of_the_input_follows_from_its_normalization(
     make: Callable[..., Student], pixels: Tensor
 ) -> None:
     site = make().sites[0]
-    assert (site.low.item(), site.high.item()) == pytest.approx((-2.25, 2.75))
+    assert (site.low.item(), site.high.item()) == pytest.approx((-2.4, 2.75))
     site.set_range(torch.tensor(-9.0), torch.tensor(9.0))
     assert site.high.item() == pytest.approx(2.75)
 
