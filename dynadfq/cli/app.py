@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dynadfq import __version__
-from dynadfq.cli import bench, budget, export, init, inspect, predict, similarity
+from dynadfq.cli import bench, budget, calibrate, export, init, inspect, predict, similarity
 
 USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError)
 FAILED = 1  # exit status; 2 is a wrong option or argument, which typer reports
@@ -49,7 +49,7 @@ def _options(version: Version = False) -> None:
     """Options of the program itself."""
 
 
-for command in (inspect, predict, budget, bench, similarity, export, init):
+for command in (inspect, predict, budget, bench, similarity, export, calibrate, init):
     app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
 
 

@@ -30,7 +30,7 @@ from dynadfq.teacher.config import Measure, SimilarityConfig
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-COMMANDS = ["inspect", "predict", "budget", "bench", "similarity", "export", "init"]
+COMMANDS = ["inspect", "predict", "budget", "bench", "similarity", "export", "calibrate", "init"]
 Run = Callable[..., Any]
 
 
@@ -92,7 +92,9 @@ def test_the_console_script_is_the_module(models: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "init"])
+@pytest.mark.parametrize(
+    "command", [name for name in COMMANDS if name not in ("calibrate", "init")]
+)
 def test_a_folder_without_a_model_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
     more = ["image.png"] if command == "predict" else []
     for folder, reason in (

@@ -1,0 +1,97 @@
+"""``dynadfq calibrate``: synthetic images for the calibration of any other quantizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dynadfq.cli.network import (
+    Checkpoint,
+    InputShape,
+    Mean,
+    Network,
+    NumClasses,
+    Seed,
+    Std,
+    load_network,
+)
+from dynadfq.cli.output import AsJson, print_json
+
+NAME = "calibrate"
+EXAMPLES = """\b
+Examples:
+  dynadfq calibrate torchvision/resnet50 --images 256 --to calib.npz
+  dynadfq calibrate my_pkg.models:build --checkpoint w.pth --input-shape 3,224,224 \\
+      --num-classes 10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --to calib.npy
+  dynadfq calibrate artifacts/teacher --to images/ --images 128      # PNG files
+
+\b
+docs/deployment.md shows the lines for onnxruntime, TensorRT, OpenVINO, LiteRT and ExecuTorch. If
+the command is killed, run it again: it goes on where it stopped."""
+
+ITERATIONS = 100  # EfficientNet-Lite0 needs 60
+Count = Annotated[int, typer.Option("--images", min=1, help="Number of images.")]
+Iterations = Annotated[int, typer.Option(min=1, help="Steps of optimization per image.")]
+To = Annotated[
+    Path, typer.Option(help="A file .npz or .npy, or a folder for PNG files.", show_default=False)
+]
+InputName = Annotated[
+    str | None,
+    typer.Option(help="Key in the .npz file; by default the name that torch.onnx.export gives."),
+]
+ValuesOption = Annotated[
+    Literal["float", "uint8"],
+    typer.Option("--input", help="Normalized values, or pixels of a model that normalizes them."),
+]
+LayoutOption = Annotated[
+    Literal["nchw", "nhwc"], typer.Option(help="Order of the array's axes; LiteRT reads nhwc.")
+]
+
+
+def run(
+    model: Network,
+    to: To,
+    images: Count = 256,
+    checkpoint: Checkpoint = None,
+    iterations: Iterations = ITERATIONS,
+    input_name: InputName = None,
+    values: ValuesOption = "float",
+    layout: LayoutOption = "nchw",
+    input_shape: InputShape = None,
+    num_classes: NumClasses = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write synthetic images for the calibration of another quantizer.
+
+    The images are made from the network alone, in its own preprocessing.
+    """
+    from dynadfq.deploy import calibration
+    from dynadfq.deploy.images import make_images
+    from dynadfq.deploy.work import Work
+
+    teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std)
+    calibration.check_target(to, teacher.preprocessing)
+    work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
+    made = make_images(teacher, images, iterations, seed, work)
+    name = input_name or calibration.input_name(teacher)
+    written = calibration.write_calibration(made, to, teacher.preprocessing, name, values, layout)
+    recognized = made.one_hot_recognized
+    work.delete()
+    if as_json:
+        print_json(
+            {**written._asdict(), "path": str(to), "images": images, "recognized": recognized}
+        )
+        return
+    key = "" if written.name is None else f", input {written.name!r}"
+    shape = " × ".join(map(str, written.shape))
+    typer.echo(f"{to}: {images} images{key}, {written.dtype} {shape}")
+    if recognized is not None:
+        typer.echo(f"  the network recognizes the class of {recognized:.0f} % of them")
+    if written.dtype == "uint8" and written.clipped_percent:
+        typer.echo(f"  {written.clipped_percent:.1f} % of the pixels were cut to 0 … 255")
+    typer.echo("  Keep the logits in float, and take the input's range from mean and std")

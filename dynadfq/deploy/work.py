@@ -1,0 +1,33 @@
+"""Unfinished work in a folder beside the output, which a killed command goes on with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dynadfq.runtime.resume import fingerprint
+from dynadfq.teacher.teacher import Teacher
+
+
+class Work:
+    """A folder of intermediate results.
+
+    Args:
+        folder: of everything that is unfinished for one output.
+        identity: of these settings and this network, a subfolder.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.top = folder
+        self.folder = folder / identity
+
+    @classmethod
+    def beside(cls, to: Path, teacher: Teacher, *settings: Any) -> Work:
+        """Return the folder for an output that these settings give of a teacher."""
+        identity = fingerprint(*settings, teacher.describe()["sha256"])
+        return cls(to.with_name(f"{to.name}.unfinished"), identity)
+
+    def delete(self) -> None:
+        """Delete all unfinished work for the output, once it is written."""
+        shutil.rmtree(self.top, ignore_errors=True)

@@ -1,0 +1,82 @@
+"""`dynadfq calibrate`, and the lines of docs/deployment.md that run on its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+from dynadfq.deploy import calibration
+from dynadfq.deploy.calibration import write_calibration
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+
+PAGE = Path(__file__).parents[2] / "docs/deployment.md"
+
+
+def lines_of(name: str, last_layer: str) -> str:
+    """The page's lines for a library, with the input's name and the last layer of these tests."""
+    found = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    [code] = [block for block in found if name in block]
+    return code.replace('["x"]', '["images"]').replace('"x":', '"images":').replace("…", last_layer)
+
+
+def exported(teacher: Teacher, folder: Path) -> str:
+    """Export the float network as float.onnx, as torch does; return the name of its last node."""
+    path = folder / "float.onnx"
+    torch.onnx.export(
+        teacher.module, (teacher.example,), path, dynamo=True, verbose=False, external_data=False
+    )
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == [calibration.input_name(teacher)]
+    return str(graph.node[-1].name)
+
+
+def logits(path: str, images: numpy.ndarray) -> numpy.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    answers = [session.run(None, {"images": image[None]})[0] for image in images]
+    return numpy.concatenate(answers)
+
+
+def test_onnxruntime_calibrates_on_the_command_s_file(
+    teacher: Teacher, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dynadfq.cli.calibrate.load_network", lambda *args: teacher)
+    done = run("calibrate tiny --images 16 --iterations 5 --to calib.npz")
+    assert done.status == 0, done.err
+    assert "input 'images', float32 16 × 3 × 8 × 8" in done.out
+    assert [path.name for path in tmp_path.iterdir()] == ["calib.npz"]
+    names = {
+        "numpy": numpy,
+        "CalibrationDataReader": CalibrationDataReader,
+        "quantize_static": quantize_static,
+    }
+    code = lines_of("quantize_static", exported(teacher, tmp_path))
+    exec(code, names)  # the page's own text
+    images = numpy.load("calib.npz")["images"]
+    before, after = (logits(path, images) for path in ("float.onnx", "int8.onnx"))
+    assert numpy.abs(before - after).max() < 0.2 * numpy.abs(before).max()
+    assert (before.argmax(-1) == after.argmax(-1)).mean() > 0.8
+
+
+def test_openvino_calibrates_on_the_same_file(
+    teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    nncf = pytest.importorskip("nncf")
+    monkeypatch.chdir(tmp_path)
+    write_calibration(synthetic, Path("calib.npz"), teacher.preprocessing)
+    code = lines_of("nncf.quantize", f"{exported(teacher, tmp_path)}/WithoutBiases")
+    exec(code, {"numpy": numpy, "nncf": nncf, "openvino": openvino})  # the page's own text
+    images = numpy.load("calib.npz")["images"]
+    answer = openvino.Core().compile_model("int8.xml", "CPU")(images[:1])[0]
+    assert numpy.abs(answer - logits("float.onnx", images[:1])).max() < 1.0
