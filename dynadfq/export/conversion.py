@@ -12,7 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.graph_edits import replace_module
-from dynadfq.export.layers import code_layer, selector_codes
+from dynadfq.export.layers import code_layer, requantized_layer, selector_codes
 from dynadfq.export.modules import (
     ActivationCodes,
     ForEachImage,
@@ -22,6 +22,12 @@ from dynadfq.export.modules import (
     values,
 )
 from dynadfq.export.multiply import CodeLayer
+from dynadfq.export.requantize import (
+    IntegerLayer,
+    RequantizedCodes,
+    after_layer,
+    values_of_sums,
+)
 from dynadfq.export.safe import safe_function, safe_module
 from dynadfq.graph.calls import called_module, only_user
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
@@ -63,7 +69,7 @@ class Conversion:
         self.shapes = shapes
         self.facts: list[Fact] = []
         self.scales: dict[fx.Node, fx.Node] = {}  # a site's codes: their scale
-        self.merged: set[fx.Node] = set()  # BatchNorms that became part of a layer
+        self.merged: set[fx.Node] = set()  # calls that became part of a layer
 
     def run(self, bits: Tensor) -> None:
         """Convert the graph of a student that starts with (S,) widths."""
@@ -110,9 +116,13 @@ class Conversion:
     def convert_module(self, node: fx.Node, module: nn.Module) -> None:
         """Convert one call of a module."""
         if isinstance(module, ActivationFakeQuantize):
-            self.convert_site(node, module)
+            read = called_module(node.all_input_nodes[0], self.network)
+            requantizes = isinstance(read, IntegerLayer)
+            self.convert_site(node, (RequantizedCodes if requantizes else ActivationCodes)(module))
         elif isinstance(module, BitSelector):
             self.convert_selector(node, module)
+        elif isinstance(module, QuantizedLayer) and module.symmetric and len(node.args) > 1:
+            self.convert_integer_layer(node, module)
         elif isinstance(module, QuantizedLayer):
             self.convert_layer(node, module)
         elif isinstance(module, AnyBatchNorm):
@@ -129,9 +139,9 @@ class Conversion:
         replace_module(self.network, node, converted, args)
         self.facts.append(Fact(str(node.target), "float64", reason="the selector reads floats"))
 
-    def convert_site(self, node: fx.Node, site: ActivationFakeQuantize) -> None:
+    def convert_site(self, node: fx.Node, site: ActivationCodes) -> None:
         """Give codes to the layers that read the site itself, values to all others."""
-        replace_module(self.network, node, ActivationCodes(site))
+        replace_module(self.network, node, site)
         items = {item.args[1]: item for item in node.users}
         codes = items[0]
         scale = items.get(1)
@@ -155,26 +165,56 @@ class Conversion:
         """Convert one layer together with the BatchNorm that is its only reader."""
         reader = self.following_norm(node)
         norm = cast(AnyBatchNorm, called_module(reader, self.network)) if reader else None
-        module, fact = code_layer(str(node.target), layer, norm, self.codes_read(node))
+        reads = self.codes_read(self.site_read(node)) if len(node.args) > 1 else None
+        module, fact = code_layer(str(node.target), layer, norm, reads)
+        self.replace_layer(node, module, fact)
+        if reader is not None:
+            self.merge(node, reader)
+
+    def convert_integer_layer(self, node: fx.Node, layer: QuantizedLayer) -> None:
+        """Convert one layer of scheme ``integer`` with what belongs to it, up to the next site."""
+        reader, merged, requantized = after_layer(self.network, node)
+        norm = cast(AnyBatchNorm, called_module(reader, self.network)) if reader else None
+        site = self.site_read(node)
+        own, finest = (
+            site.scale_at(site.always or bits) for bits in (self.widths[-1], self.widest)
+        )
+        name = str(node.target)
+        module, fact = requantized_layer(name, layer, norm, self.codes_read(site), own, finest)
+        self.replace_layer(node, module, fact)
+        for other in merged:
+            self.merge(node, other)
+        if not requantized:
+            with self.graph.inserting_after(node):
+                value = self.graph.call_function(values_of_sums, (node,))
+            node.replace_all_uses_with(value, delete_user_cb=lambda user: user is not value)
+            self.shapes[value.name] = self.shapes[node.name]
+
+    def replace_layer(self, node: fx.Node, module: nn.Module, fact: Fact) -> None:
+        """Let a layer's call use another module, on codes if it multiplies codes."""
         source, *scale = node.args
         if isinstance(module, CodeLayer) and source not in self.scales:
             with self.graph.inserting_before(node):
                 source = self.graph.call_function(codes_again, (source, scale[0]))
         replace_module(self.network, node, module, (source, *scale))
         self.facts.append(fact)
-        if reader is not None:
-            reader.replace_all_uses_with(node)
-            self.graph.erase_node(reader)
-            self.merged.add(reader)
 
-    def codes_read(self, node: fx.Node) -> tuple[int, int] | None:
-        """Return the extreme codes in a layer's input at any candidate; None for floats."""
-        if len(node.args) < 2:
-            return None
+    def merge(self, layer: fx.Node, node: fx.Node) -> None:
+        """Remove a call that has become part of the layer before it."""
+        node.replace_all_uses_with(layer)
+        self.graph.erase_node(node)
+        self.merged.add(node)
+
+    def site_read(self, node: fx.Node) -> ActivationCodes:
+        """Return the site whose codes a layer reads."""
         scale = node.args[1]
         assert isinstance(scale, fx.Node)
         site = called_module(scale.all_input_nodes[0], self.network)
         assert isinstance(site, ActivationCodes)
+        return site
+
+    def codes_read(self, site: ActivationCodes) -> tuple[int, int]:
+        """Return the extreme codes of a site at any candidate."""
         widths = {site.always} if site.always else {*self.widths, self.widest}
         ranges = [site.code_range(bits) for bits in widths]
         return min(low for low, _ in ranges), max(high for _, high in ranges)

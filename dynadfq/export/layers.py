@@ -11,7 +11,9 @@ from dynadfq.export.conversion_report import Fact
 from dynadfq.export.modules import AveragePool, SelectorCodes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry, averaging_matrix
+from dynadfq.export.requantize import IntegerLayer
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
+from dynadfq.quant.integer import folded_layer, integer_bias
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantizedLayer
 from dynadfq.quant.selector import BitSelector
 
@@ -58,6 +60,14 @@ def code_layer(
     if reads is None:
         fact = Fact(name, "float64", reason="reads no quantized activation")
         return FloatInputLayer(weight, geometry, gain, shift), fact
+    fact = sums_fact(name, weight, geometry, reads)
+    return CodeLayer(weight, geometry, gain, shift, reads, fact.form == "wide integer"), fact
+
+
+def sums_fact(
+    name: str, weight: WeightCodes, geometry: Geometry | None, reads: tuple[int, int]
+) -> Fact:
+    """Return in which numbers the sums of a layer are exact."""
     smallest, largest = reads
     weight_sum = weight.signed(torch.float64).abs().flatten(1).sum(dim=1).max()
     largest_sum = max(-smallest, largest) * float(weight_sum)
@@ -73,8 +83,32 @@ def code_layer(
         reasons.append(
             "0.0 is outside its input's range" + (", so padding is not exact" if padded else "")
         )
-    fact = Fact(name, "wide integer" if wide else "integer", largest_sum, "; ".join(reasons))
-    return CodeLayer(weight, geometry, gain, shift, reads, wide), fact
+    return Fact(name, "wide integer" if wide else "integer", largest_sum, "; ".join(reasons))
+
+
+def requantized_layer(
+    name: str,
+    layer: QuantizedLayer,
+    norm: AnyBatchNorm | None,
+    reads: tuple[int, int],
+    input_scale: Tensor,
+    finest_scale: Tensor,
+) -> tuple[IntegerLayer, Fact]:
+    """Return a layer of scheme ``integer``, whose sums include its bias; and how it is computed.
+
+    Args:
+        name, layer, norm, reads: as for ``code_layer``.
+        input_scale: () scale of its input.
+        finest_scale: () smallest scale that its input may have.
+    """
+    folded = folded_layer(layer, norm, input_scale)
+    weight = WeightCodes(folded.codes, layer.qparams[1].double(), layer.weight_bits)
+    geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
+    fact = sums_fact(name, weight, geometry, reads)
+    bias = integer_bias(folded.shift, finest_scale * folded.scale).abs().max()
+    wide_bias = float(bias) + (fact.largest_sum or 0.0) >= EXACT_IN_FLOAT32
+    wide = fact.form == "wide integer"
+    return IntegerLayer(weight, geometry, folded, reads, wide, wide_bias), fact
 
 
 def selector_codes(selector: BitSelector, shape: Sequence[int]) -> SelectorCodes:

@@ -44,9 +44,17 @@ class ActivationCodes(nn.Module):
             x: (B, …) activations.
             bits: (B or 1, S) widths.
         """
-        n = broadcast_first(self.levels.index_select(0, bits[:, self.site]), x.dim())
-        scale = (self.high - self.low).clamp(min=SMALLEST_RANGE) / n
+        scale, n = self.grid(bits, x.dim())
         return quantize(x, scale, torch.round(self.low / scale), n), scale
+
+    def grid(self, bits: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+        """Return scale and levels for (B or 1, S) widths, (B or 1, 1, …) each."""
+        n = broadcast_first(self.levels.index_select(0, bits[:, self.site]), dimensions)
+        return (self.high - self.low).clamp(min=SMALLEST_RANGE) / n, n
+
+    def scale_at(self, bits: int) -> Tensor:
+        """Return the () scale at a width."""
+        return choose_qparams(self.low, self.high, bits)[0]
 
     def code_range(self, bits: int) -> tuple[int, int]:
         """Return the smallest and the largest code at a width."""

@@ -66,16 +66,20 @@ class CodeLayer(nn.Module):
         return scaled(self.sums(codes), scale, self.gain, self.shift)
 
     def sums(self, codes: Tensor) -> Tensor:
-        """Return the exact accumulators, integers in float32."""
+        """Return the accumulators in float32; they are whole, and exact below 2^24."""
+        return self.exact_sums(codes).float()
+
+    def exact_sums(self, codes: Tensor) -> Tensor:
+        """Return the exact accumulators, integers in float32 or float64."""
         dtype = torch.float64 if self.wide else torch.float32
         x = codes.to(dtype)
         weight = self.weight.signed(dtype)
         if self.geometry is None:
-            return F.linear(x, weight).round().float()
+            return F.linear(x, weight).round()
         # Rounding removes the error of a Winograd algorithm, and keeps a runtime from merging the
         # multiplier into the weights.
         product = convolve_by_matrices if self.wide else convolve
-        return product(x, weight, self.geometry).round().float()
+        return product(x, weight, self.geometry).round()
 
 
 class FloatInputLayer(nn.Module):

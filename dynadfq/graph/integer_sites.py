@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from dynadfq.graph.activation_sources import moves_values
-from dynadfq.graph.activations import is_activation
 from dynadfq.graph.calls import (
     ADDITIONS,
     AVERAGE_POOLS,
@@ -30,7 +29,8 @@ from dynadfq.ops.layers import layer_kind
 
 JOINS = ("cat", "concat", "concatenate", "stack")
 UNLIMITED = (-math.inf, math.inf)
-_ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
+CLIPPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh)  # not their subclasses, which may do something else
+WITHOUT_EFFECT = (nn.Identity, nn.modules.dropout._DropoutNd)  # in eval mode
 
 Limits = tuple[float, float]
 
@@ -48,6 +48,18 @@ class Grid:
     node: fx.Node
     wide: bool
     limits: Limits
+
+
+def clip_limits(module: nn.Module | None) -> Limits:
+    """Return the bounds of an activation that clips and keeps 0; unlimited for any other module.
+
+    >>> clip_limits(nn.ReLU6()), clip_limits(nn.SiLU())
+    ((0.0, 6.0), (-inf, inf))
+    """
+    if module is None or type(module) not in CLIPPING:
+        return UNLIMITED
+    low, high = clipping(module) or UNLIMITED
+    return (low, high) if low <= 0 <= high else UNLIMITED
 
 
 class IntegerSites:
@@ -147,7 +159,9 @@ class IntegerSites:
     def _reader(self, node: fx.Node) -> fx.Node | None:
         """The only reader of a node, behind operations without effect in eval mode."""
         reader = only_user(node)
-        while reader is not None and isinstance(called_module(reader, self.network), _ALIASES):
+        while reader is not None and isinstance(
+            called_module(reader, self.network), WITHOUT_EFFECT
+        ):
             reader = only_user(reader)
         return reader
 
@@ -157,10 +171,7 @@ class IntegerSites:
         return is_module or called_function(node) == "batch_norm"
 
     def _limits(self, node: fx.Node) -> Limits:
-        """Bounds of an activation that clips and keeps 0; unlimited for any other node."""
-        module = called_module(node, self.network)
-        clip = None if module is None or not is_activation(module) else clipping(module)
-        return clip if clip is not None and clip[0] <= 0 <= clip[1] else UNLIMITED
+        return clip_limits(called_module(node, self.network))
 
     def _only_layers_read(self, node: fx.Node) -> bool:
         return all(self._is_layer(reader) for reader in self._readers(node))

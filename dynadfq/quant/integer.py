@@ -37,6 +37,19 @@ class SiteConstants(NamedTuple):
     bits: int
 
 
+class FoldedLayer(NamedTuple):
+    """A call of a layer with the BatchNorm after it folded into scale and shift.
+
+    codes: (out, …) symmetric integers in float64.
+    scale: (out,) float32, positive.
+    shift: (out,) float64, what is added to the products in float.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    shift: Tensor
+
+
 class LayerConstants(NamedTuple):
     """The integers of one call of a layer, BatchNorm included.
 
@@ -62,13 +75,33 @@ def site_constants(site: ActivationFakeQuantize, bits: int | None = None) -> Sit
 def layer_constants(
     layer: QuantizedLayer, norm: AnyBatchNorm | None, input_scale: Tensor
 ) -> LayerConstants:
-    """Return the integers of a layer with symmetric weights.
+    """Return the integers of a layer, as ``folded_layer`` with the bias rounded."""
+    codes, scale, shift = folded_layer(layer, norm, input_scale)
+    bias = integer_bias(shift, input_scale * scale)
+    return LayerConstants(codes.to(torch.int8), scale, bias.to(torch.int32))
+
+
+def integer_bias(shift: Tensor, unit: Tensor) -> Tensor:
+    """Return a shift in whole units of the sums, half to even, in float64; shapes broadcast.
+
+    Args:
+        shift: float64.
+        unit: float32, scale of the input times scale of the weight.
+    """
+    return torch.round(shift / unit.double())
+
+
+@torch.no_grad()
+def folded_layer(
+    layer: QuantizedLayer, norm: AnyBatchNorm | None, input_scale: Tensor
+) -> FoldedLayer:
+    """Fold the BatchNorm after a layer with symmetric weights into scale and shift.
 
     Where a channel's gain is so small that its bias would not fit 2^30, the scale is larger and
     the codes are rounded to it.
 
     Args:
-        layer: the layer; BatchNorm's gain and shift are folded into scale and bias.
+        layer: the layer.
         norm: the BatchNorm that alone reads it, if any.
         input_scale: () float32 scale of the site that it reads.
 
@@ -90,8 +123,7 @@ def layer_constants(
     final = torch.where(fits, gain.abs(), least).float()
     ratio = torch.where(fits, gain.sign(), gain / final.double())
     signed = torch.round(codes.double() * ratio.view(-1, *[1] * (codes.dim() - 1)))
-    bias = torch.round(shift / (input_scale * final).double())
-    return LayerConstants(signed.to(torch.int8), final, bias.to(torch.int32))
+    return FoldedLayer(signed, final, shift)
 
 
 def saturates(layer: QuantizedLayer, bits: int) -> bool:

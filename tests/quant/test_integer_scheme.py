@@ -4,58 +4,22 @@ structure."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from everything import SHAPE, everything, integer_student, pixels
+from torch import nn
 from torch.nn import functional as F
 
-from dynadfq.api import Student, load_student, quantize
+from dynadfq.api import load_student, quantize
 from dynadfq.ops.batch_norm import gain_and_shift
-from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.integer import layer_constants, saturates, site_constants
 from dynadfq.quant.layers import QuantConv2d, QuantLinear
 from dynadfq.quant.quantize import quantize_weight, weight_qparams
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
-
-SHAPE = (3, 8, 8)
-MEAN, STD = (0.45, 0.4, 0.6), (0.2, 0.3, 0.25)
-
-
-class Everything(nn.Module):
-    """One of each: depthwise and grouped convolutions, a linear bottleneck with a shortcut, a gate,
-    Hardswish and SiLU, a split, a concatenation, both pools, a layer that is called twice, the
-    addition of a constant, and dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.stem_norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.depthwise, self.depthwise_norm = nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.BatchNorm2d(8)
-        self.project, self.project_norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
-        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
-        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
-        self.twice = nn.Conv2d(4, 4, 3, padding=1)
-        self.twice_norm = nn.BatchNorm2d(4)
-        self.shift = nn.Parameter(torch.full((1, 8, 1, 1), 0.25))
-        self.dropout, self.fc = nn.Dropout(0.5), nn.Linear(8, 6)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = F.relu6(self.stem_norm(self.stem(images)))
-        y = F.hardswish(self.depthwise_norm(self.depthwise(x)))
-        x = x + self.project_norm(self.project(y))
-        gate = self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(x, 1))))
-        x = F.silu(self.grouped(x * torch.sigmoid(gate)))
-        left, right = F.max_pool2d(x, 2).chunk(2, dim=1)
-        left = F.relu(self.twice_norm(self.twice(left)))
-        right = F.relu(self.twice(F.avg_pool2d(right, 3, 1, 1)))
-        x = torch.cat([left, right], dim=1) + self.shift
-        logits: Tensor = self.fc(self.dropout(x.mean([2, 3])))
-        return logits
-
 
 SITES = {  # name: bits at a target of 4, limits
     "images": (8, (-math.inf, math.inf)),
@@ -80,39 +44,8 @@ SITES = {  # name: bits at a target of 4, limits
 }
 
 
-@pytest.fixture(scope="module")
-def pixels() -> Tensor:
-    """(64, 3, 8, 8) normalized pixels of 8 bits."""
-    codes = torch.randint(0, 256, (64, *SHAPE), generator=torch.Generator().manual_seed(3))
-    return (codes / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
-
-
-@pytest.fixture(scope="module")
-def everything(pixels: Tensor) -> Teacher:
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        network = Everything()
-        for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                nn.init.uniform_(layer.weight, -1.4, 1.4)
-                nn.init.normal_(layer.bias, 0.3, 0.3)
-        nn.init.normal_(network.fc.weight)
-        network.train()(pixels)
-    return Teacher(network.eval(), SHAPE, 6, MEAN, STD)
-
-
-@pytest.fixture
-def make(everything: Teacher, pixels: Tensor) -> Callable[..., Student]:
-    def build(weight_bits: int = 8, activation_bits: int = 8, **settings: object) -> Student:
-        student = quantize(everything, weight_bits, activation_bits, scheme="integer", **settings)
-        calibrate(student, [pixels], extremes)
-        return student
-
-    return build
-
-
-def test_the_sites_their_widths_and_their_limits(make: Callable[..., Student]) -> None:
-    student = make(4, 4)
+def test_the_sites_their_widths_and_their_limits() -> None:
+    student = integer_student(4, 4)
     found = {
         name: (bits, site.limits)
         for name, bits, site in zip(
@@ -133,8 +66,8 @@ def test_the_sites_their_widths_and_their_limits(make: Callable[..., Student]) -
     ]
 
 
-def test_bit_flops_count_the_widths_of_the_scheme(make: Callable[..., Student]) -> None:
-    student = make(4, 4)
+def test_bit_flops_count_the_widths_of_the_scheme() -> None:
+    student = integer_student(4, 4)
     table = student.cost.at(student.target_widths).layers
     assert table["input_bits"].tolist() == [8, 8, 4, 8, 4, 8, 8, 8, 8]
     assert (table["bit_flops"] == table["macs"] * 4 * table["input_bits"]).all()
@@ -143,55 +76,48 @@ def test_bit_flops_count_the_widths_of_the_scheme(make: Callable[..., Student]) 
 
 @pytest.mark.parametrize("bits", [(8, 8), (4, 8), (4, 4)])
 def test_both_forms_agree_and_files_return_the_same_logits(
-    make: Callable[..., Student],
-    everything: Teacher,
-    pixels: Tensor,
-    tmp_path: Path,
-    bits: tuple[int, int],
+    tmp_path: Path, bits: tuple[int, int]
 ) -> None:
-    student = make(*bits)
+    student = integer_student(*bits)
     with torch.no_grad():
-        exact, exact_again = student(pixels), torch.cat([student(one) for one in pixels.split(5)])
-        fake = student.train()(pixels)
+        exact, exact_again = (
+            student(pixels()),
+            torch.cat([student(one) for one in pixels().split(5)]),
+        )
+        fake = student.train()(pixels())
     assert torch.equal(exact, exact_again)
     one_code = max(site_constants(site).scale.item() for site in student.sites)
     assert ((fake - exact).abs() > 1e-4).float().mean() < 0.05
     assert (fake - exact).abs().max() < 3 * one_code
     student.eval().save(tmp_path)
-    again = load_student(tmp_path, everything.module)
-    assert again.scheme == student.scheme and torch.equal(again(pixels), exact)
+    again = load_student(tmp_path, everything().module)
+    assert again.scheme == student.scheme and torch.equal(again(pixels()), exact)
 
 
-def test_eight_bits_are_close_to_the_float_network_and_learn(
-    make: Callable[..., Student], everything: Teacher, pixels: Tensor
-) -> None:
-    student = make()
-    expected = everything(pixels)
-    assert (student(pixels) - expected).abs().mean() < 0.05 * expected.std()
+def test_eight_bits_are_close_to_the_float_network_and_learn() -> None:
+    student = integer_student()
+    expected = everything()(pixels())
+    assert (student(pixels()) - expected).abs().mean() < 0.05 * expected.std()
     with student.unquantized():
-        assert torch.equal(student(pixels), expected)
-    student.train()(pixels).square().sum().backward()
+        assert torch.equal(student(pixels()), expected)
+    student.train()(pixels()).square().sum().backward()
     learned = {name for name, p in student.named_parameters() if p.grad is not None}
     fixed = {name for name, p in student.named_parameters() if not p.requires_grad}
     assert fixed == {"network.sites.0.low", "network.sites.0.high"}
     assert learned == {name for name, _ in student.named_parameters()} - fixed
 
 
-def test_the_grid_of_the_input_follows_from_its_normalization(
-    make: Callable[..., Student], pixels: Tensor
-) -> None:
-    site = make().sites[0]
+def test_the_grid_of_the_input_follows_from_its_normalization() -> None:
+    site = integer_student().sites[0]
     assert (site.low.item(), site.high.item()) == pytest.approx((-2.4, 2.75))
     site.set_range(torch.tensor(-9.0), torch.tensor(9.0))
     assert site.high.item() == pytest.approx(2.75)
 
 
 @pytest.mark.parametrize(("mean", "zero", "error"), [(127 / 255, 127, 0.0), (0.48, 122, 0.4)])
-def test_pixels_of_eight_bits_keep_their_differences(
-    everything: Teacher, mean: float, zero: int, error: float
-) -> None:
+def test_pixels_of_eight_bits_keep_their_differences(mean: float, zero: int, error: float) -> None:
     """With one standard deviation, a step is one level; 255 · mean is 127 or 122.4."""
-    teacher = Teacher(everything.module, SHAPE, 6, [mean] * 3, [128 / 255] * 3)
+    teacher = Teacher(everything().module, SHAPE, 6, [mean] * 3, [128 / 255] * 3)
     site = quantize(teacher, activation_bits=8, scheme="integer").sites[0]
     levels = torch.arange(256)
     x = ((levels / 255 - mean) / (128 / 255))[:, None]
@@ -203,9 +129,9 @@ def test_pixels_of_eight_bits_keep_their_differences(
     assert (values - x).abs().max() <= error / 128 + 1e-6
 
 
-def test_levels_half_way_between_codes_are_not_rounded_in_pairs(everything: Teacher) -> None:
+def test_levels_half_way_between_codes_are_not_rounded_in_pairs() -> None:
     """Where 127.5 is zero, only the two levels in the middle share a code."""
-    teacher = Teacher(everything.module, SHAPE, 6, [0.5] * 3, [0.5] * 3)
+    teacher = Teacher(everything().module, SHAPE, 6, [0.5] * 3, [0.5] * 3)
     site = quantize(teacher, activation_bits=8, scheme="integer").sites[0]
     x = (torch.arange(256) / 255 - 0.5) / 0.5
     values, scale = site(x[:, None])
@@ -214,8 +140,8 @@ def test_levels_half_way_between_codes_are_not_rounded_in_pairs(everything: Teac
     assert ((positions - positions.floor() - 0.5).abs() > 1e-3).all()
 
 
-def test_a_range_ends_where_the_activation_before_it_clips(make: Callable[..., Student]) -> None:
-    student = make()
+def test_a_range_ends_where_the_activation_before_it_clips() -> None:
+    student = integer_student()
     for site in student.sites[1:]:
         site.set_range(torch.tensor(-10.0), torch.tensor(10.0))
     found = {
@@ -292,9 +218,9 @@ def test_layers_at_risk_without_vnni() -> None:
         layer_constants(QuantLinear.from_float(nn.Linear(8, 4), 8), None, torch.tensor(1.0))
 
 
-def test_several_widths_are_refused_in_one_sentence(everything: Teacher) -> None:
+def test_several_widths_are_refused_in_one_sentence() -> None:
     with pytest.raises(InvalidArgument) as error:
-        quantize(everything, scheme="integer")
+        quantize(everything(), scheme="integer")
     assert str(error.value) == (
         "activation_bits: must be one width with scheme integer, whose files have no per-image "
         "widths; got [3, 4, 5]; per-image widths: scheme paper"
