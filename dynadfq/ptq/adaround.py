@@ -15,7 +15,7 @@ channel: with one scale per channel, folding changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import torch
@@ -26,7 +26,9 @@ from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.layerwise import LayerCall, LayerData, LayerwiseForward, layer_calls, layer_data
 from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
 from dynadfq.quant.model import Student
+from dynadfq.quant.rounding_config import LearnedRounding
 from dynadfq.runtime.progress import Progress, require_finite
+from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -35,7 +37,7 @@ FIRST_BETA = 20.0
 LAST_BETA = 2.0
 
 
-def regularizer_exponent(config: AdaRoundConfig, iteration: int) -> float | None:
+def regularizer_exponent(config: LearnedRounding, iteration: int) -> float | None:
     """Return the regularizer's exponent β at a step; None during the warm start.
 
     >>> config = AdaRoundConfig(iterations=10, warm_start=0.2, annealing="linear")
@@ -92,39 +94,76 @@ def learn_rounding(
 
 
 def adaround(
-    student: Student, teacher: Teacher, images: SyntheticSet, seed: int, settings: AdaRoundConfig
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    seed: int,
+    scratch: Scratch,
+    settings: AdaRoundConfig,
 ) -> None:
     """Round the weights of a calibrated student by AdaRound, in place and in forward order.
+
+    After each layer the student is saved to ``scratch``; a run that was interrupted goes on with
+    the next layer, and gives the same student.
 
     Raises:
         ValueError: a layer's weight is rounded already.
     """
+    require_unrounded(student)
     calls = layer_calls(student)
-    _require_unrounded(student, calls)
-    student.eval()
-    floating = deepcopy(student)
-    order = torch.randperm(len(images), generator=generator(seed, "adaround"))
-    chosen = order[: settings.num_images]
-    quantized_pass, float_pass = (
-        LayerwiseForward(network, _batches(images, chosen), len(chosen))
-        for network in (student, floating)
-    )
-    with Progress("adaround", len(calls) * settings.iterations) as progress:
-        for number, call in enumerate(calls):
+    floating = deepcopy(student.eval())
+    count, batches = chosen_batches(images, settings.num_images, seed, "adaround")
+    quantized_pass = LayerwiseForward(student, batches(), count)
+    float_pass = LayerwiseForward(floating, batches(), count)
+    done = load_rounded(student, scratch)
+    with Progress("adaround", len(calls) * settings.iterations, done * settings.iterations) as bar:
+        for number, call in list(enumerate(calls))[done:]:
             data = layer_data(quantized_pass, float_pass, call)
             rng = generator(seed, "adaround", number)
-            soft = learn_rounding(student, call, data, settings, rng, progress)
+            soft = learn_rounding(student, call, data, settings, rng, bar)
             call.layer(student).freeze_weight(soft.codes(), (soft.scale, soft.quant_min))
+            save_rounded(student, scratch, number + 1)
 
 
-def _batches(images: SyntheticSet, chosen: Tensor) -> Iterator[Tensor]:
-    return (images.take(part).images for part in chosen.split(CALIBRATION_BATCH))
+def chosen_batches(
+    images: SyntheticSet, most: int, seed: int, stream: str
+) -> tuple[int, Callable[[], Iterator[Tensor]]]:
+    """Return a number of random images, and a function that reads them batch by batch.
+
+    Args:
+        images: the set.
+        most: images to choose at most.
+        seed: of the choice.
+        stream: name of the choice.
+    """
+    chosen = torch.randperm(len(images), generator=generator(seed, stream))[:most]
+    parts = chosen.split(CALIBRATION_BATCH)
+    return len(chosen), lambda: (images.take(part).images for part in parts)
 
 
-def _require_unrounded(student: Student, calls: list[LayerCall]) -> None:
-    for call in calls:
+def require_unrounded(student: Student) -> None:
+    """Check that no weight was rounded before.
+
+    Raises:
+        ValueError: one was.
+    """
+    for call in layer_calls(student):
         if call.layer(student).frozen_qparams is not None:
             raise ValueError(
-                f"the weights of {call.name} are rounded already, so AdaRound cannot round them; "
-                "set rounding to nearest for a method that rounds"
+                f"the weights of {call.name} are rounded already, so their rounding cannot be "
+                "learned; set rounding to nearest for a method that rounds"
             )
+
+
+def load_rounded(student: Student, scratch: Scratch) -> int:
+    """Load what ``save_rounded`` saved, and return how many parts are rounded; 0 at the start."""
+    state = scratch.load()
+    if state is None:
+        return 0
+    student.load_state_dict(state["student"])
+    return int(state["rounded"])
+
+
+def save_rounded(student: Student, scratch: Scratch, parts: int) -> None:
+    """Save a student of which the first layers or blocks are rounded."""
+    scratch.save({"rounded": parts, "student": student.state_dict()})

@@ -29,20 +29,25 @@ from dynadfq.graph.propagate import propagate
 from dynadfq.ptq.ranges import layer_gaussians, quantized_network
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
 
 @torch.no_grad()
 def analytic_correction(
-    student: Student, teacher: Teacher, images: SyntheticSet | None = None, seed: int = 0
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet | None = None,
+    seed: int = 0,
+    scratch: Scratch | None = None,
 ) -> None:
     """Correct every layer with a known expected input by BatchNorm statistics.
 
     Args:
         student: its biases are corrected in place.
         teacher: the network that was quantized.
-        images, seed: not used.
+        images, seed, scratch: not used.
 
     Raises:
         ValueError: a layer has neither a bias nor a BatchNorm of its own.
@@ -61,7 +66,12 @@ def analytic_correction(
 
 @torch.no_grad()
 def empirical_correction(
-    student: Student, teacher: Teacher, images: SyntheticSet, seed: int = 0, count: int = 256
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    seed: int = 0,
+    scratch: Scratch | None = None,
+    count: int = 256,
 ) -> None:
     """Correct every layer during one forward pass at the target width.
 
@@ -69,7 +79,7 @@ def empirical_correction(
         student: its biases are corrected in place.
         teacher: the network that was quantized.
         images: the synthetic images.
-        seed: not used.
+        seed, scratch: not used.
         count: number of images, in one batch.
 
     Raises:

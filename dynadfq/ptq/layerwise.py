@@ -45,7 +45,6 @@ class LayerwiseForward:
         ]
         self._done = 0
 
-    @torch.no_grad()
     def before(self, layer: str) -> list[Tensor]:
         """Continue to the first call of a layer, by name, and return its input, batch by batch.
 
@@ -62,11 +61,25 @@ class LayerwiseForward:
                 "layer",
                 f"the forward pass is beyond {layer}; take the layers in the order of calls",
             )
+        self._advance(stop)
+        source = self._nodes[stop].all_input_nodes[0]
+        return [values[source] for values in self._values]
+
+    def after(self, node: fx.Node) -> list[Tensor]:
+        """Run a node, if it was not yet, and return its value, batch by batch.
+
+        The node may be of another student's graph of the same network. Its value must still be
+        read later in the graph.
+        """
+        stop = next(i for i, own in enumerate(self._nodes) if own.name == node.name)
+        self._advance(max(self._done, stop + 1))
+        return [values[self._nodes[stop]] for values in self._values]
+
+    @torch.no_grad()
+    def _advance(self, stop: int) -> None:
         for values in self._values:
             self._continue(values, stop)
         self._done = stop
-        source = self._nodes[stop].all_input_nodes[0]
-        return [values[source] for values in self._values]
 
     def _continue(self, values: dict[fx.Node, Any], stop: int) -> None:
         """Run one batch up to a node; keep those of its values that are read from there on."""

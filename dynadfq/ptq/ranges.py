@@ -27,6 +27,7 @@ from dynadfq.ptq.calibration import Range, RangeOfBatch, attached
 from dynadfq.quant.layers import ActivationFakeQuantize
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
@@ -43,14 +44,15 @@ def bn_sigma_ranges(
     teacher: Teacher,
     images: SyntheticSet | None = None,
     seed: int = 0,
+    scratch: Scratch | None = None,
     sigmas: float = 6.0,
 ) -> None:
-    """Set all ranges from BatchNorm statistics; neither images nor seed are used.
+    """Set all ranges from BatchNorm statistics.
 
     Args:
         student: its ranges are set in place.
         teacher: the network that was quantized.
-        images, seed: not used.
+        images, seed, scratch: not used.
         sigmas: n, standard deviations around the mean that a channel's range covers.
 
     Raises:
@@ -145,7 +147,13 @@ def setting_ranges(student: Student, rule: RangeOfBatch) -> Iterator[None]:
 
 
 @torch.no_grad()
-def noise_sigma_ranges(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
+def noise_sigma_ranges(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    seed: int = 0,
+    scratch: Scratch | None = None,
+) -> None:
     """Set ranges in one pass of up to 256 images through the quantized student at target width."""
     batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(student.device)
     student.eval()

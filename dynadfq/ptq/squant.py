@@ -24,6 +24,7 @@ from torch import Tensor
 
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -118,10 +119,16 @@ def squant_layer(layer: QuantizedLayer) -> None:
     layer.freeze_weight(codes.view_as(x).to(layer.weight), qparams)
 
 
-def squant_rounding(student: Student, teacher: Teacher, images: SyntheticSet, seed: int) -> None:
+def squant_rounding(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    seed: int = 0,
+    scratch: Scratch | None = None,
+) -> None:
     """Round the weights of every layer by SQuant, in place, with the qparams that they have.
 
-    It uses neither teacher nor images nor seed.
+    Of the arguments it uses the student alone.
     """
     for layer in student.layers:
         squant_layer(layer)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from dynadfq.graph.network import Placement, SiteSet
 from dynadfq.quant.quantize import Granularity
+from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.runtime.errors import InvalidArgument
 
@@ -16,7 +17,7 @@ DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 SchemeName = Literal["paper", "integer"]
-Rounding = Literal["nearest", "squant", "adaround"]
+Rounding = Literal["nearest", "squant", "adaround", "block"]
 RangeRule = Literal["max", "quantile", "mse", "median_max"]
 RangeAverage = Literal["mean", "ema", "legacy_ema"]
 
@@ -108,11 +109,14 @@ class QuantizationConfig(UniformQuantization):
     rounding: Rounding = setting(
         "nearest",
         "how weights are rounded before fine-tuning: to the nearest level, or so that errors "
-        "cancel in each channel (squant), or as is learned layer by layer from the synthetic "
-        "images (adaround); the last two freeze scale and zero point",
-        source="nearest: lineage; squant: arXiv 2202.07471; adaround: arXiv 2004.10568",
+        "cancel in each channel (squant), or as is learned from the synthetic images, layer by "
+        "layer (adaround) or, with scales and ranges, block by block (block); all but the first "
+        "freeze scale and zero point",
+        source="nearest: lineage; squant: arXiv 2202.07471; adaround: arXiv 2004.10568; block: "
+        "arXiv 2102.05426, 2203.05740, 2212.07155",
     )
     ranges: RangeConfig = RangeConfig()
+    reconstruction: BlockReconstructionConfig = BlockReconstructionConfig()
 
 
 class SelectorShape(Config):

@@ -104,6 +104,10 @@ class Scratch:
         root = Path(os.environ.get("DVC_ROOT", "."))
         return cls(root / ".scratch" / f"{stage}-{fingerprint(*identity)}")
 
+    def part(self, name: str) -> Scratch:
+        """Return the folder for a part of the work; it is deleted with the whole."""
+        return Scratch(None if self.folder is None else self.folder / name)
+
     def exists(self) -> bool:
         """Return whether a state was saved."""
         return self.folder is not None and self._state.exists()

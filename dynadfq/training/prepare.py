@@ -6,10 +6,11 @@ from functools import reduce
 
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
-from dynadfq.ptq.preparation import ROUNDINGS
+from dynadfq.ptq.preparation import rounding
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
@@ -40,22 +41,26 @@ def prepare_student(
     quantization: QuantizationConfig = QUANTIZATION,
     finetune: FinetuneConfig = FINETUNE,
     selector: SelectorTrainingConfig = SELECTOR,
+    scratch: Scratch | None = None,
 ) -> None:
     """Set ranges, round weights, apply the method's preparations and warm up the selector.
 
     The student changes in place. Ranges and preparations compare it with the network that was
-    quantized, the selector's warm-up with the teacher.
+    quantized, the selector's warm-up with the teacher. Long preparations keep their state in
+    ``scratch`` and go on from there.
     """
+    scratch = scratch or Scratch(None)
     network = transformed(teacher, recipe)
     with compute_precision("float32", teacher.device):
         if recipe.ranges is not None:
-            recipe.ranges(student, network, images, seed)
+            recipe.ranges(student, network, images, seed, scratch.part("ranges"))
         else:
             config = quantization.ranges
             batches = images.batches(CALIBRATION_BATCH, finetune.calibration_images)
             rule = observer(config.observer, config.quantile)
             pixels = (batch.images for batch in batches)
             calibrate(student, pixels, rule, AVERAGES[config.average])
-        for preparation in (*ROUNDINGS[quantization.rounding], *recipe.preparations):
-            preparation(student, network, images, seed)
+        preparations = (*rounding(quantization), *recipe.preparations)
+        for number, preparation in enumerate(preparations):
+            preparation(student, network, images, seed, scratch.part(f"preparation-{number}"))
         warm_up_selector(student, teacher, images, selector, seed)

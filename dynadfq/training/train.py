@@ -54,7 +54,9 @@ def train_student(
         The history, one row per epoch.
     """
     if distributed.rank() == 0 and not scratch.exists():
-        prepare_student(student, teacher, images, recipe, seed, quantization, schedule, selector)
+        prepare_student(
+            student, teacher, images, recipe, seed, quantization, schedule, selector, scratch
+        )
     with compute_precision(precision, teacher.device):
         history = finetune_student(
             student, teacher, images, recipe, schedule, selector, seed, scratch

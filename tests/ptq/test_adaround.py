@@ -27,6 +27,7 @@ from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import levels, quantize, quantize_weight, weight_qparams
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -198,7 +199,7 @@ def test_a_student_is_rounded(
 ) -> None:
     student, expected = make_student(4), teacher(images)
     nearest = student(images)
-    adaround(student, teacher, synthetic, 0, FAST)
+    adaround(student, teacher, synthetic, 0, Scratch(None), FAST)
     rounded = student(images)
     assert not torch.equal(rounded, nearest) and torch.equal(teacher(images), expected)
     assert all(p.grad is None for p in student.parameters())
@@ -209,7 +210,7 @@ def test_a_student_is_rounded(
     assert torch.equal(load_student(tmp_path, make_net())(images), rounded)
     for seed, same in ((0, True), (1, False)):
         again = make_student(4)
-        adaround(again, teacher, synthetic, seed, FAST)
+        adaround(again, teacher, synthetic, seed, Scratch(None), FAST)
         assert torch.equal(again(images), rounded) == same
 
 
@@ -253,7 +254,7 @@ def test_rounded_weights_are_refused(
         ValueError,
         match=r"weights of conv2 are rounded already.*set rounding to nearest",
     ):
-        adaround(student, teacher, synthetic, 0, FAST)
+        adaround(student, teacher, synthetic, 0, Scratch(None), FAST)
 
 
 def test_a_loss_that_is_not_finite_stops(make_student: Build, images: Tensor) -> None:

@@ -18,6 +18,7 @@ from dynadfq.quant.bits import uniform
 from dynadfq.quant.model import Student
 from dynadfq.runtime import spill as module
 from dynadfq.runtime.progress import Progress
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -109,7 +110,7 @@ def test_adaround_does_not_depend_on_where_activations_are(
     for limit in (module.IN_MEMORY, 0):
         monkeypatch.setattr(module, "IN_MEMORY", limit)
         student = make_student(4)
-        adaround(student, teacher, synthetic, 0, settings)
+        adaround(student, teacher, synthetic, 0, Scratch(None), settings)
         states.append(student.network.state_dict())
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name])
@@ -131,7 +132,7 @@ def test_nothing_is_left_after_an_exception(
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     monkeypatch.setattr(Progress, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        adaround(student, teacher, synthetic, 0, AdaRoundConfig(iterations=5))
+        adaround(student, teacher, synthetic, 0, Scratch(None), AdaRoundConfig(iterations=5))
     for name, tensor in student.network.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert not list(tmp_path.glob("dynadfq-*"))

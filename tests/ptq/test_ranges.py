@@ -20,6 +20,7 @@ from dynadfq.ptq.squant import squant_rounding
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import equalize_layers, fold_batch_norms
@@ -173,7 +174,7 @@ def test_rounding_first_changes_what_is_measured(
 ) -> None:
     one, other = make_student(*widths), make_student(*widths)
     noise_sigma_ranges(one, teacher, synthetic, 0)
-    in_order(squant_rounding, noise_sigma_ranges)(other, teacher, synthetic, 0)
+    in_order(squant_rounding, noise_sigma_ranges)(other, teacher, synthetic, 0, Scratch(None))
     assert not torch.equal(ranges(one), ranges(other))
     assert all(site.observer is None for site in other.sites)
     assert all(site.low.requires_grad and site.low.grad_fn is None for site in other.sites)
