@@ -45,13 +45,19 @@ def declared(view: type[View], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def key_of(group: Config, argument: str, prefix: str = "") -> str | None:
-    """Return the dotted key of the first setting of that name in a group; None without one."""
+def key_of(group: Config, argument: str) -> str | None:
+    """Return the dotted key of the setting of that name in a group; None without one.
+
+    Of several, it is the one that is nested least, as ``finetune.batch_size``.
+    """
+    found = (key for key in _keys(group) if key.rpartition(".")[2] == argument)
+    return min(found, key=lambda key: key.count("."), default=None)
+
+
+def _keys(group: Config, prefix: str = "") -> Iterator[str]:
     for name in type(group).model_fields:
         value = getattr(group, name)
         if isinstance(value, Config):
-            if found := key_of(value, argument, f"{prefix}{name}."):
-                return found
-        elif name == argument:
-            return f"{prefix}{name}"
-    return None
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
