@@ -24,7 +24,7 @@ from torch import Tensor
 from dynadfq.ptq.calibration import CALIBRATION_BATCH
 from dynadfq.ptq.config import AdaRoundConfig
 from dynadfq.ptq.layerwise import LayerCall, LayerData, LayerwiseForward, layer_calls, layer_data
-from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
+from dynadfq.ptq.soft_rounding import SoftRounding, rounding_regularizer
 from dynadfq.quant.model import Student
 from dynadfq.quant.rounding_config import LearnedRounding
 from dynadfq.runtime.progress import Progress, require_finite
@@ -72,10 +72,7 @@ def learn_rounding(
         NonFiniteLoss: the loss is NaN or infinite.
     """
     layer = call.layer(student)
-    qparams = least_error_qparams(
-        layer.weight, layer.weight_bits, layer.granularity, layer.symmetric
-    )
-    soft = SoftRounding(layer.weight, layer.weight_bits, qparams, layer.symmetric)
+    soft = SoftRounding.of(layer)
     bias = None if layer.bias is None else layer.bias.detach()
     adam = torch.optim.Adam([soft.v], lr=settings.learning_rate)
     for iteration in range(settings.iterations):

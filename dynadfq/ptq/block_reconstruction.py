@@ -32,8 +32,7 @@ from dynadfq.ptq.adaround import (
 )
 from dynadfq.ptq.blocks import Block, blocks
 from dynadfq.ptq.layerwise import LayerwiseForward
-from dynadfq.ptq.soft_rounding import SoftRounding, least_error_qparams, rounding_regularizer
-from dynadfq.quant.bits import uniform
+from dynadfq.ptq.soft_rounding import SoftRounding, rounding_regularizer
 from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
@@ -82,7 +81,7 @@ class SoftBlock(fx.Interpreter):
         self.drop = drop
         self.rng = rng
         _, allocation = (n for n in student.network.graph.nodes if n.op == "placeholder")
-        self.constants = {allocation: uniform(student.scheme.target_bits, len(student.sites))}
+        self.constants = {allocation: student.uniform(student.scheme.target_bits)}
 
     def output(self, inputs: Tensor) -> Tensor:
         """Return the block's output for a (B, …) input."""
@@ -148,8 +147,7 @@ def learn_block(
     for name in block.layers:
         layer = student.network.get_submodule(name)
         assert isinstance(layer, QuantizedLayer)
-        qparams = least_error_qparams(layer.weight, layer.weight_bits, layer.granularity)
-        soft[name] = SoftRounding(layer.weight, layer.weight_bits, qparams)
+        soft[name] = SoftRounding.of(layer)
     run = SoftBlock(student, block, soft, settings.drop, rng)
     adam, rates = _optimizer(student, block, soft, settings)
     sites = _sites(student, block)

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.quantize import (
     Granularity,
     QParams,
@@ -100,6 +101,14 @@ class SoftRounding:
         self.floor = torch.floor(position)
         self.levels = weight_levels(bits, symmetric).to(position)
         self.v = inverse_rectified_sigmoid(position - self.floor).requires_grad_()
+
+    @classmethod
+    def of(cls, layer: QuantizedLayer) -> SoftRounding:
+        """Return a layer's weight with the qparams of least error, not yet rounded."""
+        qparams = least_error_qparams(
+            layer.weight, layer.weight_bits, layer.granularity, layer.symmetric
+        )
+        return cls(layer.weight, layer.weight_bits, qparams, layer.symmetric)
 
     @property
     def share(self) -> Tensor:

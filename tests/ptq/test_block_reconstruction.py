@@ -14,7 +14,6 @@ from dynadfq.ptq.blocks import Block, blocks
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.quant.quantize import quantize_weight
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
@@ -38,12 +37,20 @@ def data_of(student: Student, block: Block, images: Tensor) -> BlockData:
     return BlockData(inputs, exact, targets)
 
 
-@pytest.mark.parametrize("widths", [(4,), (3, 4, 5)])
-@pytest.mark.parametrize("placement", ["relu_output", "layer_input"])
+@pytest.mark.parametrize(
+    ("widths", "scheme"),
+    [
+        ((4,), {"placement": "relu_output"}),
+        ((3, 4, 5), {"placement": "relu_output"}),
+        ((4,), {"placement": "layer_input"}),
+        ((3, 4, 5), {"placement": "layer_input"}),
+        ((4,), {"scheme": "integer"}),
+    ],
+)
 def test_blocks_follow_the_network(
-    make_student: Build, widths: tuple[int, ...], placement: str
+    make_student: Build, widths: tuple[int, ...], scheme: dict[str, str]
 ) -> None:
-    student = make_student(*widths, placement=placement)
+    student = make_student(*widths, **scheme)
     found = blocks(student)
     assert [block.layers for block in found] == [
         ("conv1",),
@@ -131,6 +138,7 @@ def test_a_blocks_output_comes_nearer_to_the_float_networks(
     assert error() < 0.9 * before
 
 
+@pytest.mark.parametrize("scheme", ["paper", "integer"])
 def test_a_student_is_rounded_and_comes_back(
     make_student: Build,
     make_net: Callable[[], nn.Module],
@@ -138,18 +146,18 @@ def test_a_student_is_rounded_and_comes_back(
     synthetic: SyntheticSet,
     images: Tensor,
     tmp_path: Path,
+    scheme: str,
 ) -> None:
     def rounded(seed: int) -> Student:
-        student = make_student(4)
+        student = make_student(4, scheme=scheme)
         block_reconstruction(student, teacher, synthetic, seed, Scratch(None), FAST)
         return student
 
     expected, student = teacher(images), rounded(0)
     assert torch.equal(teacher(images), expected)
-    assert not torch.equal(student(images), make_student(4)(images))
+    assert not torch.equal(student(images), make_student(4, scheme=scheme)(images))
     for layer in student.layers:
-        codes, scale = quantize_weight(layer.weight, 4, layer.frozen_qparams)
-        assert torch.equal(codes * scale, layer.weight)
+        assert torch.equal(layer.quantized_weight, layer.weight)
     student.save(tmp_path)
     assert torch.equal(load_student(tmp_path, make_net())(images), student(images))
     assert torch.equal(rounded(0)(images), student(images))
