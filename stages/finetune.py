@@ -13,7 +13,7 @@ from dynadfq.ops.precision import Precision, require_precision
 from dynadfq.params import View
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.runtime import device, distributed
-from dynadfq.runtime.resume import Scratch, digest
+from dynadfq.runtime.resume import digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig, SelectorTrainingConfig
@@ -21,7 +21,7 @@ from dynadfq.training.prepare import new_student
 from dynadfq.training.ranks import require_divisible
 from dynadfq.training.train import train_student
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from stages.runtime import main
+from stages.runtime import main, unfinished
 
 
 class MethodStudent(View):
@@ -58,29 +58,30 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
     selector = p.selector if isinstance(p, FinetuneParams) else None
     stage = "finetune_fixed" if selector is None else "finetune"
     seen = p.model_dump(mode="json")
-    scratch = Scratch.of_stage(stage, seen, digest(teacher_folder), digest(images_folder))
+    scratch = unfinished(stage, p.method.name, seen, digest(teacher_folder), digest(images_folder))
     recipe = p.method.student.recipe()
     require_divisible(recipe, p.finetune.batch_size)
     student = new_student(teacher, recipe, Scheme.of(p.quantization, selector), p.seed)
-    history = train_student(
-        student,
-        teacher,
-        images,
-        recipe,
-        p.quantization,
-        p.finetune,
-        selector or SelectorTrainingConfig(),
-        p.seed,
-        p.precision,
-        scratch,
-        p.method.name,
-        METHODS[p.method.name].data_free,
-    )
-    if distributed.rank() > 0:
-        return
-    student.save(folder)
-    write_table(folder / "history.csv", history)
-    scratch.delete()
+    with distributed.on_first_rank(scratch.claimed):
+        history = train_student(
+            student,
+            teacher,
+            images,
+            recipe,
+            p.quantization,
+            p.finetune,
+            selector or SelectorTrainingConfig(),
+            p.seed,
+            p.precision,
+            scratch,
+            p.method.name,
+            METHODS[p.method.name].data_free,
+        )
+        if distributed.rank() > 0:
+            return
+        student.save(folder)
+        write_table(folder / "history.csv", history)
+        scratch.delete()
 
 
 def fixed(p: FixedParams) -> None:

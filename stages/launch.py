@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 
 from dynadfq import params
 from dynadfq.runtime.distributed import RankUnreachable, joined
+from dynadfq.runtime.program import FAILED, SIGNALLED, Stopped, sentence
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+# What follows "…; " in messages about interrupted work.
+GO_ON = "run the same command again: finished work is kept, and it goes on from there"
 GRACE = 10.0  # seconds; by then torchrun has ended a rank that lost another
+
+
+class Explained(Exception):
+    """The error of a rank in the words that a user reads."""
 
 
 def is_rank() -> bool:
@@ -29,6 +36,7 @@ def in_ranks(arguments: list[str]) -> bool:
 
     Raises:
         SystemExit: a rank failed; holds the error of the first rank that did.
+        Stopped: a signal ended the ranks.
     """
     count = 1 if is_rank() else params.read().launch.processes
     if count == 1:
@@ -65,23 +73,24 @@ def _torchrun(script: list[str], count: int) -> None:
         except ChildFailedError as error:
             sys.exit(_described(*error.get_first_failure()))
         except SignalException as error:  # torchrun has passed the signal on to the ranks
-            sys.exit(128 + error.sigval)
+            raise Stopped(error.sigval) from None
 
 
 def _described(rank: int, failure: ProcessFailure) -> str:
     if isinstance(failure.message, dict):
-        return f"rank {rank}: {failure.message['message']}"
+        said = str(failure.message["message"]).removeprefix(f"{Explained.__name__}: ")
+        return f"rank {rank}: {said}"
     if failure.exitcode < 0:
         end = f"ended by {failure.signal_name()}"
     else:
         end = f"ended with exit status {failure.exitcode}"
-    return f"rank {rank}: {end}; run the stage again, it goes on where it stopped"
+    return f"rank {rank}: {end}; {GO_ON}"
 
 
-def as_rank(stage: Callable[[], None], user_errors: tuple[type[Exception], ...]) -> None:
+def as_rank(stage: Callable[[], None]) -> None:
     """Run a stage as one of several ranks, and leave its error to torchrun to report.
 
-    An error of a type outside ``user_errors`` shows a traceback as well.
+    An error that a user cannot act on shows a traceback as well.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
@@ -91,8 +100,11 @@ def as_rank(stage: Callable[[], None], user_errors: tuple[type[Exception], ...])
     except Exception as error:
         if isinstance(error, RankUnreachable):
             time.sleep(GRACE)  # the rank that failed first reports
-        get_error_handler().record_exception(error)
-        expected = isinstance(error, (*user_errors, RankUnreachable))
+        said = sentence(error, GO_ON)
+        get_error_handler().record_exception(error if said is None else Explained(said))
+        expected = said is not None or isinstance(error, RankUnreachable)
         if expected and not os.environ.get("DYNADFQ_TRACEBACK"):
-            sys.exit(1)
+            sys.exit(FAILED)
         raise
+    except Stopped as stopped:  # torchrun's process says so
+        sys.exit(SIGNALLED + stopped.number)

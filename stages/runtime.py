@@ -9,18 +9,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
 
 import dynadfq
 from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.program import one_line
+from dynadfq.runtime.resume import Scratch, digest, file_sha256, fingerprint
 from stages import launch
 
 # Options of <malloc.h>'s mallopt.
 M_MMAP_MAX = -4
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
-USER_ERRORS = (ValueError, FileNotFoundError, ImportError, ArithmeticError)
 # Keys of params.yaml for arguments that are called otherwise in Python.
 ALIASES = {
     "activation_bits": "selector.candidates",
@@ -89,6 +94,31 @@ def yaml_keys(p: View) -> Iterator[None]:
         raise type(error)(f"{argument}: {problem}") from error
 
 
+def unfinished(stage: str, method: str | None, *identity: Any) -> Scratch:
+    """Return a stage's scratch folder, which no run with other code, inputs or torch continues.
+
+    Args:
+        stage: its name in dvc.yaml.
+        method: value of ``method.name``, if the stage depends on the method's file.
+        identity: what else the result depends on: parameters, and digests of inputs.
+    """
+    return Scratch.of_stage(stage, code_digest(stage, method), torch.__version__, *identity)
+
+
+def code_digest(stage: str, method: str | None) -> str:
+    """Return a fingerprint of the code that DVC sees as a stage's dependencies.
+
+    Without a dvc.yaml that lists code, it is that of the whole library.
+    """
+    pipeline = Path("dvc.yaml")
+    stages = yaml.safe_load(pipeline.read_text())["stages"] if pipeline.exists() else {}
+    deps = [str(dep) for dep in stages.get(stage, {}).get("deps", ())]
+    code = [dep for dep in deps if dep.startswith(("dynadfq/", "stages/"))]
+    paths = [Path(dep.replace("${method.name}", str(method))) for dep in code]
+    paths = paths or [Path(dynadfq.__file__).parent]
+    return fingerprint([file_sha256(path) if path.is_file() else digest(path) for path in paths])
+
+
 def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> None:
     """Run a stage with the parameters that it declares, after all of them are checked.
 
@@ -108,15 +138,16 @@ def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> 
 
 
 def guarded(run: Callable[[], None], divisible: bool = False) -> None:
-    """Run a stage's work; a user's error is one message without a traceback."""
+    """Run a stage's work; an error that a user can act on, or a signal, is one line on stderr."""
     seeding.deterministic()
     keep_memory()
-    try:
+    with one_line(stage_name(), launch.GO_ON):
         if divisible and launch.is_rank():
-            launch.as_rank(run, USER_ERRORS)
+            launch.as_rank(run)
         elif not (divisible and launch.in_ranks(sys.argv[1:])):
             run()
-    except USER_ERRORS as error:
-        if os.environ.get("DYNADFQ_TRACEBACK"):
-            raise
-        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def stage_name() -> str:
+    """Return the name of the stage that this process runs, with which its messages begin."""
+    return os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem

@@ -13,14 +13,14 @@ from dynadfq.methods.base import ImagesConfig, MethodContext
 from dynadfq.ops.precision import Precision, compute_precision, require_precision
 from dynadfq.params import View
 from dynadfq.runtime import device, distributed
-from dynadfq.runtime.resume import Scratch, digest
+from dynadfq.runtime.resume import digest
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
-from stages.runtime import main
+from stages.runtime import main, unfinished
 
 
 class MethodImages(View):
@@ -52,9 +52,9 @@ def make(
         "similarity"
     ]
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
-    scratch = Scratch.of_stage(
-        "synthesize", p.model_dump(mode="json"), digest(teacher_folder), digest(similarity_folder)
-    )
+    seen = p.model_dump(mode="json")
+    inputs = digest(teacher_folder), digest(similarity_folder)
+    scratch = unfinished("synthesize", p.method.name, seen, *inputs)
     source = recipe.source(teacher, p.synthesis)
     if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:
         print(

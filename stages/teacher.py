@@ -8,7 +8,6 @@ from dynadfq.data.config import DataConfig
 from dynadfq.data.loading import data_metadata
 from dynadfq.params import View
 from dynadfq.runtime import device, seeding
-from dynadfq.runtime.resume import Scratch
 from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.config import TeacherConfig
 from dynadfq.teacher.loading import import_teacher
@@ -19,7 +18,7 @@ from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
 from stages.artifacts import TEACHER
 from stages.labelled import labelled_set
-from stages.runtime import main, root
+from stages.runtime import main, root, unfinished
 
 GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
@@ -53,19 +52,20 @@ def train(p: TeacherParams, facts: TeacherMetadata, folder: Path) -> None:
     """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
-    scratch = Scratch.of_stage("teacher", p.model_dump(mode="json"))
+    scratch = unfinished("teacher", None, p.model_dump(mode="json"))
     require_classifier(module.eval(), facts.input_shape, facts.num_classes)
     images, test = (
         labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)
     )
-    train_teacher(module, images, p.teacher, p.seed, device.resolve(p.device), scratch)
-    source = f"trained on {p.data.name} for {p.teacher.epochs} epochs"
-    teacher = Teacher(
-        module, architecture=p.teacher.architecture, source=source, **facts.arguments()
-    )
-    teacher.float_top1 = accuracy(teacher, test.batches(p.teacher.batch_size))
-    teacher.save(folder)
-    scratch.delete()
+    with scratch.claimed():
+        train_teacher(module, images, p.teacher, p.seed, device.resolve(p.device), scratch)
+        source = f"trained on {p.data.name} for {p.teacher.epochs} epochs"
+        teacher = Teacher(
+            module, architecture=p.teacher.architecture, source=source, **facts.arguments()
+        )
+        teacher.float_top1 = accuracy(teacher, test.batches(p.teacher.batch_size))
+        teacher.save(folder)
+        scratch.delete()
 
 
 def run(p: TeacherParams) -> None:

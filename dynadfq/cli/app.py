@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,9 +9,8 @@ import typer
 
 from dynadfq import __version__
 from dynadfq.cli import bench, budget, calibrate, export, init, inspect, predict, similarity
+from dynadfq.runtime.program import one_line
 
-USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError)
-FAILED = 1  # exit status; 2 is a wrong option or argument, which typer reports
 HELP = "Use quantized image classifiers that choose activation bit-widths per image."
 EPILOG = """\b
 MODEL is a folder that a pipeline stage, Student.save or Teacher.save wrote, such as
@@ -54,14 +51,9 @@ for command in (inspect, predict, budget, bench, similarity, export, calibrate, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a user's error is one sentence on stderr.
+    """Run a command; a user's error, or a signal, is one sentence on stderr.
 
-    DYNADFQ_TRACEBACK=1 shows where it was raised.
+    DYNADFQ_TRACEBACK=1 shows where an error was raised.
     """
-    try:
+    with one_line("dynadfq", "run the command again"):
         app(args=None if arguments is None else list(arguments), prog_name="dynadfq")
-    except USER_ERRORS as error:
-        if os.environ.get("DYNADFQ_TRACEBACK"):
-            raise
-        print(f"dynadfq: {error}", file=sys.stderr)
-        sys.exit(FAILED)

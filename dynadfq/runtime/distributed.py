@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import NamedTuple, TypeVar, cast
 
@@ -188,6 +188,14 @@ def first_rank_first() -> Iterator[None]:
     yield
     if rank() == 0:
         barrier()
+
+
+@contextmanager
+def on_first_rank(context: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """Enter a context on rank 0 alone, such as a lock, before any rank enters the block."""
+    with context() if rank() == 0 else nullcontext():
+        barrier()
+        yield
 
 
 def from_first(make: Callable[[], Result]) -> Result:

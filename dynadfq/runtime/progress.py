@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from types import TracebackType
@@ -33,10 +34,20 @@ def require_finite(terms: dict[str, Tensor], step: int) -> None:
         )
 
 
+def has_bar() -> bool:
+    """Return whether stderr is a terminal that knows its width; a bar needs both."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return False
+
+
 class Progress:
     """A progress bar with running losses; without a terminal, JSON lines on stderr.
 
-    Of several ranks the first shows the bar; without a terminal each writes its lines.
+    A line names the stage, the steps that are done, the seconds that are left at the speed so far,
+    and the losses. Of several ranks the first shows the bar; without a terminal each writes its
+    lines.
 
     Args:
         stage: the title, and the group of the losses' names.
@@ -55,15 +66,17 @@ class Progress:
         self.interval = interval
         self._rank, ranks = distributed.part()
         self._rank_entry = {"rank": self._rank} if ranks > 1 else {}
+        self._terminal = has_bar()
         self._bar = tqdm(
             total=total,
             initial=done,
             desc=stage,
             unit=unit,
-            disable=True if self._rank else None,  # None: without a terminal
+            disable=bool(self._rank) or not self._terminal,
             dynamic_ncols=True,
         )
-        self._last = time.monotonic()
+        self._begun = self._last = time.monotonic()
+        self._made = 0  # steps of this run
 
     def __enter__(self) -> Progress:
         return self
@@ -84,16 +97,19 @@ class Progress:
     def step(self, **losses: float) -> None:
         """Count one step and show its losses."""
         self.done += 1
+        self._made += 1
         if not self._bar.disable:
             shown = {name: f"{value:.4g}" for name, value in losses.items()}
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update()
             return
-        below_bar = self._rank and sys.stderr.isatty()
-        waited = time.monotonic() - self._last
-        if not below_bar and (waited > self.interval or self.done == self.total):
-            self._last = time.monotonic()
-            line: dict[str, float] = {**self._rank_entry, "step": self.done, "of": self.total}
+        below_bar = self._rank and self._terminal
+        now = time.monotonic()
+        if not below_bar and (now - self._last > self.interval or self.done == self.total):
+            self._last = now
+            left = (now - self._begun) / self._made * (self.total - self.done)
+            line: dict[str, str | float] = {"stage": self.stage, **self._rank_entry}
+            line |= {"step": self.done, "of": self.total, "seconds_left": round(left)}
             for name, value in losses.items():
                 line[f"{self.stage}/{name}"] = round(value, 6)
             print(json.dumps(line), file=sys.stderr, flush=True)

@@ -2,21 +2,28 @@
 
 DVC deletes a stage's outputs when the stage starts, so unfinished work is kept in
 ``.scratch/<stage>-<fingerprint>`` and deleted on success. The fingerprint covers everything that
-the result depends on: work that was started with other parameters is never continued.
+the result depends on: work that was started with other parameters is never continued. Two processes
+with the same fingerprint take turns.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dynadfq.runtime.locks import locked, locked_if_free
+
 HASHED_AT_ONCE = 1 << 20  # bytes
+SEAL = 65  # bytes: a line feed, and in hexadecimal digits the sha256 of what stands before it
+STATE = "state.pt"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -34,8 +41,9 @@ def file_sha256(path: Path) -> str:
 
 
 def digest(folder: Path) -> str:
-    """Return a fingerprint of the names and contents of a folder's files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return a fingerprint of the names and contents of a folder's files, without byte code."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in found if path.parent.name != "__pycache__")
     return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in files])
 
 
@@ -88,6 +96,46 @@ def put(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write a file atomically, followed by its checksum (see ``read_sealed``)."""
+    atomic_write(path, data + _seal(data))
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what ``write_sealed`` wrote, or None without a file.
+
+    A file that was damaged since is set aside, so that its work begins anew.
+    """
+    if path.is_file():
+        content = path.read_bytes()
+        data, seal = content[:-SEAL], content[-SEAL:]
+        if seal == _seal(data):
+            return data
+    set_aside(path)
+    return None
+
+
+def _seal(data: bytes) -> bytes:
+    return f"\n{hashlib.sha256(data).hexdigest()}".encode()
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file of unfinished work that cannot be read, and say so; none is no error."""
+    if not os.path.lexists(path):
+        return
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
+    os.replace(path, aside)
+    print(
+        f"{path} is damaged: it was renamed to {aside.name}, and its part of the work begins anew",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 class Scratch:
     """A folder for the state of unfinished work.
 
@@ -108,17 +156,37 @@ class Scratch:
         """Return the folder for a part of the work; it is deleted with the whole."""
         return Scratch(None if self.folder is None else self.folder / name)
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for the block: no other process continues or deletes this work.
+
+        A process that wants the same work waits until this one has finished or died, and then finds
+        what it left (see ``delete``).
+        """
+        if self.folder is None:
+            yield
+            return
+        waiting = f"another process does the work of {self.folder}; waiting for it"
+        with ExitStack() as held:
+            # One process at a time waits for the lock, and it holds the queue meanwhile.
+            with locked(self._queue, waiting):
+                held.enter_context(locked(self.folder.with_suffix(".lock"), waiting))
+            yield
+
     def exists(self) -> bool:
-        """Return whether a state was saved."""
-        return self.folder is not None and self._state.exists()
+        """Return whether a state was saved and is undamaged."""
+        return self._content() is not None
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last saved state, or None where there is none."""
-        if not self.exists():
+        """Return the last saved state; None where there is none, or where it was damaged."""
+        content = self._content()
+        if content is None:
             return None
         import torch  # here, because commands and stages without torch write files as well
 
-        state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -127,15 +195,22 @@ class Scratch:
             return
         import torch
 
-        with _replaced(self._state) as temporary:
-            torch.save(state, temporary)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_sealed(self.folder / STATE, content.getvalue())
 
     def delete(self) -> None:
-        """Delete the folder, once the results are in place."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder, once the results are in place; a process that waits for it gets it."""
+        if self.folder is None or not self.folder.exists():
+            return
+        with locked_if_free(self._queue) as nobody_waits:
+            if nobody_waits:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _content(self) -> bytes | None:
+        return None if self.folder is None else read_sealed(self.folder / STATE)
 
     @property
-    def _state(self) -> Path:
+    def _queue(self) -> Path:
         assert self.folder is not None
-        return self.folder / "state.pt"
+        return self.folder.with_suffix(".queue")

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.resume import atomic_write, file_sha256
+from dynadfq.runtime.resume import (
+    atomic_write,
+    file_sha256,
+    read_sealed,
+    set_aside,
+    write_sealed,
+)
 from dynadfq.runtime.seeding import derive
 from dynadfq.synthesis.config import Storage
 from dynadfq.synthesis.dataset import Batch
@@ -69,6 +75,9 @@ class ShardFolder:
         """Return the file of a shard."""
         return self.folder / shard_name(number)
 
+    def _note(self, number: int) -> Path:
+        return self.path(number).with_suffix(".json")
+
     def write(self, number: int, shard: Shard) -> dict[str, Any]:
         """Write a shard and then its note, which marks it as finished; return the note."""
         images = stored(shard.images, self.storage)
@@ -82,7 +91,7 @@ class ShardFolder:
             **_recognition(shard),
         }
         atomic_write(self.path(number), data)
-        atomic_write(self.path(number).with_suffix(".json"), json.dumps(note).encode())
+        write_sealed(self._note(number), json.dumps(note).encode())
         return note
 
     def read(self, number: int) -> Batch:
@@ -91,15 +100,20 @@ class ShardFolder:
         return Batch(tensors["images"].float(), tensors["soft_labels"])
 
     def finished(self, number: int, size: int) -> dict[str, Any] | None:
-        """Return the note of the same shard if an earlier run finished it and it is unaltered."""
+        """Return the note of the same shard if an earlier run finished it.
+
+        A file that was damaged since is set aside.
+        """
         path = self.path(number)
-        note_path = path.with_suffix(".json")
-        if not note_path.exists() or not path.exists():
+        data = read_sealed(self._note(number))
+        if data is None:
             return None
-        note: dict[str, Any] = json.loads(note_path.read_text())
-        if note["num_images"] != size or note["seed"] != derive(self.seed, "synthesis", number):
+        note: dict[str, Any] = json.loads(data)
+        same = {"num_images": size, "seed": derive(self.seed, "synthesis", number)}
+        if {name: note[name] for name in same} != same:
             return None
-        if file_sha256(path) != note["sha256"]:
+        if not (path.is_file() and file_sha256(path) == note["sha256"]):
+            set_aside(path)
             return None
         images = safetensors.torch.load_file(path)["images"]
         return note if images.dtype == DTYPES[self.storage] else None

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import require_choice
+from dynadfq.runtime.locks import locked
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch, atomic_write, put
 from dynadfq.runtime.seeding import generator
@@ -52,10 +53,26 @@ def synthesize_set(
         FileNotFoundError: another rank's shards do not appear.
     """
     require_choice("storage", storage, get_args(Storage))
+    with distributed.on_first_rank(scratch.claimed):
+        _synthesize(source, num_images, batch_size, seed, folder, scratch, storage)
+    return SyntheticSet(folder, keep_alive)
+
+
+def _synthesize(
+    source: ImageSource,
+    num_images: int,
+    batch_size: int,
+    seed: int,
+    folder: Path,
+    scratch: Scratch,
+    storage: Storage,
+) -> None:
     shards = ShardFolder(scratch.folder or folder, seed, storage)
     sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
-    notes = [shards.finished(number, size) for number, size in enumerate(sizes)]
     own = _own_shards(len(sizes), source.sequential)
+    notes: list[dict[str, Any] | None] = [None] * len(sizes)
+    for number in own:
+        notes[number] = shards.finished(number, sizes[number])
     done = sum(notes[number] is not None for number in own)
     total = source.preparation_steps + len(own) * source.steps
     with Progress("synthesize", total, done * source.steps, "iteration") as progress:
@@ -76,10 +93,10 @@ def synthesize_set(
             "storage": storage,
             "shards": [note or shards.wait_for(n, sizes[n]) for n, note in enumerate(notes)],
         }
-        _write_set(folder, shards.folder, files, manifest)
+        with locked(folder / ".lock", f"another process writes {folder}; waiting for it"):
+            _write_set(folder, shards.folder, files, manifest)
         scratch.delete()
     distributed.barrier()
-    return SyntheticSet(folder, keep_alive)
 
 
 def _own_shards(count: int, sequential: bool) -> range:
@@ -94,7 +111,6 @@ def _write_set(
 ) -> None:
     """Put finished shards and the set's other files in place, the manifest last."""
     names = [note["file"] for note in manifest["shards"]]
-    folder.mkdir(parents=True, exist_ok=True)
     if working != folder:
         for name in names:
             put(working / name, folder / name)

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from dynadfq.runtime.resume import Scratch, atomic_write, digest, fingerprint
+from dynadfq.runtime.resume import Scratch, atomic_write, digest, fingerprint, set_aside
 
 
 class Killed(BaseException):
@@ -67,13 +72,13 @@ def test_a_killed_save_leaves_the_old_state(
     assert scratch.load() is None
     scratch.save({"epoch": 1, "weights": torch.ones(3), "history": [{"loss": 0.5}]})
 
-    def half(state: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def kill(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(torch, "save", half)
-        scratch.save({"epoch": 2})
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, name, kill)
+            scratch.save({"epoch": 2})
     state = scratch.load()
     assert state is not None and state["epoch"] == 1 and state["history"] == [{"loss": 0.5}]
     assert torch.equal(state["weights"], torch.ones(3))
@@ -121,3 +126,87 @@ def test_fingerprints_and_digests(tmp_path: Path) -> None:
         seen.add(digest(folder))
         assert digest(folder) in seen
     assert len(seen) == 4
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "flipped": lambda path: path.write_bytes(b"!" + path.read_bytes()[1:]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "replaced": lambda path: path.write_bytes(b"x" * 1000),
+    "a folder": lambda path: (path.unlink(), path.mkdir(), (path / "file").touch()),
+    "a loop": lambda path: (path.unlink(), path.symlink_to(path)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_set_aside_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    scratch = Scratch(tmp_path / "work")
+    scratch.save({"epoch": 1, "weights": torch.ones(3)})
+    state = tmp_path / "work" / "state.pt"
+    for _ in range(2):  # what was set aside before is no obstacle
+        DAMAGES[damage](state)
+        assert not scratch.exists() and scratch.load() is None
+        [said] = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"{state} is damaged: it was renamed to state.pt.damaged, ")
+        scratch.save({"epoch": 0})
+        assert scratch.load() == {"epoch": 0} and capsys.readouterr().err == ""
+    scratch.delete()
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_set_aside_where_nothing_is(tmp_path: Path) -> None:
+    set_aside(tmp_path / "state.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_second_of_two_equal_works_waits_and_gets_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = Scratch(tmp_path / "work"), Scratch(tmp_path / "work")
+    events = []
+
+    def waits() -> None:
+        with second.claimed():
+            events.append(("second begins with", second.load()))
+            second.delete()
+
+    thread = threading.Thread(target=waits)
+    with first.claimed():
+        thread.start()
+        while not (tmp_path / "work.queue").exists():
+            time.sleep(0.001)
+        first.save({"epoch": 3})
+        events.append(("first ends", None))
+        first.delete()
+    thread.join()
+    assert events == [("first ends", None), ("second begins with", {"epoch": 3})]
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == (
+        f"another process does the work of {tmp_path}/work; waiting for it\n"
+    )
+
+
+def test_a_dead_holder_does_not_block(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from dynadfq.runtime.resume import Scratch
+with Scratch(Path({str(tmp_path / "work")!r})).claimed():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode < 0
+    assert [path.name for path in tmp_path.iterdir()] == ["work.lock"]
+    with Scratch(tmp_path / "work").claimed():
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_lets_go_and_keeps_the_work(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "work")
+    with pytest.raises(Killed), scratch.claimed():
+        scratch.save({"epoch": 1})
+        raise Killed
+    with scratch.claimed():
+        assert scratch.load() == {"epoch": 1}

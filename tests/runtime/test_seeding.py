@@ -55,4 +55,6 @@ def test_without_a_terminal_progress_is_json_lines(capsys: pytest.CaptureFixture
         progress.step(loss=0.25)
         progress.step(loss=0.125)
     lines = [json.loads(line) for line in io.StringIO(capsys.readouterr().err)]
-    assert lines == [{"step": 3, "of": 3, "finetune/loss": 0.125}]
+    assert lines == [
+        {"stage": "finetune", "step": 3, "of": 3, "seconds_left": 0, "finetune/loss": 0.125}
+    ]
