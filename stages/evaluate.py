@@ -22,7 +22,7 @@ from stages.artifacts import (
     write_json,
     write_tables,
 )
-from stages.labelled import test_set
+from stages.labelled import data_fingerprint, test_set
 from stages.runtime import main
 
 
@@ -42,6 +42,7 @@ def run(p: EvaluateParams) -> None:
     student = load_student(STUDENT).to(where)
     fixed = load_student(FIXED).to(where)
     synthetic = SyntheticSet(SYNTHETIC).check()
+    fingerprint = distributed.from_first(lambda: data_fingerprint(p.data))
     with distributed.first_rank_first():  # it decodes the images
         test = test_set(p.data, teacher, p.evaluation.test_images)
     metrics, tables = compare(
@@ -49,6 +50,8 @@ def run(p: EvaluateParams) -> None:
     )
     if distributed.rank() > 0:
         return
+    if fingerprint is not None:
+        metrics["data"]["fingerprint"] = fingerprint
     write_tables(EVALUATION, tables)
     write_json(EVALUATION / "metrics.json", metrics)
     card = model_card(read_facts(STUDENT), metrics)

@@ -19,7 +19,7 @@ from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.program import one_line
-from dynadfq.runtime.resume import Scratch, digest, file_sha256, fingerprint
+from dynadfq.runtime.resume import Scratch, digest, file_sha256, fingerprint, put
 from stages import launch
 
 # Options of <malloc.h>'s mallopt.
@@ -75,6 +75,19 @@ def root(path: str) -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
+def put_for_dvc(path: str) -> Path:
+    """Return a dependency, which a queued experiment may find in the main repository only.
+
+    Such an experiment, and one of ``--temp``, runs in a copy that lacks the files that git ignores.
+    The file is put into the copy, too: DVC records the content of dependencies after a stage has
+    run, and takes a stage's earlier result only where the recorded content is the same.
+    """
+    here, there = Path(path), root(path)
+    if not here.exists() and there.is_file():
+        put(there, here)
+    return here if here.exists() else there
+
+
 @contextmanager
 def yaml_keys(p: View) -> Iterator[None]:
     """Turn arguments that a library error begins with into keys of params.yaml.
@@ -108,14 +121,15 @@ def unfinished(stage: str, method: str | None, *identity: Any) -> Scratch:
 def code_digest(stage: str, method: str | None) -> str:
     """Return a fingerprint of the code that DVC sees as a stage's dependencies.
 
-    Without a dvc.yaml that lists code, it is that of the whole library.
+    Where dvc.yaml lists no folder of the library, the whole library counts.
     """
     pipeline = Path("dvc.yaml")
     stages = yaml.safe_load(pipeline.read_text())["stages"] if pipeline.exists() else {}
     deps = [str(dep) for dep in stages.get(stage, {}).get("deps", ())]
     code = [dep for dep in deps if dep.startswith(("dynadfq/", "stages/"))]
     paths = [Path(dep.replace("${method.name}", str(method))) for dep in code]
-    paths = paths or [Path(dynadfq.__file__).parent]
+    if not any(path.parts[0] == "dynadfq" for path in paths):
+        paths.append(Path(dynadfq.__file__).parent)
     return fingerprint([file_sha256(path) if path.is_file() else digest(path) for path in paths])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from dynadfq.data.config import DataConfig
@@ -17,9 +18,14 @@ from dynadfq.zoo.architectures import build
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
 from stages.artifacts import TEACHER
-from stages.labelled import labelled_set
-from stages.runtime import main, root, unfinished
+from stages.labelled import data_fingerprint, labelled_set
+from stages.runtime import main, put_for_dvc, root, unfinished
 
+FOLLOWED = Path("checkpoints")  # a dependency in dvc.yaml
+NOT_FOLLOWED = (
+    "DVC does not see when {} changes: put it into checkpoints/, or run `dvc repro -f teacher` "
+    "after a change"
+)
 GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
 
 
@@ -43,16 +49,23 @@ def make(p: TeacherParams, folder: Path) -> None:
     print(*facts.lines(), sep="\n")
     if not imported:
         return train(p, facts, folder)
-    import_teacher(
-        p.teacher.architecture, facts, p.teacher.checkpoint and root(p.teacher.checkpoint)
-    ).save(folder)
+    checkpoint = p.teacher.checkpoint and weights_file(p.teacher.checkpoint)
+    import_teacher(p.teacher.architecture, facts, checkpoint).save(folder)
+
+
+def weights_file(path: str) -> Path:
+    """Return a checkpoint, in a place where DVC sees its content if that is possible."""
+    if FOLLOWED in Path(path).parents:
+        return put_for_dvc(path)
+    print(NOT_FOLLOWED.format(path), file=sys.stderr)
+    return root(path)
 
 
 def train(p: TeacherParams, facts: TeacherMetadata, folder: Path) -> None:
     """Train a newly initialized teacher, measure it, and save it to ``folder``."""
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
-    scratch = unfinished("teacher", None, p.model_dump(mode="json"))
+    scratch = unfinished("teacher", None, p.model_dump(mode="json"), data_fingerprint(p.data))
     require_classifier(module.eval(), facts.input_shape, facts.num_classes)
     images, test = (
         labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)

@@ -61,6 +61,13 @@ class DataConfig(Config):
         "folders' order",
         min_length=1,
     )
+    fingerprint: str | None = setting(
+        None,
+        "what the files of an image folder must have: a fingerprint of their names and sizes, "
+        "which the stages print. DVC does not look at the files, but it does see a new value here; "
+        "null accepts any files",
+        min_length=1,
+    )
     image_size: int | None = setting(
         None, "side to which images are resized; null keeps the data set's own", unit="pixels", ge=8
     )

@@ -89,6 +89,8 @@ def setup(evidence: Evidence) -> dict[str, str]:
         "Test images": f"{data.get('test_images', 0):,}",
         "Synthetic images": f"{synthetic['num_images']:,}",
     }
+    if "fingerprint" in data:
+        facts["Fingerprint of the labelled files (DVC does not follow them)"] = data["fingerprint"]
     if "class_order" in data:
         facts["Class order"] = data["class_order"]
     overhead = metrics["student"].get("selector_overhead_percent")

@@ -47,6 +47,18 @@ def digest(folder: Path) -> str:
     return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in files])
 
 
+def listing(folder: Path) -> str:
+    """Return a fingerprint of the names and sizes of a folder's files, whose content is not read.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"root: {folder} is no folder")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return fingerprint([(str(path.relative_to(folder)), path.stat().st_size) for path in files])
+
+
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path; the file replaces ``path`` after the block, or is deleted."""
