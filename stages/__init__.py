@@ -24,12 +24,15 @@ def end_with_parent() -> None:
 
 
 def dvc_has_ended() -> bool:
-    """Return whether the ``dvc`` that started this stage was killed before `end_with_parent`."""
+    """Return whether the ``dvc`` that started this stage was killed before `end_with_parent`.
+
+    On another system, or with another version of DVC, that is not known, and the answer is no.
+    """
     try:
         writers = json.loads(DVC_WRITERS.read_text())["write"].values()
         numbers = {writer["pid"] for writer in writers}
         return bool(numbers) and numbers.isdisjoint(_ancestors())
-    except (OSError, ValueError, LookupError, TypeError):  # another system, or another DVC
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no such file
         return False
 
 

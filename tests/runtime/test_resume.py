@@ -6,13 +6,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from damage import DAMAGES
 
-from dynadfq.runtime.resume import Scratch, atomic_write, digest, fingerprint, set_aside
+from dynadfq.runtime.locks import locked_if_free
+from dynadfq.runtime.resume import (
+    Scratch,
+    atomic_write,
+    digest,
+    fingerprint,
+    listing,
+    set_aside,
+)
 
 
 class Killed(BaseException):
@@ -128,16 +136,6 @@ def test_fingerprints_and_digests(tmp_path: Path) -> None:
     assert len(seen) == 4
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "flipped": lambda path: path.write_bytes(b"!" + path.read_bytes()[1:]),
-    "emptied": lambda path: path.write_bytes(b""),
-    "replaced": lambda path: path.write_bytes(b"x" * 1000),
-    "a folder": lambda path: (path.unlink(), path.mkdir(), (path / "file").touch()),
-    "a loop": lambda path: (path.unlink(), path.symlink_to(path)),
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_is_set_aside_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
@@ -172,10 +170,14 @@ def test_the_second_of_two_equal_works_waits_and_gets_the_result(
             events.append(("second begins with", second.load()))
             second.delete()
 
+    def is_waiting() -> bool:
+        with locked_if_free(tmp_path / "work.queue") as free:
+            return not free
+
     thread = threading.Thread(target=waits)
     with first.claimed():
         thread.start()
-        while not (tmp_path / "work.queue").exists():
+        while not is_waiting():
             time.sleep(0.001)
         first.save({"epoch": 3})
         events.append(("first ends", None))
@@ -210,3 +212,15 @@ def test_an_error_lets_go_and_keeps_the_work(tmp_path: Path) -> None:
         raise Killed
     with scratch.claimed():
         assert scratch.load() == {"epoch": 1}
+
+
+def test_the_listing_of_a_folder_follows_names_and_sizes(tmp_path: Path) -> None:
+    seen = set()
+    for name, content in [("a/x", b"1"), ("a/x", b"12"), ("b/x", b"12"), ("a/x", b"")]:
+        atomic_write(tmp_path / name, content)
+        seen.add(listing(tmp_path))
+    assert len(seen) == 4
+    atomic_write(tmp_path / "b/x", b"34")
+    assert listing(tmp_path) in seen  # the content is not read
+    with pytest.raises(FileNotFoundError, match="none is no folder"):
+        listing(tmp_path / "none")

@@ -1,9 +1,13 @@
+import errno
 import json
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from damage import DAMAGES
 from interrupts import counted_steps, files, killed_after
 
 from dynadfq.losses.objective import Objective, SynthesisStep, Term
@@ -93,14 +97,61 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert waiting is None or not waiting.exists()
 
 
-def test_an_unfinished_shard_that_was_damaged_is_made_again(synthesize, tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_unfinished_shard_that_was_damaged_is_made_again(
+    synthesize, tmp_path, monkeypatch, capsys, damage, suffix
+):
     expected = files(synthesize("whole").folder)
     waiting = tmp_path / "scratch"
     with killed_after(monkeypatch, 7):
         synthesize("parts", scratch=waiting)
-    shard = waiting / "shard-00001.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
-    assert files(synthesize("parts", scratch=waiting).folder) == expected
+    shard = (waiting / "shard-00001.safetensors").with_suffix(suffix)
+    DAMAGES[damage](shard)
+    capsys.readouterr()
+    with counted_steps(monkeypatch) as steps:
+        assert files(synthesize("parts", scratch=waiting).folder) == expected
+    assert len(steps) == 3 * 2
+    said = f"{shard} is damaged: it was renamed to {shard.name}.damaged, and its part of the work"
+    assert capsys.readouterr().err.count(said) == 1
+    assert not waiting.exists()
+
+
+def test_a_full_disk_keeps_finished_shards(synthesize, tmp_path, monkeypatch):
+    expected = files(synthesize("whole").folder)
+    waiting = tmp_path / "scratch"
+    calls = iter(range(100))
+    original = os.fsync
+
+    def fsync(number):
+        if next(calls) == 2:  # a shard and its note, then the second shard
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(number)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as error:
+        patch.setattr(os, "fsync", fsync)
+        synthesize("parts", scratch=waiting)
+    assert error.value.filename == str(waiting / "shard-00001.safetensors")
+    assert sorted(files(waiting)) == ["shard-00000.json", "shard-00000.safetensors"]
+    with counted_steps(monkeypatch) as steps:
+        assert files(synthesize("parts", scratch=waiting).folder) == expected
+    assert len(steps) == 3 * 2
+
+
+def test_two_processes_that_make_the_same_set_share_the_work(synthesize, tmp_path):
+    # The first finishes while the second waits; each then has a whole set of its own.
+    waiting = tmp_path / "scratch"
+    expected = files(synthesize("whole").folder)
+    threads = [
+        threading.Thread(target=synthesize, args=(name,), kwargs={"scratch": waiting})
+        for name in ("one", "two", "three")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [files(tmp_path / name) for name in ("one", "two", "three")] == [expected] * 3
+    assert not list(tmp_path.glob("scratch*"))
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "missing"])
