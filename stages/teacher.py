@@ -9,11 +9,11 @@ from dynadfq.data.config import DataConfig
 from dynadfq.data.loading import data_metadata
 from dynadfq.params import View
 from dynadfq.runtime import device, seeding
-from dynadfq.teacher.classifier import require_classifier
 from dynadfq.teacher.config import TeacherConfig
 from dynadfq.teacher.loading import import_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.training import accuracy, train_teacher
+from dynadfq.teacher.trial import try_network
 from dynadfq.zoo.architectures import build
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, teacher_metadata
@@ -66,7 +66,7 @@ def train(p: TeacherParams, facts: TeacherMetadata, folder: Path) -> None:
     with seeding.global_stream(p.seed, "teacher", "weights"):
         module = build(p.teacher.architecture, facts.input_shape[0], facts.num_classes)
     scratch = unfinished("teacher", None, p.model_dump(mode="json"), data_fingerprint(p.data))
-    require_classifier(module.eval(), facts.input_shape, facts.num_classes)
+    try_network(module.eval(), facts.input_shape, facts.num_classes)
     images, test = (
         labelled_set(p.data, part, facts.preprocessing, facts.class_names) for part in (True, False)
     )

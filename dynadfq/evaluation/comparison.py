@@ -11,14 +11,10 @@ import pandas as pd
 from torch import Tensor
 
 from dynadfq.data.labelled import LabelledSet
+from dynadfq.evaluation.batches import LabelledBatch
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
 from dynadfq.evaluation.config import EvaluationConfig
-from dynadfq.evaluation.evaluate import (
-    LabelledBatch,
-    control_scores,
-    evaluate,
-    lowest_surviving_bits,
-)
+from dynadfq.evaluation.evaluate import control_scores, evaluate, lowest_surviving_bits
 from dynadfq.evaluation.metrics import data_metrics, headline, synthetic_metrics
 from dynadfq.evaluation.tables import (
     co_occurrence_table,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from dynadfq.evaluation.batches import LabelledBatch, checked_batches
 from dynadfq.evaluation.teacher_statistics import TeacherObserver, TeacherStatistics
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.ops.precision import compute_precision
@@ -19,10 +20,8 @@ from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed, seeding
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
-
-# (B, C, H, W) normalized images, with (B,) labels where there are any
-LabelledBatch = tuple[Tensor, Tensor | None]
 
 
 class Predictions(NamedTuple):
@@ -65,7 +64,7 @@ class _BatchResult(NamedTuple):
 
 
 def evaluate(
-    student: Student, batches: Iterable[LabelledBatch], teacher: Teacher | None = None
+    student: Student, batches: Iterable[Any], teacher: Teacher | None = None
 ) -> Evaluation:
     """Measure a student in integer form.
 
@@ -73,9 +72,18 @@ def evaluate(
 
     Args:
         student: the quantized model.
-        batches: (images, labels), (B, C, H, W) and (B,) or None; read once and not kept.
+        batches: (images, labels), (B, C, H, W) normalized and (B,) or None, as
+            ``checked_batches`` takes them; read once and not kept.
         teacher: the float model; adds its predictions and their entropies to the result.
+
+    Raises:
+        InvalidArgument: there are no batches, or images or labels are not the student's.
     """
+    classes = student.description["num_classes"]
+    if teacher is not None and teacher.num_classes != classes:
+        raise InvalidArgument(
+            "teacher", f"it has {teacher.num_classes} classes and the student {classes}"
+        )
     model = IntegerModel(student)
     observer = None if teacher is None else TeacherObserver(teacher)
 
@@ -84,7 +92,8 @@ def evaluate(
         observed = None if observer is None else observer.observe(images)
         return _BatchResult(model.predict(images), labels, observed)
 
-    results = distributed.in_turns(measure, batches)
+    checked = checked_batches(batches, student.preprocessing, classes)
+    results = distributed.in_turns(measure, checked)
     found = _joined([one.student for one in results])
     labels = [one.labels for one in results if one.labels is not None]
     observed = [one.teacher for one in results if one.teacher is not None]

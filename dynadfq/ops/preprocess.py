@@ -47,6 +47,18 @@ class Preprocessing:
                     f"{list(values)} has {len(values)} values for {channels} channels; "
                     "give one per channel",
                 )
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise InvalidArgument(
+                "mean",
+                f"must be in 0 … 1, as pixels are; got {list(self.mean)}"
+                + _of_bytes(max(self.mean)),
+            )
+        if not all(0 < value <= 1 for value in self.std):
+            raise InvalidArgument(
+                "std",
+                f"must be above 0 and at most 1, since pixels are in 0 … 1; got {list(self.std)}"
+                + _of_bytes(max(self.std)),
+            )
         if self.resize is not None and self.resize < max(size):
             raise InvalidArgument(
                 "resize",
@@ -90,6 +102,11 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=pixels.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return (pixels.float() / 255 - mean) / std
+
+
+def _of_bytes(largest: float) -> str:
+    """Advice for a mean or a std of pixels in 0 … 255."""
+    return "; divide by 255" if 1 < largest <= 255 else ""
 
 
 def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:

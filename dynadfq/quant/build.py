@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dynadfq.graph.fold import fold
+from dynadfq.ops.unwrap import unwrapped
 from dynadfq.quant.artifact import FACTS, REMEDY, read_facts, read_tensors
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
@@ -55,6 +56,7 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
     tensors = read_tensors(folder, facts["sha256"])
     if module is None:
         module = _architecture(folder, teacher, shape[0])
+    module = unwrapped(module)
     if scheme.folded:
         module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
     student = Student(module.eval(), shape, scheme, teacher)

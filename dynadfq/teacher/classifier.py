@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils.hooks import RemovableHandle
 
 from dynadfq.runtime.errors import InvalidArgument
 
 LISTED = 4  # layers that an error message names
 
+Classifier = nn.Linear | nn.Conv2d
 
-def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2d:
+
+def find_classifier(module: nn.Module, num_classes: int) -> Classifier:
     """Return the last linear layer or 1×1 convolution with one output per class.
 
     Raises:
         ValueError: there is none.
     """
-    candidates: list[tuple[str, int, nn.Linear | nn.Conv2d]] = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear):
-            candidates.append((name, layer.out_features, layer))
-        elif isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            candidates.append((name, layer.out_channels, layer))
+    candidates = _candidates(module)
     for _, outputs, layer in reversed(candidates):
         if outputs == num_classes:
             return layer
@@ -37,34 +36,66 @@ def find_classifier(module: nn.Module, num_classes: int) -> nn.Linear | nn.Conv2
     )
 
 
-@torch.no_grad()
-def require_classifier(module: nn.Module, input_shape: Sequence[int], num_classes: int) -> None:
-    """Check on one image of zeros that a network returns logits of ``num_classes`` classes.
+class ClassifierSearch:
+    """Finds the layer whose output a network returns, in a forward pass with gradients.
 
-    Raises:
-        ValueError: it cannot read images of this shape, or returns something else.
+    It is the linear layer or 1×1 convolution with one output per class that is nearest to the
+    logits: of an auxiliary head, or of a layer that is not called, no path leads to them.
+
+    Args:
+        module: the network.
+        num_classes: number of logits.
     """
-    example = torch.zeros(1, *input_shape, device=next(module.parameters()).device)
-    try:
-        output = module(example)
-    except RuntimeError as error:
-        size = " × ".join(map(str, input_shape))
-        raise InvalidArgument(
-            "input_shape", f"the network cannot read {size} images ({error})"
-        ) from error
-    if not isinstance(output, Tensor):
-        raise InvalidArgument(
-            "architecture",
-            f"the network returns {type(output).__name__}, not one tensor of logits; "
-            "wrap it in a module that returns the logits alone",
-        )
-    if output.shape != (1, num_classes):
-        raise InvalidArgument(
-            "num_classes",
-            f"the network returns {tuple(output.shape)} for one image, not {num_classes} logits",
-        )
+
+    def __init__(self, module: nn.Module, num_classes: int) -> None:
+        self.layers = {
+            layer: name for name, outputs, layer in _candidates(module) if outputs == num_classes
+        }
+        self.outputs: dict[Node, str] = {}  # layer by what computed its output
+        self.handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> ClassifierSearch:
+        self.handles = [layer.register_forward_hook(self._note) for layer in self.layers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _note(self, layer: Any, _inputs: object, output: Tensor) -> None:
+        if output.grad_fn is not None:
+            self.outputs[output.grad_fn] = self.layers[layer]
+
+    def found(self, logits: Tensor) -> str | None:
+        """Return the layer's name; None where logits come from no such layer."""
+        waiting = deque([logits.grad_fn])
+        seen = set(waiting)
+        while waiting:
+            node = waiting.popleft()
+            if node in self.outputs:
+                return self.outputs[node]
+            sources = [source for source, _ in node.next_functions] if node else []
+            waiting += [source for source in sources if source not in seen]
+            seen.update(sources)
+        return None
 
 
 def class_weights(module: nn.Module, num_classes: int) -> Tensor:
-    """Return the classifier's weight rows, (classes, features)."""
-    return find_classifier(module, num_classes).weight.detach().flatten(1)
+    """Return the weight rows of ``find_classifier``, (classes, features)."""
+    return weight_rows(find_classifier(module, num_classes))
+
+
+def weight_rows(classifier: Classifier) -> Tensor:
+    """Return a classification layer's weight rows, (classes, features)."""
+    return classifier.weight.detach().flatten(1)
+
+
+def _candidates(module: nn.Module) -> list[tuple[str, int, Classifier]]:
+    """Linear layers and 1×1 convolutions: name, number of outputs, and the layer."""
+    found: list[tuple[str, int, Classifier]] = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            found.append((name, layer.out_features, layer))
+        elif isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
+            found.append((name, layer.out_channels, layer))
+    return found

@@ -10,10 +10,11 @@ from pathlib import Path
 from dynadfq.ops.preprocess import Interpolation
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import is_import_path
-from dynadfq.teacher.classifier import require_classifier
+from dynadfq.runtime.numbers import image_shape, real_numbers, whole_number
+from dynadfq.teacher.class_names import texts
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo import architectures
-from dynadfq.zoo.metadata import Metadata, Shape
+from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, resolve
 from dynadfq.zoo.weights import load_weights
 
@@ -48,19 +49,16 @@ def load_teacher(
     if (Path(source) / "teacher.json").exists():
         return _load_folder(Path(source))
     architecture = str(source)
-    shape: Shape | None = None
-    if input_shape is not None:
-        channels, height, width = input_shape
-        shape = (channels, height, width)
+    shape = None if input_shape is None else image_shape("input_shape", input_shape)
     given = Metadata(
         origin="as given",
         input_shape=shape,
-        num_classes=num_classes,
-        mean=tuple(mean) if mean else None,
-        std=tuple(std) if std else None,
-        resize=resize,
+        num_classes=None if num_classes is None else whole_number("num_classes", num_classes),
+        mean=None if mean is None else real_numbers("mean", mean),
+        std=None if std is None else real_numbers("std", std),
+        resize=None if resize is None else whole_number("resize", resize),
         interpolation=interpolation,
-        class_names=tuple(class_names) if class_names else None,
+        class_names=None if class_names is None else texts(class_names),
     )
     channels = shape[0] if shape else 3
     unnormalized = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -106,9 +104,7 @@ def import_teacher(
         source = f"weights as {architecture} returns them"
     else:
         source = "pretrained weights" if published else "random weights"
-    teacher = Teacher(module, architecture=architecture, source=source, **metadata.arguments())
-    require_classifier(module, metadata.input_shape, num_classes)
-    return teacher
+    return Teacher(module, architecture=architecture, source=source, **metadata.arguments())
 
 
 def _load_folder(folder: Path) -> Teacher:

@@ -19,10 +19,14 @@ from dynadfq.ops.batch_norm import BatchNorm, frozen_batch_norms, layers_with_st
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.ops.unwrap import unwrapped
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.numbers import image_shape, real_number, real_numbers, whole_number
 from dynadfq.runtime.resume import atomic_write
-from dynadfq.teacher.classifier import class_weights, find_classifier
+from dynadfq.teacher.class_names import named_classes
+from dynadfq.teacher.classifier import Classifier, weight_rows
 from dynadfq.teacher.recording import Recording
+from dynadfq.teacher.trial import try_network
 from dynadfq.zoo.weights import unshare
 
 
@@ -30,11 +34,13 @@ class Teacher:
     """A frozen float classifier.
 
     Args:
-        module: the network; it is set to eval mode and its parameters stop requiring gradients.
+        module: the network, which returns the logits of float32 images. A wrapper, such as
+            DataParallel or ``torch.compile``, is removed; the module is set to eval mode and its
+            parameters stop requiring gradients. Two small batches of noise run through it.
         input_shape: shape of one image, (C, H, W).
         num_classes: number of logits.
         mean, std: normalization, one value per channel, of pixels in 0 … 1.
-        class_names: one per class; their numbers when None.
+        class_names: one per class; their numbers when None. Numbers may be NumPy's or torch's.
         architecture: ``family/model`` of a zoo or an import path, from which the network can be
             rebuilt for a file.
         source: where the weights come from, as text.
@@ -43,7 +49,8 @@ class Teacher:
         origins: where the other arguments come from, as text by argument name.
 
     Raises:
-        ValueError: arguments do not fit each other, such as two means for three channels.
+        ValueError: arguments do not fit each other, such as two means for three channels; or the
+            network cannot be quantized or is not such a classifier (``tensors``, ``trial``).
     """
 
     def __init__(
@@ -61,25 +68,25 @@ class Teacher:
         interpolation: Interpolation = "bilinear",
         origins: Mapping[str, str] | None = None,
     ) -> None:
-        channels, height, width = input_shape
-        self.module = module.eval().requires_grad_(False)
-        self.input_shape = (channels, height, width)
-        self.mean = tuple(mean)
-        self.std = tuple(std)
-        self.resize = resize
+        self.module = unwrapped(module).eval()
+        self.input_shape = image_shape("input_shape", input_shape)
+        self.mean = real_numbers("mean", mean)
+        self.std = real_numbers("std", std)
+        self.resize = None if resize is None else whole_number("resize", resize)
         self.interpolation: Interpolation = interpolation
-        self.num_classes = num_classes
-        self.class_names = tuple(class_names or map(str, range(num_classes)))
+        self.num_classes = whole_number("num_classes", num_classes)
+        self.class_names = named_classes(class_names, self.num_classes)
         self.architecture = architecture
         self.source = source
-        self.float_top1 = float_top1
+        self.float_top1 = None if float_top1 is None else real_number("float_top1", float_top1)
         self.origins = dict(origins or {})
-        if len(self.class_names) != num_classes:
-            raise InvalidArgument(
-                "class_names",
-                f"{len(self.class_names)} names for {num_classes} classes; give one per class",
-            )
         _ = self.preprocessing  # checks the other arguments
+        self.classifier_name = self._try()
+        self.module.requires_grad_(False)
+
+    def _try(self) -> str | None:
+        """Check the network, and return the name of its classification layer."""
+        return try_network(self.module, self.input_shape, self.num_classes)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the float32 logits of normalized images: (B, C, H, W) to (B, classes)."""
@@ -113,7 +120,22 @@ class Teacher:
     @property
     def class_weights(self) -> Tensor:
         """Weight rows of the classification layer, (classes, features)."""
-        return class_weights(self.module, self.num_classes)
+        return weight_rows(self.classifier)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classification layer: the one whose output is returned.
+
+        Raises:
+            InvalidArgument: the logits come from no linear layer or 1×1 convolution.
+        """
+        if self.classifier_name is None:
+            raise InvalidArgument(
+                "module",
+                f"its logits come from no linear layer or 1×1 convolution with {self.num_classes} "
+                "outputs, which class weights are read from; make the last layer one",
+            )
+        return self.module.get_submodule(self.classifier_name)  # type: ignore[return-value]
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
@@ -134,8 +156,7 @@ class Teacher:
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             recording.features = to_float32(inputs[0].flatten(1))
 
-        classifier = find_classifier(self.module, self.num_classes)
-        handle = classifier.register_forward_pre_hook(keep_features)
+        handle = self.classifier.register_forward_pre_hook(keep_features)
         try:
             with frozen_batch_norms(layers, keep_input):
                 yield recording

@@ -23,10 +23,15 @@ class FoldedTeacher(Teacher):
     """
 
     def __init__(self, source: Teacher, folded: Folded, relu6_as_relu: bool) -> None:
+        self.classifier_name = source.classifier_name
         super().__init__(folded.network, **source.arguments())
         self.folded = folded
         self.relu6_as_relu = relu6_as_relu
         self._description = source.describe()
+
+    def _try(self) -> str | None:
+        """Return the classifier's name: the network was tried before it was folded."""
+        return self.classifier_name
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the teacher that it was made from."""

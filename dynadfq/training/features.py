@@ -11,7 +11,6 @@ from dynadfq.graph.calls import ADDITIONS, PRODUCTS, called_module
 from dynadfq.graph.trace import trace
 from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
-from dynadfq.teacher.classifier import find_classifier
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.loss import record_outputs
 
@@ -48,11 +47,10 @@ def last_convolution(teacher: Teacher) -> str:
     Raises:
         ValueError: the network has no such convolution besides its classifier.
     """
-    classifier = find_classifier(teacher.module, teacher.num_classes)
     names = [
         name
         for name, layer in teacher.module.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer is not classifier
+        if isinstance(layer, nn.Conv2d) and layer is not teacher.classifier
     ]
     maps = [name for name, output in _outputs(teacher, names).items() if prod(output.shape[2:]) > 1]
     if not maps:

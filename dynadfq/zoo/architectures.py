@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from torch import nn
 
+from dynadfq.ops.unwrap import unwrapped
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import call_object, is_import_path
 from dynadfq.zoo.metadata import Metadata
@@ -92,7 +93,7 @@ def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn
         raise InvalidArgument(
             "architecture", f"{path!r} returned {type(network).__name__}, not a torch.nn.Module"
         )
-    return network
+    return unwrapped(network)
 
 
 def _find(architecture: str) -> tuple[Family, str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynadfq.ops.preprocess import Interpolation
-
-Shape = tuple[int, int, int]
+from dynadfq.runtime.numbers import Shape
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.numbers import Shape
 from dynadfq.zoo import architectures
-from dynadfq.zoo.metadata import Metadata, Shape
+from dynadfq.zoo.metadata import Metadata
 
 NUMBERS = "numbers, since no names are known"
 _SHOWN = ("input_shape", "num_classes", "class_names", "mean", "std", "resize", "interpolation")

@@ -98,10 +98,10 @@ def test_a_teacher_is_frozen_but_images_have_gradients(
 
 
 def test_class_names() -> None:
-    module = nn.Linear(4, 2)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     assert Teacher(module, (3, 8, 8), 2, (0,) * 3, (1,) * 3).class_names == ("0", "1")
     with pytest.raises(ValueError, match="class_names: 3 names for 2 classes"):
-        Teacher(module, (3, 8, 8), 2, (0,), (1,), ["a", "b", "c"])
+        Teacher(module, (3, 8, 8), 2, (0,) * 3, (1,) * 3, ["a", "b", "c"])
 
 
 @pytest.fixture

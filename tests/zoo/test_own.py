@@ -153,7 +153,7 @@ def test_facts_of_ones_own_network_have_to_be_given(networks: str) -> None:
     [
         (
             {"num_classes": 9},
-            "num_classes: the network returns (1, 4) for one image, not 9 logits",
+            "num_classes: the network returns (2, 4) for two images, not 9 logits",
         ),
         (
             {"input_shape": (1, 12, 12)},
