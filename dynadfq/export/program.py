@@ -123,7 +123,7 @@ def require_images(student: Student, images: Tensor) -> None:
     """
     if not len(images):
         raise ValueError("images: give at least one; the file is written after a check on them")
-    student.require_shape(images)
+    student.require_batch(images)
 
 
 def require_finite_logits(logits: Tensor, whose: str) -> None:

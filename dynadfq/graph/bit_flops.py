@@ -23,6 +23,7 @@ from torch import Tensor, fx, nn
 
 from dynadfq.graph.network import NetworkTrace, Placement, describe
 from dynadfq.graph.normalize import normalize
+from dynadfq.runtime.errors import InvalidArgument
 
 FLOAT_BITS = 32
 FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS  # bit-FLOPs of one float32 operation
@@ -87,7 +88,12 @@ class CostModel:
         return self.total(bits) * (100.0 / self.float_total)
 
     def at(self, activation_bits: int | Sequence[float] | Tensor) -> BitFlops:
-        """Return the cost of one image at one width, or at one width per site in order."""
+        """Return the cost of one image at one width, or at one width per site in order.
+
+        Raises:
+            ValueError: a width is outside 1 … 32, or their number is not that of the sites.
+        """
+        _require_widths("activation_bits", activation_bits)
         bits = torch.as_tensor(activation_bits, dtype=torch.float64).detach().cpu()
         if bits.ndim == 0:
             bits = bits.expand(len(self.sites))
@@ -165,7 +171,11 @@ def bit_flops(
         weight_bits: of all layers.
         activation_bits: one width for all sites of ``placement``, or one per site.
         placement: where activations are quantized.
+
+    Raises:
+        ValueError: a width is outside 1 … 32.
     """
+    _require_widths("weight_bits", weight_bits)
     if not isinstance(model, fx.GraphModule):
         weight = next(model.parameters(), torch.empty(0))
         example = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
@@ -173,3 +183,13 @@ def bit_flops(
     trace = describe(model, input_shape)
     sites = tuple(site.name for site in trace.sites(placement))
     return CostModel(trace, sites, weight_bits).at(activation_bits)
+
+
+def _require_widths(argument: str, bits: int | Sequence[float] | Tensor) -> None:
+    """Check that all widths are 1 … 32 bits."""
+    given = torch.as_tensor(bits, dtype=torch.float64)
+    outside = given[~((given >= 1) & (given <= FLOAT_BITS))]
+    if len(outside):
+        raise InvalidArgument(
+            argument, f"{outside[0].item():g} is outside 1 … {FLOAT_BITS} bits (32 is float)"
+        )

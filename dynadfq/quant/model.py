@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dynadfq.graph.bit_flops import FLOAT_OPERATION, CostModel
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
+from dynadfq.ops.image_batch import require_batch
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.artifact import write_artifact
@@ -27,6 +28,7 @@ from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.fit import require_fitting
 
 
 class Student(nn.Module):
@@ -77,7 +79,11 @@ class Student(nn.Module):
         Args:
             images: (B, C, H, W) normalized images.
             allocation: used in place of the selector's.
+
+        Raises:
+            InvalidArgument: the images have another shape or number type.
         """
+        self.require_batch(images)
         logits, used = self.network(images, allocation)
         if used is None:
             used = self.uniform(self.scheme.activation_bits[-1])
@@ -156,23 +162,16 @@ class Student(nn.Module):
         """The float network's preprocessing of images."""
         return Preprocessing.of(self.description)
 
-    def require_shape(self, images: Tensor) -> None:
-        """Check that images have the shape that the student's costs hold for.
+    def require_batch(self, images: Tensor) -> None:
+        """Check that images are float32 of the shape that the student's costs hold for.
 
         Args:
-            images: (N, C, H, W).
+            images: (B, C, H, W).
 
         Raises:
-            ValueError: they have another shape.
+            InvalidArgument: they are something else.
         """
-        given = tuple(images.shape[1:])
-        expected = tuple(self.cost.trace.input_shape)
-        if given != expected:
-            raise InvalidArgument(
-                "images",
-                f"of shape {given} each, but this student reads {expected}; "
-                "prepare them with student.preprocessing",
-            )
+        require_batch(images, self.cost.trace.input_shape)
 
     @property
     def multiplier(self) -> float:
@@ -223,13 +222,14 @@ class Student(nn.Module):
                 input.
         """
         selector = self._require_selector("cost_curve")
+        classes = self.description["num_classes"]
+        require_fitting(images, self.cost.trace.input_shape, classes)
         first_part = before_selector(self.network)
         training = self.training
         logits = []
         self.eval()
         try:
             for batch in images.batches(batch_size):
-                self.require_shape(batch.images)
                 features = first_part(batch.images.to(selector.costs.device), None)
                 logits.append(selector.image_logits(features))
         finally:

@@ -12,6 +12,7 @@ from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.recipe import StudentRecipe
@@ -48,7 +49,11 @@ def prepare_student(
     The student changes in place. Ranges and preparations compare it with the network that was
     quantized, the selector's warm-up with the teacher. Long preparations keep their state in
     ``scratch`` and go on from there.
+
+    Raises:
+        InvalidArgument: the images are of another network.
     """
+    require_fitting(images, teacher.input_shape, teacher.num_classes)
     scratch = scratch or Scratch(None)
     network = transformed(teacher, recipe)
     with compute_precision("float32", teacher.device):
