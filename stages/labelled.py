@@ -47,9 +47,12 @@ def labelled_set(
     class_names: Sequence[str] | None,
     count: int | None = None,
 ) -> LabelledSet:
-    """Return ``count`` images of the data set, in the size and class order of a network."""
+    """Return ``count`` images of the data set, in the size and class order of a network.
+
+    How classes were matched is printed.
+    """
     assert data.name is not None
-    return load(
+    found = load(
         data.name,
         root(data.root),
         train,
@@ -58,6 +61,9 @@ def labelled_set(
         class_names=class_names,
         class_file=root(data.classes) if data.classes else None,
     )
+    if found.classes is not None:
+        print(f"classes of {data.name}: {found.classes.origin}", file=sys.stderr)
+    return found
 
 
 def test_set(data: DataConfig, teacher: Teacher, count: int | None) -> LabelledSet | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 from dynadfq.runtime.errors import InvalidArgument
 
@@ -20,20 +21,41 @@ class ClassOrder:
     indices: tuple[int, ...]  # the network's class per class of the data set
     origin: str  # how they were found, as text for the report
     assumed: bool = False  # whether they were matched by order and count alone
+    # Names for the network's classes, from a data set of all of them; empty where the network has
+    # names of its own.
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a data set's classes are called in a message."""
+
+    argument: str  # the setting that holds the data set
+    classes: str  # what they are, in the plural
+    order: str  # what numbers them
+
+
+FOLDERS = Source("root", "class folders", "sorted folder names")
+LABELS = Source("name", "classes of the data set", "the data set's labels")
 
 
 def class_order(
-    names: Sequence[str], class_names: Sequence[str], given: Mapping[str, int] | None = None
+    names: Sequence[str],
+    class_names: Sequence[str],
+    given: Mapping[str, int] | None = None,
+    source: Source = FOLDERS,
 ) -> ClassOrder:
     """Match the classes of a data set with those of a network.
 
-    Names are compared without regard to case and underscores. The data set may have a part of the
-    network's classes.
+    Names are compared without regard to case, underscores and Unicode form. The data set may have
+    a part of the network's classes. Numbers in place of the network's names are no names: then, as
+    where no name contradicts it, as many classes are taken in order.
 
     Args:
-        names: sorted names of the data set's class folders.
+        names: the data set's classes in the order that numbers them.
         class_names: the network's.
-        given: the network's class by folder name, instead of a match.
+        given: the network's class by name, instead of a match.
+        source: what kind of data set it is, for the messages.
 
     >>> class_order(["cat", "horse"], ["horse", "dog", "cat"]).indices
     (2, 0)
@@ -41,35 +63,41 @@ def class_order(
     "sorted folder names, taken to be the teacher's classes in order; first n01440764 = tench"
 
     Raises:
-        ValueError: a folder has no class; or no name matches and the counts differ.
+        ValueError: a class of the data set has none of the network, or may have several.
     """
     if given is not None:
         return ClassOrder(_given(names, given, len(class_names)), "as data.classes says")
-    known = [_normalized(name) for name in class_names]
-    unknown = [name for name in names if _normalized(name) not in known]
+    if are_numbers(class_names):
+        return _unnamed(names, len(class_names), source)
+    found = _by_name(names, class_names, source)
+    unknown = [name for name, index in zip(names, found, strict=True) if index is None]
     if not unknown:
         origin = f"by name, {len(names)} of the teacher's {len(class_names)} classes"
-        return ClassOrder(_by_name(names, known), origin)
+        return ClassOrder(tuple(index for index in found if index is not None), origin)
+    in_order = all(index in (None, number) for number, index in enumerate(found))
+    if len(names) == len(class_names) and in_order:
+        return _taken_in_order(names, class_names, source)
     if len(unknown) < len(names):
         raise InvalidArgument(
-            "root",
-            f"{len(unknown)} of {len(names)} class folders have no class of the teacher by "
-            f"that name: {_some(unknown)}; name the folders as its classes, or list the classes in "
-            "a class file",
+            source.argument,
+            f"{len(unknown)} of {len(names)} {source.classes} have no class of the teacher by "
+            f"that name: {_some(unknown)}; name them as its classes, or list the classes in a "
+            "class file",
         )
-    if len(names) != len(class_names):
-        raise InvalidArgument(
-            "root",
-            f"{len(names)} class folders ({_some(names)}) for the teacher's "
-            f"{len(class_names)} classes ({_some(class_names)}), and no name in common; list the "
-            "classes in a class file",
-        )
-    return ClassOrder(
-        tuple(range(len(names))),
-        "sorted folder names, taken to be the teacher's classes in order; "
-        f"first {names[0]} = {class_names[0]}",
-        assumed=True,
+    raise InvalidArgument(
+        source.argument,
+        f"{len(names)} {source.classes} ({_some(names)}) for the teacher's {len(class_names)} "
+        f"classes ({_some(class_names)}), and no name in common; list the classes in a class file",
     )
+
+
+def are_numbers(class_names: Sequence[str]) -> bool:
+    """Return whether class names are the classes' numbers, as of a network without names.
+
+    >>> are_numbers(["0", "1", "2"]), are_numbers(["ant", "bee"])
+    (True, False)
+    """
+    return list(class_names) == [str(number) for number in range(len(class_names))]
 
 
 def read_classes(path: Path) -> dict[str, int]:
@@ -87,12 +115,17 @@ def read_classes(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"class_file: {path}: no such file")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(
+            "class_file", f"{path} is not encoded in UTF-8 ({error.reason}); save it as UTF-8"
+        ) from error
     content: object = [line.strip() for line in text.splitlines() if line.strip()]
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InvalidArgument("class_file", f"{path} is not valid JSON ({error})") from error
     pairs = _pairs(content)
     if not pairs:
@@ -111,16 +144,70 @@ def _pairs(content: object) -> list[tuple[str, int]]:
         return [(name, number) for number, name in enumerate(content)]
     if not isinstance(content, dict):
         return []
-    if all(isinstance(number, int) for number in content.values()):
+    if all(type(number) is int for number in content.values()):
         return list(content.items())
-    if all(key.isdigit() and isinstance(names, list) for key, names in content.items()):
+    if all(key.isdecimal() and isinstance(names, list) for key, names in content.items()):
         return [
-            (str(name), int(key)) for key, names in content.items() for name in dict.fromkeys(names)
+            (name, int(key))
+            for key, names in content.items()
+            for name in dict.fromkeys(map(str, names))
         ]
     return []
 
 
+def _unnamed(names: Sequence[str], num_classes: int, source: Source) -> ClassOrder:
+    """The classes of a network without class names, by their order or their numbers."""
+    numbers = [int(name) for name in names if name.isdecimal()]
+    if len(numbers) < len(names):
+        if len(names) != num_classes:
+            raise InvalidArgument(
+                source.argument,
+                f"{len(names)} {source.classes} ({_some(names)}) for the teacher's {num_classes} "
+                "classes, which have no names; list the classes in a class file",
+            )
+        order = _taken_in_order(names, [f"class {i}" for i in range(num_classes)], source)
+        return replace(order, names=tuple(names))
+    whole = len(names) == num_classes
+    # Of 0 … 11, sorted names put 10 before 2; of a part, only names of full width tell.
+    unclear = numbers != sorted(numbers) if whole else _width(names) != len(str(num_classes - 1))
+    if unclear:
+        raise InvalidArgument(
+            source.argument,
+            f"{source.classes} {_some(names)} may be class numbers or, as torchvision's "
+            "ImageFolder has it, the order of their sorted names, and the teacher's classes have "
+            "no names; list the classes in a class file",
+        )
+    if whole and are_numbers(names):
+        return ClassOrder(tuple(numbers), f"by number, {num_classes} of {num_classes} classes")
+    if whole:
+        return _taken_in_order(names, [f"class {i}" for i in range(num_classes)], source)
+    if max(numbers) >= num_classes:
+        raise InvalidArgument(
+            source.argument,
+            f"{source.classes}: {max(numbers)} is outside the teacher's classes, "
+            f"0 … {num_classes - 1}",
+        )
+    return ClassOrder(tuple(numbers), f"{source.classes}, taken to be class numbers", assumed=True)
+
+
+def _width(names: Sequence[str]) -> int:
+    """The length of all names; 0 where it differs."""
+    lengths = {len(name) for name in names}
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _taken_in_order(names: Sequence[str], class_names: Sequence[str], source: Source) -> ClassOrder:
+    return ClassOrder(
+        tuple(range(len(names))),
+        f"{source.order}, taken to be the teacher's classes in order; "
+        f"first {names[0]} = {class_names[0]}",
+        assumed=True,
+    )
+
+
 def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> tuple[int, ...]:
+    given = {normalize("NFC", name): number for name, number in given.items()}
+    names = [normalize("NFC", name) for name in names]
     absent = [name for name in names if name not in given]
     if absent:
         raise InvalidArgument(
@@ -134,19 +221,26 @@ def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> 
     return tuple(given[name] for name in names)
 
 
-def _by_name(names: Sequence[str], known: Sequence[str]) -> tuple[int, ...]:
-    ambiguous = [name for name in names if known.count(_normalized(name)) > 1]
+def _by_name(names: Sequence[str], class_names: Sequence[str], source: Source) -> list[int | None]:
+    """The network's class of each name, the same letter by letter or else normalized."""
+    known: dict[str, list[int]] = {}
+    alike: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        known.setdefault(name, []).append(number)
+        alike.setdefault(_normalized(name), []).append(number)
+    found = [known.get(name) or alike.get(_normalized(name), []) for name in names]
+    ambiguous = [name for name, numbers in zip(names, found, strict=True) if len(numbers) > 1]
     if ambiguous:
         raise InvalidArgument(
-            "root",
+            source.argument,
             f"the teacher has more than one class named {_some(ambiguous)}; list the classes "
             "in a class file",
         )
-    return tuple(known.index(_normalized(name)) for name in names)
+    return [numbers[0] if numbers else None for numbers in found]
 
 
 def _normalized(name: str) -> str:
-    return name.casefold().replace("_", " ")
+    return normalize("NFC", normalize("NFC", name).casefold()).replace("_", " ").strip()
 
 
 def _some(names: Sequence[str]) -> str:

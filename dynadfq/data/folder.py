@@ -5,17 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
+from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 
 TRAINING = ("train",)
 EVALUATION = ("val", "test", "validation")
 
 
-def image_folder(root: Path, train: bool) -> ImageFolder:
+class VisibleImages(ImageFolder):
+    """Images of one folder per class, without hidden folders and files.
+
+    Editors and other systems leave such beside images: ``.ipynb_checkpoints``, ``._a.png``.
+
+    Args:
+        root: folder of the class folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.hidden: list[str] = []  # names of hidden folders among the class folders
+        super().__init__(str(root), is_valid_file=self._is_image, allow_empty=True)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        """Return the sorted class folders, and the number of each."""
+        folders = sorted(path.name for path in Path(directory).iterdir() if path.is_dir())
+        self.hidden = [name for name in folders if _is_hidden(name)]
+        visible = [name for name in folders if not _is_hidden(name)]
+        return visible, {name: number for number, name in enumerate(visible)}
+
+    def _is_image(self, path: str) -> bool:
+        below = Path(path).relative_to(self.root).parts
+        return has_file_allowed_extension(path, IMG_EXTENSIONS) and not any(map(_is_hidden, below))
+
+
+def image_folder(root: Path, train: bool) -> VisibleImages:
     """Return the images below ``root/train`` or ``root/val`` (or ``test``).
 
     A folder without these parts is an evaluation set itself. Files without an image's extension
-    are ignored.
+    are ignored, and so are hidden ones.
 
     Args:
         root: folder of the data set.
@@ -25,12 +50,11 @@ def image_folder(root: Path, train: bool) -> ImageFolder:
         FileNotFoundError: there is no such part, or no image in it.
     """
     part = _part(root, train)
-    try:
-        images = ImageFolder(str(part), allow_empty=True)
-    except FileNotFoundError:
+    images = VisibleImages(part)
+    if not images.classes:
         raise FileNotFoundError(
             f"root: {part} has no class folders; give a folder of <class>/<image>"
-        ) from None
+        )
     if not images.samples:
         raise FileNotFoundError(
             f"root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {part}"
@@ -40,7 +64,11 @@ def image_folder(root: Path, train: bool) -> ImageFolder:
 
 def folder_names(root: Path) -> tuple[str, ...]:
     """Return the sorted class folders of the training part if there is one, else of the other."""
-    return tuple(find_classes(str(_part(root, train=_has_training_part(root))))[0])
+    return tuple(image_folder(root, train=_has_training_part(root)).classes)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _has_training_part(root: Path) -> bool:

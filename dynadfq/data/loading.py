@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from dynadfq.data.classes import ClassOrder, class_order, read_classes
+from dynadfq.data.classes import LABELS, ClassOrder, are_numbers, class_order, read_classes
 from dynadfq.data.config import IMAGE_FOLDER, TORCHVISION
 from dynadfq.data.decoded import decoded_files
 from dynadfq.data.folder import folder_names, image_folder
@@ -96,13 +97,16 @@ def load(
         chosen = evenly_spaced(len(labels), count)
         pixels = pixels[chosen]
         labels = labels[chosen]
-        own = Preprocessing((card.channels, card.size, card.size), card.mean, card.std)
-        preprocessing = preprocessing or own
+        preprocessing = preprocessing or Preprocessing(
+            (card.channels, card.size, card.size), card.mean, card.std
+        )
         if preprocessing.input_shape == pixels.shape[1:] and preprocessing.resize is None:
-            _require_labels(labels, num_classes, name)
-            return LabelledSet(preprocessing, pixels, labels)
-        items: Items = TensorDataset(pixels, labels)
-        return _decode(items, torch.arange(len(labels)), preprocessing, num_classes, name)
+            found = LabelledSet(preprocessing, pixels, labels)
+        else:
+            items: Items = TensorDataset(pixels, labels)
+            count = len(card.class_names)
+            found = _decode(items, torch.arange(len(labels)), preprocessing, count, name)
+        return _known_classes(found, card.class_names, class_names)
     if preprocessing is None:
         raise InvalidArgument(
             "preprocessing", f"the images of {name} have no size of their own; give the network's"
@@ -110,9 +114,14 @@ def load(
     if name == IMAGE_FOLDER:
         return _load_folder(folder, train, preprocessing, count, class_names, class_file)
     items = _items(name, folder, train)
+    own = class_names_of(items)
+    order = None
+    if own is not None and class_names is not None:
+        given = read_classes(class_file) if class_file else None
+        order = class_order(own, class_names, given, LABELS)
     chosen = evenly_spaced(len(items), count)
-    found = _decode(items, chosen, preprocessing, num_classes, name)
-    return _match_names(found, class_names_of(items), class_names)
+    found = _decode(items, chosen, preprocessing, len(own) if own else num_classes, name)
+    return found if order is None else _numbered(found, order)
 
 
 def _items(name: str, root: Path, train: bool) -> Items:
@@ -135,6 +144,9 @@ def _load_folder(
     else:
         given = read_classes(class_file) if class_file else None
         order = class_order(files.classes, class_names, given)
+    if files.hidden:
+        hidden = f"{order.origin}; hidden folders are passed over: {', '.join(files.hidden)}"
+        order = replace(order, origin=hidden)
     chosen = evenly_spaced(len(files), count)
     labels = torch.tensor(order.indices)[torch.tensor(files.targets)[chosen]]
     paths = [Path(files.samples[index][0]) for index in chosen.tolist()]
@@ -153,28 +165,40 @@ def _decode(
         image, label = read_item(items, index, name)
         labels[row] = label
         _require_labels(labels[row : row + 1], num_classes, name)
-        pixels[row] = preprocessing.pixels(image)
+        try:
+            pixels[row] = preprocessing.pixels(image)
+        except ValueError as error:
+            raise InvalidArgument("name", f"item {index} of {name}: {error}") from error
     return LabelledSet(preprocessing, pixels, labels)
 
 
-def _match_names(
-    found: LabelledSet, own: Sequence[str] | None, class_names: Sequence[str] | None
+def _known_classes(
+    found: LabelledSet, own: Sequence[str], class_names: Sequence[str] | None
 ) -> LabelledSet:
-    """Renumber labels as the network's if it knows all class names; else keep them."""
-    if own is None or class_names is None or not set(own) <= set(class_names):
+    """Number labels of a known data set as the network's classes of these names.
+
+    A network without names has the classes of the data set that it was trained on.
+    """
+    if class_names is None or (are_numbers(class_names) and len(class_names) == len(own)):
         return found
-    order = class_order(own, class_names)
+    order = class_order(own, class_names, source=LABELS)
+    same = not order.assumed and order.indices == tuple(range(len(own)))
+    return found if same else _numbered(found, order)
+
+
+def _numbered(found: LabelledSet, order: ClassOrder) -> LabelledSet:
+    """Number labels as the network's classes."""
     labels = torch.tensor(order.indices)[found.labels]
-    return LabelledSet(found.preprocessing, found.pixels, labels, order)
+    return replace(found, labels=labels, classes=order)
 
 
 def _require_labels(labels: Tensor, num_classes: int | None, name: str) -> None:
-    """Check that labels are the network's; ``num_classes`` None allows any that is not negative."""
+    """Check that labels are class numbers; ``num_classes`` None allows any that is not negative."""
     wrong = labels < 0
     allowed = "negative"
     if num_classes is not None:
         wrong = wrong | (labels >= num_classes)
-        allowed = f"outside the teacher's {num_classes} classes, 0 … {num_classes - 1}"
+        allowed = f"outside the {num_classes} classes, 0 … {num_classes - 1}"
     if wrong.any():
         raise InvalidArgument(
             "name",

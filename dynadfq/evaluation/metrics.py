@@ -3,9 +3,10 @@
 Which keys exist depends on the data. Always: `method`, `fixed`, `student` and `teacher` with
 `bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget_curve`,
 `synthetic`, and `data.name`. With labelled test images also every `top1`, `entropy_bits_spearman`,
-`data.test_images`, and, where classes were matched, `data.class_order` (a sentence) and
-`data.order_assumed`. Without labelled images `data.name` is null, the synthetic images are what is
-measured, and the control and the budget curve count agreement with the teacher in place of top-1.
+`data.test_images`, and, where classes were matched, `data.class_order` (a sentence),
+`data.order_assumed`, and `data.class_names` where the network has none. Without labelled images
+`data.name` is null, the synthetic images are what is measured, and the control and the budget curve
+count agreement with the teacher in place of top-1.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def data_metrics(name: str | None, test: LabelledSet | None) -> dict[str, Any]:
     if test.classes is not None:
         metrics["class_order"] = test.classes.origin
         metrics["order_assumed"] = test.classes.assumed
+        if test.classes.names:
+            metrics["class_names"] = list(test.classes.names)
     return metrics
 
 

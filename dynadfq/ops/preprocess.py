@@ -17,7 +17,13 @@ from dynadfq.runtime.errors import InvalidArgument, require_choice
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 MODES = {1: "L", 3: "RGB"}
+# Of an image, as it is and scaled: 400 MB as decoded. A file of a few kilobytes may ask for more.
+MOST_PIXELS = 100_000_000
 SIXTEEN_BIT_FORMATS = ("PNG",)  # older versions of Pillow call their 16-bit pixels 32-bit
+
+
+class TooManyPixels(ValueError):
+    """An image that has more than ``MOST_PIXELS``, or would have after scaling."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,15 @@ class Preprocessing:
         """Convert, scale and crop an image of any size and mode to (C, H, W) uint8.
 
         Raises:
-            ValueError: the network reads neither 1 nor 3 channels.
+            ValueError: the network reads neither 1 nor 3 channels, or the image has more than
+                ``MOST_PIXELS``, as it is or scaled.
         """
         channels, height, width = self.input_shape
         if channels not in MODES:
             raise ValueError(
                 f"the network reads {channels} channels; image files have 1 (grey) or 3 (colour)"
             )
+        require_few_pixels("the image", *image.size)
         image = to_8_bits(image).convert(MODES[channels])
         if self.resize is not None:
             image = _resize_shorter_side(image, self.resize, self.interpolation)
@@ -113,22 +121,40 @@ def read_image(path: str | Path, preprocessing: Preprocessing) -> Tensor:
     """Return the pixels of an image file, (C, H, W) uint8, oriented by its EXIF entry.
 
     Raises:
-        ValueError: the file is no image, or the network reads neither 1 nor 3 channels.
+        ValueError: the file is no image, too large, or the network reads neither 1 nor 3 channels.
         FileNotFoundError: there is no such file.
     """
     try:
         with Image.open(path) as file:
+            require_few_pixels("the image", *file.size)  # nothing is decoded yet
             image = ImageOps.exif_transpose(file)
             image.format = file.format
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except TooManyPixels as error:
+        raise TooManyPixels(f"{path}: {error}") from None
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"{path}: it has too many pixels ({error})") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow raises SyntaxError for a broken PNG.
         raise ValueError(f"{path}: not an image that can be read ({error})") from error
     try:
         return preprocessing.pixels(image)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def require_few_pixels(what: str, width: int, height: int) -> None:
+    """Check a size before memory is taken for it.
+
+    Raises:
+        TooManyPixels: it is more than ``MOST_PIXELS``.
+    """
+    if width * height > MOST_PIXELS:
+        raise TooManyPixels(
+            f"{what} has {width:,} × {height:,} pixels, and at most {MOST_PIXELS:,} are decoded; "
+            "make it smaller or crop it"
+        )
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:
@@ -156,6 +182,7 @@ def _resize_shorter_side(
     if short == length:
         return image
     width, height = (length * side // short for side in image.size)
+    require_few_pixels(f"the image of {image.width} × {image.height}, scaled,", width, height)
     return image.resize((width, height), Image.Resampling[interpolation.upper()])
 
 
@@ -170,6 +197,7 @@ def _resize_to_cover(
         max(height, round(pixels.shape[1] * factor)),
         max(width, round(pixels.shape[2] * factor)),
     ]
+    require_few_pixels(f"the image of {pixels.shape[2]} × {pixels.shape[1]}, scaled,", *size)
     smooth = factor < 1 and interpolation != "nearest"
     resized = interpolate(pixels[None].float(), size=size, mode=interpolation, antialias=smooth)[0]
     return resized.round().clamp(0, 255).to(torch.uint8)

@@ -75,8 +75,9 @@ class Evidence:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes in the order of the teacher's outputs."""
-        return [str(name) for name in self.teacher["class_names"]]
+        """Names of the classes in the order of the teacher's outputs; else the test set's."""
+        names = self.metrics["data"].get("class_names") or self.teacher["class_names"]
+        return [str(name) for name in names]
 
 
 def artifact(artifacts: Path, name: str) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from dynadfq.data.classes import class_order, read_classes
+from dynadfq.data.classes import LABELS, class_order, read_classes
 
 WNIDS, TENCH = ["n01440764", "n01443537", "n01484850"], ["tench", "goldfish", "great white shark"]
 
@@ -21,8 +22,68 @@ def test_a_part_of_the_classes_will_do() -> None:
     assert order.indices == (1,) and not order.assumed
 
 
-def test_folders_that_are_numbers_are_class_numbers() -> None:
-    assert class_order(["0", "1", "10", "2"], list(map(str, range(11)))).indices == (0, 1, 10, 2)
+NUMBERS = [str(number) for number in range(12)]
+PADDED = [f"{number:02d}" for number in range(12)]
+ONE_BASED = [str(number) for number in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "indices", "assumed"),
+    [
+        (PADDED, NUMBERS, range(12), True),
+        (PADDED[:10], NUMBERS[:10], range(10), True),
+        (PADDED[3:5], NUMBERS, (3, 4), True),
+        (NUMBERS[:10], NUMBERS[:10], range(10), False),
+        (["3", "7"], NUMBERS[:10], (3, 7), True),
+        (ONE_BASED, NUMBERS[:9], range(9), True),
+        (["ant", "bee", "cow"], NUMBERS[:3], range(3), True),
+    ],
+)
+def test_numbers_for_want_of_names_are_no_names(
+    names: list[str], classes: list[str], indices: Sequence[int], assumed: bool
+) -> None:
+    order = class_order(names, classes)
+    assert order.indices == tuple(indices) and order.assumed == assumed
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        sorted(NUMBERS),  # 0, 1, 10, 11, 2: torchvision's order, or the numbers themselves
+        sorted(str(number) for number in range(1, 13)),
+        ["0", "1", "2"],
+    ],
+)
+def test_folders_that_may_be_numbers_or_sorted_names_are_ambiguous(names: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^root: class folders .* may be class numbers or"):
+        class_order(names, NUMBERS)
+    given = {name: number for number, name in enumerate(names)}
+    assert class_order(names, NUMBERS, given).indices == tuple(range(len(names)))
+
+
+def test_labels_that_a_data_set_gives_are_not_ambiguous() -> None:
+    assert class_order(NUMBERS, NUMBERS, source=LABELS).indices == tuple(range(12))
+
+
+def test_names_are_adopted_where_the_network_has_none() -> None:
+    assert class_order(["ant", "bee"], ["0", "1"]).names == ("ant", "bee")
+    assert class_order(["ant", "bee"], ["bee", "ant"]).names == ()
+    with pytest.raises(ValueError, match=r"2 class folders .* for the teacher's 3 classes, which"):
+        class_order(["ant", "bee"], ["0", "1", "2"])
+
+
+def test_names_are_compared_in_one_unicode_form() -> None:
+    decomposed, composed = "e\u0301clair", "\u00e9clair"
+    assert class_order([decomposed, "DOG"], ["dog", composed]).indices == (1, 0)
+    assert class_order([decomposed], ["dog", "x"], {composed: 1}).indices == (1,)
+    assert class_order(["Cat", "cat"], ["cat", "Cat"]).indices == (1, 0)  # letter by letter
+
+
+def test_a_name_that_is_spelt_otherwise_does_not_hide_the_order() -> None:
+    order = class_order(["T-shirt/top", "Trouser"], ["T-shirt", "trouser"], source=LABELS)
+    assert order.indices == (0, 1) and order.assumed
+    with pytest.raises(ValueError, match="name: 1 of 2 classes of the data set have no class"):
+        class_order(["Trouser", "T-shirt/top"], ["T-shirt", "trouser"], source=LABELS)
 
 
 def test_wnids_are_taken_to_be_in_order() -> None:
@@ -70,6 +131,22 @@ def test_two_classes_of_one_name_leave_their_wnids(tmp_path: Path) -> None:
     assert read_classes(path) == {"n1": 0, "n2": 1, "n3": 2, "tench": 2}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_files_of_every_editor_are_read(tmp_path: Path, encoding: str, line: str) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_bytes(line.join(["caf\u00e9", "dog", ""]).encode(encoding))
+    assert read_classes(path) == {"caf\u00e9": 0, "dog": 1}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_bytes("caf\u00e9\ndog\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"^class_file: .*classes\.txt is not encoded in UTF-8"):
+        read_classes(path)
+
+
 def test_what_is_wrong_with_the_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"class_file: .*absent\.txt: no such file"):
         read_classes(tmp_path / "absent.txt")
@@ -78,6 +155,8 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path: Path) -> None:
         ("[", "is not valid JSON"),
         ("3", "has neither one name per line"),
         ("[[1]]", "neither"),
+        ('{"²": ["tench"]}', "neither"),
+        ("[" * 100_000, "is not valid JSON"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=rf"class_file: .*{message}"):

@@ -162,6 +162,33 @@ def test_labels_are_the_teachers_classes(folder: Path) -> None:
     )
 
 
+def test_hidden_folders_and_files_are_no_classes_and_no_images(folder: Path) -> None:
+    expected = load(folder)
+    for junk in (".ipynb_checkpoints", "__MACOSX", "cat/.ipynb_checkpoints"):
+        shutil.copytree(folder / "val" / "dog", folder / "val" / junk)
+    (folder / "val" / "cat" / "._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    found = load(folder)
+    assert torch.equal(found.pixels, expected.pixels) and torch.equal(found.labels, expected.labels)
+    assert found.classes is not None
+    assert found.classes.origin.endswith("are passed over: .ipynb_checkpoints, __MACOSX")
+    assert data.class_names("image-folder", folder / "val") == NAMES
+
+
+def test_every_source_of_images_is_matched_by_name(own: Callable[..., LabelledSet]) -> None:
+    # Their classes are dog, cat, emu, of which items have 0, 1, 2, 0, …
+    assert own("named", class_names=["cat", "DOG", "emu"]).labels.tolist()[:3] == [1, 0, 2]
+    found = own("named", class_names=["emu", "cow", "cat", "dog"])
+    assert found.labels.tolist()[:3] == [3, 2, 0]
+    assert found.classes is not None and found.classes.origin.startswith("by name")
+    with pytest.raises(ValueError, match="name: 2 of 3 classes of the data set have no class of"):
+        own("named", class_names=["cat", "bee", "cow"])
+    digits = data.load("digits", count=20)
+    turned = data.load("digits", count=20, class_names=tuple(reversed("0123456789")))
+    assert turned.labels.tolist() == [9 - label for label in digits.labels.tolist()]
+    same = data.load("digits", count=20, class_names=tuple("0123456789"))
+    assert torch.equal(same.labels, digits.labels) and same.classes is None
+
+
 def test_an_evaluation_that_lacks_a_class_is_numbered_as_the_training(folder: Path) -> None:
     shutil.rmtree(folder / "val" / NAMES[0])
     source = SimpleNamespace(name="image-folder", root=str(folder), classes=None)
@@ -249,7 +276,7 @@ def test_every_form_of_an_item_gives_the_same_pixels(
         ("last", r"is uint8 of shape \(8, 8, 3\); give PIL images, or uint8 of shape \(C, H, W\)"),
         ("words", r"the label of item 0 of users_own:words is of type str; give an integer"),
         ("single", r"item 0 of users_own:single is uint8 of shape \(3, 8, 8\); give a pair"),
-        ("many", r"a label of users_own:many is 3, outside the teacher's 3 classes, 0 … 2"),
+        ("many", r"a label of users_own:many is 3, outside the 3 classes, 0 … 2"),
         (
             "nothing",
             r"users_own:nothing returned list_iterator; return a data set with len\(\)",

@@ -52,7 +52,10 @@ WRONG = {
     "words": (lambda x: [(x, ["cat"] * 8)], "labels: give class numbers, not a list of something"),
     "1 … 6": (lambda x: [(x, LABELS + 1)], "labels: 6 is outside the network's 6 classes, 0 … 5"),
     "negative": (lambda x: [(x, LABELS - 1)], "labels: -1 is outside the network's 6 classes"),
-    "names": (lambda x: [(x, LABELS, ["a"] * 8)], r"give pairs \(images, labels\), not a tuple of 3"),
+    "names": (
+        lambda x: [(x, LABELS, ["a"] * 8)],
+        r"give pairs \(images, labels\), not a tuple of 3",
+    ),
     "images alone": (lambda x: [x], r"give pairs \(images, labels\), not a Tensor"),
     "dict": (lambda x: [{"x": x}], r"give pairs \(images, labels\), not a dict"),
     "second": (lambda x: [(x, LABELS), (x[:, :1], LABELS)], r"batch 1: images: of shape \(8, 1, 8"),

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +202,37 @@ def test_what_is_no_image_is_said(tmp_path: Path) -> None:
         read_image(tmp_path / "text.png", colour(4))
     with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
         read_image(tmp_path / "none.png", colour(4))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The first bytes of a PNG file that says it has so many grey pixels."""
+    fields = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    checksum = struct.pack(">I", zlib.crc32(b"IHDR" + fields))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + fields + checksum
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((20_000, 6_000), "the image has 20,000 × 6,000 pixels, and at most 100,000,000 are"),
+        ((200_000, 200_000), "it has too many pixels"),
+    ],
+)
+def test_a_small_file_of_very_many_pixels_is_not_decoded(
+    tmp_path: Path, size: tuple[int, int], message: str
+) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(*size) + struct.pack(">I", 4) + b"IDAT" + bytes(8))
+    with pytest.raises(ValueError, match=rf"bomb\.png: {message}"):
+        read_image(path, colour(8))
+
+
+@pytest.mark.parametrize("resize", [None, 256])
+@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1)])
+def test_a_line_of_pixels_is_not_scaled_to_a_huge_image(
+    tmp_path: Path, size: tuple[int, int], resize: int | None
+) -> None:
+    path = tmp_path / "line.png"
+    Image.new("L", size).save(path)
+    with pytest.raises(ValueError, match=rf"line\.png: the image of {size[0]} × {size[1]}, scaled"):
+        read_image(path, replace(colour(224), resize=resize))
