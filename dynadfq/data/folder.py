@@ -11,7 +11,7 @@ TRAINING = ("train",)
 EVALUATION = ("val", "test", "validation")
 
 
-class VisibleImages(ImageFolder):
+class VisibleImages(ImageFolder):  # type: ignore[misc]  # torchvision has no types
     """Images of one folder per class, without hidden folders and files.
 
     Editors and other systems leave such beside images: ``.ipynb_checkpoints``, ``._a.png``.

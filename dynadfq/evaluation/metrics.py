@@ -29,7 +29,7 @@ def data_metrics(name: str | None, test: LabelledSet | None) -> dict[str, Any]:
     """Describe the test images, and how their classes were matched with the teacher's."""
     if test is None:
         return {"name": name}
-    metrics = {"name": name, "test_images": len(test)}
+    metrics: dict[str, Any] = {"name": name, "test_images": len(test)}
     if test.classes is not None:
         metrics["class_order"] = test.classes.origin
         metrics["order_assumed"] = test.classes.assumed

@@ -42,7 +42,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def _inner(module: nn.Module) -> nn.Module | None:
     """The module inside a wrapper; None where there is none."""
     if isinstance(module, _PARALLEL):
-        return module.module  # type: ignore[no-any-return]
+        return module.module
     # Its type is not imported: that loads the compiler, which takes seconds.
     if type(module).__name__ == "OptimizedModule":
         return module._orig_mod  # type: ignore[return-value]
