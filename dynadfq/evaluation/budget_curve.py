@@ -53,7 +53,7 @@ def budget_table(
     """Measure a dynamic student at bit budgets evenly spaced over its range.
 
     Args:
-        student: a dynamic student; its multiplier is restored.
+        student: the student; its multiplier is restored. A fixed width gives an empty table.
         synthetic: the images on which each budget's Lagrange multiplier is found.
         images: (B, C, H, W) batches to measure on, read twice per budget.
         expected: (N,) labels for ``score`` "top1", the teacher's predictions for "agreement".
@@ -71,7 +71,7 @@ def budget_table(
         distinct ones among the images, over the sites that cost something: where it is 1 there is
         nothing to shuffle, and the control is the student itself.
     """
-    if not budgets:
+    if not budgets or not student.scheme.dynamic:
         return pd.DataFrame(columns=columns(score), dtype=float)
     curve = student.cost_curve(synthetic, batch_size)
     rows = []

@@ -40,6 +40,7 @@ from dynadfq.graph.statistics import (
 )
 from dynadfq.ops.layers import layer_kind
 
+_GATES = {"sigmoid": nn.Sigmoid, "hardsigmoid": nn.Hardsigmoid}
 _AVERAGES = ("mean", "avg_pool2d", "adaptive_avg_pool2d")
 
 
@@ -90,7 +91,7 @@ class _Propagation(fx.Interpreter):
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         module = called_module(n, self.module)
         if module is None:
-            module = nn.Module()
+            module = _GATES.get(called_function(n), nn.Module)()
         binary = len(args) == 2 and not kwargs
 
         def on(part: int) -> Any:

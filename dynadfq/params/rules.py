@@ -67,9 +67,11 @@ RULES = (
         "must be data.classes: {1}; got {0}",
     ),
     Rule(
-        ("quantization.target_bits", "selector.candidates"),
-        lambda target, candidates: candidates[0] <= target <= candidates[-1],
-        "the first is within the second",
+        ("quantization.target_bits", "selector.candidates", "quantization.scheme"),
+        lambda target, candidates, scheme: (
+            scheme == "integer" or candidates[0] <= target <= candidates[-1]
+        ),
+        "the first is within the second, or the third is integer",
         "must be within selector.candidates: {1}; got {0}",
     ),
     Rule(

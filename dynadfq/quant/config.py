@@ -68,7 +68,7 @@ class UniformQuantization(Config):
         "what is quantized, and to which codes: activations after ReLU or before layers, with "
         "asymmetric weights (paper); or all that engines for 8-bit integers need: symmetric "
         "weights, and every operand and result of layers, additions, concatenations and average "
-        "pools, with one width for all images (integer; docs/decisions/0013)",
+        "pools, with target_bits for all images and no selector (integer; docs/decisions/0013)",
         source=f"paper: {LINEAGE}; integer: QLinearConv and QLinearAdd of onnxruntime",
     )
     weight_bits: int = setting(
