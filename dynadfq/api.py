@@ -18,7 +18,7 @@ from dynadfq.export.onnx_export import export_onnx as export_onnx
 from dynadfq.export.program import export_program as export_program
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
-from dynadfq.graph.network import Placement
+from dynadfq.graph.description import Placement
 from dynadfq.losses.budget import Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from dynadfq.graph.network import Layer, NetworkTrace, describe
+from dynadfq.graph.description import Layer, NetworkTrace
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.quant.insert import FIXED_SITES
 from dynadfq.quant.model import Student

@@ -31,7 +31,8 @@ from dynadfq.export.requantize import (
 from dynadfq.export.safe import safe_function, safe_module
 from dynadfq.graph.calls import called_module, only_user
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.activation_site import ActivationFakeQuantize
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.selector import BitSelector
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.export.multiply import FloatInputLayer
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.bits import penalized
-from dynadfq.quant.layers import WIDEST_ACTIVATION, ActivationFakeQuantize
+from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.quantize import (
     SMALLEST_RANGE,
     broadcast_first,

@@ -15,8 +15,8 @@ from dynadfq.export.products import Geometry
 from dynadfq.graph.calls import called_module, only_user
 from dynadfq.graph.integer_sites import UNLIMITED, WITHOUT_EFFECT, clip_limits
 from dynadfq.ops.batch_norm import AnyBatchNorm
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.integer import FoldedLayer, integer_bias
-from dynadfq.quant.layers import ActivationFakeQuantize
 from dynadfq.quant.quantize import broadcast_first
 
 Sums = tuple[Tensor, Tensor]  # whole numbers, and their unit

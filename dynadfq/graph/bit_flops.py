@@ -21,7 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.network import NetworkTrace, Placement, describe
+from dynadfq.graph.description import NetworkTrace, Placement
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.runtime.errors import InvalidArgument
 

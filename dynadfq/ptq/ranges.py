@@ -24,7 +24,7 @@ from dynadfq.graph.gaussian import Gaussian
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.propagate import propagate
 from dynadfq.ptq.calibration import Range, RangeOfBatch, attached
-from dynadfq.quant.layers import ActivationFakeQuantize
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch

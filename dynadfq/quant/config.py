@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dynadfq.graph.network import Placement, SiteSet
+from dynadfq.graph.description import Placement, SiteSet
 from dynadfq.quant.quantize import Granularity
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting

@@ -12,16 +12,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.network import IMAGES, Layer, NetworkTrace, Site
+from dynadfq.graph.description import IMAGES, Layer, NetworkTrace, Site
 from dynadfq.ops.layers import layer_kind
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.config import Scheme
-from dynadfq.quant.layers import (
-    WIDEST_ACTIVATION,
-    ActivationFakeQuantize,
-    QuantConv2d,
-    QuantizedLayer,
-    QuantLinear,
-)
+from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.selector import BitSelector
 from dynadfq.runtime.errors import InvalidArgument
 

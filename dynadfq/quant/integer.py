@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.activation_site import ActivationFakeQuantize
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.quantize import choose_qparams, levels
 
 LARGEST_BIAS = 2.0**30  # the other half of int32 is left for the sum of products

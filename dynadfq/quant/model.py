@@ -17,13 +17,14 @@ from dynadfq.graph.normalize import normalize
 from dynadfq.ops.image_batch import require_batch
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.artifact import write_artifact
 from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.input_range import input_range
 from dynadfq.quant.insert import insert_quantizers, site_nodes
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.runtime.errors import InvalidArgument

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.insert import site_nodes
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.quantize import choose_qparams
 from dynadfq.zoo.weights import unshare
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynadfq.graph.network import Layer, NetworkTrace, describe
+from dynadfq.graph.description import Layer, NetworkTrace
+from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 
 
