@@ -33,7 +33,8 @@ from dynadfq.ptq.adaround import (
 from dynadfq.ptq.blocks import Block, blocks
 from dynadfq.ptq.layerwise import LayerwiseForward
 from dynadfq.ptq.soft_rounding import SoftRounding, rounding_regularizer
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.activation_site import ActivationFakeQuantize
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.progress import Progress, require_finite

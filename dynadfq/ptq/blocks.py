@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import fx
 
 from dynadfq.graph.calls import called_module
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.activation_site import ActivationFakeQuantize
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
 
