@@ -7,6 +7,7 @@ from pathlib import Path
 from dynadfq.params import View
 from dynadfq.report.config import ReportConfig
 from dynadfq.report.render import write_report
+from dynadfq.runtime.resume import remove_leftovers
 from stages.artifacts import ARTIFACTS
 from stages.runtime import main
 
@@ -19,6 +20,7 @@ class PlotParams(View):
 
 def run(p: PlotParams) -> None:
     """Draw the report."""
+    remove_leftovers(Path("reports"))
     write_report(ARTIFACTS, Path("reports"), p.report.title, p.report.grid_images)
 
 

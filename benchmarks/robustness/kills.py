@@ -128,13 +128,17 @@ def main() -> None:
         forget(folder)
         kills = complete = 0
         wrong: list[str] = []
-        while kills < options.kills or complete == 0:
+        last = False
+        while not last:
             last = kills >= options.kills  # what is left runs to its end
             seconds = None if last else rng.uniform(0, whole / 2)
             together = rng.random() < 0.5
             if not reproduce(folder, seconds, together):
                 kills += 1
-                print(f"kill {kills}: {'both' if together else 'dvc'} after {seconds:.1f} s")
+                print(
+                    f"kill {kills}: {'both' if together else 'dvc'} after {seconds:.1f} s",
+                    flush=True,
+                )
                 continue
             complete += 1
             different = differences(expected, contents(folder))

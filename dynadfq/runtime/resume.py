@@ -73,6 +73,12 @@ def _replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left in a folder; no other process may be writing to it."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink()
+
+
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that readers see either the old content or the new.
 

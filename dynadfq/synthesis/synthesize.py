@@ -12,7 +12,7 @@ from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import require_choice
 from dynadfq.runtime.locks import locked
 from dynadfq.runtime.progress import Progress
-from dynadfq.runtime.resume import Scratch, atomic_write, put
+from dynadfq.runtime.resume import Scratch, atomic_write, put, remove_leftovers
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import Storage
 from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
@@ -110,6 +110,7 @@ def _write_set(
     folder: Path, working: Path, files: Mapping[str, bytes], manifest: dict[str, Any]
 ) -> None:
     """Put finished shards and the set's other files in place, the manifest last."""
+    remove_leftovers(folder)
     names = [note["file"] for note in manifest["shards"]]
     if working != folder:
         for name in names:
