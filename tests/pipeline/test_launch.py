@@ -12,6 +12,8 @@ import pytest
 from project import PATIENCE, Project, stages_run, wait_for
 from test_interrupts import unfinished
 
+from stages.launch import GO_ON
+
 TWO, THREE = {"launch.processes": 2}, {"launch.processes": 3}
 
 
@@ -66,7 +68,7 @@ def test_a_rank_that_dies_ends_the_run_and_the_next_goes_on(project: Project, fi
     ranks[1].kill()
     output, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode and all(map(gone, ranks.values()))
-    said = "rank 1: ended by SIGKILL; run the stage again, it goes on where it stopped"
+    said = f"rank 1: ended by SIGKILL; {GO_ON}"
     assert said in output.splitlines() and "Traceback" not in output
     assert unfinished(project, "finetune-*/state.pt")
 

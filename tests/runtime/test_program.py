@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.program import one_line
@@ -58,6 +59,12 @@ def test_an_error_that_a_user_can_act_on_is_one_line(
     with pytest.raises(SystemExit) as ended, one_line("finetune", "run it again"):
         raise error
     assert ended.value.code == 1 and capsys.readouterr().err == f"finetune: {expected}\n"
+
+
+def test_memory_that_torch_does_not_get(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), one_line("finetune", "run it again"):
+        torch.empty(10**15)
+    assert capsys.readouterr().err.startswith("finetune: out of memory (")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), KeyError("a fault")], ids=repr)

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import io
-import json
 from itertools import product
 
 import pytest
 import torch
 
-from dynadfq.runtime.progress import NonFiniteLoss, Progress, require_finite
 from dynadfq.runtime.seeding import derive, generator, global_stream
 
 
@@ -38,23 +35,3 @@ def test_the_global_stream_is_restored_also_after_an_exception() -> None:
     assert torch.equal(torch.rand(3), expected)
     with global_stream(0, "x"):
         assert torch.equal(torch.rand(3), first)
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_bad_term_is_named_with_its_step(bad: float) -> None:
-    require_finite({"label": torch.tensor(1.0)}, 3)
-    with pytest.raises(
-        NonFiniteLoss, match=rf"step 12: budget = {bad}; lower the learning rate"
-    ) as error:
-        require_finite({"label": torch.tensor(1.0), "budget": torch.tensor(bad)}, 12)
-    assert "label" not in str(error.value)
-
-
-def test_without_a_terminal_progress_is_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("finetune", total=3, done=1, interval=1e9) as progress:
-        progress.step(loss=0.25)
-        progress.step(loss=0.125)
-    lines = [json.loads(line) for line in io.StringIO(capsys.readouterr().err)]
-    assert lines == [
-        {"stage": "finetune", "step": 3, "of": 3, "seconds_left": 0, "finetune/loss": 0.125}
-    ]
