@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "export_onnx",
     "export_program",
+    "export_qdq",
     "finetune",
     "load_student",
     "load_teacher",

@@ -16,6 +16,7 @@ from dynadfq.evaluation.evaluate import evaluate as evaluate
 from dynadfq.export.integer_form import to_integer_form as to_integer_form
 from dynadfq.export.onnx_export import export_onnx as export_onnx
 from dynadfq.export.program import export_program as export_program
+from dynadfq.export.qdq import export_qdq as export_qdq
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
 from dynadfq.graph.description import Placement

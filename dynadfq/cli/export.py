@@ -18,16 +18,31 @@ if TYPE_CHECKING:
     from dynadfq.quant.model import Student
 
 NAME = "export"
+SUFFIXES = {"qdq": "-qdq.onnx", "onnx": ".onnx", "pt2": ".pt2"}
 EXAMPLES = """\b
 Examples:
-  dynadfq export artifacts/student --to onnx
+  dynadfq export artifacts/student --to qdq --input uint8
+  dynadfq export artifacts/student --to onnx -o student-codes.onnx
   dynadfq export artifacts/student --to pt2 --check photographs/ --check-images 256
 
 \b
-The file is written only if it computes what the student computes on the check images: the same
-bit-widths, and logits within 1e-4 (onnx) or equal (pt2). These are synthetic images by default."""
+qdq is for integer engines such as onnxruntime, OpenVINO and TensorRT, of students with
+quantization.scheme: integer. onnx and pt2 are for research: they hold per-image widths, and
+multiply integers in float32. An engine that computes in bfloat16 makes them wrong: choose float32.
 
-To = Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or a torch.export program.")]
+
+The file is written only if it computes what the student computes on the check images: the same
+class for 99.8 % of them (qdq), the same bit-widths, and logits within 1e-4 (onnx) or equal (pt2).
+These are synthetic images by default."""
+
+To = Annotated[
+    Literal["qdq", "onnx", "pt2"],
+    typer.Option(help="ONNX for integer engines, ONNX of codes in floats, a torch.export program."),
+]
+Input = Annotated[
+    Literal["float32", "uint8"],
+    typer.Option(help="qdq: the file reads normalized images, or pixels."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -46,6 +61,7 @@ def run(
     output: Output = None,
     check: Check = "artifacts/synthetic",
     check_images: Count = 64,
+    input: Input = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX or as a torch.export program.
@@ -54,21 +70,33 @@ def run(
     """
     from dynadfq.export.onnx_export import export_onnx
     from dynadfq.export.program import export_program
+    from dynadfq.export.qdq import export_qdq
 
-    path = output or model.resolve().with_name(f"{model.resolve().name}.{to}")
+    if to != "qdq" and input != "float32":
+        raise typer.BadParameter("is for --to qdq only", param_hint=f"--input {input}")
+    path = output or model.resolve().with_name(f"{model.resolve().name}{SUFFIXES[to]}")
     if path.is_dir():
         raise ValueError(f"--output: {path} is a folder; name a file")
     student = load_only_student(model)
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
-    if to == "onnx":
-        export = export_onnx(student, path, images)
-        found["worst_logit_difference"] = export.worst
-        facts = export.facts
+    if to == "qdq":
+        qdq = export_qdq(student, path, images, input)
+        found |= {
+            "worst_logit_difference": qdq.agreement.worst,
+            "same_class": qdq.agreement.same_class,
+            "times": list(qdq.times),
+        }
+        not_integer = qdq.kernels.in_words()
     else:
-        facts = export_program(student, path, images).facts
+        if to == "onnx":
+            export = export_onnx(student, path, images)
+            found["worst_logit_difference"] = export.worst
+            facts = export.facts
+        else:
+            facts = export_program(student, path, images).facts
+        not_integer = [str(fact) for fact in facts if not fact.exact]
     size = path.stat().st_size
-    not_integer = [str(fact) for fact in facts if not fact.exact]
     if as_json:
         print_json(found | {"bytes": size, "not_integer": not_integer})
     else:

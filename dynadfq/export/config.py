@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from dynadfq.runtime.config import Config, setting
 
-Format = Literal["onnx-codes", "pt2"]
+Format = Literal["qdq", "onnx-codes", "pt2"]
 
 
 def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
@@ -22,9 +22,10 @@ class ExportConfig(Config):
 
     formats: Annotated[tuple[Format, ...], AfterValidator(_each_once)] = setting(
         (),
-        "ONNX with products of integer codes in float32 (onnx-codes), which needs "
-        "`pip install 'dynadfq[deploy]'`, and a torch.export program (pt2); [] is none",
-        allowed="a list of onnx-codes, pt2",
+        "ONNX for integer engines (qdq, with quantization.scheme: integer), ONNX with products of "
+        "integer codes in float32 for per-image widths (onnx-codes), and a torch.export program "
+        "(pt2); [] is none",
+        allowed="a list of qdq, onnx-codes, pt2",
         strict=False,
     )
     check_images: int = setting(

@@ -78,6 +78,25 @@ def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     return model
 
 
+class Logits(nn.Module):
+    """A student's graph without the widths in its output."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.network = student.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, classes) logits of (B, C, H, W) images."""
+        logits: Tensor = self.network(images)[0]
+        return logits
+
+
+def unquantized_onnx(student: Student) -> bytes:
+    """Return a student without quantization as an ONNX model: its float network."""
+    with student.unquantized():
+        return float_onnx(Logits(student), student.cost.trace.input_shape)
+
+
 def onnx_runner(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
     """Return an ONNX model as a function, in onnxruntime on the CPU."""
     session = onnx_session(model, threads)
@@ -85,5 +104,22 @@ def onnx_runner(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         found = session.run(outputs, {"images": images.contiguous().numpy()})
         return tuple(map(torch.from_numpy, found))
+
+    return run
+
+
+def openvino_runner(model: bytes) -> Answer | None:
+    """Return an ONNX model as a function, in OpenVINO on the CPU; None without OpenVINO."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    core = openvino.Core()
+    network = core.compile_model(core.read_model(model), "CPU")
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.from_numpy(found) for found in network(images.contiguous().numpy()).values()
+        )
 
     return run

@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dynadfq.export.onnx_export import export_onnx, require_onnx
+from dynadfq.export.onnx_export import PACKAGES, export_onnx, require_onnx
 from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import export_program
+from dynadfq.export.qdq import export_qdq
 from dynadfq.quant.model import Student
 
 FORMATS = {
+    "qdq": "student-qdq.onnx",
     "onnx-codes": "student.onnx",
     "pt2": "student.pt2",
 }
@@ -26,7 +28,7 @@ def require(formats: Collection[str]) -> None:
     Raises:
         ImportError: names the missing package.
     """
-    if "onnx-codes" in formats:
+    if {"qdq", "onnx-codes"} & set(formats):
         require_onnx()
 
 
@@ -40,30 +42,35 @@ def write_file(student: Student, name: str, folder: Path, images: Tensor) -> dic
         images: (N, C, H, W) normalized images.
 
     Returns:
-        The record of the file: its size in bytes, the check and its versions, the largest
-        difference of a logit from integer form's (the chosen widths are equal), and the parts that
-        are not computed in integers.
+        The record of the file: its size in bytes, the number of images of the check, the largest
+        difference of a logit from the student's, the parts that are not computed in integers, and
+        versions of packages.
 
     Raises:
-        ArithmeticError: the file's widths or logits differ from integer form's; nothing is written.
+        InvalidArgument: the student does not fit the format.
+        ArithmeticError: the file does not compute what the student does; nothing is written.
     """
     path = folder / FORMATS[name]
-    packages = ["torch"]
-    record: dict[str, Any] = {"opset": None, "worst_logit_difference": 0.0}
-    if name == "onnx-codes":
-        export = export_onnx(student, path, images)
-        facts = export.facts
-        packages += ["onnx", "onnxscript", "onnxruntime"]
-        record["opset"] = OPSET
-        record["worst_logit_difference"] = export.worst
+    worst = 0.0
+    if name == "qdq":  # without times, which would differ from run to run
+        qdq = export_qdq(student, path, images, timed=False)
+        worst = qdq.agreement.worst
+        not_integer = [f"{node.name}: {node.operator} in float32" for node in qdq.kernels.floats]
     else:
-        facts = export_program(student, path, images).facts
-    return record | {
+        if name == "onnx-codes":
+            export = export_onnx(student, path, images)
+            worst, facts = export.worst, export.facts
+        else:
+            facts = export_program(student, path, images).facts
+        not_integer = [str(fact) for fact in facts if not fact.exact]
+    packages = ["torch"] if name == "pt2" else ["torch", *PACKAGES]
+    return {
         "format": name,
         "file": path.name,
         "bytes": path.stat().st_size,
+        "opset": None if name == "pt2" else OPSET,
         "images_checked": len(images),
-        "bits_equal": True,
-        "not_integer": [str(fact) for fact in facts if not fact.exact],
+        "worst_logit_difference": worst,
+        "not_integer": not_integer,
         "versions": {package: version(package) for package in packages},
     }

@@ -129,10 +129,17 @@ def onnx_session(content: bytes, threads: int = 0) -> Any:
     """
     import onnxruntime  # optional dependency
 
+    return onnxruntime.InferenceSession(content, session_options(threads), ["CPUExecutionProvider"])
+
+
+def session_options(threads: int = 0) -> Any:
+    """Return onnxruntime's options of a session; see ``onnx_session``."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def require_onnx() -> None:

@@ -47,7 +47,7 @@ def onnx_model(integer_form: IntegerForm, student: Student) -> bytes:
     weights = {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)}
     _store_in_4_bits(model, weights)
     _set_default_multiplier(model, student.multiplier)
-    _set_metadata(model, student)
+    set_metadata(model, student)
     content: bytes = onnx_ir.to_proto(model).SerializeToString()
     return content
 
@@ -77,7 +77,7 @@ def _set_default_multiplier(model: onnx_ir.Model, multiplier: float) -> None:
             model.graph.initializers["multiplier"] = value
 
 
-def _set_metadata(model: onnx_ir.Model, student: Student) -> None:
+def set_metadata(model: onnx_ir.Model, student: Student) -> None:
     """Write the file's facts as metadata, and remove the exporter's notes on every node."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
@@ -88,3 +88,9 @@ def _set_metadata(model: onnx_ir.Model, student: Student) -> None:
     model.metadata_props.clear()
     model.metadata_props["dynadfq"] = json.dumps(described(student), sort_keys=True)
     model.producer_name = "dynadfq"
+    model.doc_string = (
+        f"{student.description.get('architecture') or 'A classifier'}, quantized: "
+        f"weights of {student.scheme.weight_bits} bits, activations of "
+        f"{' / '.join(map(str, student.scheme.activation_bits))}. The metadata key dynadfq says "
+        "how images are prepared."
+    )

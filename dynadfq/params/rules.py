@@ -75,6 +75,12 @@ RULES = (
         "must be within selector.candidates: {1}; got {0}",
     ),
     Rule(
+        ("export.formats", "quantization.scheme"),
+        lambda formats, scheme: "qdq" not in formats or scheme == "integer",
+        "the first contains qdq only where the second is integer",
+        "may contain qdq only with quantization.scheme: integer; got {0}",
+    ),
+    Rule(
         ("finetune.calibration_images", "synthesis.num_images"),
         lambda calibration, images: calibration <= images,
         "the first is at most the second",

@@ -10,6 +10,7 @@ from dynadfq.report.tables import network_results, paired_outcome
 from dynadfq.report.text import number, p_value
 
 FORMAT_NAMES = {
+    "qdq": "ONNX for integer engines",
     "onnx-codes": "ONNX, products of codes in float32",
     "pt2": "torch.export program",
 }

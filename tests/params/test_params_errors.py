@@ -152,7 +152,7 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
         ),
         (
             "export: {formats: [pt2, onnx-code]}",
-            "export.formats[1]: must be one of onnx-codes, pt2; "
+            "export.formats[1]: must be one of qdq, onnx-codes, pt2; "
             'got "onnx-code"; did you mean onnx-codes?',
         ),
         (

@@ -1,0 +1,202 @@
+"""A student of scheme ``integer`` as a QDQ file: ONNX that engines run with integer kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from dynadfq.export.engines import Answer, onnx_runner, openvino_runner, unquantized_onnx
+from dynadfq.export.integer_form import to_integer_form
+from dynadfq.export.onnx_export import require_onnx
+from dynadfq.export.onnx_model import OPSET
+from dynadfq.export.program import described, require_finite_logits, require_images
+from dynadfq.export.qdq_checks import (
+    Agreement,
+    Kernels,
+    compare,
+    kernels_in_onnxruntime,
+    require_agreement,
+)
+from dynadfq.export.qdq_model import InputKind, qdq_model
+from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument, require_choice
+from dynadfq.runtime.resume import atomic_write
+from dynadfq.runtime.timing import interleaved
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
+BATCHES = (1, 32)  # images, where the file is timed
+REPEATS = 20
+PROFILED = 8  # images
+
+
+@dataclass(frozen=True)
+class QdqExport:
+    """A QDQ file and the results of its checks, which the JSON file beside it holds too.
+
+    path: the file.
+    size: its size in bytes.
+    agreement: with the student, in onnxruntime.
+    kernels: what onnxruntime computes in integers.
+    openvino: agreement in OpenVINO; None where it is not installed.
+    times: rows with ``batch``, ``float_ms`` and ``file_ms`` per image, and their ``ratio``.
+    """
+
+    path: Path
+    size: int
+    agreement: Agreement
+    kernels: Kernels
+    openvino: Agreement | None
+    times: tuple[dict[str, float], ...]
+
+
+def export_qdq(
+    student: Student,
+    path: str | Path,
+    images: Tensor,
+    input: InputKind = "float32",
+    timed: bool = True,
+) -> QdqExport:
+    """Write a student of scheme "integer" to an ONNX file for integer engines, after checks.
+
+    Weights are int8 with one scale per output channel (int4 in the file where they have up to 4
+    bits), biases int32, activations uint8 with one scale and zero point per tensor. The input
+    ``images`` is (batch, C, H, W), the output ``logits`` (batch, classes) float32. Beside the file,
+    a JSON file of the same name says how images are prepared and what was measured.
+
+    Args:
+        student: a student of scheme "integer".
+        path: the file.
+        images: (N, C, H, W) normalized images for the check, real or synthetic ones.
+        input: "float32" for normalized images, "uint8" for pixels, which the file normalizes.
+        timed: measure the file's time beside that of the float network; otherwise both files are
+            the same on every machine.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is not installed.
+        InvalidArgument: the student has per-image widths or another scheme, the input kind is
+            unknown, there are no images, or they have another shape than the student's input.
+        ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class, or
+            logits are NaN or infinite; nothing is written.
+    """
+    import onnx
+
+    require_onnx()
+    require_integer(student)
+    require_choice("input", input, get_args(InputKind))
+    require_images(student, images)
+    read = images
+    if input == "uint8":
+        read = pixels_of(student, images)
+        images = student.preprocessing.normalize(read)
+    expected = to_integer_form(student)(images)
+    require_finite_logits(expected, "the student's own")
+    content, float_layers = qdq_model(student, input)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    agreement = compare(onnx_runner(content, ("logits",), threads=0), expected, read)
+    require_agreement(agreement, "onnxruntime")
+    kernels = kernels_in_onnxruntime(content, read[:PROFILED], float_layers)
+    in_openvino = openvino_runner(content)
+    openvino = None if in_openvino is None else compare(in_openvino, expected, read)
+    times = _times(content, unquantized_onnx(student), images, read) if timed else ()
+    export = QdqExport(Path(path), len(content), agreement, kernels, openvino, times)
+    atomic_write(Path(path), content)
+    notes = _notes(student, export, content, input)
+    text = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
+    atomic_write(Path(path).with_suffix(".json"), text.encode())
+    return export
+
+
+def require_integer(student: Student) -> None:
+    """Check that a student can be written as a QDQ file.
+
+    Raises:
+        InvalidArgument: it has per-image widths, or another scheme.
+    """
+    scheme = student.scheme
+    if scheme.dynamic:
+        widths = list(scheme.activation_bits)
+        problem = f"chooses among {widths} bits for every image, which a QDQ file cannot"
+    elif not scheme.integer:
+        problem = "has scheme paper, which integer engines cannot run"
+    else:
+        return
+    raise InvalidArgument(
+        "student", f"{problem}; quantize with scheme integer, or export to onnx (onnx-codes)"
+    )
+
+
+def pixels_of(student: Student, images: Tensor) -> Tensor:
+    """Return the (N, C, H, W) uint8 pixels that are nearest to normalized images."""
+    mean, std = (
+        torch.tensor(values).view(-1, 1, 1)
+        for values in (student.preprocessing.mean, student.preprocessing.std)
+    )
+    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _times(
+    content: bytes, float_content: bytes, images: Tensor, read: Tensor
+) -> tuple[dict[str, float], ...]:
+    """Median milliseconds per image, on one thread, of the file and of the float network."""
+    networks: dict[str, tuple[Answer, Tensor]] = {
+        "float": (onnx_runner(float_content, ("logits",), threads=1), images),
+        "file": (onnx_runner(content, ("logits",), threads=1), read),
+    }
+    rows = []
+    for batch in BATCHES:
+        calls = {
+            name: partial(run, given[torch.arange(batch) % len(given)])
+            for name, (run, given) in networks.items()
+        }
+        found = interleaved(calls, REPEATS)
+        milliseconds = {name: 1000 * time.median / batch for name, time in found.items()}
+        rows.append(
+            {
+                "batch": batch,
+                "float_ms": milliseconds["float"],
+                "file_ms": milliseconds["file"],
+                "ratio": milliseconds["file"] / milliseconds["float"],
+            }
+        )
+    return tuple(rows)
+
+
+def _notes(student: Student, export: QdqExport, content: bytes, input: InputKind) -> dict[str, Any]:
+    """What the JSON file beside a QDQ file holds (docs/format.md)."""
+    return described(student) | {
+        "file": export.path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "opset": OPSET,
+        "input": {"name": "images", "type": input, "layout": "NCHW"},
+        "output": {"name": "logits", "type": "float32"},
+        "num_classes": student.description["num_classes"],
+        "made_from": {
+            "teacher_sha256": student.description.get("sha256"),
+            "scheme": student.scheme.model_dump(mode="json"),
+            "provenance": student.provenance,
+        },
+        "bytes": export.size,
+        "float_bytes": 4 * sum(parameter.numel() for parameter in student.network.parameters()),
+        "onnxruntime": asdict(export.agreement) | asdict(export.kernels),
+        "openvino": None if export.openvino is None else asdict(export.openvino),
+        "times": list(export.times),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

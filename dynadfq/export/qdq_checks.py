@@ -1,0 +1,155 @@
+"""Checks of a QDQ file: agreement with the student, and what an engine computes in integers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynadfq.export.engines import Answer
+from dynadfq.export.onnx_export import CHECK_BATCH, session_options
+from dynadfq.export.program import require_finite_logits
+
+SAME_CLASS = 0.998  # share of the check images; fewer are refused
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an engine agrees with the student.
+
+    images: number of images.
+    same_class: images with the same class.
+    worst: the largest difference of a logit.
+    """
+
+    images: int
+    same_class: int
+    worst: float
+
+
+@dataclass(frozen=True)
+class FloatNode:
+    """An operation that the engine computes in float32.
+
+    name: the student's module that it belongs to.
+    operator: in ONNX.
+    share_of_time: of the time of all operations, 0 … 1.
+    reason: why it is not computed in integers.
+    """
+
+    name: str
+    operator: str
+    share_of_time: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What an engine made of a file.
+
+    counts: number of operations by name.
+    floats: those in float32, by decreasing share of the time.
+    """
+
+    counts: dict[str, int]
+    floats: tuple[FloatNode, ...]
+
+    def in_words(self) -> list[str]:
+        """Return a line for each kind of operation in float32."""
+        lines = []
+        for operator, reason in dict.fromkeys((node.operator, node.reason) for node in self.floats):
+            same = [
+                node for node in self.floats if (node.operator, node.reason) == (operator, reason)
+            ]
+            share = sum(node.share_of_time for node in same)
+            others = f" and {len(same) - 1} more" if len(same) > 1 else ""
+            lines.append(
+                f"{operator} of {same[0].name}{others}: float32, {share:.1%} of the time ({reason})"
+            )
+        return lines
+
+
+def compare(answer: Answer, expected: Tensor, images: Tensor) -> Agreement:
+    """Compare logits of an engine, run in batches, with those of the student.
+
+    Args:
+        answer: maps (B, C, H, W) images to logits.
+        expected: (N, classes) logits of the student.
+        images: (N, C, H, W), as the file reads them.
+
+    Raises:
+        ArithmeticError: logits are NaN or infinite.
+    """
+    logits = torch.cat([answer(batch)[0] for batch in images.split(CHECK_BATCH)])
+    require_finite_logits(logits, "the file's")
+    same = int((logits.argmax(dim=1) == expected.argmax(dim=1)).sum())
+    return Agreement(len(images), same, float((logits - expected).abs().max()))
+
+
+def require_agreement(found: Agreement, engine: str) -> None:
+    """Check that a file computes what the student computes.
+
+    Raises:
+        ArithmeticError: fewer than 99.8 % of the images have the same class.
+    """
+    if found.same_class < SAME_CLASS * found.images:
+        raise ArithmeticError(
+            f"{engine} gives {found.same_class} of {found.images} images the student's class, "
+            f"fewer than {SAME_CLASS:.1%} (logits differ by up to {found.worst:.3g}); not written"
+        )
+
+
+def kernels_in_onnxruntime(content: bytes, images: Tensor, unread: Collection[str]) -> Kernels:
+    """Run a file once with onnxruntime's profiler.
+
+    Args:
+        content: the file.
+        images: a batch, as the file reads it.
+        unread: names of layers that read no quantized activation.
+    """
+    import onnxruntime  # optional dependency
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options(threads=1)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        for _ in range(2):  # the first run allocates
+            session.run(None, {"images": images.contiguous().numpy()})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = list(_last_run(events))
+    total = sum(node["dur"] for node in nodes) or 1
+    counts: dict[str, int] = {}
+    floats = []
+    for node in nodes:
+        operator = node["args"]["op_name"]
+        counts[operator] = counts.get(operator, 0) + 1
+        if operator not in CONVERSIONS and not _reads_codes(node):
+            name = node["name"].removesuffix("_kernel_time").split("/")[0]
+            reason = (
+                "its input is not quantized"
+                if name in unread
+                else f"onnxruntime has no integer {operator} for it"
+            )
+            floats.append(FloatNode(name, operator, node["dur"] / total, reason))
+    floats.sort(key=lambda node: -node.share_of_time)
+    return Kernels(counts, tuple(floats))
+
+
+def _last_run(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The operations of a profile's last run."""
+    nodes = [event for event in events if event["name"].endswith("_kernel_time")]
+    return iter(nodes[len(nodes) // 2 :])
+
+
+def _reads_codes(node: dict[str, Any]) -> bool:
+    """Whether the first input of an operation is of bytes or integers."""
+    inputs = node["args"]["input_type_shape"]
+    return bool(inputs) and not any(kind.startswith("float") for kind in inputs[0])

@@ -1,0 +1,120 @@
+"""The ONNX model of a QDQ file: integer weights, names of the student's modules, metadata."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from dynadfq.export.onnx_model import FOLDED, OPSET, set_metadata
+from dynadfq.export.qdq_graph import FloatLayer, IntegerLayer, qdq_network
+from dynadfq.export.qdq_ops import translations
+from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.quant.model import Student
+
+if TYPE_CHECKING:  # onnx_ir is an optional dependency, imported where it is used
+    import onnx_ir
+
+InputKind = Literal["float32", "uint8"]
+SCOPES = "pkg.torch.onnx.name_scopes"  # what torch notes on a node: the modules it is called in
+
+
+class FromPixels(nn.Module):
+    """Normalization of pixels."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return (B, C, H, W) normalized images of uint8 pixels."""
+        return self.preprocessing.normalize(pixels)
+
+
+def read_pixels(network: fx.GraphModule, preprocessing: Preprocessing) -> None:
+    """Let a graph read uint8 pixels in place of normalized images."""
+    images = next(node for node in network.graph.nodes if node.op == "placeholder")
+    network.add_submodule("from_pixels", FromPixels(preprocessing))
+    with network.graph.inserting_after(images):
+        normalized = network.graph.call_module("from_pixels", (images,))
+    images.replace_all_uses_with(normalized, delete_user_cb=lambda user: user is not normalized)
+    network.recompile()
+
+
+def qdq_model(student: Student, input: InputKind = "float32") -> tuple[bytes, set[str]]:
+    """Return the serialized model of a student of scheme "integer", and the layers left in float.
+
+    Args:
+        student: the student.
+        input: "float32" for normalized images, "uint8" for pixels.
+    """
+    import onnx_ir
+    from onnxscript.optimizer import optimize_ir
+
+    network = qdq_network(student)
+    pixels = input == "uint8"
+    if pixels:
+        read_pixels(network, student.preprocessing)
+    shape = (2, *student.cost.trace.input_shape)
+    example = torch.zeros(shape, dtype=torch.uint8 if pixels else torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            optimize=False,  # with its own limits it would fold integer weights to floats
+            verbose=False,
+            custom_translation_table=translations(),
+        )
+    assert program is not None
+    model = program.model
+    optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    _name_nodes(model)
+    layers = list(network.named_modules())
+    narrow = {name for name, m in layers if isinstance(m, IntegerLayer) and m.bits <= 4}
+    _store_in_4_bits(model, narrow)
+    set_metadata(model, student)
+    content: bytes = onnx_ir.to_proto(model).SerializeToString()
+    return content, {name for name, m in layers if isinstance(m, FloatLayer)}
+
+
+def _name_nodes(model: onnx_ir.Model) -> None:
+    """Name nodes after the modules that they were called in, such as layer1.0.conv1/Conv."""
+    used: dict[str, int] = {}
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "['']"))
+        name = f"{_module_of(scopes)}/{node.op_type}"
+        used[name] = used.get(name, 0) + 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _module_of(scopes: list[str]) -> str:
+    return scopes[-2] if len(scopes) > 1 else scopes[-1]
+
+
+def _store_in_4_bits(model: onnx_ir.Model, layers: set[str]) -> None:
+    """Store the weights of layers as 4-bit integers, which engines widen on loading."""
+    import ml_dtypes
+    import onnx_ir
+
+    for name, value in list(model.graph.initializers.items()):
+        owner = name.removesuffix(".codes")
+        if owner not in layers or owner == name:
+            continue
+        assert value.const_value is not None
+        narrow = onnx_ir.tensor(value.const_value.numpy().astype(ml_dtypes.int4), name=name)
+        stored = onnx_ir.Value(name=name, const_value=narrow)
+        cast = onnx_ir.node("Cast", [stored], {"to": onnx_ir.DataType.INT8}, name=f"{owner}/Cast")
+        for user, index in tuple(value.uses()):
+            user.replace_input_with(index, cast.outputs[0])
+        del model.graph.initializers[name]
+        model.graph.initializers[name] = stored
+        model.graph.insert_before(model.graph[0], cast)

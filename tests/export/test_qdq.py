@@ -1,0 +1,245 @@
+"""QDQ files: their numbers are those of the integer form, and engines run them with integers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from everything import MEAN, SHAPE, STD, integer_student, pixels
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynadfq.export import qdq
+from dynadfq.export.integer_form import to_integer_form
+from dynadfq.export.qdq import export_qdq
+from dynadfq.export.qdq_checks import Agreement, require_agreement
+from dynadfq.export.qdq_graph import Grid
+from dynadfq.quant.integer import SiteConstants
+from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.teacher.teacher import Teacher
+
+FLOAT_PRODUCTS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+
+
+def run(path: Path, images: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def student_of(module: nn.Module, bits: int = 8) -> Student:
+    return integer_student(bits, bits, Teacher(module.eval(), SHAPE, 6, MEAN, STD))
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "input"),
+    [(8, 8, "float32"), (4, 8, "uint8"), (4, 4, "float32")],
+)
+def test_the_file_has_the_numbers_of_the_integer_form(
+    tmp_path: Path, weights: int, activations: int, input: Any
+) -> None:
+    student, path = integer_student(weights, activations), tmp_path / "model.onnx"
+    export = export_qdq(student, path, pixels(), input, timed=False)
+    read = qdq.pixels_of(student, pixels()) if input == "uint8" else pixels()
+    expected = to_integer_form(student)(pixels())
+    logits = torch.cat([run(path, part) for part in read.split(7)])
+    # SiLU and sigmoid are floats, whose last bit may put a value on the other side of a boundary.
+    assert (logits == expected).all(dim=1).float().mean() > 0.9
+    assert torch.equal(torch.cat([run(path, image[None]) for image in read[:5]]), logits[:5])
+    assert export.agreement.images == 64 and export.agreement.same_class == 64
+    assert not FLOAT_PRODUCTS & export.kernels.counts.keys()
+    assert export.kernels.counts["QLinearConv"] == 8 and export.kernels.counts["QGemm"] == 1
+    assert {"QLinearAdd", "QLinearMul", "QLinearConcat"} <= export.kernels.counts.keys()
+    model = onnx.load(path)
+    kinds = Counter(t.data_type for t in model.graph.initializer if t.name.endswith(".codes"))
+    assert kinds == {onnx.TensorProto.INT4 if weights == 4 else onnx.TensorProto.INT8: 9}
+    clips = [node for node in model.graph.node if node.op_type == "Clip"]
+    assert bool(clips) == (activations == 4)
+
+
+class Resnet(nn.Module):
+    """Convolutions with BatchNorm around a shortcut, without any function of floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.next, self.pool = nn.Conv2d(8, 8, 3, padding=1, stride=2), nn.MaxPool2d(2)
+        self.fc = nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        x = F.relu(self.next(x) + self.pool(x))
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, qdq.QdqExport]:
+    torch.manual_seed(0)
+    student = student_of(Resnet())
+    student.description["class_names"] = ["ä", *"bcdef"]
+    path = tmp_path_factory.mktemp("qdq") / "model.onnx"
+    return student, export_qdq(student, path, pixels())
+
+
+def test_without_functions_of_floats_all_bits_of_all_logits_are_equal(
+    exported: tuple[Student, qdq.QdqExport],
+) -> None:
+    student, export = exported
+    assert export.agreement == Agreement(64, 64, 0.0) and not export.kernels.floats
+    assert not export.kernels.in_words()
+    assert torch.equal(run(export.path, pixels()), to_integer_form(student)(pixels()))
+    assert "DequantizeLinear" not in export.kernels.counts
+
+
+def test_the_file_is_as_engines_read_it(exported: tuple[Student, qdq.QdqExport]) -> None:
+    model = onnx.load(exported[1].path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [opset.version for opset in model.opset_import] == [21] and not model.functions
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale, zero = (
+                (constants[name] for name in (*node.input[1:], "")[:2] if name)
+                if len(node.input) == 3
+                else (constants[node.input[1]], None)
+            )
+            per_channel = node.input[0] in constants
+            assert len(scale.dims) == per_channel
+            assert zero is None or len(zero.dims) == per_channel
+    names = [node.name for node in model.graph.node]
+    assert {"conv/Conv", "next/Conv", "fc/Gemm"} <= set(names) and len(set(names)) == len(names)
+    assert [value.name for value in model.graph.output] == ["logits"] and "quantized" in (
+        model.doc_string
+    )
+    card = json.loads({entry.key: entry.value for entry in model.metadata_props}["dynadfq"])
+    assert card["mean"] == list(MEAN) and card["class_names"][0] == "ä"
+
+
+def test_the_json_file_beside_it(exported: tuple[Student, qdq.QdqExport]) -> None:
+    student, export = exported
+    notes = json.loads(export.path.with_suffix(".json").read_text(encoding="utf-8"))
+    content = export.path.read_bytes()
+    assert notes["sha256"] == sha256(content).hexdigest() and notes["bytes"] == len(content)
+    assert notes["class_names"][0] == "ä" and notes["input_shape"] == list(SHAPE)
+    assert notes["input"] == {"name": "images", "type": "float32", "layout": "NCHW"}
+    assert notes["made_from"]["scheme"] == student.scheme.model_dump(mode="json")
+    assert notes["onnxruntime"]["same_class"] == notes["onnxruntime"]["images"] == 64
+    assert [row["batch"] for row in notes["times"]] == [1, 32]
+    for row in notes["times"]:
+        assert row["ratio"] == pytest.approx(row["file_ms"] / row["float_ms"])
+
+
+def test_without_times_both_files_have_the_same_bytes_again(
+    exported: tuple[Student, qdq.QdqExport], tmp_path: Path
+) -> None:
+    student, export = exported
+    for name in "ab":
+        export_qdq(student, tmp_path / name / "model.onnx", pixels()[:9], timed=False)
+    for file in ("model.onnx", "model.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert (tmp_path / "a/model.onnx").read_bytes() == export.path.read_bytes()
+
+
+class Structures(nn.Module):
+    """What the network with everything lacks: other padding, tokens, a layer on a constant, a
+    BatchNorm before its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, 1, 1, padding_mode="reflect")
+        self.uneven = nn.Conv2d(8, 8, 2, padding="same")
+        self.tokens, self.position = nn.Linear(8, 8), nn.Parameter(torch.randn(1, 8, 1, 1))
+        self.of_constant, self.fc = nn.Conv2d(8, 8, 1), nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(F.relu(self.norm(x))))
+        x = self.uneven(F.pad(x, (0, 1, 1, 0))) + self.of_constant(self.position)
+        x = self.tokens(x.flatten(2).transpose(1, 2)).relu()
+        logits: Tensor = self.fc(x.mean(1))
+        return logits
+
+
+def test_padding_tokens_constants_and_a_norm_before_its_layer(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    student = student_of(Structures())
+    export = export_qdq(student, tmp_path / "model.onnx", pixels(), timed=False)
+    assert export.agreement.same_class == 64 and export.agreement.worst < 1e-3
+    floats = {node.name for node in export.kernels.floats if node.operator in FLOAT_PRODUCTS}
+    assert floats <= {"of_constant"}
+    assert export.kernels.counts["QLinearConv"] == 2
+
+
+@pytest.mark.parametrize(
+    ("bits", "scheme", "problem"),
+    [
+        ((3, 4, 5), "paper", r"chooses among \[3, 4, 5\] bits for every image, which a QDQ file"),
+        ((4,), "paper", "has scheme paper, which integer engines cannot run; quantize with scheme"),
+    ],
+)
+def test_students_that_no_integer_engine_can_run(
+    make_student: Callable[..., Student],
+    images: Tensor,
+    tmp_path: Path,
+    bits: Any,
+    scheme: str,
+    problem: str,
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"student: {problem}"):
+        export_qdq(make_student(*bits), tmp_path / "model.onnx", images)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_disagrees_is_not_written(
+    exported: tuple[Student, qdq.QdqExport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(7)
+    content = qdq.qdq_model(student_of(Resnet()))
+    monkeypatch.setattr(qdq, "qdq_model", lambda *_: content)
+    with pytest.raises(ArithmeticError, match=r"onnxruntime gives \d+ of 64 images the student's"):
+        export_qdq(exported[0], tmp_path / "model.onnx", pixels())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("images", "same", "enough"), [(1000, 998, True), (1000, 997, False)])
+def test_the_share_of_images_with_the_students_class(images: int, same: int, enough: bool) -> None:
+    found = Agreement(images, same, 0.5)
+    if enough:
+        require_agreement(found, "onnxruntime")
+    else:
+        with pytest.raises(ArithmeticError, match="997 of 1000 images the student's class, fewer "):
+            require_agreement(found, "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "scale", "limits", "redundant"),
+    [
+        (0, 6 / 255, (0.0, 6.0), True),
+        (0, 5 / 255, (0.0, 6.0), True),
+        (0, 7 / 255, (0.0, 6.0), False),
+        (9, 6 / 255, (0.0, float("inf")), False),
+        (128, 2 / 255, (-1.0, 1.0), False),
+        (127, 1.9 / 255, (-1.0, 1.0), True),
+    ],
+)
+def test_a_clip_is_left_out_only_where_codes_end_within_it(
+    zero_point: int, scale: float, limits: tuple[float, float], redundant: bool
+) -> None:
+    grid = Grid(SiteConstants(torch.tensor(scale), zero_point, 8))
+    assert grid.clips_to(*limits) == redundant
+    x = torch.linspace(-9, 9, 1001)
+    assert torch.equal(grid(x.clamp(*limits)), grid(x)) or not redundant
+
+
+def test_openvino_runs_it(exported: tuple[Student, qdq.QdqExport]) -> None:
+    pytest.importorskip("openvino")
+    found = exported[1].openvino
+    assert found is not None and found.same_class >= 60
