@@ -28,9 +28,9 @@ Examples:
 
 \b
 Images are noise; times hardly depend on them. All networks run on this machine's CPU, in turn:
-"torch" is the float network and the student's integer form, "onnxruntime" both as ONNX. Integers
-held in floats do not get faster at lower bit-widths: bit-FLOPs are the work of hardware made for
-these bit-widths, milliseconds the time on this machine."""
+"torch" is the float network and the student's integer form, "onnxruntime" both as ONNX, and the QDQ
+file of a student of scheme integer. Fewer bits are not faster: bit-FLOPs are the work of hardware
+made for these bit-widths, milliseconds the time on this machine."""
 HEAD = ("network", "batch", "ms per image", "quartiles", "best", "to float", "bit-FLOPs %")
 
 BATCHES = [1, 32]  # images

@@ -13,6 +13,7 @@ from dynadfq.export import Engine
 from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.onnx_export import onnx_session, require_onnx
 from dynadfq.export.onnx_model import onnx_model
+from dynadfq.export.qdq_model import qdq_model
 from dynadfq.quant.model import Student
 
 Answer = Callable[[Tensor], tuple[Tensor, ...]]
@@ -54,10 +55,19 @@ def runners(
     student_model = onnx_model(codes, student)
     name = "onnxruntime float32"
     run_student = onnx_runner(student_model, ("logits", "bits"), threads)
-    return [
+    found = [
         Runner(name, name, onnx_runner(float_model, ("logits",), threads)),
         Runner("onnxruntime, integer form", name, run_student),
     ]
+    if student.scheme.integer:
+        qdq = onnx_runner(qdq_model(student)[0], ("logits",), threads)
+        widths = student.uniform(student.scheme.target_bits).bits
+
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            return *qdq(images), widths.expand(len(images), -1)
+
+        found.append(Runner("onnxruntime, QDQ", name, run))
+    return found
 
 
 def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
