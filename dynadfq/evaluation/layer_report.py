@@ -96,7 +96,7 @@ def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tup
     if quantized <= WHOLE:
         reason = f"{100 * (1 - quantized):.0f} % of its input stays float32"
     if not scheme.dynamic:
-        return "fixed", scheme.activation_bits[-1:], reason
+        return "fixed", tuple(sorted({student.sites[i].bits for i in read})), reason
     if any(i >= FIXED_SITES for i in read):
         return "dynamic", scheme.activation_bits, reason
     return "fixed", scheme.activation_bits[-1:], reason or "it runs before the selector"

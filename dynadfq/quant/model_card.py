@@ -125,7 +125,10 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     cost = facts["cost"]
     granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
     widths = ", ".join(map(str, scheme["activation_bits"]))
-    sites = f"{len(facts['sites'])} sites ({scheme['placement']})"
+    placement = scheme["placement"]
+    if scheme.get("scheme") == "integer":
+        placement = "scheme integer: 8 bits at the input and where not only layers read"
+    sites = f"{len(facts['sites'])} sites ({placement})"
     shared = {
         "Weights": f"{scheme['weight_bits']} bits, one scale per {granularity}",
         "MACs that read float32 inputs": f"{cost['float_input_macs']:.2f} %",

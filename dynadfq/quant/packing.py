@@ -164,7 +164,10 @@ def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor
     sites = site_nodes(network)
     low = torch.stack([site.low for site in sites])
     high = torch.stack([site.high for site in sites])
-    bits = torch.tensor(widths, device=low.device)
+    bits = torch.tensor(
+        [[site.bits if site.wide else width for width in widths] for site in sites],
+        device=low.device,
+    )
     scale, quant_min = choose_qparams(low[:, None], high[:, None], bits)
     values = (low, high, scale, _smallest_integer_type(-quant_min))
     return {f"sites.{part}": value for part, value in zip(SITES, values, strict=True)}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from everything import SHAPE, everything, integer_student, pixels
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from dynadfq.api import load_student, quantize
+from dynadfq.evaluation.layer_report import inspect_student
 from dynadfq.ops.batch_norm import gain_and_shift
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.integer import layer_constants, saturates, site_constants
@@ -92,6 +94,18 @@ def test_both_forms_agree_and_files_return_the_same_logits(
     student.eval().save(tmp_path)
     again = load_student(tmp_path, everything().module)
     assert again.scheme == student.scheme and torch.equal(again(pixels()), exact)
+    assert "scheme integer: 8 bits at the input" in (tmp_path / "card.md").read_text()
+    tensors = load_file(tmp_path / "model.safetensors")
+    for index, site in enumerate(student.sites):
+        scale, zero_point, _ = site_constants(site)
+        assert tensors["sites.scale"][index, 0] == scale
+        assert tensors["sites.zero_point"][index, 0] == zero_point
+
+
+def test_the_report_of_layers_gives_each_its_width() -> None:
+    layers = inspect_student(integer_student(4, 4))
+    assert [layer.activation_bits[0] for layer in layers] == [8, 8, 4, 8, 4, 8, 8, 8, 8]
+    assert {layer.status for layer in layers} == {"fixed"}
 
 
 def test_eight_bits_are_close_to_the_float_network_and_learn() -> None:
