@@ -18,8 +18,9 @@ from dynadfq.graph.calls import called_function, called_module, only_user
 from dynadfq.graph.gaussian import clipping
 from dynadfq.graph.integer_sites import JOINS
 from dynadfq.ops.batch_norm import AnyBatchNorm
+from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.integer import SiteConstants, layer_constants, site_constants
-from dynadfq.quant.layers import ActivationFakeQuantize, QuantizedLayer
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 
 SPLITS = ("chunk", "split", "tensor_split", "unbind")  # whose results are tuples
