@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import pandas as pd
+import torch
 from torch import nn
 
 from dynadfq.evaluation.evaluate import Evaluation as Evaluation
@@ -37,7 +38,7 @@ from dynadfq.quant.model import Student as Student
 from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
-from dynadfq.runtime.resume import Scratch, fingerprint
+from dynadfq.runtime.resume import Scratch, fingerprint, library_digest
 from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet as SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -110,6 +111,8 @@ def synthesize(
         similarity,
         precision,
         teacher.describe()["sha256"],
+        library_digest(),  # other code, or another torch, may make other images
+        torch.__version__,
     )
     scratch = Scratch(target / f".unfinished-{fingerprint(*made_with)}")
     source = recipe.source(teacher, adam)

@@ -19,7 +19,14 @@ from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.program import one_line
-from dynadfq.runtime.resume import Scratch, digest, file_sha256, fingerprint, put
+from dynadfq.runtime.resume import (
+    Scratch,
+    digest,
+    file_sha256,
+    fingerprint,
+    library_digest,
+    put,
+)
 from stages import launch
 
 # Options of <malloc.h>'s mallopt.
@@ -128,9 +135,10 @@ def code_digest(stage: str, method: str | None) -> str:
     deps = [str(dep) for dep in stages.get(stage, {}).get("deps", ())]
     code = [dep for dep in deps if dep.startswith(("dynadfq/", "stages/"))]
     paths = [Path(dep.replace("${method.name}", str(method))) for dep in code]
+    found = [file_sha256(path) if path.is_file() else digest(path) for path in paths]
     if not any(path.parts[0] == "dynadfq" for path in paths):
-        paths.append(Path(dynadfq.__file__).parent)
-    return fingerprint([file_sha256(path) if path.is_file() else digest(path) for path in paths])
+        found.append(library_digest())
+    return fingerprint(found)
 
 
 def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> None:

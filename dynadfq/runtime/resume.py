@@ -47,6 +47,11 @@ def digest(folder: Path) -> str:
     return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in files])
 
 
+def library_digest() -> str:
+    """Return a fingerprint of this library's files."""
+    return digest(Path(__file__).parents[1])
+
+
 def listing(folder: Path) -> str:
     """Return a fingerprint of the names and sizes of a folder's files, whose content is not read.
 
