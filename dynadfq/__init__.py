@@ -15,7 +15,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynadfq.api import *
+    from dynadfq.api import (
+        Evaluation,
+        Student,
+        SyntheticSet,
+        Teacher,
+        bit_flops,
+        class_similarity,
+        evaluate,
+        export_onnx,
+        export_program,
+        finetune,
+        load_student,
+        load_teacher,
+        quantize,
+        synthesize,
+        to_integer_form,
+        write_card,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,15 +52,18 @@ __all__ = [
     "quantize",
     "synthesize",
     "to_integer_form",
+    "write_card",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import ``dynadfq.api`` when one of its names is used first: the command line starts fast."""
-    if name not in __all__:
-        raise AttributeError(f"module 'dynadfq' has no attribute {name!r}")
-    return getattr(import_module("dynadfq.api"), name)
+if not TYPE_CHECKING:  # a type checker sees the imports above, and no other names
+
+    def __getattr__(name: str) -> Any:
+        """Import ``dynadfq.api`` when a name of it is used first: the command line starts fast."""
+        if name not in __all__:
+            raise AttributeError(f"module 'dynadfq' has no attribute {name!r}")
+        return getattr(import_module("dynadfq.api"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

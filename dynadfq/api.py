@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from dynadfq.evaluation.card import write_card as write_card
 from dynadfq.evaluation.evaluate import Evaluation as Evaluation
 from dynadfq.evaluation.evaluate import evaluate as evaluate
 from dynadfq.export.integer_form import to_integer_form as to_integer_form

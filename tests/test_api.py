@@ -17,7 +17,7 @@ from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
 
@@ -58,6 +58,25 @@ def test_synthetic_images_live_as_long_as_their_set(teacher: Teacher, tmp_path: 
         teacher, num_images=4, batch_size=2, optimizer=PixelOptimizerConfig(iterations=0), seed=1
     )
     assert not torch.equal(other.take(everything).images, kept.take(everything).images)
+
+
+def test_a_saved_set_is_the_set(teacher: Teacher, tmp_path: Path) -> None:
+    images = synthesize(teacher, "gdfq", num_images=4, iterations=1, batch_size=2)
+    expected = images.take(torch.arange(4))
+    images.save(tmp_path / "new" / "set")
+    del images  # and its temporary folder
+    saved = SyntheticSet(tmp_path / "new" / "set").check()
+    found = saved.take(torch.arange(4))
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.soft_labels, expected.soft_labels)
+    student = quantize(teacher, activation_bits=4)
+    finetune(student, teacher, saved, method="gdfq", schedule=SCHEDULE)  # with the generator
+    with pytest.raises(FileExistsError, match="set is not empty; name a new folder"):
+        saved.save(saved.folder)
+    (saved.folder / saved.manifest["shards"][0]["file"]).write_bytes(b"")
+    with pytest.raises(AlteredShard):
+        saved.save(tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_an_interrupted_call_goes_on_and_another_is_not_given_its_shards(
@@ -175,6 +194,9 @@ def test_unknown_names_are_answered_with_the_known(
     with pytest.raises(InvalidArgument, match="weight_granularity: must be one of channel, t"):
         quantize(teacher, weight_granularity="layer")  # type: ignore[arg-type]
     assert quantize(teacher, weight_granularity="tensor").layers[0].qparams[0].numel() == 1
+    with pytest.raises(InvalidArgument, match=r"^epoch: unknown; did you mean epochs") as caught:
+        FinetuneConfig(epoch=3)  # type: ignore[call-arg]
+    assert "http" not in str(caught.value)
     student = quantize(teacher)
     before = [site.high.item() for site in student.sites]
     with pytest.raises(InvalidArgument, match="budget: must be one of penalty, constraint"):
@@ -199,7 +221,7 @@ def test_bit_flops_of_teacher_student_and_module(
 
 def test_public_names_exist_and_are_imported_late() -> None:
     assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
-    assert set(dynadfq.__all__) <= set(dir(dynadfq))
+    assert {name for name in dir(dynadfq) if not name.startswith("__")} == set(dynadfq.__all__)
     modules = {path.stem for path in Path(dynadfq.__file__).parent.iterdir()}
     assert not modules & set(dynadfq.__all__), (
         "a module, once imported, would hide the function of its name"

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from dynadfq import __version__
-from dynadfq.cli import bench, budget, calibrate, export, init, inspect, predict, similarity
+from dynadfq.cli import (
+    bench,
+    budget,
+    calibrate,
+    compare,
+    evaluate,
+    export,
+    init,
+    inspect,
+    predict,
+    similarity,
+)
 from dynadfq.runtime.program import one_line
 
 HELP = "Use quantized image classifiers that choose activation bit-widths per image."
@@ -20,7 +33,6 @@ Every command has --json, and --help with examples."""
 
 app = typer.Typer(
     name="dynadfq",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +58,19 @@ def _options(version: Version = False) -> None:
     """Options of the program itself."""
 
 
-for command in (inspect, predict, budget, bench, similarity, export, calibrate, init):
+COMMANDS = (
+    inspect,
+    predict,
+    evaluate,
+    budget,
+    bench,
+    similarity,
+    export,
+    calibrate,
+    init,
+    compare,
+)
+for command in COMMANDS:
     app.command(command.NAME, epilog=command.EXAMPLES)(command.run)
 
 
@@ -56,4 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     DYNADFQ_TRACEBACK=1 shows where an error was raised.
     """
     with one_line("dynadfq", "run the command again"):
+        # Import paths of one's own networks start here too, as with `python -m`.
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         app(args=None if arguments is None else list(arguments), prog_name="dynadfq")

@@ -10,7 +10,7 @@ import typer
 
 from dynadfq.cli.images import image_paths, is_pattern
 from dynadfq.cli.models import StudentModel, load_only_student
-from dynadfq.cli.output import AsJson, print_json
+from dynadfq.cli.output import AsJson, output_file, print_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +74,8 @@ def run(
 
     if to != "qdq" and input != "float32":
         raise typer.BadParameter("is for --to qdq only", param_hint=f"--input {input}")
-    path = output or model.resolve().with_name(f"{model.resolve().name}{SUFFIXES[to]}")
-    if path.is_dir():
-        raise ValueError(f"--output: {path} is a folder; name a file")
+    beside = model.resolve().with_name(f"{model.resolve().name}{SUFFIXES[to]}")
+    path = output_file(output or beside, "--output")
     student = load_only_student(model)
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +16,25 @@ NO_LIMIT = 10_000  # columns of a file or pipe
 
 
 def print_json(content: Any) -> None:
-    """Print one JSON document; keys keep their order."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    """Print one JSON document; keys keep their order.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot write.
+    """
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def output_file(path: Path, option: str) -> Path:
+    """Return the file that an option names; of a link the file that it leads to.
+
+    Raises:
+        ValueError: a folder, a device or the like is there, which a file must not replace.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise ValueError(f"{option}: {path} is {kind}; name a file")
+    return target
 
 
 def print_table(

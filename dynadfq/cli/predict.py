@@ -70,7 +70,8 @@ def run(
         if not read:
             continue
         found = predictor.predict(read)
-        if not as_json:
+        failed |= len(found) < len(read)
+        if found and not as_json:
             rows = [row for prediction in found for row in predictor.rows(prediction)]
             print_table(HEAD, rows, with_head=not predictions)
         predictions += found
@@ -112,14 +113,22 @@ class _Predictor:
             )
 
     def predict(self, read: list[tuple[Path, Tensor]]) -> list[dict[str, Any]]:
-        """Return one prediction per image."""
+        """Return one prediction per image; an image whose logits are no numbers is reported."""
         import torch
 
         pixels = torch.stack([image for _, image in read])
         logits, bits, percent = self._run(self.preprocessing.normalize(pixels))
         best = logits.double().softmax(dim=1).topk(self.top)
+        finite = logits.isfinite().all(dim=1).tolist()
         predictions = []
         for i, (path, _) in enumerate(read):
+            if not finite[i]:
+                print(
+                    f"dynadfq: IMAGES: {path}: the network's logits are NaN or infinite; "
+                    "check its weights with dynadfq inspect",
+                    file=sys.stderr,
+                )
+                continue
             classes = [
                 {"class": self.names[k], "index": k, "probability": probability}
                 for k, probability in zip(

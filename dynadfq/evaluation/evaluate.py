@@ -1,4 +1,4 @@
-"""Top-1 accuracy and per-image bit-FLOPs of a quantized model; no result depends on the batches."""
+"""Top-1 accuracy and per-image bit-FLOPs of a model; no result depends on the batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dynadfq.evaluation.batches import LabelledBatch, checked_batches
-from dynadfq.evaluation.teacher_statistics import TeacherObserver, TeacherStatistics
+from dynadfq.evaluation.teacher_statistics import (
+    TeacherObserver,
+    TeacherStatistics,
+    float_logits,
+)
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.bits import BitAllocation
@@ -23,6 +27,7 @@ from dynadfq.runtime import distributed, seeding
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
 
+FLOAT_BITS = 32.0
 
 class Predictions(NamedTuple):
     """Predicted classes of N images, and the activation widths they were computed with."""
@@ -33,7 +38,7 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy and cost of a student.
+    """Accuracy and cost of a student or of a teacher.
 
     top1: percent; None where images have no labels.
     bit_flops_percent: mean over images, percent of the float model.
@@ -43,7 +48,7 @@ class Evaluation:
         bit_flops_percent, mean_bits; with a teacher also teacher_prediction and entropy_nats (of
         the teacher's prediction).
     predictions: (N,) predicted classes.
-    bits: (N, S) activation widths.
+    bits: (N, S) activation widths; (N, 1) of 32 bits for a teacher.
     teacher: the teacher's predictions, where one was given.
     """
 
@@ -56,63 +61,69 @@ class Evaluation:
     bits: Tensor
     teacher: TeacherStatistics | None = None
 
+    @property
+    def agreement(self) -> float | None:
+        """Percent of images in the same class as the teacher's; None where none was given."""
+        if self.teacher is None:
+            return None
+        return percent_equal(self.predictions, self.teacher.predictions)
+
 
 class _BatchResult(NamedTuple):
-    student: Predictions
+    model: Predictions
     labels: Tensor | None
     teacher: tuple[Tensor, Tensor] | None  # predictions and their entropies
 
 
 def evaluate(
-    student: Student, batches: Iterable[Any], teacher: Teacher | None = None
+    model: Student | Teacher, batches: Iterable[Any], teacher: Teacher | None = None
 ) -> Evaluation:
-    """Measure a student in integer form.
+    """Measure a student in integer form, or a teacher in float32.
 
     Ranks (``dynadfq.runtime.distributed``) take turns at the batches, and all return the same.
 
     Args:
-        student: the quantized model.
+        model: the quantized or the float model.
         batches: (images, labels), (B, C, H, W) normalized and (B,) or None, as
             ``checked_batches`` takes them; read once and not kept.
         teacher: the float model; adds its predictions and their entropies to the result.
 
     Raises:
-        InvalidArgument: there are no batches, or images or labels are not the student's.
+        InvalidArgument: there are no batches, or images or labels are not the model's.
     """
-    classes = student.description["num_classes"]
+    measured = FloatModel(model) if isinstance(model, Teacher) else IntegerModel(model)
+    classes = measured.num_classes
     if teacher is not None and teacher.num_classes != classes:
         raise InvalidArgument(
-            "teacher", f"it has {teacher.num_classes} classes and the student {classes}"
+            "teacher", f"it has {teacher.num_classes} classes and the model {classes}"
         )
-    model = IntegerModel(student)
     observer = None if teacher is None else TeacherObserver(teacher)
 
     def measure(batch: LabelledBatch) -> _BatchResult:
         images, labels = batch
         observed = None if observer is None else observer.observe(images)
-        return _BatchResult(model.predict(images), labels, observed)
+        return _BatchResult(measured.predict(images), labels, observed)
 
-    checked = checked_batches(batches, student.preprocessing, classes)
+    checked = checked_batches(batches, model.preprocessing, classes)
     results = distributed.in_turns(measure, checked)
-    found = _joined([one.student for one in results])
+    found = _joined([one.model for one in results])
     labels = [one.labels for one in results if one.labels is not None]
     observed = [one.teacher for one in results if one.teacher is not None]
     return _evaluation(
-        student,
         found,
+        measured.bit_flops_percent(found.bits),
         torch.cat(labels) if labels else None,
         observer.statistics(observed) if observer is not None else None,
     )
 
 
 def _evaluation(
-    student: Student,
     found: Predictions,
+    percent: Tensor,
     labels: Tensor | None,
     teacher: TeacherStatistics | None,
 ) -> Evaluation:
-    """Summarize predictions of N images."""
-    percent = student.bit_flops_percent(found.bits)
+    """Summarize predictions of N images and their (N,) costs."""
     columns: dict[str, Any] = {
         "index": np.arange(len(percent)),
         "label": [None] * len(percent) if labels is None else labels.numpy(),
@@ -140,6 +151,8 @@ class IntegerModel:
 
     def __init__(self, student: Student) -> None:
         self.device = student.device
+        self.bit_flops_percent = student.bit_flops_percent
+        self.num_classes: int = student.description["num_classes"]
         form = to_integer_form(student.eval(), widest=WIDEST_ACTIVATION)
         self.form = form.to(self.device)
 
@@ -149,6 +162,23 @@ class IntegerModel:
         with compute_precision("float32", self.device):
             logits, bits = self.form.run(images.to(self.device), allocation)
         return Predictions(logits.argmax(dim=1).cpu(), bits.cpu())
+
+
+class FloatModel:
+    """A teacher: 32 bits, and all of the float network's bit-FLOPs."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self.num_classes = teacher.num_classes
+
+    def predict(self, images: Tensor) -> Predictions:
+        """Classify (B, C, H, W) images."""
+        classes = float_logits(self.teacher, images).argmax(dim=1)
+        return Predictions(classes, torch.full((len(classes), 1), FLOAT_BITS))
+
+    def bit_flops_percent(self, bits: Tensor) -> Tensor:
+        """Return 100 for each of (N, 1) widths: (N,) float64."""
+        return torch.full((len(bits),), 100.0, dtype=torch.float64)
 
 
 def predict(

@@ -26,6 +26,14 @@ class TeacherStatistics(NamedTuple):
     co_occurrence: Tensor  # (classes, classes) float64: mean of p_a · p_b (DynaDFQ, Fig. 2c)
 
 
+@torch.no_grad()
+def float_logits(teacher: Teacher, images: Tensor) -> Tensor:
+    """Return a teacher's (B, classes) logits of (B, C, H, W) images, on the CPU."""
+    placed = images.to(teacher.device).contiguous(memory_format=teacher.memory_format)
+    with compute_precision("float32", teacher.device):
+        return teacher(placed).cpu()
+
+
 class TeacherObserver:
     """Runs a teacher batch by batch and sums up how often classes share its predictions."""
 
@@ -36,10 +44,7 @@ class TeacherObserver:
     @torch.no_grad()
     def observe(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return predictions and their entropies in nats, (B,) each, of (B, C, H, W) images."""
-        placed = images.to(self.teacher.device)
-        placed = placed.contiguous(memory_format=self.teacher.memory_format)
-        with compute_precision("float32", self.teacher.device):
-            logits = self.teacher(placed).cpu().double()
+        logits = float_logits(self.teacher, images).double()
         p = (logits.softmax(dim=1) * GRAIN).round_() / GRAIN
         self.products += p.T @ p
         return logits.argmax(dim=1), prediction_entropy(logits)

@@ -7,8 +7,8 @@ from typing import Any
 
 MOST_NAMES = 20  # class names on the card
 NOT_MEASURED = (
-    "- Stage `evaluate` measures it and writes this card with the results to "
-    "`artifacts/evaluation/model_card.md`."
+    "- Not measured. `dynadfq evaluate --card` measures it on labelled images and writes this card "
+    "with the result; stage `evaluate` writes it to `artifacts/evaluation/model_card.md`."
 )
 DATA_FREE = {
     True: "yes: its images were made from the float network alone",
@@ -64,7 +64,8 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
 
     Args:
         facts: content of ``student.json``.
-        measured: metrics of stage ``evaluate``, where there are any.
+        measured: metrics of stage ``evaluate``, or of them ``data`` and ``student``, where there
+            are any.
     """
     widths = facts["scheme"]["activation_bits"]
     return PAGE.format(
@@ -152,8 +153,6 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _accuracy(measured: Mapping[str, Any]) -> str:
     data = measured["data"]
-    student = measured["student"]
-    fixed = measured["fixed"]
     if data["name"] is None:
         images = (
             f"{measured['synthetic']['num_images']:,} synthetic images, on which it was trained: "
@@ -161,15 +160,17 @@ def _accuracy(measured: Mapping[str, Any]) -> str:
         )
     else:
         images = f"{data['test_images']:,} test images of {data['name']}"
-    rows = {
-        "float": measured["teacher"],
-        f"fixed width, {fixed['bits']} bits": fixed,
-        "this student": student,
-        "control: its bits given to other images": {
-            **measured["control"],
-            "bit_flops_percent": student["bit_flops_percent"],
-        },
-    }
+    student = measured["student"]
+    rows = {"this student": student}
+    if "fixed" in measured:  # a whole experiment, not a student alone
+        fixed = measured["fixed"]
+        control = {**measured["control"], "bit_flops_percent": student["bit_flops_percent"]}
+        rows = {
+            "float": measured["teacher"],
+            f"fixed width, {fixed['bits']} bits": fixed,
+            **rows,
+            "control: its bits given to other images": control,
+        }
     lines = [
         f"- Measured on {images}, after the last step of fine-tuning",
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -20,26 +20,45 @@ LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
 BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
 
-class Config(BaseModel):
-    """A frozen group of settings; unknown names are errors, and no value is converted."""
+class _OneSentence(type(BaseModel)):  # type: ignore[misc]
+    """Raises this library's error where ``Config(...)`` would raise pydantic's.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    ``model_validate`` still raises pydantic's, which lists every problem.
+    """
 
-    @classmethod
-    def checked(cls: type[C], **values: Any) -> C:
+    def __call__(cls, **values: Any) -> Any:
         """Return the settings with these values.
 
         Raises:
             InvalidArgument: one is unknown or wrong; of several, the first in the order given.
         """
         try:
-            return cls(**values)
+            return super().__call__(**values)
         except ValidationError as error:
             order: list[int | str] = list(values)
             found = error.errors(include_url=False)
             first = min(found, key=lambda one: order.index(one["loc"][0]) if one["loc"] else -1)
             argument, problem = explain(first, cls)
             raise InvalidArgument(argument, problem) from None
+
+
+if TYPE_CHECKING:
+    _Base = BaseModel  # of which a type checker knows how fields become arguments
+else:
+
+    class _Base(BaseModel, metaclass=_OneSentence):
+        pass
+
+
+class Config(_Base):
+    """A frozen group of settings; unknown names are errors, and no value is converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def checked(cls: type[C], **values: Any) -> C:
+        """Return the settings with these values."""
+        return cls(**values)
 
 
 def setting(

@@ -89,12 +89,15 @@ def atomic_write(path: Path, data: bytes) -> None:
 
     Raises:
         IsADirectoryError: ``path`` is a folder.
+        FileExistsError: it is a device, a pipe or a socket.
         OSError: it cannot be written; the error names this file, and no part of it is left.
     """
     if path.is_dir():
         raise IsADirectoryError(
             f"{path} is a folder, not a file; choose another name, or move the folder away"
         )
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is a device or the like, not a file; choose another name")
     try:
         with _replaced(path) as temporary, open(temporary, "wb") as file:
             file.write(data)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dynadfq.runtime.resume import file_sha256
+from dynadfq.runtime.resume import file_sha256, put
 from dynadfq.runtime.spill import read_rows, row_shape
 
 MANIFEST = "manifest.json"
@@ -66,6 +68,25 @@ class SyntheticSet:
                     "with `dvc repro -f synthesize`"
                 )
         return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write the set to a new folder, which is there as a whole or not at all.
+
+        Raises:
+            FileExistsError: the folder is not empty.
+            AlteredShard: a file of this set is not what was written.
+        """
+        target = Path(folder)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileExistsError(f"folder: {target} is not empty; name a new folder")
+        self.check()
+        shards = [str(shard["file"]) for shard in self.manifest["shards"]]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            made = Path(scratch) / target.name
+            for name in (*shards, *self.manifest["files"], MANIFEST):
+                put(self.folder / name, made / name)
+            os.replace(made, target)
 
     @cached_property
     def _starts(self) -> list[int]:

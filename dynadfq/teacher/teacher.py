@@ -25,6 +25,7 @@ from dynadfq.runtime.numbers import image_shape, real_number, real_numbers, whol
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.class_names import named_classes
 from dynadfq.teacher.classifier import Classifier, weight_rows
+from dynadfq.teacher.import_path import class_path
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.trial import try_network
 from dynadfq.zoo.weights import unshare
@@ -42,7 +43,8 @@ class Teacher:
         mean, std: normalization, one value per channel, of pixels in 0 … 1.
         class_names: one per class; their numbers when None. Numbers may be NumPy's or torch's.
         architecture: ``family/model`` of a zoo or an import path, from which the network can be
-            rebuilt for a file.
+            rebuilt for a file; None is the import path of the module's class if calling it gives
+            this network (``class_path``).
         source: where the weights come from, as text.
         float_top1: accuracy on its test set in percent, if known.
         resize, interpolation: scaling of images before the center crop, see ``Preprocessing``.
@@ -76,13 +78,15 @@ class Teacher:
         self.interpolation: Interpolation = interpolation
         self.num_classes = whole_number("num_classes", num_classes)
         self.class_names = named_classes(class_names, self.num_classes)
-        self.architecture = architecture
         self.source = source
         self.float_top1 = None if float_top1 is None else real_number("float_top1", float_top1)
         self.origins = dict(origins or {})
         _ = self.preprocessing  # checks the other arguments
         self.classifier_name = self._try()
         self.module.requires_grad_(False)
+        self.architecture = architecture or class_path(
+            self.module, self.input_shape, self.num_classes
+        )
 
     def _try(self) -> str | None:
         """Check the network, and return the name of its classification layer."""

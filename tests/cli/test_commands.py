@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,22 +16,25 @@ from torch import Tensor
 
 import dynadfq
 from dynadfq.cli import export, similarity
+from dynadfq.cli.app import COMMANDS as app_commands
 from dynadfq.cli.app import app
-from dynadfq.cli.output import print_table
+from dynadfq.cli.output import output_file, print_table
 from dynadfq.export import onnx_export
 from dynadfq.export import program as deployed_program
 from dynadfq.export.config import ExportConfig
 from dynadfq.export.conversion_report import Fact
-from dynadfq.export.integer_form import to_integer_form
+from dynadfq.export.integer_form import IntegerForm, to_integer_form
 from dynadfq.export.onnx_export import Export
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.config import Measure, SimilarityConfig
 
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-COMMANDS = ["inspect", "predict", "budget", "bench", "similarity", "export", "calibrate", "init"]
+COMMANDS = [command.NAME for command in app_commands]
+WITHOUT_A_MODEL = ("calibrate", "init", "compare")
 Run = Callable[..., Any]
 
 
@@ -57,6 +61,7 @@ def test_a_table_is_cut_to_a_terminal_and_plain_elsewhere(
 
 def test_every_command_has_help_with_examples_that_name_it(run: Run) -> None:
     assert [command.name for command in app.registered_commands] == COMMANDS
+    assert len(set(COMMANDS)) == len(COMMANDS) >= 10
     for name in COMMANDS:
         shown = run(name, "--help")
         assert shown.status == 0 and "--json" in shown.out
@@ -92,11 +97,9 @@ def test_the_console_script_is_the_module(models: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "command", [name for name in COMMANDS if name not in ("calibrate", "init")]
-)
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in WITHOUT_A_MODEL])
 def test_a_folder_without_a_model_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
-    more = ["image.png"] if command == "predict" else []
+    more = ["image.png"] if command in ("predict", "evaluate") else []
     for folder, reason in (
         (tmp_path, "neither student.json nor teacher.json"),
         (tmp_path / "no", "not a folder"),
@@ -350,3 +353,54 @@ def test_defaults_of_options_are_those_of_the_settings():
     measure = signature(similarity.run).parameters["measure"]
     assert measure.default == SimilarityConfig().measure
     assert set(get_args(similarity.MeasureOption.__origin__)) == set(get_args(Measure))
+
+
+def test_a_network_that_answers_no_numbers_is_reported(
+    run: Run, models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = IntegerForm.run
+
+    def second_is_nan(self: IntegerForm, images: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
+        logits, bits = call(self, images, *more)
+        logits[1] = float("nan")
+        return logits, bits
+
+    monkeypatch.setattr(IntegerForm, "run", second_is_nan)
+    for options in ("--json", ""):
+        done = run("predict", models.fixed, models.images, options)
+        assert done.status == 1 and "nan" not in done.out
+        assert done.err.count("\n") == 1 and "1.png: the network's logits are NaN" in done.err
+    shown = run("predict", models.fixed, models.images, "--json").json
+    assert [Path(one["file"]).name for one in shown] == ["0.png", "2.png"]
+
+
+def test_a_file_replaces_neither_a_link_nor_a_device(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "file")
+    assert output_file(tmp_path / "link", "--output") == tmp_path / "there" / "file"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to-pipe").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "to-pipe"):
+        with pytest.raises(ValueError, match=f"--output: .*/{name} is not a regular file"):
+            output_file(tmp_path / name, "--output")
+    with pytest.raises(FileExistsError, match="pipe is a device or the like"):
+        atomic_write(tmp_path / "pipe", b"")
+    with pytest.raises(ValueError, match="--output: /dev/null is not a regular file"):
+        output_file(Path("/dev/null"), "--output")
+    with pytest.raises(ValueError, match="is a folder"):
+        output_file(tmp_path, "--output")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(
+    run: Run, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    def completed(words: str) -> str:
+        monkeypatch.setenv("_DYNADFQ_COMPLETE", f"complete_{shell}")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", words)
+        monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+        return str(run().out)
+
+    assert "predict" in completed("dynadfq pre") and "inspect" not in completed("dynadfq pre")
+    assert "--bit-flops-percent" in completed("dynadfq budget --bit")

@@ -41,7 +41,7 @@ def test_the_card_has_the_facts_of_a_student(make_student: Build) -> None:
         "Lagrange multiplier: 0 nats per percentage point of bit-FLOPs (as trained)",
         "mean 0.5, 0.4, 0.6",
         student.description["sha256"],
-        "Stage `evaluate` measures it",
+        "Not measured. `dynadfq evaluate --card`",
     ):
         assert text in card, text
 

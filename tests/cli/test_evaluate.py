@@ -1,0 +1,84 @@
+"""``dynadfq evaluate``: labelled folders, and the number on the model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dynadfq
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(models: Any, run: Run, tmp_path: Path) -> Path:
+    """Three images in folders of the classes that the student predicts, but for one."""
+    predictions = run("predict", models.student, models.images, "--json --top 2").json
+    for number, found in enumerate(predictions):
+        name = found["top"][1 if number == 0 else 0]["class"]
+        (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(found["file"], tmp_path / "images" / name)
+    return tmp_path / "images"
+
+
+def test_accuracy_is_that_of_the_predictions(
+    run: Run, models: Any, folder: Path, tmp_path: Path
+) -> None:
+    found = run("evaluate", models.student, folder, "--json").json
+    assert found["images"] == 3 and found["top1"] == pytest.approx(200 / 3)
+    assert found["top1_standard_error"] == pytest.approx(100 * (2 / 9 / 3) ** 0.5)
+    assert found["agreement"] is None and "by name" in found["classes"]
+    predictions = run("predict", models.student, models.images, "--json").json
+    cost = sum(one["bit_flops_percent"] for one in predictions) / 3
+    assert found["bit_flops_percent"] == pytest.approx(cost)
+    assert run("evaluate", models.student, folder, "--images 1 --json").json["images"] == 1
+
+    card = tmp_path / "card.md"
+    options = ("--teacher", models.teacher, "--card", card)
+    text = run("evaluate", models.student, folder, *options).out
+    assert "66.67" in text and "agreement" in text
+    page = card.read_text()
+    assert f"3 test images of {folder}" in page
+    assert "| this student | 66.67 |" in page and "control" not in page
+
+
+def test_a_teacher_is_measured_too(run: Run, models: Any, folder: Path, tmp_path: Path) -> None:
+    found = run("evaluate", models.teacher, folder, "--json").json
+    assert (found["bit_flops_percent"], found["mean_activation_bits"]) == (100, 32)
+    refused = run("evaluate", models.teacher, folder, "--card", tmp_path / "card.md")
+    assert refused.status == 1 and "a teacher has no model card" in refused.err
+    other = run("evaluate", models.student, folder, "--teacher", models.student)
+    assert other.status == 1 and other.err.startswith("dynadfq: --teacher: ")
+
+
+def test_a_folder_without_labels_is_refused(run: Run, models: Any, tmp_path: Path) -> None:
+    for path in (models.images, tmp_path / "no"):
+        refused = run("evaluate", models.student, path)
+        assert refused.status == 1 and refused.err.count("\n") == 1
+
+
+def test_python_measures_what_the_command_measures(models: Any, tmp_path: Path) -> None:
+    teacher = dynadfq.load_teacher(models.teacher)
+    images = torch.randn(5, *teacher.input_shape, generator=torch.Generator().manual_seed(0))
+    labels = teacher(images).argmax(dim=1)
+    labels[0] = (labels[0] + 1) % teacher.num_classes
+    batches = [(images[:2], labels[:2]), (images[2:], labels[2:])]
+    result = dynadfq.evaluate(teacher, batches)
+    assert result.top1 == 80 and result.bit_flops_percent == 100
+    assert result.per_image["prediction"].tolist() == teacher(images).argmax(dim=1).tolist()
+
+    shutil.copytree(models.student, tmp_path / "student")
+    student = dynadfq.load_student(models.student)
+    measured = dynadfq.evaluate(student, batches, teacher)
+    dynadfq.write_card(tmp_path / "student", measured, "five images")
+    page = (tmp_path / "student" / "card.md").read_text()
+    assert "5 test images of five images" in page
+    assert f"| {measured.top1:.2f} | {measured.bit_flops_percent:.3f} | " in page
+    unlabelled = dynadfq.evaluate(student, [(images, None)])
+    with pytest.raises(ValueError, match="no labels"):
+        dynadfq.write_card(tmp_path / "student", unlabelled, "five images")
