@@ -35,6 +35,8 @@ def place(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("student", "teacher", "synthetic"):
         (tmp_path / "artifacts" / name).symlink_to(getattr(models, name))
     (tmp_path / "photographs").symlink_to(models.images)
+    (tmp_path / "photographs-by-class").mkdir()
+    (tmp_path / "photographs-by-class" / "cat").symlink_to(models.images)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -42,7 +44,7 @@ def place(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_commands_run(place: Path, run: Callable[..., Any]) -> None:
     [block] = blocks(ROOT / "docs/command-line.md", "sh")
     lines = block.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         program, *arguments = shlex.split(line, comments=True)
         done = run(*arguments, *SLOW.get(arguments[0], []))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from project import STAGES, Project, stages_run
@@ -14,12 +14,25 @@ from project import STAGES, Project, stages_run
 CHANGES = ("--set-param", "method.name=zeroq", "--set-param", "finetune.learning_rate=1e-06")
 
 
+class Another(NamedTuple):
+    """A project that took over an experiment with another method and rate, as the pages say."""
+
+    project: Project
+    output: str  # of the run
+    before: str  # the parameters of the working copy before the experiment
+    meanwhile: str  # … and before it was taken over
+    table: list[dict[str, Any]]  # what `dynadfq compare` showed then
+
+
 @pytest.fixture(scope="module")
-def another(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A project whose latest experiment used another method and rate, and what running it
-    printed."""
+def another(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Another:
     project = finished.copy(tmp_path_factory.mktemp("experiments") / "project")
-    return project, project("dvc", "exp", "run", "--name", "another", *CHANGES)
+    before = (project.folder / "params.yaml").read_text()
+    output = project("dvc", "exp", "run", "--temp", "--name", "another", *CHANGES)
+    meanwhile = (project.folder / "params.yaml").read_text()
+    table = json.loads(project("python", "-m", "dynadfq", "compare", "--json"))
+    project("dvc", "exp", "apply", "another")
+    return Another(project, output, before, meanwhile, table)
 
 
 def measured(project: Project) -> dict[str, Any]:
@@ -27,8 +40,22 @@ def measured(project: Project) -> dict[str, Any]:
     return content
 
 
-def test_another_method_is_one_command(another: tuple[Project, str], finished: Project):
-    project, output = another
+def test_an_experiment_in_a_copy_leaves_no_parameter_behind(another: Another, finished: Project):
+    assert another.meanwhile == another.before
+    rows = {row["experiment"]: row for row in another.table}
+    assert set(rows) == {"working copy", "HEAD", "another"}
+    values = {"method.name": "zeroq", "finetune.learning_rate": 1e-6}
+    assert rows["another"]["differs"] == values
+    assert rows["another"]["student"] == measured(another.project)["student"]["top1"]
+    assert rows["working copy"]["differs"] == {
+        "method.name": "dynadfq",
+        "finetune.learning_rate": 1e-5,
+    }
+    assert rows["working copy"]["student"] == measured(finished)["student"]["top1"]
+
+
+def test_another_method_is_one_command(another: Another, finished: Project):
+    project, output = another.project, another.output
     assert "learning_rate: 1e-06" in (project.folder / "params.yaml").read_text()
     assert stages_run(output) == [
         stage for stage in STAGES if stage not in ("teacher", "similarity")
@@ -40,8 +67,8 @@ def test_another_method_is_one_command(another: tuple[Project, str], finished: P
     assert project.scratch() == []
 
 
-def test_experiments_are_compared(another: tuple[Project, str], finished: Project):
-    project, _ = another
+def test_experiments_are_compared(another: Another, finished: Project):
+    project = another.project
     assert json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"] == {
         "method.name": {"old": "dynadfq", "new": "zeroq"},
         "finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)},
@@ -58,8 +85,8 @@ def test_experiments_are_compared(another: tuple[Project, str], finished: Projec
     assert "errors" not in plots and len(plots["data"]) >= 8
 
 
-def test_the_table_of_experiments(another: tuple[Project, str]):
-    project, _ = another
+def test_the_table_of_experiments(another: Another):
+    project = another.project
     table = csv.DictReader(io.StringIO(project("dvc", "exp", "show", "--csv")))
     rows = {row["Experiment"] or row["rev"]: row for row in table}
     assert rows["another"]["method.name"] == "zeroq" and rows["main"]["method.name"] == "dynadfq"
