@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from dynadfq.runtime import distributed
 
+FIRST_LINE = 3.0  # seconds
+
 
 class NonFiniteLoss(ArithmeticError):
     """A loss term became NaN or infinite."""
@@ -54,7 +56,8 @@ class Progress:
         total: steps in all.
         done: steps that an earlier run made.
         unit: what a step is.
-        interval: seconds between two JSON lines.
+        interval: seconds between two JSON lines; the first comes sooner, with an estimate of the
+            time that the work takes.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class Progress:
             disable=bool(self._rank) or not self._terminal,
             dynamic_ncols=True,
         )
-        self._begun = self._last = time.monotonic()
+        self._begun = time.monotonic()
+        self._last = self._begun + min(FIRST_LINE - interval, 0)
         self._made = 0  # steps of this run
 
     def __enter__(self) -> Progress:

@@ -33,18 +33,20 @@ def test_without_a_terminal_progress_is_json_lines(capsys: pytest.CaptureFixture
     ]
 
 
-def test_the_time_that_is_left_follows_the_speed_so_far(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_first_line_comes_soon_and_estimates_the_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    with Progress("finetune", total=10, done=4, interval=5.0) as progress:
-        for _ in range(3):
-            now[0] += 4.0
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with Progress("finetune", total=1000, done=10) as progress:
+        for _ in range(20):
+            now += 2.0
             progress.step()
-    [line] = capsys.readouterr().err.splitlines()
-    expected = {"stage": "finetune", "step": 6, "of": 10, "seconds_left": 16}
-    assert json.loads(line) == expected  # two steps took 8 seconds, four are left
+    lines = [json.loads(line) for line in io.StringIO(capsys.readouterr().err)]
+    assert [(line["step"], line["seconds_left"]) for line in lines] == [
+        (12, 2 * (1000 - 12)),
+        (23, 2 * (1000 - 23)),
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
