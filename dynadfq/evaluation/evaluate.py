@@ -29,6 +29,7 @@ from dynadfq.teacher.teacher import Teacher
 
 FLOAT_BITS = 32.0
 
+
 class Predictions(NamedTuple):
     """Predicted classes of N images, and the activation widths they were computed with."""
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dynadfq.runtime.import_path import is_import_path
+from dynadfq.teacher.trial import as_it_was
 from dynadfq.zoo import architectures
 
 IMAGES = 2  # of noise, on which the rebuilt network is compared
@@ -34,7 +35,7 @@ def class_path(module: nn.Module, input_shape: Sequence[int], num_classes: int) 
         return None
     noise = torch.randn(IMAGES, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with as_it_was(module), torch.no_grad():
             state = module.state_dict()
             device = next(iter(state.values())).device
             again = architectures.build(path, input_shape[0], num_classes).eval().to(device)

@@ -47,7 +47,7 @@ def try_network(module: nn.Module, input_shape: Sequence[int], num_classes: int)
     require_sound_tensors(module)
     device = next(module.parameters()).device
     noise = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    with _as_it_was(module), in_float32(device):
+    with as_it_was(module), in_float32(device):
         with torch.enable_grad(), ClassifierSearch(module, num_classes) as search:
             images = noise.clone().requires_grad_().clone()  # a network may write into its input
             observer = _Observer(device.type)
@@ -94,7 +94,7 @@ class _Observer(TorchFunctionMode):
 
 
 @contextmanager
-def _as_it_was(module: nn.Module) -> Iterator[None]:
+def as_it_was(module: nn.Module) -> Iterator[None]:
     """Restore buffers and the global random streams at the end of the block."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.random.fork_rng():
