@@ -8,7 +8,6 @@ names, and float checkpoints load.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -26,9 +25,7 @@ from dynadfq.graph.trace import UntraceableModel, trace
 _ALIASES = (nn.Identity, nn.modules.dropout._DropoutNd)
 
 
-def normalize(
-    module: nn.Module, example: Tensor, leaf_modules: Sequence[type[nn.Module]] = ()
-) -> fx.GraphModule:
+def normalize(module: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return an eval-mode copy of a float classifier with one module per activation call.
 
     A repeated call of ``relu`` becomes ``relu_1``, a function called in block ``b`` becomes
@@ -38,7 +35,6 @@ def normalize(
         module: the network; it is not changed.
         example: (B, C, H, W) images. The copy's output on them is checked against the original's:
             equal on a CPU, to 1e-4 elsewhere, where a library may choose other kernels.
-        leaf_modules: types of submodules to keep whole and in float32.
 
     Raises:
         UntraceableModel: the model branches on data, returns something else than one tensor, draws
@@ -47,7 +43,7 @@ def normalize(
     original = deepcopy(module).eval()
     expected = _output(original, example)
     replace_by_plain_layers(original, example)
-    normalized = trace(original, example, tuple(leaf_modules))
+    normalized = trace(original, example)
     _separate_calls(normalized)
     normalized.graph.lint()
     normalized.recompile()

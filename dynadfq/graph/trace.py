@@ -10,28 +10,31 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.activations import is_activation
-from dynadfq.graph.shape_conditions import ShapeConditions
+from dynadfq.graph.known_sizes import KnownSizes
 from dynadfq.ops.layers import layer_kind
+from dynadfq.runtime.source_lines import first_line, users_line
+
+KEEP_FLOAT = "keep_float"  # attribute of a user's class of modules that are kept whole
 
 
 class UntraceableModel(ValueError):
     """A model that ``torch.fx`` cannot follow, or whose traced form computes something else."""
 
 
-def trace(
-    module: nn.Module, example: Tensor, leaf_modules: tuple[type[nn.Module], ...] = ()
-) -> fx.GraphModule:
+def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     """Return the graph of a module, with the same layers and the same ``state_dict`` keys.
+
+    Submodules whose class says ``keep_float = True`` are kept whole.
 
     Args:
         module: the network.
-        example: (B, C, H, W) images; conditions on sizes are evaluated for such images.
-        leaf_modules: types of submodules to keep whole.
+        example: (B, C, H, W) images. Sizes, except of the batch, are those of such images, and
+            conditions on sizes are evaluated.
 
     Raises:
         UntraceableModel: torch.fx cannot follow the module.
     """
-    tracer = _Tracer(leaf_modules, ShapeConditions(module, example))
+    tracer = _Tracer(KnownSizes(module, example))
     try:
         with _only_images(module):
             graph = tracer.trace(module)
@@ -43,22 +46,29 @@ def trace(
 
 
 class _Tracer(fx.Tracer):
-    """Keeps layers, activations and ``leaf_modules`` whole, and records where tracing failed."""
+    """Keeps layers and activations whole, and records where tracing failed."""
 
-    def __init__(
-        self, leaf_modules: tuple[type[nn.Module], ...], conditions: ShapeConditions
-    ) -> None:
+    def __init__(self, sizes: KnownSizes) -> None:
         super().__init__()
-        self.leaf_modules = leaf_modules
-        self.conditions = conditions
+        self.sizes = sizes
         self.failed_in: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = isinstance(m, self.leaf_modules) or is_activation(m) or layer_kind(m) is not None
+        kept = getattr(m, KEEP_FLOAT, False) is True
+        whole = kept or is_activation(m) or layer_kind(m) is not None
         return whole or bool(super().is_leaf_module(m, module_qualified_name))
 
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what stands for a node in the forward: a number for a size that is known."""
+        proxy = super().create_proxy(*args, **kwargs)
+        number = self.sizes.number(proxy.node)
+        if number is None:
+            return proxy
+        proxy.node.graph.erase_node(proxy.node)
+        return number
+
     def to_bool(self, obj: fx.Proxy) -> bool:
-        answer = self.conditions.answer(obj.node)
+        answer = self.sizes.answer(obj.node)
         return bool(super().to_bool(obj)) if answer is None else answer
 
     def call_module(
@@ -85,15 +95,17 @@ def _only_images(module: nn.Module) -> Iterator[None]:
 
 
 def _explanation(module: nn.Module, error: Exception, failed_in: nn.Module | None) -> str:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = users_line(error)
+    sentence = first_line(error).partition(". ")[0].rstrip(".")
+    reason = sentence + (f", at {line}" if line else "")
     rewrite = "give it a forward whose control flow does not depend on the data"
     name = type(module).__name__
     if failed_in is None:
         return f"{name} cannot be traced by torch.fx: {reason}. Workaround: {rewrite}"
     block = type(failed_in).__name__
     return (
-        f"{name} cannot be traced by torch.fx: {reason} (in a {block}). Workaround: pass "
-        f"leaf_modules=({block},) to keep that block whole and in float32, or {rewrite}"
+        f"{name} cannot be traced by torch.fx: {reason} (in a {block}). Workaround: {rewrite}, or "
+        f"set {KEEP_FLOAT} = True in class {block}, which keeps that block whole and in float32"
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from copy import deepcopy
 
@@ -193,18 +195,23 @@ class Branching(nn.Module):
         return self.relu(self.conv(features)) if features.sum() > 0 else features
 
 
-def test_an_untraceable_block_is_named_with_the_way_out_and_nothing_is_left_behind() -> None:
+def test_an_untraceable_block_is_named_with_the_way_out_and_nothing_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     original = nn.Sequential(nn.ReLU(inplace=True), Branching()).train()
     call, described = nn.Module.__call__, repr(original)
-    with pytest.raises(UntraceableModel, match=r"leaf_modules=\(Branching,\)") as error:
+    with pytest.raises(UntraceableModel, match="keep_float = True in class Branching") as error:
         normalize(original, torch.randn(1, 3, 4, 4))
-    assert "symbolically traced" in str(error.value) and "\n" not in str(error.value)
+    message = str(error.value)
+    assert "symbolically traced" in message and "\n" not in message
+    assert re.search(r"at test_normalize\.py, line \d+: return self\.relu\(self\.conv", message)
     assert error.value.__cause__ is not None
     assert nn.Module.__call__ is call
     assert repr(original) == described
     assert all(module.training for module in original.modules())
 
-    model = normalize(original, torch.randn(1, 3, 4, 4), leaf_modules=[Branching])
+    monkeypatch.setattr(Branching, "keep_float", True, raising=False)
+    model = normalize(original, torch.randn(1, 3, 4, 4))
     assert site_names(model) == ["0"]
 
 
@@ -275,6 +282,49 @@ def test_conditions_on_sizes_are_answered(size: int) -> None:
     assert [node.op for node in model.graph.nodes].count("placeholder") == 1
     assert type(network) is Conditional
     assert any("pool" in node.name for node in model.graph.nodes) == (size < 16)
+
+
+SIZES_AS_NUMBERS = {
+    "range": lambda x: sum(x[:, i] for i in range(x.shape[1])),
+    "int": lambda x: x.view(x.size(0), -1)[:, : int(x.shape[-1] ** 0.5)],
+    "math": lambda x: x * math.sqrt(x.size(1)) + torch.zeros(x.shape[2], x.shape[3]),
+    "unpacked": lambda x: x.view(
+        len_of(x), 2, x.shape[1:].numel() // x.shape[1:][1:].numel() // 2, *x.shape[2:]
+    ),
+    "first two": lambda x: x.reshape(*first_two(x), -1),
+    "kernel": lambda x: F.avg_pool2d(x, kernel_size=[x.shape[2] // 2, x.size(dim=3)]),
+    "rank": lambda x: x.permute([0, *range(x.dim() - 1, 0, -1)]),
+    "tokens first": lambda x: sum_of_tokens(x.flatten(2).permute(2, 0, 1)),
+}
+
+
+def sum_of_tokens(tokens: Tensor) -> Tensor:
+    return torch.stack([tokens[i] for i in range(tokens.shape[0])]).sum(0)
+
+
+def len_of(x: Tensor) -> int:
+    return x.shape[0]
+
+
+def first_two(x: Tensor) -> tuple[int, int]:
+    batch, channels = x.shape[:2]
+    return batch, channels
+
+
+@pytest.mark.parametrize("case", SIZES_AS_NUMBERS)
+def test_sizes_are_numbers_while_tracing_and_the_batch_is_free(case: str) -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return SIZES_AS_NUMBERS[case](F.relu(self.conv(x)))
+
+    network, images = Sized(), torch.randn(5, 3, 8, 8)
+    model = normalize(network, images[:1])
+    for count in (1, 2, 5):
+        assert torch.equal(model(images[:count]), network(images[:count]))
 
 
 @pytest.mark.parametrize("asks", ["count", "values"])

@@ -1,8 +1,8 @@
-"""Conditions on sizes, evaluated while a network is traced.
+"""Sizes, and conditions on them, evaluated while a network is traced.
 
-``if x.shape[-1] < 7`` has one answer for images of one size: the part of the graph that has been
-traced is run on example images. A condition on values has no such answer, nor has one on the number
-of images.
+``x.shape[-1]`` is one number for images of one size, and ``if x.shape[-1] < 7`` has one answer: the
+part of the graph that has been traced is run on example images. A condition on values has no such
+answer, nor has one on the number of images.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _CALL = nn.Module.__call__
 _GETATTR = nn.Module.__getattr__
 
 
-class ShapeConditions:
-    """Evaluates conditions of a module that is being traced.
+class KnownSizes:
+    """Evaluates sizes and conditions on sizes of a module that is being traced.
 
     Args:
         module: the network.
-        example: (B, C, H, W) images; conditions are evaluated for B and for B + 1 of them.
+        example: (B, C, H, W) images; all is evaluated for B and for B + 1 of them, and is known
+            where both give the same.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
@@ -38,12 +39,23 @@ class ShapeConditions:
         """Return whether a condition holds; None if that does not depend on sizes alone."""
         if _depends_on_values(condition) or _depends_on_batch_size(condition):
             return None
+        answers = {bool(value) for value in self._values(condition)}
+        return answers.pop() if len(answers) == 1 else None
+
+    def number(self, node: fx.Node) -> int | torch.Size | None:
+        """Return the size that a node reads; None if it reads none, or that of a batch."""
+        if not _is_size(node):
+            return None
+        one, more = self._values(node)
+        return one if one == more and isinstance(one, (int, torch.Size)) else None
+
+    def _values(self, node: fx.Node) -> list[Any]:
+        """The values of a node for both batches."""
         if not self.interpreters:
             self.interpreters = [
-                _PartialInterpreter(self.module, condition.graph, batch) for batch in self.batches
+                _PartialInterpreter(self.module, node.graph, batch) for batch in self.batches
             ]
-        answers = {bool(interpreter.value(condition)) for interpreter in self.interpreters}
-        return answers.pop() if len(answers) == 1 else None
+        return [interpreter.value(node) for interpreter in self.interpreters]
 
 
 class _PartialInterpreter(fx.Interpreter):
@@ -92,6 +104,16 @@ def _depends_on_batch_size(condition: fx.Node) -> bool:
         if not _reads_size(node):
             waiting += node.all_input_nodes
     return False
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a size or several: ``x.size(1)``, ``x.dim()``, ``x.shape[2:]``."""
+    if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        source = node.args[0]
+        return _is_size(source) or (_reads_size(source) and not isinstance(node.args[1], fx.Node))
+    if node.op != "call_method":
+        return False
+    return node.target == "dim" or (node.target == "size" and len(node.args) + len(node.kwargs) > 1)
 
 
 def _reads_size(node: fx.Node) -> bool:
