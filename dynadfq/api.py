@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
@@ -48,7 +49,7 @@ from dynadfq.teacher.loading import load_teacher as load_teacher
 from dynadfq.teacher.similarity import class_similarity as class_similarity
 from dynadfq.teacher.teacher import Teacher as Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
-from dynadfq.training.prepare import new_student
+from dynadfq.training.prepare import new_student, require_student
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
@@ -77,6 +78,8 @@ def synthesize(
 ) -> SyntheticSet:
     """Make synthetic images of a teacher.
 
+    A warning says beforehand if the method cannot train a student of this network.
+
     Args:
         teacher: the float network; nothing else is read.
         method: what the images are optimized for, such as "dynadfq" or "zeroq".
@@ -97,6 +100,7 @@ def synthesize(
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     settings = _settings(synthesize, method, "images", hyperparameters)
+    _warn_without_student(method, teacher)
     require_choice("similarity", similarity, get_args(Measure))
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
     config = SynthesisConfig.checked(
@@ -319,6 +323,14 @@ def _settings(
         if name not in kind.model_fields:
             raise InvalidArgument(name, f"unknown{did_you_mean(name, known)}")
     return kind.checked(**hyperparameters)
+
+
+def _warn_without_student(method: str, teacher: Teacher) -> None:
+    """Warn where a method cannot train a student of a network: images may be made for others."""
+    try:
+        require_student(teacher, _student_recipe(synthesize, method, {}))
+    except ValueError as error:
+        warnings.warn(f"{method} cannot train a student of this network: {error}", stacklevel=3)
 
 
 def _student_recipe(

@@ -8,6 +8,7 @@ ranges come from a generator's images; here from the method's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from dynadfq.losses.attention import BRANCHES, attention_term
@@ -15,6 +16,7 @@ from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
 from dynadfq.methods.student import HardSampleStudent
 from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.features import residual_branches
 from dynadfq.training.loss import PerturbedLoss, StudentLoss
 from dynadfq.training.parts import BatchLoss, TrainingContext
@@ -32,12 +34,18 @@ class Images(HardSampleImages):
 class Student(HardSampleStudent):
     """The loss of HAST's student on each image and on a harder version of it."""
 
+    def features(self, teacher: Teacher) -> dict[str, Sequence[str]]:
+        """Return the modules at whose outputs features are compared."""
+        return {BRANCHES: residual_branches(teacher)} if self.attention_weight else {}
+
+    def require(self, teacher: Teacher) -> None:
+        """Raise a ValueError where the network has no feature maps."""
+        self.features(teacher)
+
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return the loss, on the images and on harder ones."""
         terms = [self.distillation(), attention_term(self.attention_weight)]
-        features = {}
-        if self.attention_weight:
-            features[BRANCHES] = residual_branches(context.teacher)
+        features = self.features(context.teacher)
         loss = StudentLoss(context, terms, features)
         return PerturbedLoss(loss, self.perturbation) if self.perturbation else loss
 

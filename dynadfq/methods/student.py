@@ -38,7 +38,10 @@ class TrainedStudent(StudentConfig):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe that trains on the stored images."""
-        return StudentRecipe(self.loss)
+        return StudentRecipe(self.loss, require=self.require)
+
+    def require(self, teacher: Teacher) -> None:
+        """Raise a ValueError where the loss cannot serve a network; this one serves all."""
 
 
 class DistilledStudent(TrainedStudent):

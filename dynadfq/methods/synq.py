@@ -12,6 +12,7 @@ method's own images, not from a generator's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ from dynadfq.ops.low_pass import low_pass
 from dynadfq.runtime.config import setting
 from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
 from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.batches import StoredBatches
 from dynadfq.training.features import last_convolution, residual_branches
 from dynadfq.training.loss import PerturbedLoss, StudentLoss
@@ -131,7 +133,15 @@ class Student(HardSampleStudent):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe of filtered images and an aligned, perturbed loss."""
-        return StudentRecipe(self.loss, self.batches)
+        return StudentRecipe(self.loss, self.batches, require=self.require)
+
+    def features(self, teacher: Teacher) -> dict[str, Sequence[str]]:
+        """Return the modules at whose outputs features are compared."""
+        return {BRANCHES: residual_branches(teacher), LAST_MAP: [last_convolution(teacher)]}
+
+    def require(self, teacher: Teacher) -> None:
+        """Raise a ValueError where the network has no feature maps."""
+        self.features(teacher)
 
     def batches(self, context: TrainingContext) -> StoredBatches:
         """Return the stored images, low-pass filtered."""
@@ -143,10 +153,7 @@ class Student(HardSampleStudent):
 
         Distillation and labels, on request also features, are computed on harder images too.
         """
-        features = {
-            BRANCHES: residual_branches(context.teacher),
-            LAST_MAP: [last_convolution(context.teacher)],
-        }
+        features = self.features(context.teacher)
         attention = attention_term(self.attention_weight)
         harder_terms = [
             self.distillation(),

@@ -20,7 +20,10 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
 
     They are the last layer or BatchNorm before each sum, on the longer of its two paths; in
     MobileNetV2 also those of bottlenecks without a shortcut. Without such units, they are the last
-    BatchNorm of each resolution.
+    BatchNorm of each resolution. Vectors without pixels, as in a head, are left out.
+
+    Raises:
+        ValueError: the network has no such module.
     """
     network = trace(teacher.module, teacher.example)
     length: dict[fx.Node, int] = {}  # modules on the longest path to a node
@@ -37,8 +40,14 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
             ends.append(_branch_end(max(sources, key=length.__getitem__), network, length))
         elif _is_pointwise(node, network) and _is_pointwise_and_normalized(sources[0], network):
             ends.append(str(sources[0].target))
-    names = tuple(dict.fromkeys(name for name in ends if name))
-    return names or _last_of_each_resolution(teacher)
+    outputs = _maps(teacher, list(dict.fromkeys(name for name in ends if name)))
+    names = tuple(outputs) or _last_of_each_resolution(teacher)
+    if not names:
+        raise ValueError(
+            "the network has neither residual units nor BatchNorm layers whose feature maps could "
+            "be compared; choose a method that compares none"
+        )
+    return names
 
 
 def last_convolution(teacher: Teacher) -> str:
@@ -87,8 +96,13 @@ def _is_pointwise_and_normalized(node: fx.Node, network: fx.GraphModule) -> bool
 
 def _last_of_each_resolution(teacher: Teacher) -> tuple[str, ...]:
     names = [name for name, layer in teacher.module.named_modules() if isinstance(layer, BatchNorm)]
-    last = {output.shape[2:]: name for name, output in _outputs(teacher, names).items()}
+    last = {output.shape[2:]: name for name, output in _maps(teacher, names).items()}
     return tuple(last.values())
+
+
+def _maps(teacher: Teacher, names: list[str]) -> dict[str, Tensor]:
+    """Outputs of named modules that have pixels or tokens, in execution order."""
+    return {name: output for name, output in _outputs(teacher, names).items() if output.ndim > 2}
 
 
 @torch.no_grad()

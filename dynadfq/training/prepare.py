@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+from dynadfq.graph.normalize import normalize
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
 from dynadfq.ptq.preparation import rounding
@@ -31,6 +32,18 @@ def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
 def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: int) -> Student:
     """Return a student of the network that the method quantizes, not yet calibrated."""
     return build_student(transformed(teacher, recipe), scheme, seed)
+
+
+def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
+    """Check, before images are made, that a method can train a student of a network.
+
+    Raises:
+        ValueError: the network cannot be traced, or the method's loss cannot serve it.
+    """
+    network = transformed(teacher, recipe)
+    normalize(network.module, network.example)
+    if recipe.require is not None:
+        recipe.require(teacher)
 
 
 def prepare_student(

@@ -23,6 +23,7 @@ class StudentRecipe:
     ranges: sets the activation ranges; None is ``quantization.ranges``.
     transforms: changes of the float network before it is quantized, in order.
     preparations: changes of the calibrated student, in order.
+    require: raises an error where the loss cannot serve a network, as one without feature maps.
     """
 
     loss: Callable[[TrainingContext], BatchLoss] | None = None
@@ -31,3 +32,4 @@ class StudentRecipe:
     ranges: Preparation | None = None
     transforms: Sequence[Transform] = ()
     preparations: Sequence[Preparation] = ()
+    require: Callable[[Teacher], None] | None = None
