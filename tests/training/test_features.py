@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import dynadfq
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.features import last_convolution, residual_branches
@@ -149,3 +150,30 @@ def test_recording_ends_with_an_exception():
     with pytest.raises(RuntimeError), record_outputs(block, ["two.1", "shortcut"]):
         block(torch.zeros(1, 7, 8, 8))
     assert not any(module._forward_hooks for module in block.modules())
+
+
+class Headed(nn.Module):
+    """Feature maps, or none, before a residual head of vectors with BatchNorm."""
+
+    def __init__(self, maps):
+        super().__init__()
+        self.body = convolution(3, 4) if maps else nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm1d(4)
+        self.unit = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        self.classifier = nn.Linear(4, 6)
+
+    def forward(self, x):
+        y = self.norm(self.body(x).relu().mean((2, 3)))
+        return self.classifier(y + self.unit(y))
+
+
+def test_vectors_of_a_head_are_not_compared():
+    assert residual_branches(teacher_of(Headed(maps=True))) == ("body.1",)
+    with pytest.raises(ValueError, match="neither residual units nor BatchNorm layers whose feat"):
+        residual_branches(teacher_of(Headed(maps=False)))
+
+
+def test_a_method_that_cannot_serve_a_network_says_so_before_images_are_made():
+    teacher = teacher_of(Headed(maps=False))
+    with pytest.warns(UserWarning, match="hast cannot train a student of this network: .* feature"):
+        dynadfq.synthesize(teacher, "hast", num_images=2, iterations=1, batch_size=2)
