@@ -73,10 +73,15 @@ def test_the_seed_affects_the_control_alone(
     assert not first[random].equals(other[random])
 
 
-def test_no_budgets_are_an_empty_table(
-    student: Student, synthetic: SyntheticSet, images: Tensor
+@pytest.mark.parametrize(("widths", "budgets"), [((3, 4, 5), 0), ((4,), 3)])
+def test_no_budgets_or_a_fixed_width_are_an_empty_table(
+    make_student: Callable[..., Student],
+    synthetic: SyntheticSet,
+    images: Tensor,
+    widths: tuple[int, ...],
+    budgets: int,
 ) -> None:
-    table = budget_table(student, synthetic, [images], LABELS, 0, 0, 64)
+    table = budget_table(make_student(*widths), synthetic, [images], LABELS, budgets, 0, 64)
     assert list(table.columns) == columns("top1") and table.empty
     metrics = budget_metrics(table)
     assert metrics.pop("budgets") == 0 and set(metrics.values()) == {None}

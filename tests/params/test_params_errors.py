@@ -203,6 +203,13 @@ def test_a_problem_says_where_what_and_the_way_out(text, problem):
     assert problems(text) == [problem]
 
 
+def test_the_integer_scheme_has_its_target_width_whatever_the_candidates():
+    assert problems("quantization: {scheme: integer, target_bits: 8}") == []
+    assert problems("quantization: {scheme: paper, target_bits: 8}") == [
+        "quantization.target_bits: must be within selector.candidates: [3, 4, 5]; got 8"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
