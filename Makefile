@@ -46,8 +46,8 @@ speed: $(STAMP) ## ratios of speed and memory with their aims, and what each cha
 compatibility: $(STAMP) ## which architectures of the zoos work: docs/compatibility.md, an hour (JOBS=2 at a time)
 	python -m benchmarks.compatibility --jobs $(JOBS)
 
-deployment: $(STAMP) ## sizes, agreement and times of STUDENT=artifacts/student in every form; ARGS="--data digits …"
-	OMP_NUM_THREADS=1 python -m benchmarks.deployment $(STUDENT) $(ARGS)
+deployment: $(STAMP) ## accuracy, size and time of quantized files: NETWORK=efficientnet-lite0 DATA=folder ARGS="…"
+	OMP_NUM_THREADS=1 python -m benchmarks.deployment $(NETWORK) --data $(DATA) $(ARGS)
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile

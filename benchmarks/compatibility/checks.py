@@ -15,8 +15,11 @@ from benchmarks.compatibility.row import Row, one_sentence
 from dynadfq import api
 from dynadfq.export.conversion_report import unsafe
 from dynadfq.export.integer_form import to_integer_form
+from dynadfq.export.qdq import export_qdq
+from dynadfq.export.qdq_checks import PRODUCTS
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
+from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.config import PixelOptimizerConfig
@@ -47,6 +50,7 @@ def examine(
     row.parameters = sum(parameter.numel() for parameter in teacher.module.parameters())
     row.batch_norms = sum(isinstance(module, BatchNorm) for module in teacher.module.modules())
     row.attempt("synthesis", lambda: synthesis(teacher))
+    row.attempt("qdq", lambda: qdq(teacher, images, scratch / "model.onnx"))
     if not row.attempt("traces", lambda: traces(row, teacher, images)):
         return row
     made: list[Student] = []
@@ -154,6 +158,15 @@ def integer_form(student: Student, images: Tensor) -> str:
     require(bool(torch.isfinite(together).all()), "its logits are not finite")
     require(bool(left) or torch.equal(together, apart), "an image's logits depend on its batch")
     return f"yes ({len(left)})" if left else "yes"
+
+
+def qdq(teacher: Teacher, images: Tensor, file: Path) -> str:
+    """Write a W8A8 file for integer engines, and count the products that stay in float32 in it."""
+    student = api.quantize(teacher, 8, 8, scheme="integer")
+    calibrate(student, [images], extremes)
+    export = export_qdq(student, file, images, timed=False)
+    floats = sum(node.operator in PRODUCTS for node in export.kernels.floats)
+    return f"yes ({floats})" if floats else "yes"
 
 
 @torch.no_grad()

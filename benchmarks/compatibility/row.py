@@ -28,6 +28,7 @@ class Row:
     finetuning: str = UNTRIED
     integer_form: str = UNTRIED
     saves: str = UNTRIED
+    qdq: str = UNTRIED
     reasons: list[str] = field(default_factory=list)
 
     def attempt(self, check: str, work: Callable[[], str | None]) -> bool:

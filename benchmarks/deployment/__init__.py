@@ -1,1 +1,1 @@
-"""One student in every form it can take: file sizes, whether the forms agree, and times."""
+"""Quantized files of one network: calibration images × quantizers × widths, measured."""

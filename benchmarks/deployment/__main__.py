@@ -1,133 +1,143 @@
-"""``python -m benchmarks.deployment STUDENT``: sizes, agreement and times of one student, to
-benchmarks/reports/.
+"""``python -m benchmarks.deployment NETWORK --data FOLDER``: a row for each quantized file.
 
-Images for the agreement are those of a labelled set (``--data``), of a synthetic one
-(``--synthetic``), or noise.
+Rows go to benchmarks/reports/deployment/NETWORK.csv one by one; those that are there are not
+measured again. ``--data`` holds ``val/<class>/`` and, for real calibration images, ``train/``;
+without it, these are from ``val`` too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-from collections import Counter
+import csv
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmarks.deployment.agreement import agreements
-from benchmarks.deployment.forms import INTEGER_FORM, Forms, forms
-from benchmarks.deployment.markdown import page
-from benchmarks.deployment.sizes import sizes
-from benchmarks.deployment.times import REFERENCE, times
-from dynadfq.data import loading as data
-from dynadfq.quant.build import load_student
-from dynadfq.quant.model import Student
-from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.zoo.architectures import build
+import dynadfq
+from benchmarks.deployment.images import KINDS, Images, calibration_images
+from benchmarks.deployment.measure import accuracy, classes, times
+from benchmarks.deployment.networks import NETWORKS, labelled
+from benchmarks.deployment.quantizers import onnxruntime_static, ours
+from dynadfq.export.engines import float_onnx, onnx_runner
 
 REPORTS = Path("benchmarks/reports/deployment")
-BATCH = 100  # images at a time, where forms are compared
-CHECKED = 16  # images that exports are checked on
+QUANTIZERS = ("onnxruntime", "dynadfq")
+WIDTHS = ((8, 8), (4, 8), (4, 4))
+KEYS = ("calibration", "quantizer", "weights", "activations")
+MEASURED = (
+    *("images", "top1", "float_top1", "difference", "standard_error", "same_class"),
+    *("bytes", "of_float", "onnxruntime_1", "onnxruntime_32", "openvino_1", "openvino_32"),
+    *("image_seconds", "quantize_seconds", "note"),
+)
 
 
-def images_of(asked: argparse.Namespace, student: Student) -> Iterator[Tensor]:
-    """Yield normalized (B, C, H, W) batches of the requested images."""
-    if asked.data is not None:
-        found = data.load(asked.data, asked.root, False, student.preprocessing, count=asked.images)
-        yield from (batch for batch, _ in found.batches(BATCH))
-    elif asked.synthetic is not None:
-        yield from (
-            batch.images for batch in SyntheticSet(asked.synthetic).batches(BATCH, asked.images)
-        )
-    else:
-        rng = torch.Generator().manual_seed(0)
-        for start in range(0, asked.images or BATCH, BATCH):
-            size = min(BATCH, (asked.images or BATCH) - start)
-            yield torch.randn(size, *student.cost.trace.input_shape, generator=rng)
-
-
-def measure(asked: argparse.Namespace) -> dict[str, Any]:
-    """Return all measurements, as values for JSON."""
-    student = load_student(asked.student).eval()
-    known, shape = student.description, student.cost.trace.input_shape
-    # Its weights are random, which changes no time.
-    network = build(known["architecture"], shape[0], known["num_classes"]).eval()
-    found: Forms = forms(student, network, asked.threads)
-    first = next(images_of(asked, student))[:CHECKED]
-    files, unwritten = sizes(student, network, first)
-    compared = agreements(found.student, images_of(asked, student))
-    timed = [
-        row for batch in asked.batch for row in times(found.timed, shape, batch, asked.repeats)
-    ]
-    counts = Counter(fact.form for fact in found.facts)
-    source = asked.data or (asked.synthetic and "synthetic images") or "noise"
-    return {
-        "name": asked.name,
-        "what": _what(student, known["architecture"]),
-        "sizes": [{"of": of, "bytes": size, "to_float": size / files[0][1]} for of, size in files],
-        "images": f"{compared[0].images:,} images ({source})",
-        "reference_form": INTEGER_FORM,
-        "agreement": [asdict(row) for row in compared],
-        "reference": next(name for name in REFERENCE if name in found.timed),
-        "threads": asked.threads,
-        "repeats": asked.repeats,
-        "times": timed,
-        "forms": dict(counts),
-        "not_integer": [str(fact) for fact in found.facts if not fact.exact],
-        "missing": [*found.missing, *unwritten],
-    }
-
-
-def _what(student: Student, architecture: str) -> str:
-    """The student and the machine, in words."""
-    scheme = student.scheme
-    activations = " / ".join(map(str, scheme.activation_bits))
-    images = "×".join(map(str, student.cost.trace.input_shape))
-    machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    vnni = "yes" if torch.cpu._is_vnni_supported() else "no"
-    return (
-        f"{architecture}, weights of {scheme.weight_bits} bits, activations of {activations}, "
-        f"images {images}; torch {torch.__version__}, {machine}, VNNI {vnni}."
-    )
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.deployment", description=__doc__)
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled images")
+    parser.add_argument("--classes", type=Path, help="file with the network's class of each folder")
+    parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument("--work", type=Path, default=Path(".scratch/deployment"))
+    parser.add_argument("--calibration", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS)
+    parser.add_argument("--count", type=int, default=64, help="calibration images")
+    parser.add_argument("--rounding", default="block", help="of weights below 8 bits, in ours")
+    parser.add_argument("--repeats", type=int, default=15, help="timed runs; 0 measures no time")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, print, and write report.md and report.json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.deployment", description=__doc__)
-    parser.add_argument("student", type=Path, help="folder of a student")
-    parser.add_argument("--name", help="of the report; the architecture's if it is left out")
-    parser.add_argument("--data", help="labelled set, as data.name; its test images")
-    parser.add_argument("--root", default="data", help="folder of the labelled set")
-    parser.add_argument(
-        "--synthetic", type=Path, help="folder of synthetic images, where there is no labelled set"
-    )
-    parser.add_argument(
-        "--images", type=int, help="how many, evenly spread; all if left out, 100 of noise"
-    )
-    parser.add_argument(
-        "--batch",
-        type=int,
-        nargs="+",
-        default=[1, 32],
-        help="images at a time, where they are timed",
-    )
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    card = json.loads((asked.student / "student.json").read_text())
-    asked.name = asked.name or card["teacher"]["architecture"].rpartition("/")[2]
-    torch.set_num_threads(asked.threads)
-    found = measure(asked)
-    folder = REPORTS / asked.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    (folder / "report.md").write_text(page(found))
-    print(page(found), end="")
+    """Measure the rows that are missing."""
+    asked = arguments()
+    torch.set_num_threads(1)
+    path = REPORTS / f"{asked.network}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {tuple(row[key] for key in KEYS) for row in _rows(path)}
+    wanted = product(asked.calibration, asked.quantizers, WIDTHS)
+    missing = [
+        (kind, quantizer, widths)
+        for kind, quantizer, widths in wanted
+        if (kind, quantizer, *map(str, widths)) not in known
+    ]
+    if not missing:
+        return
+    bench = Bench(asked)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [*KEYS, *MEASURED], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        for kind, quantizer, widths in missing:
+            row = bench.row(kind, quantizer, *widths)
+            writer.writerow(row)
+            file.flush()
+            print(row, flush=True)
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    if path.exists():
+        with path.open(newline="") as file:
+            yield from csv.DictReader(file)
+
+
+class Bench:
+    """One network with its labelled images and its predictions."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        self.network = NETWORKS[asked.network]
+        self.teacher: dynadfq.Teacher = self.network.teacher(asked.checkpoint)
+        self.images = labelled(self.teacher, asked.data, "val", asked.classes)
+        has_train = (asked.data / "train").is_dir()
+        self.real = labelled(
+            self.teacher, asked.data, "train" if has_train else "val", asked.classes, asked.count
+        )
+        self.work: Path = asked.work / asked.network
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.float_file = self.work / "float.onnx"
+        if not self.float_file.exists():
+            self.float_file.write_bytes(float_onnx(self.teacher.module, self.teacher.input_shape))
+        answer = onnx_runner(self.float_file.read_bytes(), ("logits",), threads=1)
+        self.floats = classes(answer, self.images)
+
+    def row(self, kind: str, quantizer: str, weights: int, activations: int) -> dict[str, Any]:
+        """Quantize and measure; a refusal is noted."""
+        row: dict[str, Any] = dict(zip(KEYS, (kind, quantizer, weights, activations), strict=True))
+        images = calibration_images(
+            kind, self.asked.count, self.teacher, self.network, self.real, self.work
+        )
+        path = self.work / f"{kind}-{quantizer}-w{weights}a{activations}.onnx"
+        start = time.perf_counter()
+        try:
+            self.quantize(quantizer, images, weights, activations, path)
+            seconds = time.perf_counter() - start
+            answer = onnx_runner(path.read_bytes(), ("logits",), threads=1)
+            found = accuracy(classes(answer, self.images), self.floats, self.images.labels)
+        except Exception as error:  # whatever a quantizer or an engine refuses is a result
+            return row | {"note": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+        row |= {name: round(value, 2) for name, value in found.items()}
+        size = path.stat().st_size
+        row |= {"images": len(self.images), "bytes": size}
+        row["of_float"] = round(size / self.float_file.stat().st_size, 4)
+        row["image_seconds"] = round(images.seconds, 1)
+        row["quantize_seconds"] = round(seconds, 1)
+        if self.asked.repeats:
+            row |= times(path, self.float_file, self.teacher.input_shape, self.asked.repeats)
+        return row
+
+    def quantize(
+        self, quantizer: str, images: Images, weights: int, activations: int, path: Path
+    ) -> None:
+        """Write one file."""
+        if quantizer == "dynadfq":
+            ours(self.teacher, images, weights, activations, self.asked.rounding, path)
+        else:
+            onnxruntime_static(self.teacher, images, weights, activations, path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dynadfq.export import Engine
 from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.onnx_export import onnx_session, require_onnx
-from dynadfq.export.onnx_model import onnx_model
+from dynadfq.export.onnx_model import OPSET, onnx_model
 from dynadfq.export.qdq_model import qdq_model
 from dynadfq.quant.model import Student
 
@@ -81,6 +81,7 @@ def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=["images"],
             output_names=["logits"],
+            opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
@@ -118,14 +119,20 @@ def onnx_runner(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
     return run
 
 
-def openvino_runner(model: bytes) -> Answer | None:
-    """Return an ONNX model as a function, in OpenVINO on the CPU; None without OpenVINO."""
+def openvino_runner(model: bytes, threads: int = 0) -> Answer | None:
+    """Return an ONNX model as a function, in OpenVINO on the CPU; None without OpenVINO.
+
+    Args:
+        model: the ONNX file.
+        threads: threads that it may use; 0 leaves the number to OpenVINO.
+    """
     try:
         import openvino
     except ImportError:
         return None
     core = openvino.Core()
-    network = core.compile_model(core.read_model(model), "CPU")
+    options = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    network = core.compile_model(core.read_model(model), "CPU", options)
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         return tuple(

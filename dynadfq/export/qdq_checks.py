@@ -18,6 +18,10 @@ from dynadfq.export.program import require_finite_logits
 
 SAME_CLASS = 0.998  # share of the check images; fewer are refused
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+# Products in float32, under the names that they have after onnxruntime's optimizations.
+PRODUCTS = frozenset(
+    ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", "Attention")
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,9 @@ def _last_run(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _reads_codes(node: dict[str, Any]) -> bool:
-    """Whether the first input of an operation is of bytes or integers."""
-    inputs = node["args"]["input_type_shape"]
-    return bool(inputs) and not any(kind.startswith("float") for kind in inputs[0])
+    """Whether the first tensor that an operation reads is of bytes or integers.
+
+    Scales and zero points are scalars.
+    """
+    tensors = [kind for kind in node["args"]["input_type_shape"] if any(kind.values())]
+    return bool(tensors) and not any(kind.startswith("float") for kind in tensors[0])

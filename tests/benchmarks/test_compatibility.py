@@ -49,6 +49,7 @@ def test_a_network_that_works(tmp_path: Path) -> None:
     row = row_of(Tiny, tmp_path)
     assert row.reasons == []
     assert {row.traces, row.quantizes, row.finetuning, row.integer_form, row.saves} == {"yes"}
+    assert row.qdq == "yes"
     assert row.synthesis in ("falls", "finite")
     first, second, last = 8 * 3 * 9 * 36, 8 * 8 * 9 * 16, 8 * 4
     assert (row.macs, row.float_macs, row.counted_macs) == (
@@ -64,6 +65,7 @@ def test_a_network_without_batch_norm_has_a_reason(tmp_path: Path) -> None:
     assert row.synthesis == "no" and len(row.reasons) == 1
     assert row.reasons[0].startswith("synthesis: ") and "BatchNorm" in row.reasons[0]
     assert {row.traces, row.quantizes, row.finetuning, row.integer_form, row.saves} == {"yes"}
+    assert row.qdq == "yes"
 
 
 def test_a_network_that_does_not_trace_is_not_tried_further(tmp_path: Path) -> None:

@@ -1,158 +1,76 @@
-"""The report on a student's forms: what is counted, and that the forms are those of the library."""
+"""The table of quantized files: its figures by hand, rows that are measured once, and refusals."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from benchmarks.deployment import __main__ as report
-from benchmarks.deployment.agreement import Agreement, agreements
-from benchmarks.deployment.forms import (
-    IN_ONNXRUNTIME,
-    INTEGER_FORM,
-    TRAINING,
-    forms,
-    training_form,
-)
-from benchmarks.deployment.markdown import page
-from benchmarks.deployment.sizes import sizes
-from benchmarks.deployment.times import times
-from dynadfq.quant.model import Student
+from benchmarks.deployment import __main__ as deployment
+from benchmarks.deployment.images import Images
+from benchmarks.deployment.measure import accuracy, classes
+from benchmarks.deployment.quantizers import Reader
+from dynadfq.data.labelled import LabelledSet
+from dynadfq.ops.preprocess import Preprocessing
 
 
-def test_agreement_by_hand() -> None:
-    logits = torch.tensor([[0.0, 1.0], [2.0, 1.0], [5.0, 1.0], [0.0, 0.5]])
-    bits = torch.tensor([[4.0, 5.0], [4.0, 5.0], [3.0, 5.0], [4.0, 4.0]])
-    other = logits + torch.tensor([[0.0], [0.25], [0.0], [0.0]]) * torch.tensor([1.0, 0.0])
-    other[3] = torch.tensor([1.0, 0.5])  # another class, by one
-    row = Agreement("x")
-    row.add((other, torch.tensor([[4, 5], [4, 5], [4, 5], [4, 4]])), (logits, bits))
-    assert (row.images, row.classes, row.bits, row.close, row.logits) == (4, 3, 3, 2, 2)
-    assert (row.worst, row.worst_same_bits) == (1.0, 1.0)
-    row.add((other[:2], bits[:2]), (logits[:2], bits[:2]))
-    assert (row.images, row.classes, row.bits, row.logits, row.worst) == (6, 5, 5, 3, 1.0)
-    row.add((logits + 5e-5, bits), (logits, bits))
-    assert (row.images, row.close, row.logits) == (10, 7, 3)
+def test_accuracy_by_hand() -> None:
+    labels = torch.tensor([0, 1, 2, 3])
+    found = accuracy(torch.tensor([0, 1, 0, 0]), torch.tensor([0, 0, 2, 0]), labels)
+    assert (found["top1"], found["float_top1"], found["same_class"]) == (50, 50, 50)
+    assert found["difference"] == 0
+    assert found["standard_error"] == pytest.approx(100 * (2 / 3) ** 0.5 / 2)  # of 0, 1, -1, 0
 
 
-def test_all_forms_are_compared_with_the_first(images: Tensor) -> None:
-    asked: list[str] = []
-
-    def form(name: str, shift: float) -> Callable[[Tensor], tuple[Tensor, ...]]:
-        return lambda x: asked.append(name) or (x.flatten(1) + shift, x[:, :1, 0, 0])  # type: ignore[func-returns-value]
-
-    rows = agreements(
-        {"one": form("one", 0), "two": form("two", 0.5), "three": form("three", 0)},
-        images.split(128),
+def test_images_are_read_in_order_and_no_further() -> None:
+    pixels = torch.arange(5.0).view(5, 1, 1, 1)
+    images = Images(pixels, 0.0)
+    sizes = [len(batch.images) for batch in images.batches(2, 3)]
+    assert sizes == [2, 1] and torch.equal(
+        images.take(torch.tensor([3, 1])).images.flatten(), torch.tensor([3.0, 1.0])
     )
-    assert asked == ["one", "two", "three"] * 2
-    assert [(row.form, row.images, row.classes, row.logits) for row in rows] == [
-        ("two", 256, 256, 0),
-        ("three", 256, 256, 256),
-    ]
-    assert rows[0].worst == pytest.approx(0.5, abs=1e-6)
+    reader = Reader(images)
+    read = [reader.get_next() for _ in range(6)]
+    assert [None if one is None else one["images"].item() for one in read] == [0, 1, 2, 3, 4, None]
 
 
-@pytest.fixture
-def student(make_student: Callable[..., Student]) -> Student:
-    return make_student(3, 4, 5).eval()
+def test_classes_of_all_images() -> None:
+    pixels = torch.randint(0, 256, (120, 3, 4, 4), dtype=torch.uint8)
+    preprocessing = Preprocessing((3, 4, 4), (0.0,) * 3, (1.0,) * 3)
+    images = LabelledSet(preprocessing, pixels, torch.zeros(120, dtype=torch.int64))
+    found = classes(lambda x: (x.mean((2, 3)),), images)
+    assert torch.equal(found, (pixels.float() / 255).mean((2, 3)).argmax(dim=1))
 
 
-def test_the_forms_of_a_student(
-    student: Student, make_net: Callable[[], nn.Module], images: Tensor
-) -> None:
-    found = forms(student, make_net().eval(), threads=1)
-    assert (
-        next(iter(found.student)) == INTEGER_FORM
-        and {TRAINING, IN_ONNXRUNTIME} <= found.student.keys()
-    )
-    assert not found.missing
-    rows = {row.form: row for row in agreements(found.student, images.split(64))}
-    exact = rows[IN_ONNXRUNTIME]
-    assert exact.classes == exact.bits == 256 and exact.worst < 1e-4
-    assert rows[TRAINING].classes >= 250  # but for flips
-    measured = times(
-        {name: found.timed[name] for name in ("float", "student, integer form")},
-        (3, 8, 8),
-        2,
-        repeats=3,
-    )
-    assert [row["name"] for row in measured] == ["float", "student, integer form"]
-    assert measured[0]["ratio"] == 1.0
-    assert all(row["best"] <= row["median"] and row["batch"] == 2 for row in measured)
+class Bench(deployment.Bench):
+    """Without a network: every quantizer refuses."""
+
+    def __init__(self, asked: Any) -> None:
+        self.asked = asked
+        self.work = asked.work
+        self.network = self.teacher = self.real = None  # type: ignore[assignment]
+        self.images = SimpleNamespace(labels=torch.tensor([0, 1]), __len__=lambda: 2)  # type: ignore[assignment]
+        self.floats = torch.tensor([0, 1])
+
+    def quantize(self, quantizer: str, *_: Any) -> None:
+        raise NotImplementedError("no such widths\nsecond line")
 
 
-def test_the_training_form_leaves_the_student_as_it_was(student: Student, images: Tensor) -> None:
-    logits, bits = training_form(student, images[:4])
-    assert not student.training and not any(site.training for site in student.sites)
-    assert torch.equal(bits, student.run(images[:4])[1]) and not logits.requires_grad
-    with pytest.raises(RuntimeError):
-        training_form(student, images[:, :2])
-    assert not student.training
-
-
-def test_sizes_are_of_files(
-    student: Student, make_net: Callable[[], nn.Module], images: Tensor
-) -> None:
-    found, missing = sizes(student, make_net(), images[:2])
-    by_name = dict(found)
-    assert (
-        not missing
-        and by_name["student, packed codes without the selector"] < by_name["student, packed codes"]
-    )
-    assert {"student, onnx-codes", "student, pt2"} <= by_name.keys()
-    floats = sum(
-        tensor.numel() * tensor.element_size() for tensor in make_net().state_dict().values()
-    )
-    assert floats < by_name["float network, safetensors"] < floats + 4000
-
-
-def test_the_page_says_all_that_was_measured(
-    student: Student,
-    make_net: Callable[..., nn.Module],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: Any,
-) -> None:
-    from dynadfq.quant import build
-
-    monkeypatch.setattr(report, "build", make_net_of := lambda *_: make_net())
-    monkeypatch.setattr(
-        report, "load_student", lambda folder: build.load_student(folder, make_net_of())
-    )
-    monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(
-        report, "sizes", lambda *_: ([("float", 1000), ("packed", 250)], ["pt2: no room"])
-    )
-    student.save(tmp_path / "student")
-    card = json.loads((tmp_path / "student/student.json").read_text())
-    card["teacher"]["architecture"] = "tests/tiny"
-    (tmp_path / "student/student.json").write_text(json.dumps(card))
-    monkeypatch.setattr(
-        "sys.argv",
-        [
-            "x",
-            str(tmp_path / "student"),
-            "--images",
-            "7",
-            "--batch",
-            "1",
-            "--repeats",
-            "2",
-        ],
-    )
-    report.main()
-    text = (tmp_path / "reports/tiny/report.md").read_text()
-    assert text == capsys.readouterr().out
-    found = json.loads((tmp_path / "reports/tiny/report.json").read_text())
-    assert page(found) == text and found["images"] == "7 images (noise)"
-    for row in found["agreement"]:
-        assert row["images"] == 7 and f"| {row['form']} | 7 |" in text
-    assert all(f"| {row['name']} | 1 |" in text for row in found["times"])
-    assert "| packed | 250 | 0.25 |" in text and "- pt2: no room" in text
+def test_rows_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(deployment, "Bench", Bench)
+    monkeypatch.setattr(deployment, "REPORTS", tmp_path)
+    monkeypatch.setattr(deployment, "calibration_images", lambda *_: Images(torch.zeros(1), 0.0))
+    words = ["x", "resnet20-cifar100", "--data", str(tmp_path), "--work", str(tmp_path)]
+    for kinds in (["noise"], ["noise", "real"], ["noise", "real"]):
+        monkeypatch.setattr("sys.argv", [*words, "--calibration", *kinds])
+        deployment.main()
+    with (tmp_path / "resnet20-cifar100.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["calibration"] for row in rows] == ["noise"] * 6 + ["real"] * 6
+    assert {row["note"] for row in rows} == {"NotImplementedError: no such widths"}
+    keys = [tuple(row[key] for key in deployment.KEYS) for row in rows]
+    assert len(set(keys)) == 12 and not rows[0]["top1"]

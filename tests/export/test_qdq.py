@@ -20,14 +20,12 @@ from torch.nn import functional as F
 from dynadfq.export import qdq
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.qdq import export_qdq
-from dynadfq.export.qdq_checks import Agreement, require_agreement
+from dynadfq.export.qdq_checks import PRODUCTS, Agreement, require_agreement
 from dynadfq.export.qdq_graph import Grid
 from dynadfq.quant.integer import SiteConstants
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
-
-FLOAT_PRODUCTS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 
 
 def run(path: Path, images: Tensor) -> Tensor:
@@ -55,7 +53,8 @@ def test_the_file_has_the_numbers_of_the_integer_form(
     assert (logits == expected).all(dim=1).float().mean() > 0.9
     assert torch.equal(torch.cat([run(path, image[None]) for image in read[:5]]), logits[:5])
     assert export.agreement.images == 64 and export.agreement.same_class == 64
-    assert not FLOAT_PRODUCTS & export.kernels.counts.keys()
+    assert not PRODUCTS & export.kernels.counts.keys()
+    assert not {node.operator for node in export.kernels.floats if "QLinear" in node.operator}
     assert export.kernels.counts["QLinearConv"] == 8 and export.kernels.counts["QGemm"] == 1
     assert {"QLinearAdd", "QLinearMul", "QLinearConcat"} <= export.kernels.counts.keys()
     model = onnx.load(path)
@@ -173,7 +172,7 @@ def test_padding_tokens_constants_and_a_norm_before_its_layer(tmp_path: Path) ->
     student = student_of(Structures())
     export = export_qdq(student, tmp_path / "model.onnx", pixels(), timed=False)
     assert export.agreement.same_class == 64 and export.agreement.worst < 1e-3
-    floats = {node.name for node in export.kernels.floats if node.operator in FLOAT_PRODUCTS}
+    floats = {node.name for node in export.kernels.floats if node.operator in PRODUCTS}
     assert floats <= {"of_constant"}
     assert export.kernels.counts["QLinearConv"] == 2
 

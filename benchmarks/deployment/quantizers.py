@@ -1,0 +1,75 @@
+"""Quantized files of a network: onnxruntime's own quantizer, and this library's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import dynadfq
+from benchmarks.deployment.images import Images
+from dynadfq.export.engines import float_onnx
+from dynadfq.export.qdq import export_qdq
+from dynadfq.ptq.calibration import CALIBRATION_BATCH, calibrate, observer
+from dynadfq.ptq.preparation import rounding
+from dynadfq.quant.config import QuantizationConfig, RangeConfig, Rounding
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.dataset import SyntheticSet
+
+CHECKED = 64  # images
+
+
+def ours(
+    teacher: dynadfq.Teacher,
+    images: Images,
+    weights: int,
+    activations: int,
+    rule: Rounding,
+    path: Path,
+) -> None:
+    """Write the file of this library; weights of fewer than 8 bits are rounded by ``rule``."""
+    student = dynadfq.quantize(teacher, weights, activations, scheme="integer")
+    ranges = RangeConfig()
+    batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
+    calibrate(student, batches, observer(ranges.observer, ranges.quantile))
+    if weights < 8:
+        for preparation in rounding(QuantizationConfig(rounding=rule)):
+            preparation(student, teacher, cast(SyntheticSet, images), 0, Scratch(None))
+    export_qdq(student, path, images.pixels[:CHECKED], timed=False)
+
+
+class Reader:
+    """Images one by one, as onnxruntime's quantizer reads them."""
+
+    def __init__(self, images: Images) -> None:
+        self.rest: Iterator[Any] = images.batches(1)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next inputs of the network, or None at the end."""
+        batch = next(self.rest, None)
+        return None if batch is None else {"images": batch.images.numpy()}
+
+
+def onnxruntime_static(
+    teacher: dynadfq.Teacher, images: Images, weights: int, activations: int, path: Path
+) -> None:
+    """Write the file of ``onnxruntime.quantization.quantize_static``: QDQ, MinMax, per channel.
+
+    Raises:
+        Exception: the quantizer or the engine refuses these widths.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    floats, prepared = path.with_suffix(".float.onnx"), path.with_suffix(".prepared.onnx")
+    floats.write_bytes(float_onnx(teacher.module, teacher.input_shape))
+    quant_pre_process(floats, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        path,
+        cast(Any, Reader(images)),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8 if weights == 8 else QuantType.QInt4,
+        activation_type=QuantType.QUInt8 if activations == 8 else QuantType.QUInt4,
+    )
