@@ -15,7 +15,7 @@ PYTHON := $(shell for python in $(if $(VIRTUAL_ENV),"$(VIRTUAL_ENV)/bin/python")
 	"$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done)
 endif
 
-EXTRAS := pipeline $(if $(filter test compatibility deployment,$(MAKECMDGOALS)),deploy test) $(if $(filter check,$(MAKECMDGOALS)),deploy test dev)
+EXTRAS := pipeline $(if $(filter test compatibility deployment,$(MAKECMDGOALS)),test) $(if $(filter check,$(MAKECMDGOALS)),test dev)
 OWN := $(CURDIR)/$(VENV)/bin
 BIN := $(shell "$(PYTHON)" .ci/requirements.py $(EXTRAS) 2>/dev/null)
 STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
@@ -67,9 +67,9 @@ $(VENV)/requirements-met: pyproject.toml constraints.txt
 		echo "Python 3.10 or newer is needed$(if $(PYTHON),: $(PYTHON) is not); name one with make PYTHON=…"; exit 1; }
 	@"$(OWN)/python" -c '$(RECENT)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)."; exit 1; }
-	@"$(OWN)/python" .ci/requirements.py --pinned pipeline deploy test dev >/dev/null 2>&1 || { \
+	@"$(OWN)/python" .ci/requirements.py --pinned pipeline test dev >/dev/null 2>&1 || { \
 		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
-		"$(OWN)/python" -m pip install -c constraints.txt -e '.[pipeline,deploy,test,dev]'; }
+		"$(OWN)/python" -m pip install -c constraints.txt -e '.[pipeline,test,dev]'; }
 	@touch $@
 
 define HEADLINE

@@ -155,4 +155,6 @@ def require_onnx() -> None:
         except ImportError:
             missing.append(package)
     if missing:
-        raise ImportError(f"ONNX export needs {', '.join(missing)}: pip install 'dynadfq[deploy]'")
+        raise ImportError(
+            f"ONNX export needs {', '.join(missing)}: pip install {' '.join(missing)}"
+        )

@@ -7,7 +7,6 @@ activations as unsigned bytes with one scale and zero point, which are scalars.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -90,11 +89,13 @@ def product(x: Tensor, codes: Tensor, scale: Tensor, bias: Tensor, bias_scale: T
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the translations of the operators, and of pools, for ``torch.onnx.export``."""
-    op: Any = importlib.import_module("onnxscript").opset21
-    ir: Any = importlib.import_module("onnx_ir")
+    import onnx_ir
+    import onnxscript
+
+    op: Any = onnxscript.opset21
 
     def scalar(value: float, dtype: type) -> Any:
-        return op.Constant(value=ir.tensor(np.array(value, dtype)))
+        return op.Constant(value=onnx_ir.tensor(np.array(value, dtype)))
 
     def quantized(x: Any, scale: float, zero_point: int, largest: int) -> Any:
         step, zero = scalar(scale, np.float32), scalar(zero_point, np.uint8)
@@ -107,7 +108,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         codes: Any, scale: Any, bias: Any, bias_scale: Any, axis: int
     ) -> tuple[Any, Any]:
         # Without a zero point of its own, onnxruntime does not merge it into QGemm.
-        zero = op.Constant(value=ir.tensor(np.zeros(codes.shape[axis], np.int8)))
+        zero = op.Constant(value=onnx_ir.tensor(np.zeros(codes.shape[axis], np.int8)))
         weight = op.DequantizeLinear(codes, scale, zero, axis=axis)
         return weight, op.DequantizeLinear(bias, bias_scale, axis=0)
 

@@ -44,6 +44,6 @@ def test_what_is_missing_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch
     require([])
     require(["pt2"])
     with pytest.raises(
-        ImportError, match=r"ONNX export needs onnxruntime: pip install 'dynadfq\[deploy\]'"
+        ImportError, match=r"ONNX export needs onnxruntime: pip install onnxruntime"
     ):
         require(["pt2", "onnx-codes"])
