@@ -62,7 +62,7 @@ def calibration_images(
     folder, clock = work / kind, work / f"{kind}.seconds"
     if not clock.exists():
         start = time.perf_counter()
-        weight = {"class_weight": network.class_weight} if kind == "dynadfq" else {}
+        weight: Any = {"class_weight": network.class_weight} if kind == "dynadfq" else {}
         dynadfq.synthesize(
             teacher, kind, count, network.iterations, SYNTHESIS_BATCH, folder=folder, **weight
         )
