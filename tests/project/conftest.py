@@ -14,15 +14,21 @@ from project import ROOT
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel would install, and nothing else."""
-    top = tmp_path_factory.mktemp("wheel")
-    source = top / "source"  # building leaves files in the source tree
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, in which building leaves files."""
+    source = tmp_path_factory.mktemp("wheel") / "source"
     shutil.copytree(
         ROOT,
         source,
         ignore=shutil.ignore_patterns("artifacts", "cache", "tmp", "build", ".git", ".venv"),
     )
+    return source
+
+
+@pytest.fixture(scope="session")
+def site(source: Path) -> Path:
+    """A folder that holds what the wheel would install, and nothing else."""
+    top = source.parent
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*command, "--no-build-isolation", "-w", top, source], check=True)
     [wheel] = top.glob("*.whl")

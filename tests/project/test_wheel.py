@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from dvc.utils.serialize import load_yaml
@@ -26,6 +29,25 @@ def test_the_package_is_installed_without_dvc(site: Path) -> None:
 
 def test_one_package_stands_at_the_top(site: Path) -> None:
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"dynadfq"}
+
+
+def test_type_checkers_and_editors_find_an_editable_installation(
+    source: Path, tmp_path: Path
+) -> None:
+    code = "from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
+    command = [sys.executable, "-c", f"import sys; {code}", str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as files:
+        [path] = [name for name in files.namelist() if ".dist-info/" not in name]
+        assert path.endswith(".pth") and files.read(path).decode().strip() == str(source)
+
+
+def test_the_package_says_what_it_is(site: Path) -> None:
+    [package] = distributions(name="dynadfq", path=[str(site)])
+    assert package.metadata["License-Expression"] == "Apache-2.0"
+    known = set(package.metadata.get_all("Classifier") or ())
+    assert {"Typing :: Typed", "Programming Language :: Python :: 3.10"} <= known
 
 
 def test_a_new_project_runs_the_pipeline(outside: Outside) -> None:
