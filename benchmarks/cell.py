@@ -59,7 +59,7 @@ def measure(cell: Cell) -> None:
     if cell.kind == "evaluate":
         measurements.measure_student(cell.entry, *cell.inputs, *cell.outputs)
     else:
-        measurements.measure_images(*cell.inputs, *cell.outputs)
+        measurements.measure_images(cell.entry, *cell.inputs, *cell.outputs)
 
 
 MAKERS = {

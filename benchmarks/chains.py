@@ -122,7 +122,17 @@ class Expansion:
         self.report("set", problems)
         seen = seen_by(EvaluateParams, params)
         sizes = {name: seen["evaluation"][name] for name in ("batch_size", "test_images")}
-        return {"device": seen["device"], "data": seen["data"], **sizes}
+        return {
+            "architectures": sorted(map(self.architecture, self.grid.teachers)),
+            "device": seen["device"],
+            "data": seen["data"],
+            **sizes,
+        }
+
+    def architecture(self, teacher: str) -> str:
+        """Return which network a teacher is."""
+        name: str = self.cells["teachers"][teacher]["params"]["teacher"]["architecture"]
+        return name
 
     def _document(self, teacher: str) -> Document:
         return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})

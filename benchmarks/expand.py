@@ -40,6 +40,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0)): {
             "teacher": teacher,
             "label": source,
+            "architecture": expansion.architecture(teacher),
         }
         for teacher in grid.teachers
         for source in grid.statistics

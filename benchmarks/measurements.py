@@ -35,7 +35,9 @@ def measure_student(
     measured.
     """
     where = device.resolve(settings["device"])
-    teacher, student = load_teacher(teacher_folder).to(where), load_student(folder).to(where)
+    trust = settings["architectures"]
+    teacher = load_teacher(teacher_folder, trust=trust).to(where)
+    student = load_student(folder, trust=trust).to(where)
     test = test_set(DataConfig(**settings["data"]), teacher, settings["test_images"])
     if test is None:
         raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
@@ -56,9 +58,11 @@ def measure_student(
     write_json(path, measured)
 
 
-def measure_images(teacher_folder: Path, folder: Path, path: Path) -> None:
+def measure_images(
+    settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path
+) -> None:
     """Compare every image's activations with the BatchNorm statistics, layer by layer."""
-    teacher = load_teacher(teacher_folder)
+    teacher = load_teacher(teacher_folder, trust=(settings["architecture"],))
     batches = (batch.images for batch in SyntheticSet(folder).check().batches(STATISTICS_BATCH))
     write_table(path, layer_statistics(teacher, batches))
 

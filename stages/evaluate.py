@@ -5,11 +5,13 @@ from __future__ import annotations
 from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.comparison import compare
 from dynadfq.evaluation.config import EvaluationConfig
+from dynadfq.evaluation.record import Metrics
 from dynadfq.params import View
 from dynadfq.quant.artifact import read_facts
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model_card import model_card
 from dynadfq.runtime import device, distributed
+from dynadfq.runtime.artifact import record_bytes
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
@@ -19,11 +21,10 @@ from stages.artifacts import (
     STUDENT,
     SYNTHETIC,
     TEACHER,
-    write_json,
     write_tables,
 )
 from stages.labelled import data_fingerprint, test_set
-from stages.runtime import main
+from stages.runtime import TeacherName, main
 
 
 class EvaluateParams(View):
@@ -31,6 +32,7 @@ class EvaluateParams(View):
 
     seed: int
     device: str
+    teacher: TeacherName
     data: DataConfig
     evaluation: EvaluationConfig
 
@@ -38,10 +40,11 @@ class EvaluateParams(View):
 def run(p: EvaluateParams) -> None:
     """Measure with all ranks; the first one writes artifacts/evaluation."""
     where = device.resolve(p.device)
-    teacher = load_teacher(TEACHER).to(where)
-    student = load_student(STUDENT).to(where)
-    fixed = load_student(FIXED).to(where)
-    synthetic = SyntheticSet(SYNTHETIC).check()
+    trust = (p.teacher.architecture,)
+    teacher = load_teacher(TEACHER, trust=trust).to(where)
+    student = load_student(STUDENT, trust=trust).to(where)
+    fixed = load_student(FIXED, trust=trust).to(where)
+    synthetic = SyntheticSet(SYNTHETIC).check(teacher.input_shape, teacher.num_classes)
     fingerprint = distributed.from_first(lambda: data_fingerprint(p.data))
     with distributed.first_rank_first():  # it decodes the images
         test = test_set(p.data, teacher, p.evaluation.test_images)
@@ -53,8 +56,8 @@ def run(p: EvaluateParams) -> None:
     if fingerprint is not None:
         metrics["data"]["fingerprint"] = fingerprint
     write_tables(EVALUATION, tables)
-    write_json(EVALUATION / "metrics.json", metrics)
-    card = model_card(read_facts(STUDENT), metrics)
+    atomic_write(EVALUATION / "metrics.json", record_bytes(metrics, Metrics))
+    card = model_card(read_facts(STUDENT).model_dump(mode="json"), metrics)
     atomic_write(EVALUATION / "model_card.md", card.encode())
 
 

@@ -21,7 +21,7 @@ from dynadfq.training.prepare import new_student
 from dynadfq.training.ranks import require_divisible
 from dynadfq.training.train import train_student
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
-from stages.runtime import main, unfinished
+from stages.runtime import TeacherName, main, unfinished
 
 
 class MethodStudent(View):
@@ -38,6 +38,7 @@ class FixedParams(View):
     seed: int
     device: str
     precision: Precision
+    teacher: TeacherName
     quantization: QuantizationConfig
     finetune: FinetuneConfig
     method: MethodStudent
@@ -53,8 +54,8 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
     """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``."""
     where = device.resolve(p.device)
     require_precision(p.precision, where)
-    teacher = load_teacher(teacher_folder).to(where)
-    images = SyntheticSet(images_folder).check()
+    teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,)).to(where)
+    images = SyntheticSet(images_folder).check(teacher.input_shape, teacher.num_classes)
     selector = p.selector if isinstance(p, FinetuneParams) else None
     stage = "finetune_fixed" if selector is None else "finetune"
     seen = p.model_dump(mode="json")

@@ -39,7 +39,14 @@ ALIASES = {
     "class_file": "data.classes",
     "data_set": "data.name",
     "ranges": "quantization.ranges",
+    "trust": "teacher.architecture",
 }
+
+
+class TeacherName(View):
+    """The network that the user named; no other import path in an artifact is followed."""
+
+    architecture: str
 
 
 def keep_memory() -> None:

@@ -5,30 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import safetensors.torch
 
 from dynadfq.params import View
-from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.config import SimilarityConfig
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.similarity import class_similarity, top_similar
+from dynadfq.teacher.similarity_file import write_similarity
 from stages.artifacts import SIMILARITY, TEACHER, write_table
-from stages.runtime import main
+from stages.runtime import TeacherName, main
 
 
 class SimilarityParams(View):
     """What this stage declares in dvc.yaml."""
 
+    teacher: TeacherName
     similarity: SimilarityConfig
 
 
 def make(p: SimilarityParams, teacher_folder: Path, folder: Path) -> None:
     """Write the class similarities of a teacher to ``folder``."""
-    teacher = load_teacher(teacher_folder)
+    teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,))
     similarity = class_similarity(teacher, p.similarity.measure)
-    atomic_write(
-        folder / "similarity.safetensors", safetensors.torch.save({"similarity": similarity})
-    )
+    write_similarity(folder, similarity, p.similarity.measure, teacher.describe()["sha256"])
     rows = top_similar(similarity, teacher.class_names, p.similarity.top)
     write_table(
         folder / "top_similar.csv",

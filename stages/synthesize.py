@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import safetensors.torch
 from pydantic import SerializeAsAny
 
 from dynadfq.methods import suggest_other_methods
@@ -19,8 +18,9 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.similarity_file import read_similarity
 from stages.artifacts import SIMILARITY, SYNTHETIC, TEACHER
-from stages.runtime import main, unfinished
+from stages.runtime import TeacherName, main, unfinished
 
 
 class MethodImages(View):
@@ -37,6 +37,7 @@ class SynthesizeParams(View):
     seed: int
     device: str
     precision: Precision
+    teacher: TeacherName
     synthesis: SynthesisConfig
     method: MethodImages
 
@@ -47,10 +48,10 @@ def make(
     """Make the images of an experiment in ``folder``."""
     where = device.resolve(p.device)
     require_precision(p.precision, where)
-    teacher = load_teacher(teacher_folder).to(where)
-    similarity = safetensors.torch.load_file(similarity_folder / "similarity.safetensors")[
-        "similarity"
-    ]
+    teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,)).to(where)
+    similarity = read_similarity(
+        similarity_folder, teacher.describe()["sha256"], teacher.num_classes
+    )
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
     seen = p.model_dump(mode="json")
     inputs = digest(teacher_folder), digest(similarity_folder)

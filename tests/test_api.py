@@ -14,10 +14,11 @@ from torch import Tensor, nn
 import dynadfq
 from dynadfq.api import bit_flops, finetune, quantize, synthesize
 from dynadfq.quant.model import Student
+from dynadfq.runtime.artifact import DamagedArtifact
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
 
@@ -74,7 +75,7 @@ def test_a_saved_set_is_the_set(teacher: Teacher, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="set is not empty; name a new folder"):
         saved.save(saved.folder)
     (saved.folder / saved.manifest["shards"][0]["file"]).write_bytes(b"")
-    with pytest.raises(AlteredShard):
+    with pytest.raises(DamagedArtifact):
         saved.save(tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.models import Model, Trust, description, load
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 from dynadfq.export import Engine
 
@@ -52,6 +52,7 @@ def run(
     repeats: Repeats = 20,
     threads: Threads = 1,
     engine: Engines = ENGINES,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a student beside its float network.
@@ -64,7 +65,7 @@ def run(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        loaded = load(model)
+        loaded = load(model, trust)
         networks = _runners(loaded, engine, threads)
         rows = [row for size in batch for row in _rows(loaded, networks, size, repeats)]
     finally:

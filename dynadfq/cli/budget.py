@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dynadfq.cli.models import StudentModel, load_only_student
+from dynadfq.cli.models import StudentModel, Trust, load_only_student
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "budget"
@@ -34,6 +34,7 @@ def run(
     bit_flops_percent: Percent = None,
     images: Images = Path("artifacts/synthetic"),
     to: To = None,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Show or set the bit budget of a student.
@@ -44,7 +45,7 @@ def run(
 
     if to is not None and bit_flops_percent is None:
         raise typer.BadParameter("give a budget to save: --bit-flops-percent", param_hint="--to")
-    student = load_only_student(model)
+    student = load_only_student(model, trust)
     possible = student.cost_range()
     found: dict[str, object] = {"model": str(model), "bit_flops_percent": possible}
     limits = f"{possible['lowest']:.4f} … {possible['highest']:.4f}"

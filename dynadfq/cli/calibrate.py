@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dynadfq.cli.models import Trust
 from dynadfq.cli.network import (
     Checkpoint,
     InputShape,
@@ -64,6 +65,7 @@ def run(
     mean: Mean = None,
     std: Std = None,
     seed: Seed = 0,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic images for the calibration of another quantizer.
@@ -74,7 +76,7 @@ def run(
     from dynadfq.deploy.images import make_images
     from dynadfq.deploy.work import Work
 
-    teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std)
+    teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
     calibration.check_target(to, teacher.preprocessing)
     work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
     made = make_images(teacher, images, iterations, seed, work)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.models import Model, Trust, description, load
 from dynadfq.cli.output import AsJson, Cell, output_file, print_json, print_table
 
 NAME = "evaluate"
@@ -48,6 +48,7 @@ def run(
     teacher: TeacherFolder = None,
     card: Card = None,
     batch_size: BatchSize = 64,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the top-1 accuracy of a student or a teacher, and its bit-FLOPs.
@@ -61,10 +62,10 @@ def run(
     from dynadfq.teacher.teacher import Teacher
 
     target = None if card is None else output_file(card, "--card")
-    loaded = load(model)
+    loaded = load(model, trust)
     if target is not None and isinstance(loaded, Teacher):
         raise ValueError("--card: a teacher has no model card; give a student as MODEL")
-    float_network = None if teacher is None else load(teacher)
+    float_network = None if teacher is None else load(teacher, trust)
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
     labelled = load_images(

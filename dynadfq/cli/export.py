@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dynadfq.cli.images import image_paths, is_pattern
-from dynadfq.cli.models import StudentModel, load_only_student
+from dynadfq.cli.models import StudentModel, Trust, load_only_student
 from dynadfq.cli.output import AsJson, output_file, print_json
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def run(
     check: Check = "artifacts/synthetic",
     check_images: Count = 64,
     input: Input = "float32",
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a student as ONNX or as a torch.export program.
@@ -76,7 +77,7 @@ def run(
         raise typer.BadParameter("is for --to qdq only", param_hint=f"--input {input}")
     beside = model.resolve().with_name(f"{model.resolve().name}{SUFFIXES[to]}")
     path = output_file(output or beside, "--output")
-    student = load_only_student(model)
+    student = load_only_student(model, trust)
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
     if to == "qdq":
@@ -109,7 +110,8 @@ def _images(student: Student, source: str, count: int) -> Tensor:
     import torch
 
     from dynadfq.ops.preprocess import read_image
-    from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
+    from dynadfq.synthesis.dataset import SyntheticSet
+    from dynadfq.synthesis.manifest import MANIFEST
 
     if (Path(source) / MANIFEST).exists():
         synthetic = SyntheticSet(source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.models import Model, Trust, description, load
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ KNOWN = ("architecture", "input_shape", "num_classes", "source", "float_top1")
 PREPROCESSING = ("mean", "std", "resize", "interpolation")
 
 
-def run(model: Model, as_json: AsJson = False) -> None:
+def run(model: Model, trust: Trust = None, as_json: AsJson = False) -> None:
     """Show the layers of a student or a teacher.
 
     For each layer: MACs, bit-widths, the range of its input, and whether its activation bit-width
@@ -35,7 +35,7 @@ def run(model: Model, as_json: AsJson = False) -> None:
     """
     from dynadfq.quant.model import Student
 
-    loaded = load(model)
+    loaded = load(model, trust)
     layers, whole = _student(loaded) if isinstance(loaded, Student) else _teacher(loaded)
     facts = _facts(model, loaded) | whole
     origins = description(loaded).get("origins", {})

@@ -14,11 +14,23 @@ if TYPE_CHECKING:
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder of a student or of a teacher.")
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:NAME",
+        help="Import path of the network that MODEL may name, such as my_pkg.models:build; "
+        "no other is imported.",
+    ),
+]
 StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student.")]
 
 
-def load(folder: Path) -> Student | Teacher:
+def load(folder: Path, trust: Trust = None) -> Student | Teacher:
     """Return the student or teacher that a folder holds.
+
+    Args:
+        folder: the argument MODEL.
+        trust: import paths that it may name.
 
     Raises:
         ValueError: it holds neither.
@@ -27,24 +39,24 @@ def load(folder: Path) -> Student | Teacher:
     from dynadfq.teacher.loading import load_teacher
 
     if (folder / "student.json").exists():
-        return load_student(folder)
+        return load_student(folder, trust=trust or ())
     if (folder / "teacher.json").exists():
-        return load_teacher(folder)
+        return load_teacher(folder, trust=trust or ())
     state = "has neither student.json nor teacher.json" if folder.is_dir() else "is not a folder"
     raise ValueError(
         f"MODEL: {folder} {state}; give the folder of a model, such as artifacts/student"
     )
 
 
-def load_only_student(folder: Path) -> Student:
-    """Return the student that a folder holds.
+def load_only_student(folder: Path, trust: Trust = None) -> Student:
+    """Return the student that a folder holds; see ``load``.
 
     Raises:
         ValueError: it holds none.
     """
     from dynadfq.quant.model import Student
 
-    model = load(folder)
+    model = load(folder, trust)
     if not isinstance(model, Student):
         raise ValueError(
             f"MODEL: {folder} holds a teacher, and this command needs a student; "

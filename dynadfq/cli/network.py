@@ -45,6 +45,7 @@ def load_network(
     num_classes: int | None,
     mean: str | None,
     std: str | None,
+    trust: list[str] | None = None,
 ) -> Teacher:
     """Return the float network that the arguments of a command name.
 
@@ -73,6 +74,7 @@ def load_network(
         input_shape=shape,
         mean=None if mean is None else numbers("--mean", mean),
         std=None if std is None else numbers("--std", std),
+        trust=trust or (),
     )
 
 

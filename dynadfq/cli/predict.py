@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynadfq.cli.images import image_paths
-from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.models import Model, Trust, description, load
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run(
     top: Top = 1,
     multiplier: Multiplier = None,
     batch_size: BatchSize = 32,
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the classes of images.
@@ -60,7 +61,7 @@ def run(
     Shows the probability of the class, the mean bit-width of the activations, and the bit-FLOPs in
     percent of the float network's.
     """
-    predictor = _Predictor(load(model), multiplier, top)
+    predictor = _Predictor(load(model, trust), multiplier, top)
     paths = image_paths(images)
     predictions: list[dict[str, Any]] = []
     failed = False

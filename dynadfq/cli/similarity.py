@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynadfq.cli.models import Model, description, load
+from dynadfq.cli.models import Model, Trust, description, load
 from dynadfq.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def run(
     top: Top = 3,
     only: Only = None,
     measure: MeasureOption = "dot",
+    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """List the most similar classes of each class.
@@ -51,7 +52,7 @@ def run(
     """
     from dynadfq.teacher.similarity import similarity_of_weights, top_similar
 
-    loaded = load(model)
+    loaded = load(model, trust)
     names: list[str] = list(description(loaded)["class_names"])
     for name in only or ():
         if name not in names:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dynadfq.api import SyntheticSet, Teacher, synthesize
 from dynadfq.deploy.work import Work
-from dynadfq.synthesis.dataset import MANIFEST
+from dynadfq.synthesis.manifest import MANIFEST
 
 # Weights of the class term that are tried in turn. The loss of the BatchNorm statistics is not
 # normalized: beside that of EfficientNet-Lite0, the paper's weight of 0.1 has no effect.

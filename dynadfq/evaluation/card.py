@@ -36,5 +36,5 @@ def write_card(
         "student": student,
     }
     folder = Path(folder)
-    page = model_card(read_facts(folder), measured)
+    page = model_card(read_facts(folder).model_dump(mode="json"), measured)
     atomic_write(folder / CARD if file is None else Path(file), page.encode())

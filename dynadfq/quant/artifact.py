@@ -2,117 +2,147 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import safetensors.torch
-from safetensors import SafetensorError
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
+from dynadfq.quant.config import Bits, Scheme
 from dynadfq.quant.model_card import model_card
+from dynadfq.runtime.artifact import (
+    Checksum,
+    Record,
+    Size,
+    not_finite,
+    read_described,
+    read_record,
+    record_bytes,
+    to_tensors,
+    write_described,
+)
+from dynadfq.runtime.config import Config
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import atomic_write
+from dynadfq.teacher.facts import TeacherFacts
+from dynadfq.zoo.teacher_metadata import Side
 
-FORMAT = "dynadfq-codes/2"
 FACTS = "student.json"
 TENSORS = "model.safetensors"
 CARD = "card.md"
-REMEDY = "make it again (stage finetune), or restore it with `dvc checkout --force`"
-SCHEME_KEYS = (
-    "weight_bits",
-    "activation_bits",
-    "target_bits",
-    "placement",
-    "learned_ranges",
-    "selector",
-)
-REQUIRED: dict[str, tuple[str, ...]] = {  # keys of student.json, and the keys within each
-    "input_shape": (),
-    "bytes": (),
-    "cost": ("dynamic_sites", "float_input_macs", "highest", "lowest", "selector", "target"),
-    "layers": (),
-    "multiplier": (),
-    "provenance": (),
-    "scheme": SCHEME_KEYS,
-    "sha256": (),
-    "sites": (),
-    "teacher": ("architecture", "input_shape", "mean", "num_classes", "std"),
-}
+
+Count = Annotated[int, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0)]
+
+
+class LayerFacts(Config):
+    """A quantized layer: width and shape of its weight."""
+
+    bits: Bits
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class SiteFacts(Config):
+    """An activation site, and the MACs that read it."""
+
+    name: str
+    macs: Count
+
+
+class CostFacts(Config):
+    """bit-FLOPs in percent of the float network's."""
+
+    lowest: Percent
+    target: Percent
+    highest: Percent
+    selector: Percent
+    float_input_macs: Percent
+    dynamic_sites: Count
+
+
+class Provenance(Config):
+    """How a student was made (``model_card.provenance``)."""
+
+    method: str
+    data_free: bool | None
+    images: Count
+    steps: Count
+    rounding: str
+
+
+def _provenance(value: dict[str, Any]) -> dict[str, Any]:
+    return Provenance.checked(**value).model_dump() if value else {}
+
+
+class StudentRecord(Record):
+    """``student.json``."""
+
+    FORMAT: ClassVar[str] = "dynadfq-codes/2"
+    STAGE: ClassVar[str] = "finetune"
+
+    input_shape: tuple[Side, Side, Side]
+    bytes: Size
+    sha256: Checksum
+    cost: CostFacts
+    layers: Annotated[dict[str, LayerFacts], Field(min_length=1)]
+    multiplier: float
+    provenance: Annotated[dict[str, Any], AfterValidator(_provenance)]
+    scheme: Scheme
+    sites: Annotated[tuple[SiteFacts, ...], Field(min_length=1)]
+    teacher: TeacherFacts
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> StudentRecord:
+        if self.input_shape != self.teacher.input_shape:
+            raise InvalidArgument("input_shape", f"{list(self.input_shape)} is not the teacher's")
+        return self
 
 
 def write_artifact(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write ``model.safetensors``, ``student.json`` and ``card.md``.
 
     The same facts and tensors give the same bytes.
+
+    Raises:
+        InvalidArgument: a fact is not of its type; what the folder held stays as it was.
+        ArithmeticError: a number of a tensor is NaN or infinite; likewise.
     """
+    if wrong := not_finite(tensors):
+        raise ArithmeticError(f"{wrong} holds NaN or infinity; make the student again")
     data = safetensors.torch.save(dict(tensors))
     checksum = sha256(data).hexdigest()
-    facts = {**facts, "format": FORMAT, "sha256": checksum, "bytes": len(data)}
-    atomic_write(folder / TENSORS, data)
-    atomic_write(folder / FACTS, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
-    atomic_write(folder / CARD, model_card(facts).encode())
+    facts = {**facts, "sha256": checksum, "bytes": len(data)}
+    record = record_bytes(facts, StudentRecord)
+    card = model_card(StudentRecord.model_validate_json(record).model_dump(mode="json"))
+    write_described(folder, FACTS, record, TENSORS, data)
+    atomic_write(folder / CARD, card.encode())
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> StudentRecord:
     """Return the content of ``student.json``.
 
     Raises:
         FileNotFoundError: there is no student in this folder.
-        ValueError: the file is damaged, lacks a key, or is of another format.
+        DamagedArtifact: the file is damaged, lacks a key, or is of another format.
     """
-    path = folder / FACTS
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; make a student first (stage finetune)")
-    try:
-        facts = json.loads(path.read_bytes())
-    except ValueError as error:  # JSON or text encoding
-        raise ValueError(f"{path} is damaged ({error}); {REMEDY}") from error
-    if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds a {type(facts).__name__}, not an object; {REMEDY}")
-    if facts.get("format") != FORMAT:
-        found = facts.get("format", "of an earlier version")
-        raise ValueError(
-            f"{folder} is in the format {found}, not {FORMAT}; make it again (stage finetune)"
-        )
-    if missing := _missing_keys(facts):
-        raise ValueError(f"{path} lacks {', '.join(missing)}; {REMEDY}")
-    return facts
+    return read_record(folder / FACTS, StudentRecord)
 
 
-def read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:
+def read_tensors(folder: Path, facts: StudentRecord) -> dict[str, Tensor]:
     """Return the tensors of ``model.safetensors``.
 
     Args:
         folder: a student's folder.
-        checksum: sha256 of the file, from ``student.json``.
+        facts: content of its ``student.json``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not the file that ``student.json`` describes.
+        DamagedArtifact: it is not the file that ``student.json`` describes, or a number is NaN or
+            infinite.
     """
     path = folder / TENSORS
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; {REMEDY}")
-    data = path.read_bytes()
-    if sha256(data).hexdigest() != checksum:
-        raise ValueError(
-            f"{path} is not the file that {FACTS} describes (sha256 differs); {REMEDY}"
-        )
-    try:
-        return safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); {REMEDY}") from error
-
-
-def _missing_keys(facts: Mapping[str, Any]) -> list[str]:
-    """Required keys that are missing, such as ``scheme.weight_bits``."""
-    missing = []
-    for name, keys in REQUIRED.items():
-        part = facts.get(name)
-        if part is None or (keys and not isinstance(part, dict)):
-            missing.append(name)
-        else:
-            missing += [f"{name}.{key}" for key in keys if key not in part]
-    return missing
+    data = read_described(path, facts.sha256, facts.bytes, FACTS, facts.STAGE)
+    return to_tensors(data, path, facts.STAGE)

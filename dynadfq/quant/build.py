@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,19 @@ from torch import nn
 
 from dynadfq.graph.fold import fold
 from dynadfq.ops.unwrap import unwrapped
-from dynadfq.quant.artifact import FACTS, REMEDY, read_facts, read_tensors
+from dynadfq.quant.artifact import FACTS, TENSORS, StudentRecord, read_facts, read_tensors
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.packing import load_tensors
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.artifact import reading
+from dynadfq.runtime.import_path import require_trusted
 from dynadfq.runtime.seeding import global_stream
+from dynadfq.teacher.facts import TeacherFacts
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
 from dynadfq.zoo.architectures import build
+
+NOT_OF_NETWORK = "does not fit the architecture; load it with the one that it was made from"
 
 
 def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
@@ -36,12 +42,16 @@ def build_student(teacher: Teacher, scheme: Scheme, seed: int = 0) -> Student:
     return student.to(teacher.device)
 
 
-def load_student(folder: str | Path, module: nn.Module | None = None) -> Student:
+def load_student(
+    folder: str | Path, module: nn.Module | None = None, trust: Collection[str] = ()
+) -> Student:
     """Load what ``Student.save`` wrote.
 
     Args:
         folder: the student's folder.
         module: the float architecture, needed if no zoo has it.
+        trust: import paths that the folder may name as its architecture, such as
+            ``my_pkg.models:build``; others are not imported.
 
     Raises:
         FileNotFoundError: there is no student in this folder.
@@ -49,36 +59,60 @@ def load_student(folder: str | Path, module: nn.Module | None = None) -> Student
             and none was given.
     """
     folder = Path(folder)
+    path = folder / FACTS
     facts = read_facts(folder)
-    teacher = facts["teacher"]
-    shape = tuple(facts["input_shape"])
-    scheme = _scheme(folder, facts)
-    tensors = read_tensors(folder, facts["sha256"])
     if module is None:
-        module = _architecture(folder, teacher, shape[0])
-    module = unwrapped(module)
-    if scheme.folded:
-        module = fold(module, torch.zeros(1, *shape), scheme.relu6_as_relu).network
-    student = Student(module.eval(), shape, scheme, teacher)
-    load_tensors(student.network, tensors)
-    student.provenance = facts["provenance"]
-    if student.selector is not None:
-        student.multiplier = facts["multiplier"]
+        _require_buildable(path, facts.teacher, trust)
+    tensors = read_tensors(folder, facts)
+    with reading(path, facts.STAGE):
+        student = _of_facts(facts, module)
+    with reading(folder / TENSORS, facts.STAGE):
+        load_tensors(student.network, tensors, facts.scheme.activation_bits)
     return student
 
 
-def _scheme(folder: Path, facts: dict[str, Any]) -> Scheme:
-    try:
-        return Scheme.checked(**facts["scheme"])
-    except InvalidArgument as error:
-        raise ValueError(f"{folder / FACTS}: scheme.{error}; {REMEDY}") from error
-
-
-def _architecture(folder: Path, teacher: dict[str, Any], channels: int) -> nn.Module:
-    """Build the float network from a zoo or an import path, with any weights."""
-    if teacher["architecture"] is None:
+def _require_buildable(path: Path, teacher: TeacherFacts, trust: Collection[str]) -> None:
+    """Check that the float network can be built, and that the user trusts its code."""
+    if teacher.architecture is None:
         raise ValueError(
-            f"{folder} holds a network that is in no zoo and has no import path; "
+            f"{path.parent} holds a network that is in no zoo and has no import path; "
             "pass its float architecture: load_student(path, module=…)"
         )
-    return build(teacher["architecture"], channels, teacher["num_classes"])
+    require_trusted(teacher.architecture, trust, path)
+
+
+def _of_facts(facts: StudentRecord, module: nn.Module | None) -> Student:
+    """Return the student that a record describes, with any weights.
+
+    Raises:
+        ValueError: the network is not the one that the record describes.
+    """
+    teacher = facts.teacher
+    if module is None:
+        module = build(str(teacher.architecture), teacher.input_shape[0], teacher.num_classes)
+    module = unwrapped(module)
+    if facts.scheme.folded:
+        example = torch.zeros(1, *teacher.input_shape)
+        module = fold(module, example, facts.scheme.relu6_as_relu).network
+    description = teacher.model_dump(mode="json")
+    student = Student(module.eval(), teacher.input_shape, facts.scheme, description)
+    student.provenance = facts.provenance
+    if student.selector is not None:
+        student.multiplier = facts.multiplier
+    _require_same(facts.model_dump(mode="json"), student.describe())
+    return student
+
+
+def _require_same(said: dict[str, Any], found: dict[str, Any]) -> None:
+    """Check that what a record says of layers, sites and cost is true of the network."""
+    if said["layers"] != found["layers"]:
+        names = sorted({**said["layers"], **found["layers"]})
+        wrong = next(n for n in names if said["layers"].get(n) != found["layers"].get(n))
+        raise ValueError(f"layers.{wrong} {NOT_OF_NETWORK}")
+    if said["sites"] != found["sites"]:
+        raise ValueError(f"sites {NOT_OF_NETWORK}")
+    numbers = {"multiplier": (said["multiplier"], found["multiplier"])}
+    numbers |= {f"cost.{key}": (said["cost"][key], value) for key, value in found["cost"].items()}
+    for name, (value, true) in numbers.items():
+        if not isclose(value, true, rel_tol=1e-6):
+            raise ValueError(f"{name} is {value:g}, and the network's is {true:g}")

@@ -24,6 +24,9 @@ CHUNK = 2**20  # codes at a time, a multiple of 8, so that chunks end at a byte;
 WEIGHT = ("weight_codes", "weight_scale", "weight_zero_point")
 LAYER_STATE = ("weight", "weight_scale", "weight_quant_min")
 SITES = ("low", "high", "scale", "zero_point")
+FLOAT = (torch.float32,)
+CODES = (torch.uint8,)
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNUSED = "num_batches_tracked"  # counted by BatchNorm in training only
 
 
@@ -92,13 +95,20 @@ def to_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], widths: Sequence[int]) -> None:
     """Load what ``to_tensors`` returned into a network of the same scheme, and freeze its weights.
 
+    Args:
+        network: a student's network.
+        tensors: by name.
+        widths: candidate activation widths in bits.
+
     Raises:
-        ValueError: names or shapes are not those of this network.
+        ValueError: names, shapes, types or values are not such as ``to_tensors`` returns for this
+            network.
     """
-    _require_match(network, tensors)
+    _require_match(network, tensors, len(widths))
+    _require_values(tensors)
     for name, value in _other_state(network).items():
         value.copy_(tensors[name])
     for name, layer in quantized_layers(network).items():
@@ -113,24 +123,43 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         site.high.copy_(tensors["sites.high"][index])
 
 
-def _require_match(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    layers = quantized_layers(network)
+def _require_match(network: nn.Module, tensors: Mapping[str, Tensor], candidates: int) -> None:
+    expected = {
+        name: (value.shape, FLOAT if value.is_floating_point() else (value.dtype,))
+        for name, value in _other_state(network).items()
+    }
     sites = len(site_nodes(network))
-    shapes = {name: value.shape for name, value in _other_state(network).items()}
-    shapes |= {f"sites.{part}": torch.Size([sites]) for part in ("low", "high")}
-    for name, layer in layers.items():
+    expected |= {f"sites.{part}": (torch.Size([sites]), FLOAT) for part in ("low", "high")}
+    widths = torch.Size([sites, candidates])
+    expected |= {"sites.scale": (widths, FLOAT), "sites.zero_point": (widths, INTEGERS)}
+    for name, layer in quantized_layers(network).items():
+        codes, scale, zero_point = (f"{name}.{part}" for part in WEIGHT)
         packed_bytes = (layer.weight.numel() * layer.weight_bits + 7) // 8
-        shapes[f"{name}.{WEIGHT[0]}"] = torch.Size([packed_bytes])
-    expected = {f"{name}.{part}" for name in layers for part in WEIGHT}
-    expected |= {f"sites.{part}" for part in SITES}
-    wrong = sorted((expected | set(shapes)) ^ set(tensors))
-    wrong += [name for name in shapes if name in tensors and tensors[name].shape != shapes[name]]
+        shared = layer.qparams[0].shape
+        expected[codes] = torch.Size([packed_bytes]), CODES
+        expected |= {scale: (shared, FLOAT), zero_point: (shared, INTEGERS)}
+    wrong = sorted(set(expected) ^ set(tensors))
+    wrong += [
+        name
+        for name, (shape, types) in expected.items()
+        if name in tensors and (tensors[name].shape != shape or tensors[name].dtype not in types)
+    ]
     if wrong:
         raise ValueError(
-            "model.safetensors does not fit the network that student.json describes: "
-            f"{len(wrong)} tensors differ, such as {wrong[0]}; "
-            "load it with the architecture it was made from"
+            f"{len(wrong)} tensors differ from those of the network that student.json describes, "
+            f"such as {wrong[0]}; load it with the architecture it was made from"
         )
+
+
+def _require_values(tensors: Mapping[str, Tensor]) -> None:
+    """Check the values that no student has; NaN and infinity were refused before."""
+    for name, value in tensors.items():
+        if name.endswith((".weight_scale", "sites.scale")) and (value <= 0).any():
+            raise ValueError(f"{name} has a scale that is not above 0")
+        if name.endswith("running_var") and (value < 0).any():
+            raise ValueError(f"{name} has a negative variance")
+    if (tensors["sites.low"] > tensors["sites.high"]).any():
+        raise ValueError("sites.low is above sites.high")
 
 
 def _weight_tensors(name: str, layer: QuantizedLayer) -> dict[str, Tensor]:

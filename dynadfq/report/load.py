@@ -1,6 +1,5 @@
 """Input of the report: the artifacts of the other stages, and nothing else."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
+from dynadfq.evaluation.record import Metrics
+from dynadfq.export.record import ExportRecord
+from dynadfq.runtime.artifact import Record, read_record
 from dynadfq.synthesis.dataset import Batch, SyntheticSet
+from dynadfq.teacher.facts import TeacherRecord
+from dynadfq.teacher.similarity_file import read_similarity
 
 STAGE_OF_FOLDER = {
     "teacher": "teacher",
@@ -101,25 +104,26 @@ def load_evidence(artifacts: Path) -> Evidence:
     def table(name: str) -> pd.DataFrame:
         return pd.read_csv(artifact(artifacts, name))
 
-    def record(name: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(artifact(artifacts, name).read_text(encoding="utf-8"))
-        return content
+    def record(name: str, schema: type[Record]) -> dict[str, Any]:
+        found = read_record(artifact(artifacts, name), schema)
+        return found.model_dump(mode="json", exclude_unset=True)
 
-    metrics = record("evaluation/metrics.json")
+    metrics = record("evaluation/metrics.json", Metrics)
     labelled = metrics["data"]["name"] is not None
-    similarity = load_file(artifact(artifacts, "similarity/similarity.safetensors"))
+    teacher = record("teacher/teacher.json", TeacherRecord)
+    similarity = artifact(artifacts, "similarity/similarity.safetensors").parent
     return Evidence(
         metrics=metrics,
-        teacher=record("teacher/teacher.json"),
+        teacher=teacher,
         per_image=table("evaluation/per_image.csv"),
         synthetic=table("evaluation/synthetic_per_image.csv"),
         budget=table("evaluation/budget_curve.csv"),
         sites=table("evaluation/sites.csv"),
         confusion=table("evaluation/confusion.csv") if labelled else None,
         co_occurrence=table("evaluation/co_occurrence.csv") if labelled else None,
-        similarity=similarity["similarity"],
+        similarity=read_similarity(similarity, teacher["sha256"], teacher["num_classes"]).numpy(),
         histories={"dynamic": table("student/history.csv"), "fixed": table("fixed/history.csv")},
-        exports=record("export/export.json"),
+        exports=record("export/export.json", ExportRecord),
     )
 
 

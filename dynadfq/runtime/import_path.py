@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from functools import reduce
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from dynadfq.runtime.errors import InvalidArgument
@@ -41,6 +43,30 @@ def import_object(path: str, key: str) -> Any:
             "the colon, and be installed or on PYTHONPATH: PYTHONPATH=/folder/that/holds/"
             f"{module.partition('.')[0]}"
         ) from error
+
+
+def require_trusted(path: str, trust: Collection[str], file: Path) -> None:
+    """Check that the user named the import path that a file names.
+
+    Importing and calling an object runs its code, and a file may come from anyone. A text that is
+    no import path, such as ``family/model``, passes: it runs nothing of the file's choice.
+
+    Args:
+        path: what the file names.
+        trust: one import path that the user named, or several.
+        file: the file, for the error.
+
+    Raises:
+        InvalidArgument: the user did not name it.
+    """
+    trusted = (trust,) if isinstance(trust, str) else trust
+    if is_import_path(path) and path not in trusted:
+        raise InvalidArgument(
+            "trust",
+            f"{file} names {path!r}, which would be imported and called; if you know this code, "
+            f"name it too: trust=({path!r},) in Python, --trust {path} on the command line, "
+            "teacher.architecture in params.yaml",
+        )
 
 
 def call_object(path: str, key: str, returns: str, **offered: Any) -> Any:

@@ -97,10 +97,19 @@ def _dense(tensor: Tensor) -> bool:
     return bool(last + 1 == tensor.numel())
 
 
-def row_shape(path: Path, name: str) -> tuple[int, ...]:
-    """Return the shape of one row of a tensor in a safetensors file."""
-    with safe_open(path, framework="np") as file:
-        return tuple(file.get_slice(name).get_shape()[1:])
+def tensors_of(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type, in safetensors' terms, and shape of each tensor in a safetensors file.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            names = file.keys()
+            slices = {name: file.get_slice(name) for name in names}
+            return {name: (s.get_dtype(), tuple(s.get_shape())) for name, s in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a file of tensors ({error}); make it again") from error
 
 
 def read_rows(
@@ -127,7 +136,7 @@ def read_rows(
                 values = target.numpy()
                 for row, place in zip(rows, places, strict=True):
                     values[place] = source[row]
-    except (ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{path} is not a shard of float32 or float16 tensors ({error}); make it again"
         ) from error

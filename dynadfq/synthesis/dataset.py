@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dynadfq.runtime.artifact import DamagedArtifact, current, read_record
 from dynadfq.runtime.resume import file_sha256, put
-from dynadfq.runtime.spill import read_rows, row_shape
+from dynadfq.runtime.spill import read_rows, tensors_of
+from dynadfq.synthesis.manifest import MANIFEST, Manifest
 
-MANIFEST = "manifest.json"
-
-
-class AlteredShard(ValueError):
-    """A file of the set is missing, truncated or not the one the manifest describes."""
+STAGE = Manifest.STAGE
+TYPES = {"float32": "F32", "float16": "F16"}  # in safetensors' terms
+ROUNDING = 1e-3  # of the sum of a soft label
 
 
 class Batch(NamedTuple):
@@ -43,49 +42,95 @@ class SyntheticSet:
     def __init__(self, folder: str | Path, keep_alive: object = None) -> None:
         self.folder = Path(folder)
         self._keep_alive = keep_alive
-        if not (self.folder / MANIFEST).exists():
-            raise FileNotFoundError(
-                f"{self.folder / MANIFEST} does not exist; make the images first (stage synthesize)"
-            )
-        self.manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+        self._checked: set[int] = set()  # shards whose tensors have the expected types and shapes
+        manifest = read_record(self.folder / MANIFEST, Manifest)
+        self.manifest: dict[str, Any] = manifest.model_dump(mode="json")
 
     def __len__(self) -> int:
         return int(self.manifest["num_images"])
 
-    def check(self) -> SyntheticSet:
-        """Compare every file with the manifest; return the set.
+    def check(
+        self, input_shape: Sequence[int] | None = None, num_classes: int | None = None
+    ) -> SyntheticSet:
+        """Compare every file with the manifest, and labels with what labels are; return the set.
+
+        Args:
+            input_shape: shape of an image that the teacher reads, (C, H, W).
+            num_classes: the teacher's.
 
         Raises:
-            AlteredShard: names the first file whose sha256 differs, and what to do.
+            DamagedArtifact: names the first file that is not the one of the manifest, or does not
+                fit the teacher, and what to do.
         """
-        shards = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
-        for name, checksum in {**shards, **self.manifest["files"]}.items():
-            path = self.folder / name
-            if not path.exists() or file_sha256(path) != checksum:
-                state = "has been altered or truncated" if path.exists() else "is missing"
-                raise AlteredShard(
-                    f"{path} {state}; restore it with `dvc checkout --force`, or make it again "
-                    "with `dvc repro -f synthesize`"
-                )
+        shards = self.manifest["shards"]
+        for note in shards:
+            self._check_file(note["file"], note["sha256"], note["bytes"])
+        for name, checksum in self.manifest["files"].items():
+            self._check_file(name, checksum)
+        for number in range(len(shards)):
+            self._check_labels(number)
+        image, label = (self._row_shapes[name] for name in Batch._fields)
+        if input_shape is not None and image != tuple(input_shape):
+            problem = f"holds images of shape {image}, and the teacher reads {tuple(input_shape)}"
+            raise DamagedArtifact(self.folder, problem, STAGE)
+        if num_classes is not None and label != (num_classes,):
+            problem = f"holds labels of {label[0]} classes, and the teacher has {num_classes}"
+            raise DamagedArtifact(self.folder, problem, STAGE)
         return self
+
+    def _check_file(self, name: str, checksum: str, size: int | None = None) -> None:
+        path = current(self.folder / name, checksum)
+        if not path.is_file():
+            raise DamagedArtifact(path, "is missing or not a file", STAGE)
+        if size not in (None, path.stat().st_size) or file_sha256(path) != checksum:
+            raise DamagedArtifact(path, "has been altered or truncated", STAGE)
+
+    def _check_labels(self, number: int) -> None:
+        self._check_header(number)
+        count = self.manifest["shards"][number]["num_images"]
+        labels = torch.empty(count, *self._row_shapes["soft_labels"])
+        rows = range(count)
+        read_rows(self._path(number), rows, {"soft_labels": labels}, rows)
+        sums = labels.sum(dim=1)
+        if not (labels >= 0).all() or not ((sums - 1).abs() <= ROUNDING).all():
+            problem = "holds soft labels that are no probabilities"
+            raise DamagedArtifact(self._path(number), problem, STAGE)
+
+    def _check_header(self, number: int) -> None:
+        """Compare types and shapes of a shard's tensors with the manifest and the first shard's."""
+        if number in self._checked:
+            return
+        count = self.manifest["shards"][number]["num_images"]
+        image, label = (self._row_shapes[name] for name in Batch._fields)
+        expected = {
+            "images": (TYPES[self.manifest["storage"]], (count, *image)),
+            "soft_labels": (TYPES["float32"], (count, *label)),
+        }
+        found = tensors_of(self._path(number))
+        if found != expected or len(image) != 3 or len(label) != 1:
+            problem = f"holds {found}, where {expected} is expected"
+            raise DamagedArtifact(self._path(number), problem, STAGE)
+        self._checked.add(number)
 
     def save(self, folder: str | Path) -> None:
         """Write the set to a new folder, which is there as a whole or not at all.
 
         Raises:
             FileExistsError: the folder is not empty.
-            AlteredShard: a file of this set is not what was written.
+            DamagedArtifact: a file of this set is not what was written.
         """
         target = Path(folder)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileExistsError(f"folder: {target} is not empty; name a new folder")
         self.check()
-        shards = [str(shard["file"]) for shard in self.manifest["shards"]]
+        files = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
+        files |= self.manifest["files"]
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             made = Path(scratch) / target.name
-            for name in (*shards, *self.manifest["files"], MANIFEST):
-                put(self.folder / name, made / name)
+            for name, checksum in files.items():
+                put(current(self.folder / name, checksum), made / name)
+            put(self.folder / MANIFEST, made / MANIFEST)
             os.replace(made, target)
 
     @cached_property
@@ -95,19 +140,24 @@ class SyntheticSet:
         return list(accumulate(sizes, initial=0))
 
     def _path(self, shard: int) -> Path:
-        return self.folder / str(self.manifest["shards"][shard]["file"])
+        note = self.manifest["shards"][shard]
+        return current(self.folder / note["file"], note["sha256"])
 
     @cached_property
     def _row_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one image and of its label."""
-        return {name: row_shape(self._path(0), name) for name in Batch._fields}
+        found = tensors_of(self._path(0))
+        if missing := [name for name in Batch._fields if name not in found]:
+            raise DamagedArtifact(self._path(0), f"lacks {', '.join(missing)}", STAGE)
+        return {name: found[name][1][1:] for name in Batch._fields}
 
     def take(self, indices: Tensor) -> Batch:
         """Return the images at (B,) indices and their labels, as float32; only they are read.
 
         Raises:
             IndexError: an index is outside the set.
-            ValueError: a shard is no longer what was written (see ``check``).
+            DamagedArtifact: a shard is not what was written (see ``check``), or a pixel is NaN or
+                infinite.
         """
         # By shard: places in the batch, and rows of the shard.
         wanted: dict[int, tuple[list[int], list[int]]] = {}
@@ -119,7 +169,10 @@ class SyntheticSet:
         shapes = self._row_shapes.items()
         batch = {name: torch.empty(len(indices), *shape) for name, shape in shapes}
         for shard, (places, rows) in wanted.items():
+            self._check_header(shard)
             read_rows(self._path(shard), rows, batch, places)
+            if not all(tensor[places].isfinite().all() for tensor in batch.values()):
+                raise DamagedArtifact(self._path(shard), "holds NaN or infinity", STAGE)
         return Batch(**batch)
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
@@ -134,8 +187,5 @@ class SyntheticSet:
         images = sum(shard["one_hot_images"] for shard in shards)
         if not images:
             return None
-        # An earlier version wrote the key with an s.
-        recognized = sum(
-            shard.get("one_hot_recognized", shard.get("one_hot_recognised")) for shard in shards
-        )
+        recognized = sum(shard["one_hot_recognized"] for shard in shards)
         return 100.0 * float(recognized) / float(images)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors.torch
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from dynadfq.losses.objective import Objective, SynthesisStep
 from dynadfq.ops.precision import in_float32
+from dynadfq.runtime.artifact import Record, record_bytes
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator, global_stream
@@ -27,6 +27,16 @@ WEIGHTS = "generator.safetensors"
 CARD = "generator.json"
 BETAS = (0.5, 0.999)  # of Adam; released code of GDFQ, Qimera and AdaDFQ
 CHECKPOINT_STEPS = 200  # steps between saved states
+
+
+class GeneratorCard(Record):
+    """``generator.json``: whose generator it is, and the settings of its images."""
+
+    FORMAT: ClassVar[str] = "dynadfq-generator/1"
+    STAGE: ClassVar[str] = "synthesize"
+
+    method: str
+    images: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -140,8 +150,7 @@ class GeneratorTraining:
             for name, tensor in self.network.state_dict().items()
         }
         card = {"method": self.recipe.method, "images": dict(self.recipe.settings)}
-        text = json.dumps(card, indent=2, sort_keys=True) + "\n"
-        return {WEIGHTS: safetensors.torch.save(state), CARD: text.encode()}
+        return {WEIGHTS: safetensors.torch.save(state), CARD: record_bytes(card, GeneratorCard)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changes from step to step."""

@@ -83,6 +83,7 @@ class ShardFolder:
         images = stored(shard.images, self.storage)
         data = safetensors.torch.save({"images": images, "soft_labels": shard.soft_labels})
         note = {
+            "bytes": len(data),
             "file": shard_name(number),
             "losses": shard.losses,
             "num_images": len(images),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from dynadfq.runtime import distributed
+from dynadfq.runtime.artifact import pending, record_bytes, settle
 from dynadfq.runtime.errors import require_choice
 from dynadfq.runtime.locks import locked
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch, atomic_write, put, remove_leftovers
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import Storage
-from dynadfq.synthesis.dataset import MANIFEST, SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.manifest import MANIFEST, Manifest
 from dynadfq.synthesis.shards import ShardFolder
 from dynadfq.synthesis.source import ImageSource
 
@@ -109,16 +110,22 @@ def _own_shards(count: int, sequential: bool) -> range:
 def _write_set(
     folder: Path, working: Path, files: Mapping[str, bytes], manifest: dict[str, Any]
 ) -> None:
-    """Put finished shards and the set's other files in place, the manifest last."""
+    """Put finished shards and the set's other files in place.
+
+    At every moment the folder holds the former set or the new one: new files have pending names
+    until the manifest is replaced.
+    """
     remove_leftovers(folder)
-    names = [note["file"] for note in manifest["shards"]]
+    shards = {note["file"]: note["sha256"] for note in manifest["shards"]}
+    others = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    record = record_bytes({**manifest, "files": others}, Manifest)
     if working != folder:
-        for name in names:
-            put(working / name, folder / name)
-    for name, data in files.items():
-        atomic_write(folder / name, data)
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    text = json.dumps({**manifest, "files": checksums}, indent=2, sort_keys=True) + "\n"
-    atomic_write(folder / MANIFEST, text.encode())
-    for name in names:
+        for name, checksum in shards.items():
+            put(working / name, pending(folder / name, checksum))
+    for name, checksum in others.items():
+        atomic_write(pending(folder / name, checksum), files[name])
+    atomic_write(folder / MANIFEST, record)
+    for name, checksum in {**shards, **others}.items():
+        settle(folder / name, checksum)
+    for name in shards:
         (folder / name).with_suffix(".json").unlink(missing_ok=True)

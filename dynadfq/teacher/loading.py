@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dynadfq.ops.preprocess import Interpolation
+from dynadfq.runtime.artifact import read_described, read_record, reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.import_path import is_import_path
+from dynadfq.runtime.import_path import is_import_path, require_trusted
 from dynadfq.runtime.numbers import image_shape, real_numbers, whole_number
 from dynadfq.teacher.class_names import texts
+from dynadfq.teacher.facts import FACTS, WEIGHTS, TeacherRecord
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, resolve
-from dynadfq.zoo.weights import load_weights
+from dynadfq.zoo.weights import fit_weights, load_weights
 
 
 def load_teacher(
@@ -30,6 +31,7 @@ def load_teacher(
     class_names: Sequence[str] | None = None,
     resize: int | None = None,
     interpolation: Interpolation | None = None,
+    trust: Collection[str] = (),
 ) -> Teacher:
     """Load a teacher from a folder that ``Teacher.save`` wrote, or by architecture.
 
@@ -39,6 +41,8 @@ def load_teacher(
         pretrained: False without a checkpoint takes random weights.
         num_classes, input_shape, mean, std, class_names, resize, interpolation: see ``Teacher``;
             None takes them from the library's metadata, and without any, mean 0 and std 1.
+        trust: import paths that a folder may name as its architecture, such as
+            ``my_pkg.models:build``; others are not imported.
 
     Raises:
         ValueError: weights do not fit, a file is altered or not safe to read, or an argument is
@@ -46,9 +50,10 @@ def load_teacher(
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
-    if (Path(source) / "teacher.json").exists():
-        return _load_folder(Path(source))
     architecture = str(source)
+    folder = Path(source)
+    if os.path.lexists(folder / FACTS) or (folder.is_dir() and not _names_zoo(architecture)):
+        return _load_folder(folder, trust)
     shape = None if input_shape is None else image_shape("input_shape", input_shape)
     given = Metadata(
         origin="as given",
@@ -65,6 +70,10 @@ def load_teacher(
     library = architectures.metadata(architecture)
     sources = [unnormalized] if library is None else [library, unnormalized]
     return import_teacher(architecture, resolve(given, sources), checkpoint, pretrained)
+
+
+def _names_zoo(text: str) -> bool:
+    return text.partition("/")[0] in architectures.FAMILIES
 
 
 def import_teacher(
@@ -107,22 +116,23 @@ def import_teacher(
     return Teacher(module, architecture=architecture, source=source, **metadata.arguments())
 
 
-def _load_folder(folder: Path) -> Teacher:
-    arguments = json.loads((folder / "teacher.json").read_text())
-    architecture = arguments["architecture"]
-    if architecture is None:
+def _load_folder(folder: Path, trust: Collection[str]) -> Teacher:
+    path = folder / FACTS
+    facts = read_record(path, TeacherRecord)
+    if facts.architecture is None:
         raise ValueError(
             f"{folder} holds a network that is in no zoo and has no import path; build it yourself "
             "and pass it to dynadfq.Teacher, with architecture='my_pkg.models:build' so that it "
             "can be built again"
         )
-    path = folder / "model.safetensors"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != arguments.pop("sha256"):
-        raise ValueError(
-            f"{path} is not the file that teacher.json describes (sha256 differs); make it again"
-        )
-    module = architectures.build(
-        architecture, arguments["input_shape"][0], arguments["num_classes"]
-    )
-    load_weights(module, path)
-    return Teacher(module, **arguments)
+    require_trusted(facts.architecture, trust, path)
+    weights = folder / WEIGHTS
+    data = read_described(weights, facts.sha256, facts.bytes, FACTS, facts.STAGE)
+    tensors = to_tensors(data, weights, facts.STAGE)
+    with reading(path, facts.STAGE):
+        module = architectures.build(facts.architecture, facts.input_shape[0], facts.num_classes)
+    with reading(weights, facts.STAGE):
+        fit_weights(module, tensors, same_types=True)
+    arguments = facts.model_dump(exclude={"format", "bytes", "sha256"})
+    with reading(path, facts.STAGE):
+        return Teacher(module, **arguments)

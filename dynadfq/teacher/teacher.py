@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,11 +19,12 @@ from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
 from dynadfq.ops.unwrap import unwrapped
+from dynadfq.runtime.artifact import record_bytes, write_described
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.numbers import image_shape, real_number, real_numbers, whole_number
-from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.class_names import named_classes
 from dynadfq.teacher.classifier import Classifier, weight_rows
+from dynadfq.teacher.facts import FACTS, WEIGHTS, TeacherRecord
 from dynadfq.teacher.import_path import class_path
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.trial import try_network
@@ -178,7 +178,7 @@ class Teacher:
         return safetensors.torch.save(unshare(self.module.state_dict()))
 
     def describe(self) -> dict[str, Any]:
-        """Return what ``teacher.json`` holds: arguments, and the sha256 of the weights' file."""
+        """Return the ``TeacherFacts``: arguments, and the sha256 of the weights' file."""
         facts = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.arguments().items()
@@ -187,8 +187,11 @@ class Teacher:
         return facts
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``teacher.json``."""
-        folder = Path(folder)
-        text = json.dumps(self.describe(), indent=2, sort_keys=True) + "\n"
-        atomic_write(folder / "model.safetensors", self.serialized())
-        atomic_write(folder / "teacher.json", text.encode())
+        """Write ``model.safetensors`` and ``teacher.json``.
+
+        Raises:
+            InvalidArgument: a fact is not of its type; what the folder held stays as it was.
+        """
+        weights = self.serialized()
+        record = record_bytes({**self.describe(), "bytes": len(weights)}, TeacherRecord)
+        write_described(Path(folder), FACTS, record, WEIGHTS, weights)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from dynadfq.runtime.artifact import read_bytes, read_record, reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
-from dynadfq.synthesis.generator import CARD, WEIGHTS, GeneratorRecipe, GeneratorTraining
+from dynadfq.synthesis.generator import (
+    CARD,
+    WEIGHTS,
+    GeneratorCard,
+    GeneratorRecipe,
+    GeneratorTraining,
+)
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.parts import TrainingBatch, TrainingContext
 
+LARGEST_GENERATOR = 1 << 32  # bytes
 GeneratorFactory = Callable[[Mapping[str, Any], Teacher], GeneratorRecipe]
 
 
@@ -80,12 +86,16 @@ def _stored_generator(
     """The generator that made the images, with its weights."""
     origin = "without a generator"
     if CARD in images.manifest["files"]:
-        card = json.loads((images.folder / CARD).read_text())
-        if card["method"] == method:
-            training = GeneratorTraining(teacher, recipe(card["images"], teacher))
-            training.network.load_state_dict(safetensors.torch.load_file(images.folder / WEIGHTS))
+        card = read_record(images.folder / CARD, GeneratorCard)
+        if card.method == method:
+            with reading(images.folder / CARD, card.STAGE):
+                training = GeneratorTraining(teacher, recipe(card.images, teacher))
+            path = images.folder / WEIGHTS
+            with reading(path, card.STAGE):
+                content = read_bytes(path, LARGEST_GENERATOR, card.STAGE)
+                training.network.load_state_dict(to_tensors(content, path, card.STAGE))
             return training
-        origin = f"by the generator of {card['method']}"
+        origin = f"by the generator of {card.method}"
     raise InvalidArgument(
         "online_generator",
         f"the images in {images.folder} were made {origin}, not by that of "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from typing import Protocol, cast
 
 from torch import nn
 
 from dynadfq.ops.unwrap import unwrapped
 from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.import_path import call_object, is_import_path
+from dynadfq.runtime.import_path import call_object, import_object, is_import_path
 from dynadfq.zoo.metadata import Metadata
 
 FAMILIES = {
@@ -86,6 +87,13 @@ def metadata(architecture: str) -> Metadata | None:
 
 
 def _build_from_import_path(path: str, in_channels: int, num_classes: int) -> nn.Module:
+    target = import_object(path, "architecture")
+    other_class = isinstance(target, type) and not issubclass(target, nn.Module)
+    if other_class or inspect.isbuiltin(target):
+        raise InvalidArgument(
+            "architecture",
+            f"{path!r} is {target!r}, not a torch.nn.Module or a function that returns one",
+        )
     network = call_object(
         path, "architecture", "a network", in_channels=in_channels, num_classes=num_classes
     )

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
 
 from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.numbers import Shape
 from dynadfq.zoo import architectures
 from dynadfq.zoo.metadata import Metadata
 
+LONGEST_SIDE = 1 << 14  # pixels
+MOST_CLASSES = 1 << 20
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 NUMBERS = "numbers, since no names are known"
 _SHOWN = ("input_shape", "num_classes", "class_names", "mean", "std", "resize", "interpolation")
 
 
-@dataclass(frozen=True)
-class TeacherMetadata:
+class TeacherMetadata(Config):
     """The arguments of ``Teacher`` that describe inputs and classes.
 
     ``origins`` says where each comes from, as text.
     """
 
-    input_shape: Shape
-    num_classes: int
+    input_shape: tuple[Side, Side, Side]
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize: int | None
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    resize: Annotated[int, Field(ge=1, le=LONGEST_SIDE)] | None
     interpolation: Interpolation
     class_names: tuple[str, ...] | None
-    origins: Mapping[str, str]
+    origins: dict[str, str]
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> TeacherMetadata:
+        _ = self.preprocessing  # raises an error if they do not
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise InvalidArgument(
+                "class_names",
+                f"{len(self.class_names)} names for {self.num_classes} classes; give one per class",
+            )
+        return self
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -39,7 +54,7 @@ class TeacherMetadata:
 
     def arguments(self) -> dict[str, Any]:
         """Return keyword arguments of ``Teacher``."""
-        return asdict(self)
+        return self.model_dump()
 
     def lines(self) -> list[str]:
         """Return a line of text per value: the value and its origin."""
@@ -138,9 +153,15 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     resize = first("resize", given)
     if resize is None:
         resize, origins["resize"] = _scaled_resize(scaling, shape)
-    Preprocessing(shape, mean, std, resize, interpolation)  # raises an error if they do not fit
-    return TeacherMetadata(
-        shape, num_classes, mean, std, resize, interpolation, class_names, origins
+    return TeacherMetadata.checked(
+        input_shape=shape,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        resize=resize,
+        interpolation=interpolation,
+        class_names=class_names,
+        origins=origins,
     )
 
 

@@ -30,6 +30,10 @@ WRAPPERS = (
 LISTED = 4  # problems that an error message names
 
 
+class DoesNotFit(ValueError):
+    """Tensors are not those of a network."""
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Return a checkpoint's tensors by name, without wrappers such as ``state_dict``.
 
@@ -42,6 +46,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"checkpoint: {path} does not exist; put the weights there or correct the path"
         )
+    if not path.is_file():
+        raise InvalidArgument("checkpoint", f"{path} is not a file; name the file of weights")
     content = _content(path)
     while wrapper := _wrapper(content):
         content = content[wrapper]
@@ -58,9 +64,27 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read, or names or shapes do not fit.
+        ValueError: the file cannot be read, or does not fit (``fit_weights``).
     """
-    found = read_weights(path)
+    try:
+        fit_weights(module, read_weights(path))
+    except DoesNotFit as error:
+        raise InvalidArgument("checkpoint", f"{path} {error}") from error
+
+
+def fit_weights(module: nn.Module, found: Mapping[str, Tensor], same_types: bool = False) -> None:
+    """Load tensors into a module.
+
+    Args:
+        module: the network.
+        found: tensors by name.
+        same_types: whether floats must be float32 or of the module's own type, as where the library
+            wrote them; other floats are converted.
+
+    Raises:
+        DoesNotFit: names, shapes or kinds of numbers are not those of the module, or a variance is
+            negative; nothing was loaded.
+    """
     own = module.state_dict()
     own_name = match_names(found.keys(), own.keys())
     weights = {own_name[name]: tensor for name, tensor in found.items()}
@@ -69,6 +93,16 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     }
     problems = [f"missing {name}" for name in own if name not in weights and not is_counter(name)]
     problems += [f"unexpected {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is of {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in weights.items()
+        if name in own and not _convertible(tensor.dtype, own[name].dtype, same_types)
+    ]
+    problems += [
+        f"{name} has a negative variance"
+        for name, tensor in weights.items()
+        if name.endswith("running_var") and (tensor < 0).any()
+    ]
     for name, tensor in own.items():
         if name in weights and weights[name].shape != tensor.shape:
             shape = tuple(weights[name].shape)
@@ -77,11 +111,14 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             )
     if problems:
         more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        raise InvalidArgument(
-            "checkpoint",
-            f"{path} does not fit the architecture: {'; '.join(problems[:LISTED])}{more}",
-        )
+        raise DoesNotFit(f"does not fit the architecture: {'; '.join(problems[:LISTED])}{more}")
     module.load_state_dict(weights, strict=False)
+
+
+def _convertible(found: torch.dtype, own: torch.dtype, same_types: bool) -> bool:
+    if same_types:
+        return found in (own, torch.float32) and found.is_floating_point == own.is_floating_point
+    return found.is_floating_point == own.is_floating_point
 
 
 def unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -145,7 +145,8 @@ def test_equal_cells_are_one(small: Content):
 def test_a_cell_holds_what_its_stage_declares(small: Content):
     cells = cells_of(small)
     images = cells["images"]["digits-resnet20-zeroq-class-s0"]["params"]
-    assert set(images) == {"seed", "device", "precision", "synthesis", "method"}
+    assert set(images) == {"seed", "device", "precision", "teacher", "synthesis", "method"}
+    assert set(images["teacher"]) == {"architecture"}
     assert set(images["method"]) == {"name", "preset", "images"}
     assert images["method"]["images"]["class_weight"] == 1.0
     fixed = cells["students"]["digits-resnet20-dynadfq-dynadfq-w3a3-s0"]["params"]

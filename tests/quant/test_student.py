@@ -282,9 +282,7 @@ def test_the_budget_pulls_only_images_above_it(make_student: Build, images: Tens
 
 
 def test_loading_says_what_is_missing(make_student: Build, tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"student\.json does not exist; make a student first"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"student\.json does not exist; make it first"):
         load_student(tmp_path)
     make_student().save(tmp_path)
     with pytest.raises(ValueError, match="in no zoo and has no import path; pass its float"):

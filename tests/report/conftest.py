@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from scipy.special import entr, softmax
 
+from dynadfq.evaluation.record import Metrics
 from dynadfq.evaluation.tables import co_occurrence_table, confusion_table
+from dynadfq.export.record import ExportRecord
 from dynadfq.report.render import write_report
+from dynadfq.runtime.artifact import record_bytes
+from dynadfq.synthesis.manifest import Manifest
+from dynadfq.teacher.facts import TeacherRecord
+from dynadfq.teacher.similarity_file import write_similarity
 
+CHECKSUM = "0" * 64
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FOLDERS = ("teacher", "similarity", "synthetic", "student", "fixed", "evaluation", "export")
 BITS = [3, 4, 5]
@@ -108,12 +116,28 @@ def write_history(path: Path, dynamic: bool, rng: np.random.Generator) -> None:
 def write_synthetic(folder: Path, soft: np.ndarray, rng: np.random.Generator) -> None:
     """Three shards of noise with these labels."""
     shards = []
-    for i, labels in enumerate(np.array_split(soft.astype(np.float32), 3)):
+    size = -(-len(soft) // 3)
+    for i in range(3):
+        labels = soft[i * size : (i + 1) * size].astype(np.float32)
         name = f"shard-{i:05d}.safetensors"
         images = rng.normal(size=(len(labels), 3, 32, 32)).astype(np.float32)
-        save_file({"images": images, "soft_labels": labels}, folder / name)
-        shards.append({"file": name, "num_images": len(labels)})
-    write_json(folder / "manifest.json", {"shards": shards, "num_images": len(soft)})
+        data = save({"images": images, "soft_labels": labels})
+        (folder / name).write_bytes(data)
+        shards.append(
+            {
+                "bytes": len(data),
+                "file": name,
+                "losses": {},
+                "num_images": len(labels),
+                "one_hot_images": 0,
+                "one_hot_recognized": 0,
+                "seed": i,
+                "sha256": sha256(data).hexdigest(),
+            }
+        )
+    content = {"batch_size": size, "num_images": len(soft), "seed": 0}
+    content |= {"files": {}, "shards": shards, "storage": "float32"}
+    (folder / "manifest.json").write_bytes(record_bytes(content, Manifest))
 
 
 def build(
@@ -134,10 +158,12 @@ def build(
         (root / folder).mkdir(parents=True, exist_ok=True)
     rows = rng.normal(size=(n // 3 + 1, 24))[np.arange(n) // 3] + 0.8 * rng.normal(size=(n, 24))
     similarity = (rows @ rows.T / 24).astype(np.float32)
-    save_file({"similarity": similarity}, root / "similarity/similarity.safetensors")
+    write_similarity(root / "similarity", torch.from_numpy(similarity), "dot", CHECKSUM)
     teacher = {"architecture": "pytorchcv/resnet20_cifar10", "class_names": names}
-    scaling = {"mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26]}
-    write_json(root / "teacher/teacher.json", teacher | scaling)
+    teacher |= {"mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26], "input_shape": [3, 32, 32]}
+    teacher |= {"num_classes": n, "resize": None, "interpolation": "bilinear", "origins": {}}
+    teacher |= {"source": "made up", "float_top1": None, "sha256": CHECKSUM, "bytes": 1}
+    (root / "teacher/teacher.json").write_bytes(record_bytes(teacher, TeacherRecord))
 
     evaluation = root / "evaluation"
     labels = rng.integers(0, n, tests)
@@ -214,9 +240,11 @@ def build(
         metrics[name]["top1"] = score
     for section, values in (changes or {}).items():
         metrics[section] |= values
-    write_json(evaluation / "metrics.json", metrics | {"method": "dynadfq"})
+    metrics["method"] = "dynadfq"
+    (evaluation / "metrics.json").write_bytes(record_bytes(metrics, Metrics))
     sizes = {"float_bytes": 1_000_000, "packed_bytes": 180_000}
-    write_json(root / "export/export.json", sizes | {"files": exports or []})
+    content = sizes | {"files": exports or []}
+    (root / "export/export.json").write_bytes(record_bytes(content, ExportRecord))
     return root
 
 

@@ -8,12 +8,13 @@ from interrupts import counted_steps, files, killed_after
 
 from dynadfq.losses.objective import Objective, Term
 from dynadfq.methods.gdfq import Images
+from dynadfq.runtime.artifact import DamagedArtifact
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis import generator as module
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import GeneratorSource, GeneratorTraining
 from dynadfq.synthesis.generator_network import ConditionalBatchNorm, GeneratorNetwork
 from dynadfq.synthesis.latent import (
@@ -211,7 +212,7 @@ def test_the_set_holds_the_generator_and_vouches_for_it(synthesize, teacher):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(AlteredShard, match=r"generator\.safetensors has been altered"):
+    with pytest.raises(DamagedArtifact, match=r"generator\.safetensors has been altered"):
         images.check()
 
 

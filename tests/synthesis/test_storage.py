@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from interrupts import files
 from torch import Tensor
 
 from dynadfq.runtime.resume import HASHED_AT_ONCE, Scratch, file_sha256, put
-from dynadfq.runtime.spill import read_rows, row_shape
+from dynadfq.runtime.spill import read_rows, tensors_of
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.source import Shard
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -156,30 +158,40 @@ def test_shards_of_another_set_are_not_taken_for_finished(make, change):
 
 
 @pytest.mark.parametrize("disk", ["links", "no links"])
-def test_a_run_killed_while_shards_move_goes_on_to_the_same_bytes(
-    make, tmp_path, monkeypatch, disk
-):
-    expected = files(make("whole").folder)
-    waiting = tmp_path / "scratch"
+def test_a_set_is_readable_whenever_its_replacement_is_killed(make, tmp_path, monkeypatch, disk):
+    """Killed before any of its renames, a run leaves the former set or the new one, and goes on to
+    the same bytes."""
+    everything = torch.arange(10)
+    whole, former = make("whole"), make("former", seed=1).take(everything).images
     original = os.replace
+    left = []
 
     def refuse(*_):
         raise OSError(errno.EXDEV, "another disk")
 
-    def killed(source, target):
-        if Path(target) == tmp_path / "parts" / "shard-00001.safetensors":
-            raise KeyboardInterrupt
-        original(source, target)
-
     if disk == "no links":
         monkeypatch.setattr(os, "link", refuse)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "replace", killed)
-        make("parts", scratch=waiting)
-    assert list(files(tmp_path / "parts")) == ["shard-00000.safetensors"] and waiting.exists()
-    again = Noise()
-    assert files(make("parts", again, scratch=waiting).folder) == expected
-    assert again.made == 0 and not waiting.exists()
+    for last in range(100):
+        parts, waiting = tmp_path / f"parts{last}", tmp_path / f"scratch{last}"
+        shutil.copytree(tmp_path / "former", parts)
+        renames = iter(range(100))
+
+        def killed(source, target, parts=parts, renames=renames, last=last):
+            if Path(target).parent == parts and next(renames) == last:
+                raise KeyboardInterrupt
+            original(source, target)
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(os, "replace", killed)
+            make(parts.name, scratch=waiting)
+            break
+        found = SyntheticSet(parts).check().take(everything).images
+        left.append("former" if torch.equal(found, former) else "new")
+        assert left[-1] == "former" or torch.equal(found, whole.take(everything).images)
+        again = Noise()
+        assert files(make(parts.name, again, scratch=waiting).folder) == files(whole.folder)
+        assert again.made == 0 and not waiting.exists()
+    assert left == ["former"] * 4 + ["new"] * 3  # three shards and the manifest; then their names
 
 
 def test_shards_that_move_lie_on_the_disk_once(make, tmp_path, monkeypatch):
@@ -219,7 +231,7 @@ def test_rows_are_read_to_their_places(tmp_path):
     }
     safetensors.torch.save_file(written, tmp_path / "file", metadata={"note": "{}"})
     for name, tensor in written.items():
-        rows = torch.zeros(4, *row_shape(tmp_path / "file", name))
+        rows = torch.zeros(4, *tensors_of(tmp_path / "file")[name][1][1:])
         read_rows(tmp_path / "file", [2, 0, 2], {name: rows}, [3, 1, 0])
         assert torch.equal(rows[[3, 1, 0]], tensor[[2, 0, 2]].float()) and not rows[2].any()
 
@@ -254,14 +266,10 @@ def test_reading_leaves_nothing_open_or_mapped(make):
     assert str(images.folder) not in maps
 
 
-def test_a_set_of_an_earlier_version_is_read(make):
-    """Its manifest has no `storage`, and spells `one_hot_recognized` with an s."""
+def test_a_set_of_an_earlier_version_is_refused(make):
+    """Its manifest has neither format nor sizes."""
     images = make()
-    manifest = {name: value for name, value in images.manifest.items() if name != "storage"}
-    for shard in manifest["shards"]:
-        del shard["one_hot_recognized"]
-        shard.update(one_hot_images=2, one_hot_recognised=1)
+    manifest = {name: value for name, value in images.manifest.items() if name != "format"}
     (images.folder / "manifest.json").write_text(json.dumps(manifest))
-    earlier = SyntheticSet(images.folder).check()
-    assert torch.equal(earlier.take(torch.arange(10)).images, tensors(images, "images"))
-    assert earlier.one_hot_recognized == 50
+    with pytest.raises(ValueError, match=r"manifest\.json is in the format of an earlier version"):
+        SyntheticSet(images.folder)

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -13,12 +12,14 @@ from interrupts import counted_steps, files, killed_after
 from dynadfq.losses.objective import Objective, SynthesisStep, Term
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ, Images
+from dynadfq.runtime.artifact import DamagedArtifact, record_bytes
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import AlteredShard, SyntheticSet
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import gate_message
 from dynadfq.synthesis.labels import OneHotLabels
+from dynadfq.synthesis.manifest import Manifest
 from dynadfq.synthesis.pixels import ImageRecipe
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
@@ -164,15 +165,13 @@ def test_a_damaged_shard_is_named(synthesize, damage):
     else:
         content[-1] ^= 1
         path.write_bytes(content if damage == "altered" else content[:-10])
-    words = "is missing" if damage == "missing" else "has been altered or truncated"
-    with pytest.raises(AlteredShard, match=rf"shard-00001\.safetensors {words}; .*dvc checkout"):
+    words = "is missing or not a file" if damage == "missing" else "has been altered or truncated"
+    with pytest.raises(DamagedArtifact, match=rf"shard-00001\.safetensors {words}; .*dvc checkout"):
         SyntheticSet(images.folder).check()
 
 
 def test_a_set_that_is_not_there(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"manifest\.json does not exist; make the images first"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json does not exist; make it first"):
         SyntheticSet(tmp_path)
 
 
@@ -232,14 +231,30 @@ def test_the_rate_falls_on_a_plateau(teacher):
     torch.testing.assert_close(torch.tensor(seen), torch.tensor([0.5] * 4 + [0.05] * 3 + [0.01]))
 
 
+def manifest_only(folder, *one_hot):
+    """A set of shards with these counts of images made for one class, and of recognized ones."""
+    shards = [
+        {
+            "bytes": 1,
+            "file": f"shard-{number}",
+            "losses": {},
+            "num_images": 100,
+            "one_hot_images": made,
+            "one_hot_recognized": recognized,
+            "seed": number,
+            "sha256": "0" * 64,
+        }
+        for number, (made, recognized) in enumerate(one_hot)
+    ]
+    content = {"batch_size": 100, "num_images": 100 * len(shards), "seed": 0, "files": {}}
+    content |= {"shards": shards, "storage": "float32"}
+    (folder / "manifest.json").write_bytes(record_bytes(content, Manifest))
+    return SyntheticSet(folder)
+
+
 @pytest.mark.parametrize(("recognized", "passes"), [(90, True), (89, False)])
 def test_the_gate_speaks_either_way(tmp_path, recognized, passes):
-    shards = [
-        {"one_hot_images": 40, "one_hot_recognized": 40},
-        {"one_hot_images": 60, "one_hot_recognized": recognized - 40},
-    ]
-    (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 200, "shards": shards}))
-    images = SyntheticSet(tmp_path)
+    images = manifest_only(tmp_path, (40, 40), (60, recognized - 40))
     assert images.one_hot_recognized == recognized
     message = gate_message(images)
     assert f"{recognized}.0 %" in message
@@ -249,8 +264,6 @@ def test_the_gate_speaks_either_way(tmp_path, recognized, passes):
 
 
 def test_the_gate_needs_images_of_one_class(tmp_path):
-    shards = [{"one_hot_images": 0, "one_hot_recognized": 0}]
-    (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 8, "shards": shards}))
-    synthetic = SyntheticSet(tmp_path)
+    synthetic = manifest_only(tmp_path, (0, 0))
     assert synthetic.one_hot_recognized is None
     assert not gate_message(synthetic).startswith("WARNING")

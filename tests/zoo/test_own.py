@@ -17,6 +17,8 @@ from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo.architectures import build
 
 CODE = '''
+from os import abort
+
 import torch
 from torch import nn
 
@@ -52,6 +54,10 @@ def text():
 
 class Nested:
     build = Net
+
+
+class Plain:
+    pass
 
 
 number = 3
@@ -95,14 +101,16 @@ def test_teacher_and_student_are_loaded_again(networks: str, tmp_path: Path) -> 
     calibrate(student, [images], extremes)
     teacher.save(tmp_path / "teacher")
     student.save(tmp_path / "student")
-    assert torch.equal(load_teacher(tmp_path / "teacher")(images), teacher(images))
-    assert torch.equal(load_student(tmp_path / "student")(images), student(images))
+    trust = (f"{networks}:fixed",)
+    assert torch.equal(load_teacher(tmp_path / "teacher", trust=trust)(images), teacher(images))
+    assert torch.equal(load_student(tmp_path / "student", trust=trust)(images), student(images))
 
 
 def test_a_module_from_python_may_name_its_import_path(networks: str, tmp_path: Path) -> None:
     module = build(f"{networks}:Net", num_classes=4)
     Teacher(module, **KNOWN, architecture=f"{networks}:Net").save(tmp_path / "teacher")
-    assert torch.equal(load_teacher(tmp_path / "teacher").module[0].weight, module[0].weight)
+    again = load_teacher(tmp_path / "teacher", trust=f"{networks}:Net")
+    assert torch.equal(again.module[0].weight, module[0].weight)
 
 
 def test_from_another_folder_the_message_says_what_belongs_on_the_path(
@@ -116,7 +124,7 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
     monkeypatch.delitem(sys.modules, networks)
     for load, folder in ((load_teacher, "teacher"), (load_student, "student")):
         with pytest.raises(ImportError) as error:
-            load(tmp_path / folder)
+            load(tmp_path / folder, trust=(f"{networks}:fixed",))
         assert "No module named 'users_networks'" in str(error.value)
         assert str(error.value).endswith(
             "on PYTHONPATH: PYTHONPATH=/folder/that/holds/users_networks"
@@ -127,6 +135,8 @@ def test_from_another_folder_the_message_says_what_belongs_on_the_path(
     ("name", "message"),
     [
         ("nothing", "cannot be imported (module 'users_networks' has no attribute 'nothing')"),
+        ("Plain", "not a torch.nn.Module or a function that returns one"),
+        ("abort", "not a torch.nn.Module or a function that returns one"),
         ("number", "is int, not a function or class that returns a network"),
         ("text", "returned str, not a torch.nn.Module"),
         (

@@ -83,18 +83,41 @@ def test_the_reason_for_refusing_is_not_advice_to_load_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("content", ["empty", "text", "truncated"])
+@pytest.mark.parametrize("content", ["empty", "text", "truncated", "header of 2^60 bytes"])
 def test_damaged_files(tmp_path: Path, suffix: str, content: str) -> None:
     path, state = tmp_path / f"weights.{suffix}", {"weight": torch.zeros(1000)}
     if content == "truncated":
         torch.save(state, path) if suffix == "pth" else safetensors.torch.save_file(state, path)
         path.write_bytes(path.read_bytes()[:-900])
+    elif content == "header of 2^60 bytes":
+        path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
     else:
         path.write_text("" if content == "empty" else "hello")
     with pytest.raises(
         ValueError, match=rf"checkpoint: .*weights\.{suffix} is damaged or not a checkpoint"
     ):
         read_weights(path)
+
+
+def test_a_folder_or_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path in (tmp_path, tmp_path / "pipe.pth"):
+        with pytest.raises(ValueError, match="is not a file; name the file of weights"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: {"0.weight": state["0.weight"].int()}, "0.weight is of int32"),
+        (lambda state: {"1.running_var": -state["1.running_var"]}, "a negative variance"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(tmp_path: Path, change: Any, words: str) -> None:
+    state = network().state_dict()
+    torch.save({**state, **change(state)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=f"does not fit the architecture: .*{words}"):
+        load_weights(network(), tmp_path / "weights.pth")
 
 
 def test_what_is_no_state_dict(tmp_path: Path) -> None:
