@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         evaluate,
         export_onnx,
         export_program,
+        export_qdq,
         finetune,
         load_student,
         load_teacher,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,6 +224,10 @@ def test_bit_flops_of_teacher_student_and_module(
 def test_public_names_exist_and_are_imported_late() -> None:
     assert all(getattr(dynadfq, name) is not None for name in dynadfq.__all__)
     assert {name for name in dir(dynadfq) if not name.startswith("__")} == set(dynadfq.__all__)
+    source = Path(dynadfq.__file__).read_text()
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    [of_api] = [node for node in imports if node.module == "dynadfq.api"]
+    assert [name.name for name in of_api.names] == dynadfq.__all__, "what type checkers see"
     modules = {path.stem for path in Path(dynadfq.__file__).parent.iterdir()}
     assert not modules & set(dynadfq.__all__), (
         "a module, once imported, would hide the function of its name"
