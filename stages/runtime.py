@@ -38,6 +38,7 @@ ALIASES = {
     "activation_bits": "selector.candidates",
     "class_file": "data.classes",
     "data_set": "data.name",
+    "module": "teacher.architecture",
     "ranges": "quantization.ranges",
     "trust": "teacher.architecture",
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynadfq.ops.image_batch import require_batch, require_normalized
+from dynadfq.ops.image_batch import look_like_plain_pixels, require_batch, require_normalized
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.errors import InvalidArgument
 
@@ -27,6 +28,8 @@ def checked_batches(
         preprocessing: of the network that reads the images.
         num_classes: of the network.
 
+    Images that look as if they were not normalized are warned of.
+
     Raises:
         InvalidArgument: there is no batch, or one is something else; it is numbered from 0.
     """
@@ -41,6 +44,12 @@ def checked_batches(
                 "batches", f"batch {number}: labels: some batches have labels and others have none"
             )
         labelled = labels is not None
+        if number == 0 and look_like_plain_pixels(images, preprocessing):
+            warnings.warn(
+                "batches: all values of the first images are in 0 … 1; they have to be normalized: "
+                "subtract mean and divide by std, as the model's preprocessing does",
+                stacklevel=2,
+            )
         yield images, labels
     if labelled is None:
         raise InvalidArgument(

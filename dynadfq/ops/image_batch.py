@@ -27,11 +27,12 @@ def require_batch(images: object, input_shape: Sequence[int]) -> None:
     if images.ndim != 4 or tuple(images.shape[1:]) != (channels, height, width):
         raise InvalidArgument(
             "images",
-            f"of shape {tuple(images.shape)}, but {reads}; prepare them with student.preprocessing",
+            f"of shape {tuple(images.shape)}, but {reads}; prepare them by the model's "
+            "preprocessing",
         )
     if images.dtype != torch.float32:
         advice = (
-            "; normalize pixels by student.preprocessing.normalize(pixels)"
+            "; normalize them by the model's preprocessing.normalize"
             if images.dtype == torch.uint8
             else ""
         )
@@ -62,3 +63,15 @@ def require_normalized(images: Tensor, preprocessing: Preprocessing) -> None:
             f"their values, {float(images.min()):.4g} … {float(images.max()):.4g}, are not "
             "normalized; divide pixels by 255, subtract mean and divide by std",
         )
+
+
+def look_like_plain_pixels(images: Tensor, preprocessing: Preprocessing) -> bool:
+    """Return whether all values are in 0 … 1, though those of normalized images would not be.
+
+    Args:
+        images: (B, C, H, W) float32.
+        preprocessing: of the network.
+    """
+    low, high = torch.aminmax(images)
+    darkest = min(-m / s for m, s in zip(preprocessing.mean, preprocessing.std, strict=True))
+    return darkest < -0.5 and bool((low >= 0) & (high <= 1) & (high > 0.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ WRONG = {
     "one image": (lambda x: [(x[0], LABELS[:1])], r"images: of shape \(3, 8, 8\), but the network"),
     "pixels": (
         lambda x: [(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), LABELS)],
-        r"images: uint8, .* normalize pixels by student.preprocessing.normalize",
+        r"images: uint8, .* normalize them by the model's preprocessing.normalize",
     ),
     "bytes": (lambda x: [(x.abs() * 100, LABELS)], "are not normalized; divide pixels by 255"),
     "nan": (lambda x: [(x / 0, LABELS)], "images: they hold NaN or infinity"),
@@ -81,11 +82,20 @@ def test_what_is_no_labelled_batch_is_named(student: Student, images: Tensor, ca
     assert "\n" not in str(error.value)
 
 
+def test_images_that_were_not_normalized_are_warned_of(student: Student, images: Tensor) -> None:
+    pixels = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="values of the first images are in 0 … 1; they have to"):
+        evaluate(student, [(pixels, LABELS)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(student, [(student.preprocessing.normalize(pixels * 255), LABELS)])
+
+
 def test_a_teacher_of_other_classes_is_refused(
     student: Student, teacher: Teacher, images: Tensor
 ) -> None:
     teacher.num_classes = 7
-    with pytest.raises(ValueError, match="teacher: it has 7 classes and the student 6"):
+    with pytest.raises(ValueError, match="teacher: it has 7 classes and the model 6"):
         evaluate(student, [(images[:8], LABELS)], teacher)
 
 

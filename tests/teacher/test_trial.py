@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.transforms import fold_batch_norms
 
 SHAPE = (3, 8, 8)
 
@@ -169,6 +170,19 @@ def test_a_trial_leaves_nothing_behind(how: Callable[[Tensor], Any]) -> None:
     assert torch.equal(torch.random.get_rng_state(), stream)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert not any(layer._forward_hooks for layer in network.modules())
+
+
+def test_a_network_is_tried_once_and_not_after_its_transforms() -> None:
+    network = Net()
+    calls = []
+    network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    found = teacher(network, architecture="users:Net")  # else its class is called and compared
+    assert calls == [2, 1]
+    normalized = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynadfq.teacher.teacher.try_network", lambda *_: normalized.append(1))
+        folded = fold_batch_norms(found)
+    assert not normalized and folded.classifier is folded.module.get_submodule("head")
 
 
 def test_numbers_of_numpy_and_torch() -> None:
