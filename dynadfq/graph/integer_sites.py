@@ -40,8 +40,8 @@ class Grid:
     """A tensor that scheme ``integer`` quantizes.
 
     node: whose output it is.
-    wide: it has 8 bits whatever the width of other activations: the network's input, a result of
-        any operation but a layer, and what not only layers read.
+    wide: it has 8 bits whatever the width of other activations: what precedes the first layer, a
+        result of any operation but a layer, and what not only layers read.
     limits: values outside which it never lies, because an activation clips to them.
     """
 
@@ -85,7 +85,7 @@ class IntegerSites:
         operations = {node for node in self.nodes if self._is_operation(node)}
         before = self._ancestors(operations)
         quantized = {self.source(node) for one in operations for node in self._operands(one)}
-        wide = {node for node in quantized if node.op == "placeholder"}
+        wide = quantized - self._after_layers()
         for operation in operations & before:
             result = self._result(operation)
             quantized.add(result)
@@ -144,6 +144,14 @@ class IntegerSites:
         found: set[fx.Node] = set()
         for node in reversed(self.nodes):
             if any(user in operations or user in found for user in node.users):
+                found.add(node)
+        return found
+
+    def _after_layers(self) -> set[fx.Node]:
+        """Nodes whose values come from a layer, as opposed to the images alone."""
+        found: set[fx.Node] = set()
+        for node in self.nodes:
+            if self._is_layer(node) or any(source in found for source in node.all_input_nodes):
                 found.add(node)
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from everything import SHAPE, everything, integer_student, pixels
+from everything import MEAN, SHAPE, STD, everything, integer_student, pixels
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -66,6 +66,23 @@ def test_the_sites_their_widths_and_their_limits() -> None:
         "avg_pool2d.output",
         "mean.output",
     ]
+
+
+class NormalizesItself(nn.Module):
+    """A network that scales its input before the first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, 6, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.conv(self.norm(images)).flatten(1)
+        return logits
+
+
+def test_what_precedes_the_first_layer_has_eight_bits() -> None:
+    student = integer_student(4, 4, Teacher(NormalizesItself().eval(), SHAPE, 6, MEAN, STD))
+    assert student.site_names == ("norm.output",) and student.target_widths == [8]
 
 
 def test_bit_flops_count_the_widths_of_the_scheme() -> None:
