@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
-from dynadfq.runtime.resume import fingerprint
+from dynadfq.runtime.resume import fingerprint, set_aside
 
 AT_ONCE = 256  # images that wait to be written
 FORMAT = 1  # raised when the same files would be decoded to other bytes
@@ -41,7 +41,8 @@ def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: 
     whole = folder / "pixels.bin"
     part = folder / "pixels.part"
     with FileLock(folder / "lock"):
-        if not whole.exists():
+        if not whole.is_file() or whole.stat().st_size != prod(shape):
+            set_aside(whole)
             _decode(paths, preprocessing, part)
             os.replace(part, whole)
     return torch.from_file(str(whole), shared=False, size=prod(shape), dtype=torch.uint8).view(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from damage import DAMAGES
 from PIL import Image
 from torch import Tensor
 
@@ -125,6 +126,18 @@ def test_a_killed_decoding_is_not_taken_for_whole_and_goes_on(
     monkeypatch.setattr(decoded, "read_image", lambda path, _: read_image(path, PREPROCESSING))
     assert torch.equal(decoded_files(paths, PREPROCESSING, scratch), whole)
     assert not list(scratch.rglob("pixels.part"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "a folder", "a loop"])
+def test_decoded_images_that_were_damaged_are_decoded_again(
+    folder: Path, repository: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    paths, scratch = files(folder), repository / "scratch"
+    whole = decoded_files(paths, PREPROCESSING, scratch).clone()
+    [pixels] = scratch.rglob("pixels.bin")
+    DAMAGES[damage](pixels)
+    assert torch.equal(decoded_files(paths, PREPROCESSING, scratch), whole)
+    assert f"{pixels} is damaged: it was renamed to pixels.bin.damaged" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_image_is_named(folder: Path, repository: Path) -> None:
