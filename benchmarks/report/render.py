@@ -19,6 +19,7 @@ from benchmarks.report.figures.layers import layer_statistics
 from benchmarks.report.figures.looks import measured
 from benchmarks.report.figures.pareto import accuracy_against_cost
 from benchmarks.report.figures.studies import panels, parameter_study
+from benchmarks.report.findings import findings
 from benchmarks.report.results import Line, Record, machines, missing, study_lines
 from dynadfq.report.figures import DARK, LIGHT, Theme
 from dynadfq.report.images import data_uri, draw
@@ -28,8 +29,8 @@ from stages.artifacts import write_table
 CAPTIONS = {
     "pareto": (
         "The first table's methods at each of their widths, mean over seeds. Up and left is "
-        "better. Points of nearly equal cost stand side by side; a number at the lower edge is "
-        "the accuracy of a point below it."
+        "better. A bar is one standard deviation over seeds or, of one seed, one standard error "
+        "over the test images. A number at the lower edge is the accuracy of a point below it."
     ),
     "layers": (
         "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to "
@@ -68,7 +69,8 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
     for part in ("tables", "figures"):
         (reports / part).mkdir(parents=True)
     studies = {name: study_lines(content, name, folder) for name in content["studies"]}
-    sections = list(_sections(content, studies, folder))
+    answers = list(claims.answers(content, folder))
+    sections = list(_sections(content, studies, answers))
     for section in sections:
         write_table(reports / "tables" / f"{section.name}.csv", section.numbers)
         note = f"\n{section.note}\n" if section.note else ""
@@ -88,6 +90,7 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         test_images=max((line.test_images or 0 for line in lines), default=0),
         machines=machines(content, folder),
         missing=lacking,
+        findings=list(findings(next(iter(studies.values()), []), answers, folder)),
         sections=sections,
         plates=pictures,
     )
@@ -95,9 +98,10 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
     return lacking
 
 
-def _sections(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Section]:
+def _sections(
+    content: Record, studies: dict[str, list[Line]], found: list[claims.Answer]
+) -> Iterator[Section]:
     """The claims, where the grid has some, and every study."""
-    found = list(claims.answers(content, folder))
     if found:
         yield Section(
             name="claims",

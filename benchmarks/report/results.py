@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from benchmarks.cells import cost_of, evaluation_of, statistics_of
+from dynadfq.report.figures.accuracy import standard_error
 
 Record = Mapping[str, Any]
 
@@ -42,6 +43,13 @@ class Line(NamedTuple):
     varied: Mapping[str, Any]
     wanted: int
     cells: tuple[str, ...]
+
+    @property
+    def top1_error(self) -> float | None:
+        """The standard deviation over seeds; of one seed, the standard error over test images."""
+        if self.top1_std is not None or self.top1 is None or not self.test_images:
+            return self.top1_std
+        return standard_error(self.top1, self.test_images)
 
     @property
     def name(self) -> str:

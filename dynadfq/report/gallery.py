@@ -21,8 +21,8 @@ from dynadfq.report.tables import (
     sensitivity_table,
 )
 from dynadfq.report.text import number, short_names
+from dynadfq.report.verdict import varying_sites
 
-NARROWEST = 99.5  # percent of images at one width from which on a site counts as constant
 LOSS = 0.5  # points that a class loses before it is counted
 
 
@@ -119,10 +119,9 @@ def _sensitivity_numbers(measured: pd.DataFrame) -> dict[str, str]:
 def _site_numbers(table: pd.DataFrame) -> dict[str, str]:
     bits = mean_site_bits(table)
     names = short_names([str(name) for name in table["name"]], length=60)
-    varied = (table.filter(regex=r"^bits_\d+$").max(axis=1) < NARROWEST).sum()
     return {
         "Sites": str(len(table)),
-        "whose width differs between images": str(int(varied)),
+        "whose width differs between images": str(varying_sites(table)),
         f"Fewest mean bits ({names[int(np.argmin(bits))]})": number(bits.min()),
         f"Most mean bits ({names[int(np.argmax(bits))]})": number(bits.max()),
     }

@@ -8,6 +8,7 @@ import pandas as pd
 from dynadfq.report.load import Evidence
 from dynadfq.report.tables import network_results, paired_outcome
 from dynadfq.report.text import number, p_value
+from dynadfq.report.verdict import verdict
 
 FORMAT_NAMES = {
     "qdq": "ONNX for integer engines",
@@ -45,6 +46,17 @@ def results(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Network")
 
 
+def findings(evidence: Evidence) -> list[str]:
+    """Return what the measurements say about the bits per image, a sentence each."""
+    score = evidence.score
+    return verdict(
+        network_results(evidence.metrics, score),
+        paired_outcome(evidence.per_image, score.against),
+        evidence.sites,
+        score,
+    )
+
+
 def comparison(evidence: Evidence) -> pd.DataFrame:
     """Return the dynamic student's difference to the fixed one and to the control."""
     score = evidence.score
@@ -75,8 +87,8 @@ def comparison(evidence: Evidence) -> pd.DataFrame:
     return table.rename_axis("Against")
 
 
-def setup(evidence: Evidence) -> dict[str, str]:
-    """Return what was measured on, and what the bit-FLOPs leave out."""
+def setup(evidence: Evidence, origin: Mapping[str, str]) -> dict[str, str]:
+    """Return what was measured on, what the bit-FLOPs leave out, and where the page is from."""
     metrics = evidence.metrics
     data = metrics["data"]
     synthetic = metrics["synthetic"]
@@ -103,7 +115,7 @@ def setup(evidence: Evidence) -> dict[str, str]:
         "of these recognized by the teacher, %": number(synthetic["one_hot_recognized"], 1),
         "required for the gate, %": number(synthetic["gate"], 0),
     }
-    return facts
+    return {**facts, **origin}
 
 
 def gate(synthetic: Mapping[str, Any]) -> str:

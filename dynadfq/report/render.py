@@ -1,7 +1,9 @@
 """From `artifacts/` to `reports/`: metrics, tables, figures, and one page that holds them all."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,19 +17,26 @@ from dynadfq.report.plots import plot_tables
 from dynadfq.report.tables import at_chance, extremes
 from dynadfq.runtime.resume import atomic_write
 
+NO_ORIGIN: Mapping[str, str] = MappingProxyType({})
+
 
 def write_report(
-    artifacts: Path, reports: Path, title: str | None = None, grid_images: int = 32
+    artifacts: Path,
+    reports: Path,
+    title: str | None = None,
+    grid_images: int = 32,
+    origin: Mapping[str, str] = NO_ORIGIN,
 ) -> None:
     """Write metrics.json, per_image.csv, figures/, plots/ and index.html.
 
-    The same artifacts give the same bytes.
+    The same artifacts and origin give the same bytes.
 
     Args:
         artifacts: folder of the pipeline's artifacts.
         reports: folder to write to.
         title: heading of the page; None names method, data set and widths.
         grid_images: synthetic images in each grid.
+        origin: seed, commit and command of the run, by name, for the page.
 
     Raises:
         FileNotFoundError: an artifact is missing; the message names the stage to run.
@@ -54,7 +63,7 @@ def write_report(
         light = draw(plate.draw, LIGHT, photographs=bool(plate.tiles))
         (reports / "figures" / f"{plate.name}.png").write_bytes(light)
         shown[plate.name] = page_entry(plate, light)
-    write_text(reports / "index.html", render_page(evidence, title, shown))
+    write_text(reports / "index.html", render_page(evidence, title, origin, shown))
 
 
 def page_entry(plate: Plate, light: bytes) -> dict[str, Any]:
@@ -71,7 +80,12 @@ def page_entry(plate: Plate, light: bytes) -> dict[str, Any]:
     }
 
 
-def render_page(evidence: Evidence, title: str | None, shown: dict[str, dict[str, Any]]) -> str:
+def render_page(
+    evidence: Evidence,
+    title: str | None,
+    origin: Mapping[str, str],
+    shown: dict[str, dict[str, Any]],
+) -> str:
     """Return the page as text; all values are escaped by the template engine."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -93,9 +107,10 @@ def render_page(evidence: Evidence, title: str | None, shown: dict[str, dict[str
         order_assumed=data.get("order_assumed", False),
         images=evidence.score.images,
         measured=f"{evidence.score.total:,}",
+        findings=page.findings(evidence),
         results=page.results(evidence),
         comparison=page.comparison(evidence),
-        setup=page.setup(evidence),
+        setup=page.setup(evidence, origin),
         gate=page.gate(metrics["synthetic"]),
         files=page.files(evidence.exports),
         plates=shown,

@@ -79,7 +79,7 @@ def text_with(make_artifacts: Callable[..., Path], tmp_path: Path) -> Callable[.
     """The page without its figures, which these tests need not wait for."""
 
     def build(**options: Any) -> str:
-        return render_page(load_evidence(make_artifacts(tmp_path, **options)), title=None, shown={})
+        return render_page(load_evidence(make_artifacts(tmp_path, **options)), None, {}, shown={})
 
     return build
 

@@ -16,8 +16,6 @@ from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 LONG_NAME = 24  # letters, more than fit in a third of the width
 # Losses against the best line are drawn to scale up to this many times the third quartile.
 FAR_BELOW = 2.0
-NEARLY = 0.02  # costs that differ by less than this share of the axis count as equal
-STEP = 0.015  # distance of equal costs, as a share of the axis
 
 
 def front(lines: Sequence[Line]) -> list[Line]:
@@ -33,8 +31,8 @@ def front(lines: Sequence[Line]) -> list[Line]:
 def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
     """Draw top-1 over bit-FLOPs, one colour and marker per method, and the Pareto front.
 
-    Points of nearly equal cost stand side by side, and those far below the best at the lower edge,
-    with their number.
+    Points far below the best stand at the lower edge, with their number. A bar is one standard
+    deviation over seeds, or, of one seed, one standard error over the test images.
     """
     lines = measured(lines)
     names = list(dict.fromkeys(line.name for line in lines))
@@ -46,10 +44,10 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     dashed: dict[str, Any] = {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (5, 3))}
     ax.step(costs_of(best), accuracies_of(best), where="post", **dotted)
     floor = lowest_to_scale(accuracies_of(lines))
-    for x, line in zip(side_by_side(costs_of(lines)), lines, strict=True):
+    for x, line in zip(costs_of(lines), lines, strict=True):
         look = look_of(names.index(line.name), theme)
         top1 = line.top1 or 0.0
-        ax.errorbar(x, max(top1, floor), yerr=line.top1_std, markersize=5, elinewidth=1.1, **look)
+        ax.errorbar(x, max(top1, floor), yerr=line.top1_error, markersize=5, elinewidth=1.1, **look)
         if top1 < floor:
             below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
             ax.annotate(f"{top1:.0f}", (x, floor), (0, -5), fontsize=7, **below)
@@ -90,24 +88,3 @@ def lowest_to_scale(accuracies: Sequence[float]) -> float:
     best = max(accuracies)
     losses = sorted(best - accuracy for accuracy in accuracies)
     return max(min(accuracies), best - FAR_BELOW * losses[3 * (len(losses) - 1) // 4])
-
-
-def side_by_side(costs: Sequence[float]) -> list[float]:
-    """Return places on the cost axis; nearly equal costs are spread around their mean.
-
-    >>> side_by_side([1.0, 1.0, 2.0])
-    [0.9925, 1.0075, 2.0]
-    """
-    span = (max(costs) - min(costs)) or 1.0
-    places = list(costs)
-    ordered = sorted(range(len(costs)), key=lambda one: costs[one])
-    group: list[int] = []
-    for index in [*ordered, -1]:
-        if group and (index < 0 or costs[index] - costs[group[0]] > NEARLY * span):
-            centre = sum(costs[one] for one in group) / len(group)
-            for rank, one in enumerate(sorted(group)):
-                if len(group) > 1:
-                    places[one] = round(centre + (rank - (len(group) - 1) / 2) * STEP * span, 9)
-            group = []
-        group.append(index)
-    return places

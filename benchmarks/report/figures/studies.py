@@ -63,7 +63,7 @@ def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
         points = sorted(points, key=lambda point: at[_place(point[0])])
         x = [at[_place(value)] for value, _ in points]
         look = look_of(number, theme)
-        spread = [line.top1_std or 0 for _, line in points]
+        spread = [line.top1_error or 0 for _, line in points]
         lines = [line for _, line in points]
         ax.errorbar(
             x, accuracies_of(lines), yerr=spread, markersize=5.5, elinewidth=1.2, label=name, **look

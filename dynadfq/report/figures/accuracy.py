@@ -23,15 +23,15 @@ def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Th
         if math.isnan(network.score):
             continue
         repeated = not math.isnan(network.score_std)
-        spread = f" ± {network.score_std:.2f}" if repeated else ""
-        label = f"{network.name}\n{network.score:.2f}{spread} %"
+        error = network.score_std if repeated else standard_error(network.score, score.total)
+        label = f"{network.name}\n{network.score:.2f} ± {error:.2f} %"
         if role == "teacher":
             ax.axhline(network.score, color=theme.muted, linewidth=1.3, dashes=(5, 3), label=label)
             continue
         ax.errorbar(
             network.bit_flops_percent,
             network.score,
-            yerr=network.score_std if repeated else None,
+            yerr=error,
             fmt=MARKERS[role],
             markersize=8.5,
             color=getattr(theme, role),
@@ -44,6 +44,15 @@ def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Th
     _cost_axes(ax, score)
     figure.legend(loc="outside right upper", labelspacing=1.2)
     return figure
+
+
+def standard_error(percent: float, images: int) -> float:
+    """Return the standard error, in points, of a share of so many images.
+
+    >>> standard_error(80.0, 400)
+    2.0
+    """
+    return math.sqrt(percent * (100 - percent) / images)
 
 
 def accuracy_by_budget(

@@ -11,6 +11,7 @@ WIDTH = 5.2  # inches: text of 10.5 pt is still about 10 px when a phone of 390 
 DPI = 220
 STYLE = {
     "font.size": 10.5,
+    "text.parse_math": False,  # a class name may have a dollar sign
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
