@@ -22,13 +22,15 @@ from dynadfq.export.program import export_program as export_program
 from dynadfq.export.qdq import export_qdq as export_qdq
 from dynadfq.graph import bit_flops as cost
 from dynadfq.graph.bit_flops import BitFlops
-from dynadfq.graph.description import Placement
-from dynadfq.losses.budget import Form
+from dynadfq.graph.config import Placement
+from dynadfq.losses.config import Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext
-from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.ops.config import Precision
+from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import (
+    Granularity,
     QuantizationConfig,
     RangeConfig,
     RangeRule,
@@ -37,7 +39,6 @@ from dynadfq.quant.config import (
     SchemeName,
 )
 from dynadfq.quant.model import Student as Student
-from dynadfq.quant.quantize import Granularity
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
 from dynadfq.runtime.resume import Scratch, fingerprint, library_digest

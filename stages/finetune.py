@@ -9,7 +9,8 @@ from pydantic import SerializeAsAny
 
 from dynadfq.methods import METHODS
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.precision import Precision, require_precision
+from dynadfq.ops.config import Precision
+from dynadfq.ops.precision import require_precision
 from dynadfq.params import View
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.runtime import device, distributed

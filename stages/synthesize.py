@@ -9,7 +9,8 @@ from pydantic import SerializeAsAny
 
 from dynadfq.methods import suggest_other_methods
 from dynadfq.methods.base import ImagesConfig, MethodContext
-from dynadfq.ops.precision import Precision, compute_precision, require_precision
+from dynadfq.ops.config import Precision
+from dynadfq.ops.precision import compute_precision, require_precision
 from dynadfq.params import View
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import digest

@@ -16,8 +16,9 @@ from torch.nn.functional import cross_entropy
 from benchmarks.speed.networks import Bench
 from benchmarks.speed.steps import CANDIDATES, Synthesis, finetuning_step
 from dynadfq.ops.batch_norm import layers_with_statistics
+from dynadfq.ops.config import Precision
 from dynadfq.ops.moments import moments
-from dynadfq.ops.precision import Precision, compute_precision
+from dynadfq.ops.precision import compute_precision
 from dynadfq.quant import fake_quantize
 from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.quantize import fake_quantize_reference, fake_quantize_weight

@@ -14,6 +14,7 @@ from dynadfq.cli import (
     bench,
     budget,
     calibrate,
+    check,
     compare,
     evaluate,
     export,
@@ -68,6 +69,7 @@ COMMANDS = (
     export,
     calibrate,
     init,
+    check,
     compare,
 )
 for command in COMMANDS:

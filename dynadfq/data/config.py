@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from dynadfq.runtime.config import PAPER, Config, setting
+from dynadfq.runtime.config import MAX_SIDE, PAPER, Config, setting
 from dynadfq.runtime.errors import did_you_mean, shown
 from dynadfq.runtime.import_path import is_import_path
 
 CLASSES = {"digits": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
+SHAPES = {
+    "digits": (1, 8, 8),
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+}
 IMAGE_FOLDER = "image-folder"
 TORCHVISION = "torchvision/"
 KNOWN = (*CLASSES, IMAGE_FOLDER)
@@ -22,10 +32,13 @@ ALLOWED = (
 
 def torchvision_sets() -> tuple[str, ...]:
     """Return the names of torchvision's data sets, as `data.name` writes them."""
-    # Imported here because it takes longer than all other checks of the parameters.
-    from torchvision import datasets
-
-    return tuple(f"{TORCHVISION}{name}" for name in datasets.__all__)
+    package = find_spec("torchvision")
+    assert package is not None and package.submodule_search_locations
+    # Read, not imported: importing it takes longer than all other checks of the parameters.
+    file = Path(package.submodule_search_locations[0]) / "datasets" / "__init__.py"
+    listed = re.search(r"__all__ = (\(.*?\))", file.read_text(), flags=re.DOTALL)
+    assert listed is not None
+    return tuple(f"{TORCHVISION}{name}" for name in ast.literal_eval(listed[1]))
 
 
 def _known(name: str | None) -> str | None:
@@ -69,5 +82,9 @@ class DataConfig(Config):
         min_length=1,
     )
     image_size: int | None = setting(
-        None, "side to which images are resized; null keeps the data set's own", unit="pixels", ge=8
+        None,
+        "side to which images are resized; null keeps the data set's own",
+        unit="pixels",
+        ge=8,
+        le=MAX_SIDE,
     )

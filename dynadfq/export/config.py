@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import MAX_COUNT, Config, setting
+from dynadfq.runtime.errors import shown
 
 Format = Literal["qdq", "onnx-codes", "pt2"]
 
 
 def _each_once(formats: tuple[Format, ...]) -> tuple[Format, ...]:
     if len(set(formats)) < len(formats):
-        raise ValueError(f"must be without repetition; got {list(formats)}")
+        raise ValueError(f"must be without repetition; got {shown(formats)}")
     return formats
 
 
@@ -33,4 +34,5 @@ class ExportConfig(Config):
         "synthetic images that each file is checked on, at most all there are",
         unit="images",
         ge=1,
+        le=MAX_COUNT,
     )

@@ -21,7 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.description import NetworkTrace, Placement
+from dynadfq.graph.config import Placement
+from dynadfq.graph.description import NetworkTrace
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.runtime.errors import InvalidArgument

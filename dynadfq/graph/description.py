@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from dynadfq.graph.config import SiteSet
 from dynadfq.graph.integer_sites import UNLIMITED
 from dynadfq.ops.layers import LayerKind
 
-Placement = Literal["relu_output", "layer_input"]
-SiteSet = Placement | Literal["integer"]
 IMAGES = "images"  # name of the site at the network's input
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
+from dynadfq.losses.config import Form
 from dynadfq.losses.objective import Objective, StudentStep, bit_regularization
 from dynadfq.runtime import distributed
-
-Form = Literal["penalty", "constraint"]
 
 MULTIPLIER_RATE = 0.02  # step of the multiplier, relative to the slope of the quadratic part
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from dynadfq.losses.bn_statistics import bn_statistics_of_batch, bn_statistics_per_image
+from dynadfq.losses.config import Reduction
 from dynadfq.ops.precision import in_float32
 from dynadfq.teacher.recording import Recording
 
@@ -37,8 +38,6 @@ class StudentStep(NamedTuple):
     bit_flops_ratio: Tensor  # (B,), cost of each image relative to the target
     features: Mapping[str, Sequence[Pair]] = {}  # outputs of modules, by what they are compared for
 
-
-Reduction = Literal["batchmean", "elementmean"]
 
 Step = TypeVar("Step", SynthesisStep, StudentStep)
 

@@ -6,16 +6,15 @@ DSG, Zhang et al., CVPR 2021, arXiv 2103.01049.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dynadfq.losses.bn_statistics import gaps_per_image
+from dynadfq.losses.config import SlackGranularity
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.teacher import Teacher
-
-Granularity = Literal["layer", "channel"]
 
 
 class Slack(NamedTuple):
@@ -27,7 +26,7 @@ class Slack(NamedTuple):
 
 @torch.no_grad()
 def measure_slack(
-    teacher: Teacher, images: Tensor, quantile: float, granularity: Granularity
+    teacher: Teacher, images: Tensor, quantile: float, granularity: SlackGranularity
 ) -> list[Slack]:
     """Return quantiles of the distances of images to the running statistics, one per layer.
 

@@ -23,7 +23,6 @@ from dynadfq.methods import (  # noqa: F401  # an imported method is found below
     zeroq,
 )
 from dynadfq.methods.base import Method
-from dynadfq.teacher.recording import NoBatchNormStatistics
 
 METHODS = {method.__module__.rpartition(".")[2]: method for method in Method.__subclasses__()}
 
@@ -46,6 +45,8 @@ def suggest_other_methods() -> Iterator[None]:
     Raises:
         NoBatchNormStatistics: the same error, with the suggestion.
     """
+    from dynadfq.teacher.recording import NoBatchNormStatistics
+
     try:
         yield
     except NoBatchNormStatistics as error:

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
-
-from dynadfq.losses.adaptability import agreement_term, disagreement_term, margin_term
-from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, bn_statistics_term
 from dynadfq.methods.base import GeneratorImages, Method, Presets
 from dynadfq.methods.student import OnlineStudent
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.teacher.teacher import Teacher
+from dynadfq.runtime.config import MAX_BATCH, MAX_TEMPERATURE, MAX_WEIGHT, MIN_TEMPERATURE, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.losses.objective import StudentStep, SynthesisStep, Term
+    from dynadfq.synthesis.generator import GeneratorRecipe
+    from dynadfq.teacher.teacher import Teacher
 
 CODE = "AdaDFQ, released code"
 
@@ -51,22 +52,35 @@ class Images(GeneratorImages):
         unit="images",
         source=CODE,
         ge=2,
+        le=MAX_BATCH,
     )
     balance_weight: float = setting(
-        1.0, "β, weight of agreement and disagreement together", source="AdaDFQ, Eq. 12", ge=0
+        1.0,
+        "β, weight of agreement and disagreement together",
+        source="AdaDFQ, Eq. 12",
+        ge=0,
+        le=MAX_WEIGHT,
     )
     agreement_weight: float = setting(
         0.1,
         "α_as, weight of the cross-entropy to the class where teacher and student agree",
         source="AdaDFQ, Eq. 9",
         ge=0,
+        le=MAX_WEIGHT,
     )
     bn_weight: float = setting(
-        1.0, "γ, weight of the BN statistics loss of the batch", source="AdaDFQ, Eq. 12", ge=0
+        1.0,
+        "γ, weight of the BN statistics loss of the batch",
+        source="AdaDFQ, Eq. 12",
+        ge=0,
+        le=MAX_WEIGHT,
     )
 
     def terms(self) -> list[Term[SynthesisStep]]:
         """Return agreement and BN statistics (Eq. 12)."""
+        from dynadfq.losses.adaptability import agreement_term
+        from dynadfq.losses.objective import bn_statistics_term
+
         return [
             agreement_term(self.balance_weight * self.agreement_weight),
             bn_statistics_term(self.bn_weight),
@@ -82,13 +96,15 @@ class Student(OnlineStudent):
         20.0,
         "T, divides the difference of logits in the student's loss",
         source=f"{CODE} (CIFAR; 5 for ImageNet)",
-        gt=0,
+        ge=MIN_TEMPERATURE,
+        le=MAX_TEMPERATURE,
     )
     disagreement_weight: float = setting(
         0.2,
         "α_ds, weight of the cross-entropy to the class where teacher and student disagree",
         source="AdaDFQ, Eq. 9",
         ge=0,
+        le=MAX_WEIGHT,
     )
     lower_margin: float = setting(
         0.1,
@@ -112,12 +128,16 @@ class Student(OnlineStudent):
 
     def terms(self) -> list[Term[StudentStep]]:
         """Return the only term of the loss, which uses no labels."""
+        from dynadfq.losses.objective import Term
+
         return [
             Term("zero_sum", 1.0, lambda s: zero_sum(s.teacher_logits, s.logits, self.temperature))
         ]
 
     def generator(self, settings: Mapping[str, Any], teacher: Teacher) -> GeneratorRecipe:
         """Return the generator's recipe, with terms against the student (Eq. 12)."""
+        from dynadfq.losses.adaptability import disagreement_term, margin_term
+
         images = Images(**settings)
         return images.generator(
             teacher,

@@ -10,13 +10,14 @@ meanwhile) ``dynadfq.ptq.adaround`` says why.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dynadfq.methods.base import BaselineImages, Method, Presets
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ptq.adaround import adaround
 from dynadfq.ptq.config import AdaRoundConfig
-from dynadfq.training.recipe import StudentRecipe
+
+if TYPE_CHECKING:
+    from dynadfq.training.recipe import StudentRecipe
 
 
 class Student(AdaRoundConfig, StudentConfig):
@@ -24,6 +25,9 @@ class Student(AdaRoundConfig, StudentConfig):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe that rounds after calibration, without fine-tuning."""
+        from dynadfq.ptq.adaround import adaround
+        from dynadfq.training.recipe import StudentRecipe
+
         return StudentRecipe(preparations=(partial(adaround, settings=self),))
 
 

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from torch import Tensor
-
-from dynadfq.losses.hard_samples import hard_sample_term
-from dynadfq.losses.image_priors import image_prior_term
-from dynadfq.losses.objective import (
-    Objective,
-    SynthesisStep,
-    Term,
-    bn_statistics_term,
-    image_class_term,
+from dynadfq.runtime.config import (
+    MAX_BATCH,
+    MAX_RATE,
+    MAX_WEIGHT,
+    MAX_WIDTH,
+    PAPER,
+    Config,
+    setting,
 )
-from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.config import PAPER, Config, setting
-from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.synthesis.generator_network import LARGE
-from dynadfq.synthesis.labels import LabelSampler, OneHotLabels
-from dynadfq.synthesis.latent import SingleClasses, labelled_noise
-from dynadfq.synthesis.pixels import ImageRecipe
-from dynadfq.synthesis.source import ImageSource
-from dynadfq.teacher.teacher import Teacher
+from dynadfq.synthesis.config import LARGE, PixelOptimizerConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.losses.objective import SynthesisStep, Term
+    from dynadfq.ops.augment import OccasionalCrops
+    from dynadfq.synthesis.generator import GeneratorRecipe
+    from dynadfq.synthesis.labels import LabelSampler
+    from dynadfq.synthesis.pixels import ImageRecipe
+    from dynadfq.synthesis.source import ImageSource
+    from dynadfq.teacher.teacher import Teacher
 
 Presets = Mapping[str, Mapping[str, Mapping[str, bool | int | float | str]]]
 GENERATORS = "GDFQ, Qimera and AdaDFQ, released code"
@@ -51,6 +51,8 @@ class ImagesConfig(Config):
 
     def labels(self, context: MethodContext) -> LabelSampler:
         """Return a sampler of one random class per image."""
+        from dynadfq.synthesis.labels import OneHotLabels
+
         return OneHotLabels(context.teacher.num_classes)
 
     def recipe(self, context: MethodContext) -> ImageSourceRecipe:
@@ -94,6 +96,7 @@ class BaselineImages(ImagesConfig):
         "0 uses no labels",
         source=f"{PAPER}, Eq. 7; value in Sec. 4.1",
         ge=0,
+        le=MAX_WEIGHT,
     )
     bn_statistics: Literal["per_image_std", "batch_var"] = setting(
         "batch_var",
@@ -104,6 +107,9 @@ class BaselineImages(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe with the objective L_bns + β · CE (Eq. 7)."""
+        from dynadfq.losses.objective import Objective, bn_statistics_term, image_class_term
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         terms = [bn_statistics_term(kind=self.bn_statistics), image_class_term(self.class_weight)]
         return ImageRecipe(self.labels(context), Objective(terms))
 
@@ -116,16 +122,21 @@ class UnlabelledImages(ImagesConfig):
         "weight of the cross-entropy to a random class; 0 uses no labels",
         source="ZeroQ and DSG; 1 gives the literature's +IL, 2 is in DSG's released code",
         ge=0,
+        le=MAX_WEIGHT,
     )
     prior_weight: float = setting(
         0.0,
         "weight of total variation + image norm, a prior of smooth images; 0 is off",
         source="0.01: DSG's released code",
         ge=0,
+        le=MAX_WEIGHT,
     )
 
     def optional_terms(self) -> list[Term[SynthesisStep]]:
         """Return the cross-entropy to a random class and the prior."""
+        from dynadfq.losses.image_priors import image_prior_term
+        from dynadfq.losses.objective import image_class_term
+
         return [image_class_term(self.class_weight), image_prior_term(self.prior_weight)]
 
 
@@ -137,6 +148,7 @@ class HardSampleImages(ImagesConfig):
         "β, weight of the hard-sample loss, added to the BN statistics loss",
         source="HAST, released configuration for CIFAR; ImageNet: 0.1",
         ge=0,
+        le=MAX_WEIGHT,
     )
     difficulty_power: float = setting(
         2.0,
@@ -144,22 +156,27 @@ class HardSampleImages(ImagesConfig):
         "plain cross-entropy",
         source="HAST, released configuration for CIFAR; ImageNet: 0.5",
         ge=0,
+        le=100,
     )
     crop_scale: float = setting(
         1.0,
         "smallest area of the random crops that half of the iterations use; 1 is no crops",
         unit="fraction of the image",
         source="HAST, released configuration for CIFAR; ImageNet: 0.4",
-        gt=0,
+        ge=0.01,
         le=1,
     )
 
     def crops(self) -> OccasionalCrops | None:
         """Return the random crops; None where there are none."""
+        from dynadfq.ops.augment import OccasionalCrops
+
         return OccasionalCrops(self.crop_scale) if self.crop_scale < 1 else None
 
     def hard_samples(self) -> Term[SynthesisStep]:
         """Return the hard-sample loss."""
+        from dynadfq.losses.hard_samples import hard_sample_term
+
         return hard_sample_term(self.class_weight, self.difficulty_power)
 
 
@@ -169,7 +186,12 @@ class GeneratorImages(ImagesConfig):
     method: ClassVar[str]  # the name under which a set of images records its generator
 
     latent_features: int = setting(
-        100, "length of the generator's latent vector", unit="features", source=GENERATORS, ge=1
+        100,
+        "length of the generator's latent vector",
+        unit="features",
+        source=GENERATORS,
+        ge=1,
+        le=MAX_WIDTH,
     )
     class_conditional: Literal["large_images", "always", "never"] = setting(
         "large_images",
@@ -184,6 +206,7 @@ class GeneratorImages(ImagesConfig):
         unit="images",
         source="GDFQ and Qimera, released code (CIFAR; 16 for ImageNet)",
         ge=2,
+        le=MAX_BATCH,
     )
     learning_rate: float = setting(
         1e-3,
@@ -191,6 +214,7 @@ class GeneratorImages(ImagesConfig):
         "the student's",
         source=GENERATORS,
         gt=0,
+        le=MAX_RATE,
     )
 
     def conditional(self, teacher: Teacher) -> bool:
@@ -211,6 +235,10 @@ class GeneratorImages(ImagesConfig):
             teacher: the network that the images are made for.
             against: further terms, which compare the teacher with a student.
         """
+        from dynadfq.losses.objective import Objective
+        from dynadfq.synthesis.generator import GeneratorRecipe
+        from dynadfq.synthesis.latent import SingleClasses, labelled_noise
+
         conditional = self.conditional(teacher)
         return GeneratorRecipe(
             method=self.method,
@@ -237,14 +265,18 @@ class ClassGeneratorImages(GeneratorImages):
         "weight of the cross-entropy to the image's label",
         source="GDFQ, Eq. 6; Qimera, released code",
         ge=0,
+        le=MAX_WEIGHT,
     )
     bn_weight: float = setting(
         0.1,
         "β, weight of the BN statistics loss of the batch",
         source="GDFQ, Eq. 6; Qimera, released code",
         ge=0,
+        le=MAX_WEIGHT,
     )
 
     def terms(self) -> list[Term[SynthesisStep]]:
         """Return cross-entropy + β · BN statistics (GDFQ, Eq. 6)."""
+        from dynadfq.losses.objective import bn_statistics_term, image_class_term
+
         return [image_class_term(self.class_weight), bn_statistics_term(self.bn_weight)]

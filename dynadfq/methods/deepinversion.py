@@ -17,29 +17,25 @@ norm_weight 1e-5, jitter 30, flip and clip true. Differences:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from dynadfq.losses.bn_statistics import bn_statistics_norm
-from dynadfq.losses.image_priors import (
-    Jitter,
-    clipping,
-    image_norm,
-    total_variation_l1,
-    total_variation_l2,
-)
-from dynadfq.losses.objective import Objective, SynthesisStep, Term, image_class_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import LabelledStudent
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.runtime.config import MAX_WEIGHT, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.losses.objective import SynthesisStep, Term
+    from dynadfq.synthesis.pixels import ImageRecipe
 
 SCRIPT = "DeepInversion, CIFAR-10 script"
 
 
 def prior_term(name: str, weight: float, prior: Callable[[Tensor], Tensor]) -> Term[SynthesisStep]:
     """Return a term of the jittered images."""
+    from dynadfq.losses.objective import Term
+
     return Term(name, weight, lambda step: prior(step.images))
 
 
@@ -47,7 +43,7 @@ class Images(ImagesConfig):
     """The objective of DeepInversion's images (Sec. 3.2)."""
 
     class_weight: float = setting(
-        1.0, "weight of the cross-entropy to a random class", source=SCRIPT, ge=0
+        1.0, "weight of the cross-entropy to a random class", source=SCRIPT, ge=0, le=MAX_WEIGHT
     )
     bn_weight: float = setting(
         10.0,
@@ -55,29 +51,39 @@ class Images(ImagesConfig):
         "running ones",
         source="DeepInversion, α_f for CIFAR-10; 100 in the script",
         ge=0,
+        le=MAX_WEIGHT,
     )
     first_layer: float = setting(
         1.0,
         "further weight of the first BatchNorm layer",
         source=f"{SCRIPT}; 10 in the ImageNet script",
         ge=0,
+        le=MAX_WEIGHT,
     )
     total_variation: float = setting(
-        2.5e-5, "weight of the norm of differences between neighbouring pixels", source=SCRIPT, ge=0
+        2.5e-5,
+        "weight of the norm of differences between neighbouring pixels",
+        source=SCRIPT,
+        ge=0,
+        le=MAX_WEIGHT,
     )
     total_variation_l1: float = setting(
         0.0,
         "weight of the mean absolute difference between neighbouring pixels",
         source=SCRIPT,
         ge=0,
+        le=MAX_WEIGHT,
     )
-    norm_weight: float = setting(0.0, "weight of the mean norm of an image", source=SCRIPT, ge=0)
+    norm_weight: float = setting(
+        0.0, "weight of the mean norm of an image", source=SCRIPT, ge=0, le=MAX_WEIGHT
+    )
     jitter: int = setting(
         2,
         "largest offset by which the batch is rolled before each forward pass",
         unit="pixels",
         source=f"{SCRIPT}; 30 in the ImageNet script",
         ge=0,
+        le=256,
     )
     flip: bool = setting(False, "mirror the batch before half of the forward passes", source=SCRIPT)
     clip: bool = setting(
@@ -88,6 +94,17 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of CE + α_f · R_feature + R_prior on jittered images (Sec. 3.2)."""
+        from dynadfq.losses.bn_statistics import bn_statistics_norm
+        from dynadfq.losses.image_priors import (
+            Jitter,
+            clipping,
+            image_norm,
+            total_variation_l1,
+            total_variation_l2,
+        )
+        from dynadfq.losses.objective import Objective, Term, image_class_term
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         objective = Objective(
             [
                 Term(

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.batch_norm import layers_with_statistics
-from dynadfq.ptq.bias_correction import analytic_correction, empirical_correction
-from dynadfq.ptq.preparation import Preparation
-from dynadfq.ptq.ranges import bn_sigma_ranges
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.pixels import ImageRecipe
-from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
-from dynadfq.training.recipe import StudentRecipe, Transform
+from dynadfq.runtime.config import MAX_COUNT, setting
+
+if TYPE_CHECKING:
+    from dynadfq.ptq.preparation import Preparation
+    from dynadfq.synthesis.pixels import ImageRecipe
+    from dynadfq.training.recipe import StudentRecipe, Transform
 
 PAPER = "DFQ"
 
@@ -42,6 +39,10 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of images of no class; noise needs no BN statistics."""
+        from dynadfq.losses.objective import Objective, bn_statistics_term
+        from dynadfq.ops.batch_norm import layers_with_statistics
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         labels = self.labels(context)
         optimized = self.kind == "bn_statistics"
         terms = []
@@ -80,6 +81,7 @@ class Student(StudentConfig):
         "images on which these shifts are measured (bias_correction: empirical)",
         unit="images",
         ge=1,
+        le=MAX_COUNT,
     )
     ranges: Literal["bn_sigma", "images"] = setting(
         "bn_sigma",
@@ -91,11 +93,17 @@ class Student(StudentConfig):
         6.0,
         "n, standard deviations around its mean that a channel's range covers (ranges: bn_sigma)",
         source=f"{PAPER}, Sec. 5 (n = 6)",
-        gt=0,
+        ge=0.1,
+        le=100,
     )
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe that folds, equalizes, absorbs, sets ranges and corrects biases."""
+        from dynadfq.ptq.bias_correction import analytic_correction, empirical_correction
+        from dynadfq.ptq.ranges import bn_sigma_ranges
+        from dynadfq.teacher.transforms import absorb_biases, equalize_layers, fold_batch_norms
+        from dynadfq.training.recipe import StudentRecipe
+
         transforms: list[Transform] = [partial(fold_batch_norms, relu6_as_relu=self.relu6_as_relu)]
         if self.equalize:
             transforms.append(equalize_layers)

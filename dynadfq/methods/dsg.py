@@ -20,24 +20,16 @@ calibrates.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-
-from dynadfq.losses.bn_statistics import image_statistics
-from dynadfq.losses.objective import Objective, Term
-from dynadfq.losses.slack import (
-    Granularity,
-    Slack,
-    distances_beyond,
-    layerwise_enhanced,
-    measure_slack,
-)
+from dynadfq.losses.config import SlackGranularity
 from dynadfq.methods.base import Method, MethodContext, UnlabelledImages
 from dynadfq.methods.student import UnlabelledStudent
-from dynadfq.runtime.config import setting
-from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.runtime.config import MAX_COUNT, MAX_WEIGHT, setting
+
+if TYPE_CHECKING:
+    from dynadfq.losses.slack import Slack
+    from dynadfq.synthesis.pixels import ImageRecipe
 
 
 class Images(UnlabelledImages):
@@ -58,8 +50,9 @@ class Images(UnlabelledImages):
         unit="images",
         source="DSG's batch",
         ge=1,
+        le=MAX_COUNT,
     )
-    slack_granularity: Granularity = setting(
+    slack_granularity: SlackGranularity = setting(
         "layer",
         "one slack for all channels of a layer, or one per channel",
         source="layer: DSG's released code, which reads one number a layer",
@@ -69,10 +62,16 @@ class Images(UnlabelledImages):
         "additional weight of the layer that an image is assigned to",
         source="DSG, LSE; 3 in the released code",
         ge=0,
+        le=MAX_WEIGHT,
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of enhanced slack distances; an image's own statistics have no slack."""
+        from dynadfq.losses.bn_statistics import image_statistics
+        from dynadfq.losses.objective import Objective, Term
+        from dynadfq.losses.slack import distances_beyond, layerwise_enhanced
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         slack = self._slack(context)
         terms = [
             Term(
@@ -88,6 +87,11 @@ class Images(UnlabelledImages):
         return ImageRecipe(self.labels(context), Objective(terms))
 
     def _slack(self, context: MethodContext) -> list[Slack]:
+        import torch
+
+        from dynadfq.losses.slack import measure_slack
+        from dynadfq.runtime.seeding import generator
+
         shape = (self.slack_images, *context.teacher.input_shape)
         noise = torch.randn(shape, generator=generator(context.seed, "dsg", "slack")).to(
             context.teacher.device

@@ -7,16 +7,16 @@ names the choice and its source.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dynadfq.methods.base import BaselineImages, Method, MethodContext
 from dynadfq.methods.student import LabelledStudent
-from dynadfq.runtime.config import LINEAGE, PAPER, setting
-from dynadfq.synthesis.labels import SimilarClassLabels
-from dynadfq.training.batches import StoredBatches
-from dynadfq.training.mixup import EasyMixup
-from dynadfq.training.parts import BatchStream, TrainingContext
-from dynadfq.training.recipe import StudentRecipe
+from dynadfq.runtime.config import LINEAGE, MAX_CLASSES, MAX_WEIGHT, PAPER, setting
+
+if TYPE_CHECKING:
+    from dynadfq.synthesis.labels import SimilarClassLabels
+    from dynadfq.training.parts import BatchStream, TrainingContext
+    from dynadfq.training.recipe import StudentRecipe
 
 
 class Images(BaselineImages):
@@ -28,6 +28,7 @@ class Images(BaselineImages):
         unit="classes",
         source=f"{PAPER}, Eq. 6; value in Sec. 4.1",
         ge=1,
+        le=MAX_CLASSES,
     )
     diverse_ratio: float = setting(
         0.5,
@@ -42,11 +43,14 @@ class Images(BaselineImages):
         "α of the Dirichlet distribution of label probabilities: 1 is uniform, more is closer to "
         "equal shares",
         source=f"{PAPER}, Eq. 6 (α = 1)",
-        gt=0,
+        ge=0.01,
+        le=1e4,
     )
 
     def labels(self, context: MethodContext) -> SimilarClassLabels:
         """Return a sampler of labels over similar classes (Eq. 6)."""
+        from dynadfq.synthesis.labels import SimilarClassLabels
+
         return SimilarClassLabels(
             context.similarity, self.similar_classes, self.diverse_ratio, self.concentration
         )
@@ -61,6 +65,7 @@ class Student(LabelledStudent):
         "at T = 1",
         source=LINEAGE,
         ge=0,
+        le=MAX_WEIGHT,
     )
     mixup_share: float = setting(
         0.25,
@@ -81,10 +86,15 @@ class Student(LabelledStudent):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe of CE + KL (Eq. 11) on images of which the easy ones are mixed."""
+        from dynadfq.training.recipe import StudentRecipe
+
         return StudentRecipe(self.loss, self.batches)
 
     def batches(self, context: TrainingContext) -> BatchStream:
         """Return the stored images, from some epoch on with easy images mixed (Eqs. 12, 13)."""
+        from dynadfq.training.batches import StoredBatches
+        from dynadfq.training.mixup import EasyMixup
+
         stored = StoredBatches(context)
         if not self.mixup_share:
             return stored

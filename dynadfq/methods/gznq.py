@@ -11,25 +11,18 @@ every number below. The student learns as in IntraQ.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from dynadfq.losses.bn_statistics import batch_statistics
-from dynadfq.losses.objective import (
-    Objective,
-    SynthesisStep,
-    Term,
-    image_class_term,
-    soft_cross_entropy,
-)
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import LabelledStudent
-from dynadfq.ops.batch_norm import running_statistics
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
-from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.runtime.config import MAX_COUNT, MAX_WEIGHT, setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dynadfq.losses.objective import SynthesisStep
+    from dynadfq.synthesis.pixels import ImageRecipe
 
 OURS = "dynadfq, reconstruction"
 
@@ -39,6 +32,7 @@ def gaussian_divergence(
 ) -> Tensor:
     """Return the KL divergence of one Gaussian from another in nats, elementwise.
 
+    >>> import torch
     >>> zero, one = torch.tensor(0.0), torch.tensor(1.0)
     >>> gaussian_divergence(zero, one, zero, one), gaussian_divergence(one, one, zero, one)
     (tensor(0.), tensor(0.5000))
@@ -51,6 +45,8 @@ def resampled(
     mean: Tensor, variance: Tensor, count: int, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return a random mean and unbiased variance of ``count`` samples of a Gaussian: (C,) twice."""
+    import torch
+
     noise = torch.randn(mean.shape, generator=rng).to(mean)
     half = torch.full(
         mean.shape, (count - 1) / 2, dtype=torch.float64
@@ -64,6 +60,11 @@ def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
 
     The mean is over channels and layers. Both variances have the layer's own eps added.
     """
+    import torch
+
+    from dynadfq.losses.bn_statistics import batch_statistics
+    from dynadfq.ops.batch_norm import running_statistics
+
     assert step.rng is not None, "targets are drawn from the shard's stream"
     losses = []
     for (layer, _), (mean, variance) in zip(
@@ -78,6 +79,10 @@ def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
 
 def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
     """Return the networks' cross-entropy to the soft label, mean over networks and the batch."""
+    import torch
+
+    from dynadfq.losses.objective import soft_cross_entropy
+
     return torch.stack(
         [soft_cross_entropy(network(step.images), step.soft_labels).mean() for network in networks]
     ).mean()
@@ -86,12 +91,18 @@ def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
 class Images(ImagesConfig):
     """The objective of the images."""
 
-    bn_weight: float = setting(1.0, "weight of the divergence of BN statistics", source=OURS, ge=0)
+    bn_weight: float = setting(
+        1.0, "weight of the divergence of BN statistics", source=OURS, ge=0, le=MAX_WEIGHT
+    )
     class_weight: float = setting(
-        1.0, "weight of the cross-entropy to the image's class", source=OURS, ge=0
+        1.0, "weight of the cross-entropy to the image's class", source=OURS, ge=0, le=MAX_WEIGHT
     )
     ensemble_weight: float = setting(
-        1.0, "weight of the compressed networks' mean cross-entropy to the class", source=OURS, ge=0
+        1.0,
+        "weight of the compressed networks' mean cross-entropy to the class",
+        source=OURS,
+        ge=0,
+        le=MAX_WEIGHT,
     )
     samples: int = setting(
         256,
@@ -99,6 +110,7 @@ class Images(ImagesConfig):
         "ones",
         source=OURS,
         ge=2,
+        le=MAX_COUNT,
     )
     ensemble_bits: int = setting(
         4, "bit-width of the quantized network's weights", unit="bits", source=OURS, ge=2, le=8
@@ -122,6 +134,10 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of drawn BN statistics and the cross-entropy of teacher and ensemble."""
+        from dynadfq.losses.objective import Objective, Term, image_class_term
+        from dynadfq.synthesis.compressed import compressed, low_rank, pruned, rounded
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         ways = [
             partial(rounded, bits=self.ensemble_bits),
             partial(pruned, share=self.pruned_share),

@@ -9,17 +9,15 @@ ranges come from a generator's images; here from the method's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from dynadfq.losses.attention import BRANCHES, attention_term
-from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
 from dynadfq.methods.student import HardSampleStudent
-from dynadfq.synthesis.pixels import ImageRecipe
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.features import residual_branches
-from dynadfq.training.loss import PerturbedLoss, StudentLoss
-from dynadfq.training.parts import BatchLoss, TrainingContext
+
+if TYPE_CHECKING:
+    from dynadfq.synthesis.pixels import ImageRecipe
+    from dynadfq.teacher.teacher import Teacher
+    from dynadfq.training.parts import BatchLoss, TrainingContext
 
 
 class Images(HardSampleImages):
@@ -27,6 +25,9 @@ class Images(HardSampleImages):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of one-hot labels, BN statistics and the hard-sample loss."""
+        from dynadfq.losses.objective import Objective, bn_statistics_term
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         objective = Objective([bn_statistics_term(), self.hard_samples()])
         return ImageRecipe(self.labels(context), objective, augment=self.crops())
 
@@ -36,6 +37,9 @@ class Student(HardSampleStudent):
 
     def features(self, teacher: Teacher) -> dict[str, Sequence[str]]:
         """Return the modules at whose outputs features are compared."""
+        from dynadfq.losses.attention import BRANCHES
+        from dynadfq.training.features import residual_branches
+
         return {BRANCHES: residual_branches(teacher)} if self.attention_weight else {}
 
     def require(self, teacher: Teacher) -> None:
@@ -44,6 +48,9 @@ class Student(HardSampleStudent):
 
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return the loss, on the images and on harder ones."""
+        from dynadfq.losses.attention import attention_term
+        from dynadfq.training.loss import PerturbedLoss, StudentLoss
+
         terms = [self.distillation(), attention_term(self.attention_weight)]
         features = self.features(context.teacher)
         loss = StudentLoss(context, terms, features)

@@ -21,24 +21,17 @@ work (shards are then independent). Differences:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-
-from dynadfq.losses.objective import (
-    Objective,
-    StudentStep,
-    Term,
-    bn_statistics_term,
-)
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext, Presets
 from dynadfq.methods.student import LabelledStudent
-from dynadfq.ops.augment import OccasionalCrops
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.class_centres import ClassCentres
-from dynadfq.synthesis.labels import TargetProbabilityLabels
-from dynadfq.synthesis.pixels import ImageRecipe
+from dynadfq.runtime.config import MAX_WEIGHT, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.losses.objective import StudentStep, Term
+    from dynadfq.synthesis.pixels import ImageRecipe
 
 SCRIPT = "IntraQ, CIFAR-10 script"
 
@@ -54,6 +47,10 @@ def soft_inception(logits: Tensor, soft_labels: Tensor) -> Tensor:
 
 def class_term(weight: float) -> Term[StudentStep]:
     """Return the cross-entropy of the student's prediction to the label's largest class."""
+    from torch.nn.functional import cross_entropy
+
+    from dynadfq.losses.objective import Term
+
     return Term(
         "label", weight, lambda step: cross_entropy(step.logits, step.soft_labels.argmax(dim=1))
     )
@@ -67,6 +64,7 @@ class Images(ImagesConfig):
         "weight of the soft inception loss, added to the BN statistics loss",
         source=SCRIPT,
         ge=0,
+        le=MAX_WEIGHT,
     )
     lowest_target: float = setting(
         0.95,
@@ -102,7 +100,7 @@ class Images(ImagesConfig):
         "η, smallest area of a local object, which is enlarged to the image's size",
         unit="fraction",
         source=SCRIPT,
-        gt=0,
+        ge=0.01,
         le=1,
     )
     crop_share: float = setting(
@@ -115,6 +113,12 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of L_bns + SIL + MDC, with LOR."""
+        from dynadfq.losses.objective import Objective, Term, bn_statistics_term
+        from dynadfq.ops.augment import OccasionalCrops
+        from dynadfq.synthesis.class_centres import ClassCentres
+        from dynadfq.synthesis.labels import TargetProbabilityLabels
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         low = self.margin_low
         high = self.margin_high
         labels = TargetProbabilityLabels(

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-
-from dynadfq.losses.objective import SynthesisStep, Term
 from dynadfq.methods.base import ClassGeneratorImages, GeneratorImages, Method, Presets
 from dynadfq.methods.student import GeneratorStudent
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.synthesis.generator_network import Mixing
-from dynadfq.synthesis.latent import Mixture, SingleClasses, SuperposedEmbeddings, mix
-from dynadfq.teacher.teacher import Teacher
+from dynadfq.runtime.config import MAX_CLASSES, setting
+from dynadfq.synthesis.config import Mixing
+
+if TYPE_CHECKING:
+    import torch
+
+    from dynadfq.losses.objective import SynthesisStep, Term
+    from dynadfq.synthesis.generator import GeneratorRecipe
+    from dynadfq.synthesis.latent import Mixture, SuperposedEmbeddings
+    from dynadfq.teacher.teacher import Teacher
 
 CODE = "Qimera, released code"
 
@@ -41,6 +43,10 @@ class Superpositions:
 
     def __call__(self, count: int, rng: torch.Generator) -> Mixture:
         """Return ``count`` images of one class each, or of ``superposed`` each."""
+        import torch
+
+        from dynadfq.synthesis.latent import SingleClasses, mix
+
         if torch.rand((), generator=rng) >= self.share:
             return SingleClasses(self.num_classes)(count, rng)
         classes = torch.randint(self.num_classes, (count, self.superposed), generator=rng)
@@ -59,6 +65,10 @@ def embeddings(
         mapped: length after the linear mapping; None leaves it out.
         noise_scale: standard deviation of the noise added to an embedding.
     """
+    import torch
+
+    from dynadfq.synthesis.latent import SuperposedEmbeddings
+
     vectors = teacher.class_weights.float()
     if start == "random":
         vectors = torch.randn(vectors.shape)
@@ -84,6 +94,7 @@ class Images(ClassGeneratorImages):
         unit="classes",
         source=f"{CODE}; CIFAR-100: 10 (W4A4), 50 (W5A5); ImageNet: 100 to 500",
         ge=1,
+        le=MAX_CLASSES,
     )
     embedding: Literal["random", "classifier"] = setting(
         "random",
@@ -91,7 +102,7 @@ class Images(ClassGeneratorImages):
         source=f"{CODE}; CIFAR-100: classifier",
     )
     noise_scale: float = setting(
-        1.0, "standard deviation of the noise added to an embedding", source=CODE, ge=0
+        1.0, "standard deviation of the noise added to an embedding", source=CODE, ge=0, le=1000
     )
     disentangled: bool = setting(
         True,

@@ -13,25 +13,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
-
-from dynadfq.data.labelled import LabelledSet
-from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import LabelledStudent
 from dynadfq.runtime.config import setting
 from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.progress import Progress
-from dynadfq.runtime.resume import Scratch
-from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.synthesis.dataset import Batch
-from dynadfq.synthesis.source import Shard
-from dynadfq.teacher.teacher import Teacher
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynadfq.data.labelled import LabelledSet
+    from dynadfq.runtime.progress import Progress
+    from dynadfq.runtime.resume import Scratch
+    from dynadfq.synthesis.dataset import Batch
+    from dynadfq.synthesis.source import Shard
+    from dynadfq.teacher.teacher import Teacher
 
 
 def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
@@ -39,10 +38,13 @@ def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
 
     With ``class_balanced`` the classes take turns.
 
+    >>> import torch
     >>> labels = torch.tensor([0, 0, 0, 1])
     >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
     tensor([0, 1])
     """
+    import torch
+
     order = torch.randperm(len(labels), generator=rng)
     if not class_balanced:
         return order
@@ -62,6 +64,8 @@ class LabelledImages:
     sequential = True  # a shard begins where the one before it ended
 
     def __init__(self, teacher: Teacher, images: LabelledSet, class_balanced: bool) -> None:
+        import torch
+
         self.teacher = teacher
         self.images = images
         self.class_balanced = class_balanced
@@ -70,16 +74,23 @@ class LabelledImages:
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
         """Draw the order of the images; there are no files."""
+        from dynadfq.runtime.seeding import generator
+
         self.order = drawn(self.images.labels, self.class_balanced, generator(seed, "real data"))
         return {}
 
-    @torch.no_grad()
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
         """Return the next ``count`` images, normalized, with their labels.
 
         Raises:
             ValueError: there are no more.
         """
+        import torch
+        from torch.nn.functional import one_hot
+
+        from dynadfq.losses.objective import soft_cross_entropy
+        from dynadfq.synthesis.source import Shard
+
         chosen = self.order[self.taken : self.taken + count]
         if len(chosen) < count:
             raise InvalidArgument(
@@ -87,7 +98,8 @@ class LabelledImages:
             )
         images = self.images.normalize(self.images.pixels[chosen])
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
-        logits = self.teacher(images.to(self.teacher.device)).cpu()
+        with torch.no_grad():
+            logits = self.teacher(images.to(self.teacher.device)).cpu()
         loss = float(soft_cross_entropy(logits, soft_labels).mean())
         return Shard(images, soft_labels, logits, {"total": loss, "class": loss}, of_labels=True)
 

@@ -12,25 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from dynadfq.losses.objective import Objective
 from dynadfq.methods.base import ImagesConfig, Method, MethodContext
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ptq.preparation import Preparation, in_order
-from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
-from dynadfq.ptq.squant import squant_rounding
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.pixels import ImageRecipe, gaussian
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.recipe import StudentRecipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynadfq.ptq.preparation import Preparation
+    from dynadfq.synthesis.pixels import ImageRecipe
+    from dynadfq.teacher.teacher import Teacher
+    from dynadfq.training.recipe import StudentRecipe
 
 
 def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Return (B, C, H, W) normalized images of pixels from U(0, 1)."""
+    import torch
+
     mean = torch.tensor(teacher.mean).view(-1, 1, 1)
     std = torch.tensor(teacher.std).view(-1, 1, 1)
     return (torch.rand(shape, generator=rng) - mean) / std
@@ -47,6 +48,9 @@ class Images(ImagesConfig):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of noise with random labels, which are not used."""
+        from dynadfq.losses.objective import Objective
+        from dynadfq.synthesis.pixels import ImageRecipe, gaussian
+
         labels = self.labels(context)
         uniform = partial(uniform_pixels, context.teacher)
         initial = gaussian if self.noise == "gaussian" else uniform
@@ -67,11 +71,17 @@ class Student(StudentConfig):
         "n, standard deviations around the mean that a channel's range covers (range_rule: "
         "bn_sigma)",
         source="DFQ (n = 6)",
-        gt=0,
+        ge=0.1,
+        le=100,
     )
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe of SQuant's rounding, then ranges behind rounded layers."""
+        from dynadfq.ptq.preparation import in_order
+        from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
+        from dynadfq.ptq.squant import squant_rounding
+        from dynadfq.training.recipe import StudentRecipe
+
         rule: Preparation = noise_sigma_ranges
         if self.range_rule == "bn_sigma":
             rule = partial(bn_sigma_ranges, sigmas=self.bn_sigmas)

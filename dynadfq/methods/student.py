@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from dynadfq.losses.objective import Reduction, StudentStep, Term, distillation_term, label_term
+from dynadfq.losses.config import Reduction
 from dynadfq.methods.base import GENERATORS, GeneratorImages
-from dynadfq.runtime.config import LINEAGE, Config, setting
-from dynadfq.synthesis.generator import GeneratorRecipe
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.loss import StudentLoss
-from dynadfq.training.online_generator import OnlineGeneratorBatches
-from dynadfq.training.parts import BatchLoss, TrainingContext
-from dynadfq.training.recipe import StudentRecipe
+from dynadfq.runtime.config import (
+    LINEAGE,
+    MAX_TEMPERATURE,
+    MAX_WEIGHT,
+    MIN_TEMPERATURE,
+    Config,
+    setting,
+)
+
+if TYPE_CHECKING:
+    from dynadfq.losses.objective import StudentStep, Term
+    from dynadfq.synthesis.generator import GeneratorRecipe
+    from dynadfq.teacher.teacher import Teacher
+    from dynadfq.training.parts import BatchLoss, TrainingContext
+    from dynadfq.training.recipe import StudentRecipe
 
 
 class StudentConfig(Config):
@@ -34,10 +42,14 @@ class TrainedStudent(StudentConfig):
 
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return the loss of a batch."""
+        from dynadfq.training.loss import StudentLoss
+
         return StudentLoss(context, self.terms())
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe that trains on the stored images."""
+        from dynadfq.training.recipe import StudentRecipe
+
         return StudentRecipe(self.loss, require=self.require)
 
     def require(self, teacher: Teacher) -> None:
@@ -48,14 +60,24 @@ class DistilledStudent(TrainedStudent):
     """A student that learns the teacher's prediction."""
 
     distillation_weight: float = setting(
-        20.0, "weight of T² · KL(teacher ‖ student), averaged over the batch", source=LINEAGE, ge=0
+        20.0,
+        "weight of T² · KL(teacher ‖ student), averaged over the batch",
+        source=LINEAGE,
+        ge=0,
+        le=MAX_WEIGHT,
     )
     temperature: float = setting(
-        20.0, "T, divides the logits of teacher and student in the KL term", source=LINEAGE, gt=0
+        20.0,
+        "T, divides the logits of teacher and student in the KL term",
+        source=LINEAGE,
+        ge=MIN_TEMPERATURE,
+        le=MAX_TEMPERATURE,
     )
 
     def distillation(self) -> Term[StudentStep]:
         """Return the distillation term."""
+        from dynadfq.losses.objective import distillation_term
+
         return distillation_term(self.distillation_weight, self.temperature)
 
     def terms(self) -> Sequence[Term[StudentStep]]:
@@ -67,11 +89,13 @@ class LabelledStudent(DistilledStudent):
     """A student that learns the image's label and the teacher's prediction."""
 
     label_weight: float = setting(
-        1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0
+        1.0, "weight of the cross-entropy to the image's label", source=LINEAGE, ge=0, le=MAX_WEIGHT
     )
 
     def terms(self) -> Sequence[Term[StudentStep]]:
         """Return the cross-entropy to the label and the distillation term."""
+        from dynadfq.losses.objective import label_term
+
         return [label_term(self.label_weight), self.distillation()]
 
 
@@ -83,6 +107,7 @@ class UnlabelledStudent(LabelledStudent):
         "weight of the cross-entropy to the image's label",
         source="ZeroQ and DSG rows of the literature; 1 for ZeroQ+IL and DSG+IL",
         ge=0,
+        le=MAX_WEIGHT,
     )
 
 
@@ -94,6 +119,7 @@ class HardSampleStudent(DistilledStudent):
         "λ, weight of the distance of channel attentions at the ends of residual branches",
         source="HAST and SynQ, configuration for CIFAR-10; HAST on CIFAR-100: 2000, ImageNet: 4000",
         ge=0,
+        le=MAX_WEIGHT,
     )
     perturbation: float = setting(
         0.01,
@@ -102,6 +128,7 @@ class HardSampleStudent(DistilledStudent):
         unit="normalized pixels",
         source="HAST and SynQ, CIFAR-10 and ImageNet; HAST on CIFAR-100: 0.02",
         ge=0,
+        le=100,
     )
 
 
@@ -123,6 +150,9 @@ class OnlineStudent(TrainedStudent):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe with an online generator, or with the stored images."""
+        from dynadfq.training.online_generator import OnlineGeneratorBatches
+        from dynadfq.training.recipe import StudentRecipe
+
         if not self.online_generator:
             return super().recipe()
         batches = partial(OnlineGeneratorBatches, method=self.images.method, recipe=self.generator)
@@ -133,7 +163,11 @@ class GeneratorStudent(OnlineStudent, LabelledStudent):
     """The student of GDFQ and Qimera."""
 
     distillation_weight: float = setting(
-        1.0, "weight of T² · KL(teacher ‖ student)", source="GDFQ and Qimera, released code", ge=0
+        1.0,
+        "weight of T² · KL(teacher ‖ student)",
+        source="GDFQ and Qimera, released code",
+        ge=0,
+        le=MAX_WEIGHT,
     )
     kd_reduction: Reduction = setting(
         "batchmean",
@@ -144,4 +178,6 @@ class GeneratorStudent(OnlineStudent, LabelledStudent):
 
     def distillation(self) -> Term[StudentStep]:
         """Return the distillation term."""
+        from dynadfq.losses.objective import distillation_term
+
         return distillation_term(self.distillation_weight, self.temperature, self.kd_reduction)

@@ -14,30 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
-from dynadfq.losses.objective import (
-    Objective,
-    StudentStep,
-    Term,
-    bn_statistics_term,
-    soft_cross_entropy,
-)
 from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
 from dynadfq.methods.student import HardSampleStudent
-from dynadfq.ops.low_pass import low_pass
-from dynadfq.runtime.config import setting
-from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
-from dynadfq.synthesis.pixels import ImageRecipe
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.batches import StoredBatches
-from dynadfq.training.features import last_convolution, residual_branches
-from dynadfq.training.loss import PerturbedLoss, StudentLoss
-from dynadfq.training.parts import BatchLoss, TrainingContext
-from dynadfq.training.recipe import StudentRecipe
+from dynadfq.runtime.config import MAX_RATE, MAX_WEIGHT, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynadfq.losses.objective import StudentStep, Term
+    from dynadfq.synthesis.pixels import ImageRecipe
+    from dynadfq.teacher.teacher import Teacher
+    from dynadfq.training.batches import StoredBatches
+    from dynadfq.training.parts import BatchLoss, TrainingContext
+    from dynadfq.training.recipe import StudentRecipe
 
 CODE = "SynQ, released code"
 PAPER = "SynQ, Sec. 5"
@@ -49,6 +40,7 @@ def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
 
     The mean is over all images; p is the teacher's.
     """
+    from dynadfq.losses.objective import Term, soft_cross_entropy
 
     def value(step: StudentStep) -> Tensor:
         p = (step.soft_labels * step.teacher_logits.softmax(dim=1)).sum(dim=1)
@@ -61,7 +53,11 @@ class Images(HardSampleImages):
     """The objective of SynQ's images."""
 
     bn_weight: float = setting(
-        0.4, "α₁, weight of the BN statistics loss", source=f"{CODE}, layered mode", ge=0
+        0.4,
+        "α₁, weight of the BN statistics loss",
+        source=f"{CODE}, layered mode",
+        ge=0,
+        le=MAX_WEIGHT,
     )
     layered_weight: float = setting(
         0.02,
@@ -69,12 +65,17 @@ class Images(HardSampleImages):
         "centres",
         source=f"{CODE}, layered mode",
         ge=0,
+        le=MAX_WEIGHT,
     )
     class_weight: float = setting(
-        0.1, "β, weight of the hard-sample loss", source=f"{CODE}, scripts", ge=0
+        0.1, "β, weight of the hard-sample loss", source=f"{CODE}, scripts", ge=0, le=MAX_WEIGHT
     )
     difficulty_power: float = setting(
-        0.5, "γ, power of the difficulty in the hard-sample loss", source=f"{CODE}, scripts", ge=0
+        0.5,
+        "γ, power of the difficulty in the hard-sample loss",
+        source=f"{CODE}, scripts",
+        ge=0,
+        le=100,
     )
     centre_effort: float = setting(
         1.5,
@@ -82,13 +83,22 @@ class Images(HardSampleImages):
         unit="synthesis.iterations",
         source=f"{PAPER}: 1500 beside 1000",
         gt=0,
+        le=100,
     )
     centre_learning_rate: float = setting(
-        0.05, "constant learning rate of Adam on the centres' pixels", source=PAPER, gt=0
+        0.05,
+        "constant learning rate of Adam on the centres' pixels",
+        source=PAPER,
+        gt=0,
+        le=MAX_RATE,
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of BN statistics, the centres' statistics and the hard-sample loss."""
+        from dynadfq.losses.objective import Objective, Term, bn_statistics_term
+        from dynadfq.synthesis.calibration_centres import CentredRecipe, Centres
+        from dynadfq.synthesis.pixels import ImageRecipe
+
         terms = [bn_statistics_term(self.bn_weight), self.hard_samples()]
         labels = self.labels(context)
         crops = self.crops()
@@ -103,7 +113,11 @@ class Student(HardSampleStudent):
     """The loss of SynQ's student on each image and on a harder version of it."""
 
     label_weight: float = setting(
-        0.5, "λ_CE, weight of the cross-entropy to an easy image's label", source=CODE, ge=0
+        0.5,
+        "λ_CE, weight of the cross-entropy to an easy image's label",
+        source=CODE,
+        ge=0,
+        le=MAX_WEIGHT,
     )
     hardest_label: float = setting(
         0.5,
@@ -113,7 +127,11 @@ class Student(HardSampleStudent):
         le=1,
     )
     map_weight: float = setting(
-        50.0, "λ_CAM, weight of the distance of class activation maps", source=CODE, ge=0
+        50.0,
+        "λ_CAM, weight of the distance of class activation maps",
+        source=CODE,
+        ge=0,
+        le=MAX_WEIGHT,
     )
     perturbed_attention: bool = setting(
         False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR"
@@ -123,7 +141,8 @@ class Student(HardSampleStudent):
         "D₀, frequency at which the low-pass filter's gain is 0.61",
         unit="cycles per image",
         source=CODE,
-        gt=0,
+        ge=0.1,
+        le=1e9,
     )
     scale_cutoff: bool = setting(
         True,
@@ -133,10 +152,15 @@ class Student(HardSampleStudent):
 
     def recipe(self) -> StudentRecipe:
         """Return a recipe of filtered images and an aligned, perturbed loss."""
+        from dynadfq.training.recipe import StudentRecipe
+
         return StudentRecipe(self.loss, self.batches, require=self.require)
 
     def features(self, teacher: Teacher) -> dict[str, Sequence[str]]:
         """Return the modules at whose outputs features are compared."""
+        from dynadfq.losses.attention import BRANCHES, LAST_MAP
+        from dynadfq.training.features import last_convolution, residual_branches
+
         return {BRANCHES: residual_branches(teacher), LAST_MAP: [last_convolution(teacher)]}
 
     def require(self, teacher: Teacher) -> None:
@@ -145,6 +169,9 @@ class Student(HardSampleStudent):
 
     def batches(self, context: TrainingContext) -> StoredBatches:
         """Return the stored images, low-pass filtered."""
+        from dynadfq.ops.low_pass import low_pass
+        from dynadfq.training.batches import StoredBatches
+
         side = IMAGE_SIDE if self.scale_cutoff else None
         return StoredBatches(context, partial(low_pass, cutoff=self.cutoff, side=side))
 
@@ -153,6 +180,9 @@ class Student(HardSampleStudent):
 
         Distillation and labels, on request also features, are computed on harder images too.
         """
+        from dynadfq.losses.attention import attention_term, map_term
+        from dynadfq.training.loss import PerturbedLoss, StudentLoss
+
         features = self.features(context.teacher)
         attention = attention_term(self.attention_weight)
         harder_terms = [

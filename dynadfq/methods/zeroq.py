@@ -10,17 +10,17 @@ default, from Gaussian noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from dynadfq.losses.objective import Objective, bn_statistics_term
 from dynadfq.methods.base import Method, MethodContext, UnlabelledImages
 from dynadfq.methods.student import UnlabelledStudent
 from dynadfq.runtime.config import setting
-from dynadfq.synthesis.pixels import ImageRecipe, gaussian
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dynadfq.synthesis.pixels import ImageRecipe
 
 
 def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
@@ -29,13 +29,9 @@ def faint(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     ZeroQ's distill_data.py divides U(-127.5, 127.5) by its variance, 5418.75, where a comment
     speaks of unit variance.
     """
+    import torch
+
     return (2 * torch.rand(shape, generator=rng) - 1) * (127.5 / 5418.75)
-
-
-INITIAL: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
-    "gaussian": gaussian,
-    "uniform": faint,
-}
 
 
 class Images(UnlabelledImages):
@@ -55,8 +51,12 @@ class Images(UnlabelledImages):
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
         """Return a recipe of BN statistics and the optional terms."""
+        from dynadfq.losses.objective import Objective, bn_statistics_term
+        from dynadfq.synthesis.pixels import ImageRecipe, gaussian
+
         terms = [bn_statistics_term(kind=self.bn_statistics), *self.optional_terms()]
-        return ImageRecipe(self.labels(context), Objective(terms), INITIAL[self.initial])
+        initial = gaussian if self.initial == "gaussian" else faint
+        return ImageRecipe(self.labels(context), Objective(terms), initial)
 
 
 class ZeroQ(Method):

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
+from dynadfq.ops.config import Precision
 from dynadfq.runtime.errors import InvalidArgument, require_choice
-
-Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def require_precision(precision: str, device: torch.device) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from dynadfq.ops.config import Interpolation
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
 MODES = {1: "L", 3: "RGB"}
 # Of an image, as it is and scaled: 400 MB as decoded. A file of a few kilobytes may ask for more.
 MOST_PIXELS = 100_000_000

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from dynadfq.params import ParameterError, read
+from dynadfq.params import ParameterError, examine, read
 from dynadfq.params.docs import render
 from dynadfq.runtime.errors import did_you_mean
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(prog="python -m dynadfq.params", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
-        "check", help="report every problem of a file, by default params.yaml"
+        "check", help="report every problem of a file, by default params.yaml, and what is odd"
     )
     check.add_argument("file", nargs="?", type=Path, default=ACTIVE)
     use = commands.add_parser("use", help="copy configs/NAME.yaml to params.yaml")
@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> str:
     commands.add_parser("docs", help="write docs/params.md")
     options = parser.parse_args(arguments)
     if options.command == "check":
-        read(options.file)
+        for line in examine(options.file, Path()):
+            print(f"note: {line}", file=sys.stderr)
         return f"{options.file} is valid"
     if options.command == "use":
         return use_config(options.name)

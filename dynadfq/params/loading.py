@@ -12,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 from dynadfq.methods import METHODS
 from dynadfq.params.errors import Location, ParameterError, line_of
+from dynadfq.params.files import missing_files
+from dynadfq.params.memory import too_large, total_memory
+from dynadfq.params.oddities import oddities
 from dynadfq.params.rules import broken_rules
 from dynadfq.params.sections import METHOD, PARTS, MethodParams, Params, params_of
 from dynadfq.params.yaml12 import read_yaml
@@ -30,9 +33,26 @@ def read(path: str | Path = "params.yaml") -> Params:
     document = {} if content is None else content
     params, problems = check(document)
     problems += missing_keys(document, Params)
+    problems += too_large(params, total_memory())
     if problems:
         raise ParameterError(path, problems)
     return params
+
+
+def examine(path: str | Path, root: Path) -> list[str]:
+    """Check a whole experiment before anything runs, and return what is odd about it, a line each.
+
+    Args:
+        path: the parameter file.
+        root: the folder in which the file's relative paths start.
+
+    Raises:
+        ParameterError: as ``read``; or files that the parameters name do not exist.
+    """
+    params = read(path)
+    if missing := list(missing_files(params, root)):
+        raise ParameterError(path, missing)
+    return list(oddities(params))
 
 
 def check(document: object) -> tuple[Params, list[str]]:
@@ -65,7 +85,10 @@ def with_preset(document: object) -> tuple[str, object]:
         rest = {key: value for key, value in group.items() if key not in PARTS}
         return METHOD, {**document, "method": rest}
     preset = METHODS[name].presets.get(str(group.get("preset")), {})
-    merged = {part: {**values, **group.get(part, {})} for part, values in preset.items()}
+    own = {part: group.get(part, {}) for part in preset}
+    merged = {
+        part: {**preset[part], **values} for part, values in own.items() if isinstance(values, dict)
+    }
     return name, {**document, "method": {**group, **merged}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -43,6 +43,36 @@ RULES = (
         "teacher.pretrained to true for published weights; got {0}",
     ),
     Rule(
+        ("teacher.num_classes", "data.name"),
+        lambda count, data: count is None or count == CLASSES.get(data, count),
+        "the first is the number of the data set's classes, where it is known",
+        "must be the number of classes of data.name: {1}, or null; got {0}",
+    ),
+    Rule(
+        ("data.image_size", "teacher.input_shape"),
+        lambda side, shape: None in (side, shape) or tuple(shape[1:]) == (side, side),
+        "the first is null, or the height and width of the second",
+        "must be the height and width in teacher.input_shape: {1}, or null; got {0}",
+    ),
+    Rule(
+        ("teacher.mean", "teacher.input_shape"),
+        lambda mean, shape: None in (mean, shape) or len(mean) == shape[0],
+        "the first has a value for each channel of the second",
+        "must have one value for each channel in teacher.input_shape: {1}; got {0}",
+    ),
+    Rule(
+        ("teacher.std", "teacher.input_shape"),
+        lambda std, shape: None in (std, shape) or len(std) == shape[0],
+        "the first has a value for each channel of the second",
+        "must have one value for each channel in teacher.input_shape: {1}; got {0}",
+    ),
+    Rule(
+        ("teacher.std", "teacher.mean"),
+        lambda std, mean: None in (std, mean) or len(std) == len(mean),
+        "both have as many values",
+        "must have as many values as teacher.mean: {1}; got {0}",
+    ),
+    Rule(
         ("synthesis.min_learning_rate", "synthesis.learning_rate"),
         lambda least, initial: least <= initial,
         "the first is at most the second",
@@ -50,9 +80,27 @@ RULES = (
     ),
     Rule(
         ("method.images.similar_classes", "data.name"),
-        lambda count, data: data not in CLASSES or count <= CLASSES[data],
+        lambda count, data: count <= CLASSES.get(data, count),
         "the first is at most the number of the data set's classes, where it is known",
         "must be at most the number of classes of data.name: {1}; got {0}",
+    ),
+    Rule(
+        ("method.images.similar_classes", "teacher.num_classes"),
+        lambda count, classes: classes is None or count <= classes,
+        "the first is at most the second",
+        "must be at most teacher.num_classes: {1}; got {0}",
+    ),
+    Rule(
+        ("method.images.margin_low", "method.images.margin_high"),
+        lambda low, high: low <= high,
+        "the first is at most the second (intraq)",
+        "must be at most method.images.margin_high: {1}; got {0}",
+    ),
+    Rule(
+        ("method.student.lower_margin", "method.student.upper_margin"),
+        lambda low, high: low <= high,
+        "the first is at most the second (adadfq)",
+        "must be at most method.student.upper_margin: {1}; got {0}",
     ),
     Rule(
         ("method.images.data", "data.name"),
@@ -102,23 +150,31 @@ RULES = (
 )
 
 
-def lookup(params: object, key: str) -> Any:
+def lookup(params: object, key: str, *default: Any) -> Any:
     """Return the value of a dotted key.
 
     Raises:
-        AttributeError: there is no such key.
+        AttributeError: there is no such key, and no default.
     """
-    return reduce(getattr, key.split("."), params)
+    try:
+        return reduce(getattr, key.split("."), params)
+    except AttributeError:
+        if not default:
+            raise
+        return default[0]
 
 
-def broken_rules(params: Params, doubtful: Collection[str] = ()) -> Iterator[str]:
+def broken_rules(
+    params: Params, doubtful: Collection[str] = (), rules: Sequence[Rule] = RULES
+) -> Iterator[str]:
     """Yield a line for each constraint that does not hold.
 
     Args:
         params: the parameters.
         doubtful: keys and groups whose values are wrong; rules on them are left out.
+        rules: the constraints.
     """
-    for rule in RULES:
+    for rule in rules:
         if any(f"{key}.".startswith(f"{other}.") for key in rule.keys for other in doubtful):
             continue
         try:

@@ -16,7 +16,7 @@ from dynadfq.export.config import ExportConfig
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import ImagesConfig
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.precision import Precision
+from dynadfq.ops.config import Precision
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.report.config import ReportConfig
 from dynadfq.runtime.config import Config, setting
@@ -54,17 +54,20 @@ class LaunchConfig(Config):
         "`docs/scaling.md` has several machines",
         unit="processes",
         ge=1,
+        le=1024,
     )
 
 
 class Params(Config):
     """Everything an experiment can vary."""
 
-    seed: int = setting(0, "the one source of randomness: the same seed gives the same files", ge=0)
+    seed: int = setting(
+        0, "the one source of randomness: the same seed gives the same files", ge=0, le=2**63 - 1
+    )
     device: str = setting(
         "auto",
         "where tensors live; auto is a GPU where there is one",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
         allowed="one of auto, cpu, cuda, cuda:N",
     )
     precision: Precision = setting(

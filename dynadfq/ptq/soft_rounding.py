@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from dynadfq.quant.config import Granularity
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.quantize import (
-    Granularity,
     QParams,
     broadcast_first,
     choose_weight_qparams,

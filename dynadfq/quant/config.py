@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dynadfq.graph.description import Placement, SiteSet
-from dynadfq.quant.quantize import Granularity
+from dynadfq.graph.config import Placement, SiteSet
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
-from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.config import LINEAGE, MAX_WIDTH, PAPER, Config, setting
+from dynadfq.runtime.errors import InvalidArgument, shown
 
 DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 SchemeName = Literal["paper", "integer"]
+Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 Rounding = Literal["nearest", "squant", "adaround", "block"]
 RangeRule = Literal["max", "quantile", "mse", "median_max"]
 RangeAverage = Literal["mean", "ema", "legacy_ema"]
@@ -24,7 +24,7 @@ RangeAverage = Literal["mean", "ema", "legacy_ema"]
 
 def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
     if any(low >= high for low, high in pairwise(widths)):
-        raise ValueError(f"must be ascending without repetition; got {list(widths)}")
+        raise ValueError(f"must be ascending without repetition; got {shown(widths)}")
     return widths
 
 
@@ -44,7 +44,7 @@ class RangeConfig(Config):
         0.999,
         "share of a site's values up to each end of its range (observer: quantile)",
         unit="fraction",
-        gt=0,
+        gt=0.5,
         le=1,
     )
     average: RangeAverage = setting(
@@ -128,9 +128,10 @@ class SelectorShape(Config):
         unit="pixels",
         source=DYNAMIC_QUANT,
         ge=1,
+        le=64,
     )
     hidden: int = setting(
-        64, "width of the hidden layer", unit="features", source=DYNAMIC_QUANT, ge=1
+        64, "width of the hidden layer", unit="features", source=DYNAMIC_QUANT, ge=1, le=MAX_WIDTH
     )
     dropout: float = setting(
         0.2,
@@ -146,6 +147,7 @@ class SelectorShape(Config):
         "the target",
         source=f"{PAPER}, Sec. 4.1 (highest probability); value from its first author's CADyQ",
         ge=0,
+        le=100,
     )
 
 

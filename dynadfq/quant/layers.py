@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dynadfq.quant.config import Granularity
 from dynadfq.quant.quantize import (
-    Granularity,
     QParams,
     broadcast_first,
     fake_quantize_weight,

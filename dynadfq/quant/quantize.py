@@ -12,15 +12,16 @@ Symmetric weights (scheme ``integer``) have ``scale = max|w| / n`` and the codes
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dynadfq.quant.config import Granularity
+
 SMALLEST_RANGE = 1e-8
 
 QParams = tuple[Tensor, Tensor]  # (scale, quant_min)
-Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 
 
 def levels(bits: Tensor | int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import MAX_BATCH, MAX_COUNT, MAX_RATE, MAX_WEIGHT, Config, setting
 
 AIMET = "AIMET, released code"
 BLOCKWISE = "BRECQ, QDrop and Genie-M, released code"
@@ -20,16 +20,20 @@ class LearnedRounding(Config):
         unit="images",
         source="AdaRound, Sec. 5",
         ge=1,
+        le=MAX_COUNT,
     )
-    batch_size: int = setting(32, "images per step", unit="images", source="AdaRound, Sec. 5", ge=1)
+    batch_size: int = setting(
+        32, "images per step", unit="images", source="AdaRound, Sec. 5", ge=1, le=MAX_BATCH
+    )
     learning_rate: float = setting(
-        1e-3, "learning rate of Adam on the roundings", source=AIMET, gt=0
+        1e-3, "learning rate of Adam on the roundings", source=AIMET, gt=0, le=MAX_RATE
     )
     regularization: float = setting(
         0.01,
         "λ, weight of the term that pushes roundings to 0 or 1",
         source="AdaRound, Eq. 21; value: AIMET; Genie-M: 1",
         ge=0,
+        le=MAX_WEIGHT,
     )
     warm_start: float = setting(
         0.2,
@@ -44,13 +48,15 @@ class LearnedRounding(Config):
         "how the term's exponent β falls from 20 to 2",
         source=f"cosine: AIMET; linear: {BLOCKWISE}",
     )
-    iterations: int = setting(10_000, "steps per layer or block", unit="steps", ge=1)
+    iterations: int = setting(10_000, "steps per layer or block", unit="steps", ge=1, le=MAX_COUNT)
 
 
 class BlockReconstructionConfig(LearnedRounding):
     """Settings of block reconstruction (rounding: block): of BRECQ, QDrop and Genie-M."""
 
-    iterations: int = setting(20_000, "steps per block", unit="steps", source=BLOCKWISE, ge=1)
+    iterations: int = setting(
+        20_000, "steps per block", unit="steps", source=BLOCKWISE, ge=1, le=MAX_COUNT
+    )
     annealing: Literal["cosine", "linear"] = setting(
         "linear",
         "how the rounding term's exponent β falls from 20 to 2",
@@ -69,10 +75,12 @@ class BlockReconstructionConfig(LearnedRounding):
         "initial learning rate of Adam on the scales of weights; 0 keeps those of least error",
         source="Genie-M, released code; 0: BRECQ, QDrop",
         ge=0,
+        le=MAX_RATE,
     )
     range_rate: float = setting(
         4e-5,
         "initial learning rate of Adam on activation ranges, where these are learned",
         source="QDrop and Genie-M, released code",
         ge=0,
+        le=MAX_RATE,
     )

@@ -11,4 +11,4 @@ class ReportConfig(Config):
     title: str = setting(
         "dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1
     )
-    grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1)
+    grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1, le=1000)

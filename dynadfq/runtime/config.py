@@ -17,6 +17,17 @@ C = TypeVar("C", bound="Config")
 PAPER = "DynaDFQ"  # numbered as in the ICLR 2024 submission
 LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
 
+# Upper bounds where nothing else bounds a setting: larger values are mistakes that would end in
+# an overflow, or take memory or time without end.
+MAX_COUNT = 10_000_000  # images, steps, epochs
+MAX_BATCH = 100_000  # images in a step
+MAX_CLASSES = 100_000
+MAX_WIDTH = 16_384  # features of a layer
+MAX_SIDE = 8_192  # pixels
+MAX_RATE = 100.0  # learning rates
+MAX_WEIGHT = 1e6  # of a term in a loss
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1000.0
+
 BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
 
@@ -71,6 +82,7 @@ def setting(
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
+    lt: float | None = None,
     items: str = "",
     **constraints: Any,
 ) -> Any:
@@ -82,7 +94,7 @@ def setting(
         source: paper and equation or section, "lineage", or "dynadfq" for a choice of this library.
         unit: images, steps, bits, pixels, nats, a fraction …; empty where there is none.
         allowed: the permitted values in words, where type and bounds do not tell.
-        ge, gt, le: bounds; ``gt`` leaves the bound itself out.
+        ge, gt, le, lt: bounds; ``gt`` and ``lt`` leave the bound itself out.
         items: the interval of a list's elements.
         constraints: anything else that ``pydantic.Field`` knows.
     """
@@ -90,25 +102,42 @@ def setting(
         "unit": unit,
         "source": source,
         "allowed": allowed,
-        "interval": items or interval(ge, gt, le),
+        "interval": items or interval(ge, gt, le, lt),
     }
     return Field(
-        default, description=meaning, json_schema_extra=extra, ge=ge, gt=gt, le=le, **constraints
+        default,
+        description=meaning,
+        json_schema_extra=extra,
+        ge=ge,
+        gt=gt,
+        le=le,
+        lt=lt,
+        **constraints,
     )
 
 
-def interval(ge: float | None = None, gt: float | None = None, le: float | None = None) -> str:
+def interval(
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> str:
     """Return the permitted numbers in words.
 
-    >>> interval(ge=2, le=8), interval(ge=1), interval(gt=0, le=1)
-    ('2 … 8', '1 … ∞', '0 … 1 (not 0)')
+    >>> interval(ge=2, le=8), interval(ge=1), interval(gt=0, le=1), interval(ge=0, lt=1)
+    ('2 … 8', '1 … ∞', '0 … 1 (not 0)', '0 … 1 (not 1)')
     """
     low = ge if gt is None else gt
     if low is None:
         return ""
-    high = "∞" if le is None else format(le, "g")
-    exception = "" if gt is None else f" (not {gt:g})"
-    return f"{low:g} … {high}{exception}"
+    high = le if lt is None else lt
+    left_out = " or ".join(_number(bound) for bound in (gt, lt) if bound is not None)
+    exception = f" (not {left_out})" if left_out else ""
+    return f"{_number(low)} … {'∞' if high is None else _number(high)}{exception}"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def note(field: FieldInfo, name: str) -> str:

@@ -6,6 +6,8 @@ import difflib
 import json
 from collections.abc import Iterable
 
+LONGEST = 200  # characters of a value in an error
+
 
 class InvalidArgument(ValueError):
     """A wrong value of an argument, a parameter or a setting.
@@ -46,8 +48,12 @@ def dotted(location: Iterable[int | str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in a file: ``true``, ``null``, ``"text"``, ``[3, 4, 5]``."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """Return a value as it stands in a file: ``true``, ``null``, ``"text"``, ``[3, 4, 5]``.
+
+    Long values are cut.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynadfq.runtime.config import PAPER, Config, setting
+from dynadfq.runtime.config import MAX_BATCH, MAX_COUNT, MAX_RATE, PAPER, Config, setting
 
 Storage = Literal["float32", "float16"]
+Mixing = Literal["sum", "mean"]
+LARGE = 64  # pixels; longer sides get class-conditional BatchNorm from `large_images`
 
 TRAINING = f"{PAPER}, Sec. 4.1"
 
@@ -20,8 +22,11 @@ class PixelOptimizerConfig(Config):
         unit="steps",
         source=TRAINING,
         ge=0,
+        le=MAX_COUNT,
     )
-    learning_rate: float = setting(0.5, "initial learning rate of Adam", source=TRAINING, gt=0)
+    learning_rate: float = setting(
+        0.5, "initial learning rate of Adam", source=TRAINING, gt=0, le=MAX_RATE
+    )
     decay: float = setting(
         0.1,
         "factor on the learning rate when the loss has stopped decreasing",
@@ -30,19 +35,35 @@ class PixelOptimizerConfig(Config):
         le=1,
     )
     patience: int = setting(
-        100, "steps without a lower loss before a decay", unit="steps", source=TRAINING, ge=1
+        100,
+        "steps without a lower loss before a decay",
+        unit="steps",
+        source=TRAINING,
+        ge=1,
+        le=MAX_COUNT,
     )
     min_learning_rate: float = setting(
-        1e-4, "the learning rate decays no further", source="ZeroQ, released code", ge=0
+        1e-4,
+        "the learning rate decays no further",
+        source="ZeroQ, released code",
+        ge=0,
+        le=MAX_RATE,
     )
 
 
 class SynthesisConfig(PixelOptimizerConfig):
     """Optimization of the synthetic images; the method determines the losses."""
 
-    num_images: int = setting(5120, "images to make", unit="images", source=TRAINING, ge=1)
+    num_images: int = setting(
+        5120, "images to make", unit="images", source=TRAINING, ge=1, le=MAX_COUNT
+    )
     batch_size: int = setting(
-        64, "images optimized together, stored as one shard", unit="images", source=TRAINING, ge=1
+        64,
+        "images optimized together, stored as one shard",
+        unit="images",
+        source=TRAINING,
+        ge=1,
+        le=MAX_BATCH,
     )
     storage: Storage = setting(
         "float32",

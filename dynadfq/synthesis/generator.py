@@ -16,9 +16,9 @@ from dynadfq.runtime.artifact import Record, record_bytes
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator, global_stream
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import Mixing, PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
-from dynadfq.synthesis.generator_network import GeneratorNetwork, Mixing
+from dynadfq.synthesis.generator_network import GeneratorNetwork
 from dynadfq.synthesis.latent import Latent, MixtureSampler
 from dynadfq.synthesis.source import Shard, as_numbers
 from dynadfq.teacher.teacher import Teacher

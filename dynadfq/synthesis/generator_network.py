@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, interpolate, leaky_relu
 
+from dynadfq.synthesis.config import Mixing
 from dynadfq.synthesis.latent import Latent, Mixture
-
-Mixing = Literal["sum", "mean"]
 
 WIDTHS = (128, 128, 64)  # channels after the projection and after each hidden convolution
 # The released code writes BatchNorm2d(channels, 0.8), which sets eps, not momentum.
 EPSILONS = (1e-5, 0.8, 0.8)
-LARGE = 64  # pixels; longer sides get class-conditional BatchNorm from `large_images`
 
 
 class BatchNorm(nn.BatchNorm2d):

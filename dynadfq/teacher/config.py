@@ -6,11 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from dynadfq.ops.preprocess import Interpolation
-from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
+from dynadfq.ops.config import Interpolation
+from dynadfq.runtime.config import (
+    LINEAGE,
+    MAX_BATCH,
+    MAX_CLASSES,
+    MAX_COUNT,
+    MAX_RATE,
+    MAX_SIDE,
+    PAPER,
+    Config,
+    setting,
+)
 from dynadfq.runtime.errors import shown
 from dynadfq.runtime.import_path import is_import_path
-from dynadfq.zoo.architectures import FAMILIES
+from dynadfq.zoo.config import FAMILIES
 
 RESNET = "He et al., CVPR 2016, Sec. 4.2"
 
@@ -32,24 +42,33 @@ def _architecture(value: object) -> object:
 
 
 Architecture = Annotated[str, BeforeValidator(_architecture)]
-Side = Annotated[int, Field(ge=1)]
-Deviation = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+# Of pixels in 0 … 1; networks that read pixels in 0 … 255 have a deviation of 1/255.
+Mean = Annotated[float, Field(ge=-10, le=10)]
+Deviation = Annotated[float, Field(ge=0.001, le=10)]
 
 
 class TrainingConfig(Config):
     """SGD with Nesterov momentum and a one-cycle learning rate (arXiv 1708.07120)."""
 
     epochs: int = setting(
-        200, "passes over the training images", unit="epochs", source=RESNET, ge=1
+        200, "passes over the training images", unit="epochs", source=RESNET, ge=1, le=MAX_COUNT
     )
-    batch_size: int = setting(128, "images in a step", unit="images", source=RESNET, ge=1)
+    batch_size: int = setting(
+        128, "images in a step", unit="images", source=RESNET, ge=1, le=MAX_BATCH
+    )
     learning_rate: float = setting(
-        0.1, "peak of the one-cycle learning rate of SGD", source=RESNET, gt=0
+        0.1, "peak of the one-cycle learning rate of SGD", source=RESNET, gt=0, le=MAX_RATE
     )
-    momentum: float = setting(0.9, "Nesterov momentum", source=RESNET, ge=0, le=1)
-    weight_decay: float = setting(1e-4, "weight decay", source=RESNET, ge=0)
+    momentum: float = setting(0.9, "Nesterov momentum", source=RESNET, ge=0, lt=1)
+    weight_decay: float = setting(1e-4, "weight decay", source=RESNET, ge=0, le=1)
     crop_padding: int = setting(
-        4, "largest random shift of a training image; 0 is none", unit="pixels", source=RESNET, ge=0
+        4,
+        "largest random shift of a training image; 0 is none",
+        unit="pixels",
+        source=RESNET,
+        ge=0,
+        le=256,
     )
     horizontal_flip: bool = setting(True, "mirror half of the training images", source=RESNET)
 
@@ -86,19 +105,23 @@ class TeacherConfig(TrainingConfig):
         "an import path loads",
         source=f"{LINEAGE} (pytorchcv)",
     )
-    num_classes: int | None = setting(None, "number of classes", unit="classes", ge=1)
+    num_classes: int | None = setting(
+        None, "number of classes", unit="classes", ge=1, le=MAX_CLASSES
+    )
     input_shape: tuple[Side, Side, Side] | None = setting(
         None,
         "shape of an image that the network reads",
         unit="channels, pixels, pixels",
         allowed="null or a list of three whole numbers: channels, height and width",
+        items="1 … 8192",
         strict=False,
     )
-    mean: tuple[float, ...] | None = setting(
+    mean: tuple[Mean, ...] | None = setting(
         None,
         "mean that is subtracted from pixels in 0 … 1",
         unit="pixels in 0 … 1",
-        allowed="null or a list of numbers, one per channel",
+        allowed="null or a list of numbers in -10 … 10, one per channel",
+        items="-10 … 10",
         min_length=1,
         strict=False,
     )
@@ -106,8 +129,8 @@ class TeacherConfig(TrainingConfig):
         None,
         "standard deviation that pixels are then divided by",
         unit="pixels in 0 … 1",
-        allowed="null or a list of numbers above 0, one per channel",
-        items="0 … ∞ (not 0)",
+        allowed="null or a list of numbers in 0.001 … 10, one per channel",
+        items="0.001 … 10",
         min_length=1,
         strict=False,
     )
@@ -117,6 +140,7 @@ class TeacherConfig(TrainingConfig):
         "size, null lets the image just cover the input",
         unit="pixels",
         ge=1,
+        le=MAX_SIDE,
     )
     interpolation: Interpolation | None = setting(
         None, "how images are scaled", allowed="null or one of nearest, bilinear, bicubic"
@@ -137,4 +161,5 @@ class SimilarityConfig(Config):
         "classes listed for each class in top_similar.csv, most similar first",
         unit="classes",
         ge=1,
+        le=MAX_CLASSES,
     )

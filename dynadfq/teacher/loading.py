@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dynadfq.ops.preprocess import Interpolation
+from dynadfq.ops.config import Interpolation
 from dynadfq.runtime.artifact import read_described, read_record, reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import is_import_path, require_trusted

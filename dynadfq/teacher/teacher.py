@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.ops.batch_norm import BatchNorm, frozen_batch_norms, layers_with_statistics
+from dynadfq.ops.config import Interpolation
 from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
-from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.ops.unwrap import unwrapped
 from dynadfq.runtime.artifact import record_bytes, write_described
 from dynadfq.runtime.errors import InvalidArgument

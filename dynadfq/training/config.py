@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from math import ceil
 
-from dynadfq.losses.budget import Form
+from dynadfq.losses.config import Form
 from dynadfq.quant.config import CandidatesConfig
-from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
+from dynadfq.runtime.config import (
+    LINEAGE,
+    MAX_BATCH,
+    MAX_COUNT,
+    MAX_RATE,
+    MAX_WEIGHT,
+    PAPER,
+    Config,
+    setting,
+)
 
 TRAINING = f"{PAPER}, Sec. 4.1"
 CIFAR = f"{TRAINING} (CIFAR)"
@@ -16,13 +25,14 @@ class FinetuneConfig(Config):
     """Training of the student on the synthetic images by SGD with Nesterov momentum."""
 
     epochs: int = setting(
-        400, "length of the training; 0 is none", unit="epochs", source=CIFAR, ge=0
+        400, "length of the training; 0 is none", unit="epochs", source=CIFAR, ge=0, le=MAX_COUNT
     )
     steps: int | None = setting(
         None,
         "length of the training in place of `epochs`; its last epoch may be shorter",
         unit="steps",
         ge=0,
+        le=MAX_COUNT,
     )
     steps_per_epoch: int | None = setting(
         None,
@@ -30,14 +40,20 @@ class FinetuneConfig(Config):
         unit="steps",
         source=f"dynadfq; {LINEAGE}: 200, the paper does not say",
         ge=1,
+        le=MAX_COUNT,
     )
-    batch_size: int = setting(256, "images in a step", unit="images", source=CIFAR, ge=1)
-    learning_rate: float = setting(1e-5, "initial learning rate of the weights", source=CIFAR, gt=0)
+    batch_size: int = setting(
+        256, "images in a step", unit="images", source=CIFAR, ge=1, le=MAX_BATCH
+    )
+    learning_rate: float = setting(
+        1e-5, "initial learning rate of the weights", source=CIFAR, gt=0, le=MAX_RATE
+    )
     range_learning_rate: float = setting(
         1e-5,
         "initial learning rate of the activation ranges",
         source="the weights' rate; the paper gives none",
         gt=0,
+        le=MAX_RATE,
     )
     decay: float = setting(
         0.1,
@@ -46,18 +62,24 @@ class FinetuneConfig(Config):
         gt=0,
         le=1,
     )
-    decay_every: int = setting(100, "epochs between decays", unit="epochs", source=CIFAR, ge=1)
-    momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, le=1)
-    weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0)
+    decay_every: int = setting(
+        100, "epochs between decays", unit="epochs", source=CIFAR, ge=1, le=MAX_COUNT
+    )
+    momentum: float = setting(0.9, "Nesterov momentum", source=LINEAGE, ge=0, lt=1)
+    weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0, le=1)
     calibration_images: int = setting(
-        1024, "synthetic images that set the activation ranges before training", unit="images", ge=1
+        1024,
+        "synthetic images that set the activation ranges before training",
+        unit="images",
+        ge=1,
+        le=MAX_COUNT,
     )
     crop_scale: float = setting(
         0.5,
         "smallest area of a random resized crop; 1 is off",
         unit="fraction of the image",
         source=LINEAGE,
-        gt=0,
+        ge=0.01,
         le=1,
     )
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
@@ -79,6 +101,7 @@ class SelectorTrainingConfig(Config):
         "initial learning rate of the selector, decayed as the weights' is",
         source=CIFAR,
         gt=0,
+        le=MAX_RATE,
     )
     budget: Form = setting(
         "penalty",
@@ -91,6 +114,7 @@ class SelectorTrainingConfig(Config):
         "γ, weight of the penalty; for a constraint, the curvature of its quadratic part",
         source=f"{PAPER}, Eq. 11; value in Sec. 4.1",
         ge=0,
+        le=MAX_WEIGHT,
     )
     warm_up_images: int = setting(
         0,
@@ -98,14 +122,17 @@ class SelectorTrainingConfig(Config):
         "train the selector before fine-tuning; 0 is off",
         unit="images",
         ge=0,
+        le=MAX_COUNT,
     )
     warm_up_steps: int = setting(
-        500, "steps of Adam on the selector in its warm-up", unit="steps", ge=1
+        500, "steps of Adam on the selector in its warm-up", unit="steps", ge=1, le=MAX_COUNT
     )
     warm_up_learning_rate: float = setting(
-        1e-3, "learning rate of Adam on the selector in its warm-up", gt=0
+        1e-3, "learning rate of Adam on the selector in its warm-up", gt=0, le=MAX_RATE
     )
-    warm_up_weight_decay: float = setting(1e-3, "weight decay of the selector in its warm-up", ge=0)
+    warm_up_weight_decay: float = setting(
+        1e-3, "weight decay of the selector in its warm-up", ge=0, le=1
+    )
 
 
 class SelectorConfig(SelectorTrainingConfig, CandidatesConfig):

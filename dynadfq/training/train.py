@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dynadfq.ops.precision import Precision, compute_precision
+from dynadfq.ops.config import Precision
+from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import provenance

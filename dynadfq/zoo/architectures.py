@@ -12,15 +12,8 @@ from torch import nn
 from dynadfq.ops.unwrap import unwrapped
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import call_object, import_object, is_import_path
+from dynadfq.zoo.config import FAMILIES
 from dynadfq.zoo.metadata import Metadata
-
-FAMILIES = {
-    "pytorchcv": "pytorchcv",
-    "torchvision": "torchvision",
-    "timm": "timm",
-    "efficientnet": "timm",
-}
-"""Names of the modules in ``dynadfq.zoo.families``, and the package that each needs."""
 
 
 class Family(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynadfq.ops.preprocess import Interpolation
+from dynadfq.ops.config import Interpolation
 from dynadfq.runtime.numbers import Shape
 
 

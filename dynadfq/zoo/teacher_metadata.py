@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from dynadfq.ops.preprocess import Interpolation, Preprocessing
+from dynadfq.ops.config import Interpolation
+from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.numbers import Shape

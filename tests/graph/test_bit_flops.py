@@ -9,7 +9,8 @@ from pytorchcv.model_provider import get_model
 from torch import nn
 
 from dynadfq.graph.bit_flops import CostModel, bit_flops
-from dynadfq.graph.description import NetworkTrace, Placement
+from dynadfq.graph.config import Placement
+from dynadfq.graph.description import NetworkTrace
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 

@@ -8,11 +8,11 @@ import torch
 from finetuning import changed, finetune, state
 from interrupts import counted_steps, killed_after
 
+from dynadfq.losses import objective
 from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch, pooled_statistics
 from dynadfq.losses.hard_samples import hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
-from dynadfq.methods import student as student_settings
 from dynadfq.methods.base import MethodContext
 from dynadfq.runtime.progress import NonFiniteLoss
 from dynadfq.runtime.resume import Scratch
@@ -190,7 +190,7 @@ def test_an_exception_leaves_nothing_behind(
     student = make_student()
     before = state(student)
     poison = Term("poison", 1.0, value)
-    monkeypatch.setattr(student_settings, "distillation_term", lambda *_: poison)
+    monkeypatch.setattr(objective, "distillation_term", lambda *_: poison)
     with pytest.raises(error, match=r"poison|failed"):
         finetune(student, teacher, synthetic, module.Student().recipe(), SCHEDULE)
     assert untouched(student, teacher)

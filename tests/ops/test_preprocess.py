@@ -15,7 +15,8 @@ from torchvision.transforms._presets import ImageClassification
 
 from dynadfq.data import loading as data
 from dynadfq.data.sets import CARDS
-from dynadfq.ops.preprocess import Interpolation, Preprocessing, read_image
+from dynadfq.ops.config import Interpolation
+from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 

@@ -50,7 +50,7 @@ optimizer: adam
         "synthesis.momentum: unknown key; did you mean teacher.momentum?",
         f'method.name: must be one of {", ".join(METHODS)}; got "zeroQ"; did you mean zeroq?',
         "quantization.weight_bits: must be in 2 … 8; got 16",
-        'finetune.epochs: must be a whole number in 0 … ∞; got "ten"',
+        'finetune.epochs: must be a whole number in 0 … 10000000; got "ten"',
         "finetune.decay: must be in 0 … 1 (not 0); got 0",
         "finetune.lr: unknown key; did you mean finetune.learning_rate?",
         f"optimizer: unknown key; the file has {', '.join(Params.model_fields)}",
@@ -74,37 +74,38 @@ def test_a_key_of_an_earlier_version_is_told_its_place(old):
     assert problem == f"{old}: unknown key; it is now {MOVED[old]}"
 
 
+SEEDS = "in 0 … 9223372036854775807"
 WIDTHS = "must be a list of two or more whole numbers in 2 … 8, ascending"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
-        ("seed", -1, "must be in 0 … ∞"),
-        ("seed", 1.5, "must be a whole number in 0 … ∞"),
-        ("seed", True, "must be a whole number in 0 … ∞"),
-        ("seed", None, "must be a whole number in 0 … ∞"),
+        ("seed", -1, f"must be {SEEDS}"),
+        ("seed", 1.5, f"must be a whole number {SEEDS}"),
+        ("seed", True, f"must be a whole number {SEEDS}"),
+        ("seed", None, f"must be a whole number {SEEDS}"),
         ("device", "gpu", "must be one of auto, cpu, cuda, cuda:N"),
         ("device", "cuda:x", "must be one of auto, cpu, cuda, cuda:N"),
-        ("data.image_size", 4, "must be in 8 … ∞"),
-        ("data.image_size", "big", "must be null or a whole number in 8 … ∞"),
+        ("data.image_size", 4, "must be in 8 … 8192"),
+        ("data.image_size", "big", "must be null or a whole number in 8 … 8192"),
         ("data.name", "my_pkg.data:", f"must be {ALLOWED}"),
         ("data.name", 3, f"must be {ALLOWED}"),
         ("data.root", 3, "must be text"),
         ("data.root", "", "must be text"),
         ("finetune.horizontal_flip", "maybe", "must be true or false"),
         ("finetune.decay", "0.1", "must be a number in 0 … 1 (not 0)"),
-        ("finetune.learning_rate", math.inf, "must be in 0 … ∞ (not 0)"),
-        ("finetune.learning_rate", math.nan, "must be in 0 … ∞ (not 0)"),
+        ("finetune.learning_rate", math.inf, "must be in 0 … 100 (not 0)"),
+        ("finetune.learning_rate", math.nan, "must be in 0 … 100 (not 0)"),
         ("finetune", 3, "must be a group of keys"),
         ("finetune", None, "must be a group of keys"),
         ("teacher.architecture", "resnet20", f"must be {ARCHITECTURES}"),
         ("teacher.architecture", "my_pkg:", f"must be {ARCHITECTURES}"),
-        ("teacher.num_classes", 0, "must be in 1 … ∞"),
+        ("teacher.num_classes", 0, "must be in 1 … 100000"),
         ("teacher.input_shape", [3, 32], f"must be {SHAPES}"),
         ("teacher.mean", 0.5, f"must be {CHANNELS}"),
         ("teacher.interpolation", "cubic", "must be null or one of nearest, bilinear, bicubic"),
-        ("selector.warm_up_images", -1, "must be in 0 … ∞"),
+        ("selector.warm_up_images", -1, "must be in 0 … 10000000"),
         ("selector.budget", "multiplier", "must be one of penalty, constraint"),
         ("selector.candidates", [4], WIDTHS),
         ("selector.candidates", 4, WIDTHS),
@@ -157,14 +158,14 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
         ),
         (
             "export: {formats: [pt2, pt2]}",
-            "export.formats: must be without repetition; got ['pt2', 'pt2']",
+            'export.formats: must be without repetition; got ["pt2", "pt2"]',
         ),
         (
             "teacher: {input_shape: [3, 32, 2.5]}",
-            "teacher.input_shape[2]: must be a whole number; got 2.5",
+            "teacher.input_shape[2]: must be a whole number in 1 … 8192; got 2.5",
         ),
-        ("teacher: {mean: [a]}", 'teacher.mean[0]: must be a number; got "a"'),
-        ("teacher: {std: [0.5, 0]}", "teacher.std[1]: must be in 0 … ∞ (not 0); got 0"),
+        ("teacher: {mean: [a]}", 'teacher.mean[0]: must be a number in -10 … 10; got "a"'),
+        ("teacher: {std: [0.5, 0]}", "teacher.std[1]: must be in 0.001 … 10; got 0"),
         (
             "selector: {candidates: [3, 4, '5']}",
             'selector.candidates[2]: must be a whole number in 2 … 8; got "5"',

@@ -8,7 +8,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
-from dynadfq.data.config import CLASSES
+from dynadfq.data.config import CLASSES, SHAPES
 from dynadfq.data.sets import CARDS
 from dynadfq.methods import METHODS
 from dynadfq.methods.dynadfq import DynaDFQ
@@ -130,6 +130,11 @@ def test_the_imagenet_experiments_are_the_papers(network):
 
 def test_the_number_of_classes_is_the_data_sets():
     assert {name: len(card.class_names) for name, card in CARDS.items()} == CLASSES
+
+
+def test_the_shape_of_images_is_the_data_sets():
+    shapes = {name: (card.channels, card.size, card.size) for name, card in CARDS.items()}
+    assert shapes == SHAPES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

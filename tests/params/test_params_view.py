@@ -42,7 +42,7 @@ def use(folder, old: str, new: str) -> None:
 def test_a_view_has_the_parameters_that_dvc_follows():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert {name: set(declared(view)) for name, view in VIEWS.items()} == {
-        name: set(stage["params"]) for name, stage in stages.items()
+        name: set(stage["params"]) for name, stage in stages.items() if name != "check"
     }
 
 

@@ -11,6 +11,7 @@ from imports import ROOT, closure, room
 from project import STAGES
 
 from dynadfq import methods
+from dynadfq.params import Params
 
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
 GRAPH: dict[str, dict[str, Any]] = PIPELINE["stages"]
@@ -62,12 +63,18 @@ def test_what_only_a_student_uses_does_not_belong_to_the_images():
 
 def test_labelled_data_enters_in_two_stages_only():
     assert {stage for stage in STAGES if "dynadfq/data" in GRAPH[stage]["deps"]} == LABELLED
-    assert {stage for stage, content in GRAPH.items() if "data" in content["params"]} == LABELLED
-    for stage, content in GRAPH.items():
+    reads = {stage: content for stage, content in GRAPH.items() if stage != "check"}
+    assert {stage for stage, content in reads.items() if "data" in content["params"]} == LABELLED
+    for stage, content in reads.items():
         assert not [key for key in content["params"] if key.startswith("data.")], stage
         assert not [
             path for path in content["deps"] if path == "data" or path.startswith("data/")
         ], stage
+
+
+def test_the_check_sees_every_parameter_before_any_other_stage_starts():
+    assert set(GRAPH["check"]["params"]) == set(Params.model_fields) - {"launch"}
+    assert "artifacts/checked.txt" in GRAPH["teacher"]["deps"]
 
 
 def test_an_edited_quantizer_leaves_the_images():
@@ -90,7 +97,9 @@ def test_expensive_stages_have_cached_outputs_only():
     for stage in STAGES[:-1]:
         assert set(GRAPH[stage]) == {"desc", "cmd", "params", "deps", "outs"}
         [(out, options)] = paths(GRAPH[stage]["outs"]).items()
-        assert out.startswith("artifacts/") and options == {}
+        assert out.startswith("artifacts/")
+        # What the check writes is always the same: a failed one leaves the rest as it was.
+        assert options == ({"persist": True} if stage == "check" else {})
 
 
 def test_plot_alone_writes_reports_for_git():
@@ -115,14 +124,15 @@ def test_a_stage_that_reads_an_artifact_depends_on_it():
         for stage, content in GRAPH.items()
     }
     assert above == {
-        "teacher": set(),
+        "check": set(),
+        "teacher": {"check"},
         "similarity": {"teacher"},
         "synthesize": {"teacher", "similarity"},
         "finetune": {"teacher", "synthesize"},
         "finetune_fixed": {"teacher", "synthesize"},
         "evaluate": {"teacher", "synthesize", "finetune", "finetune_fixed"},
         "export": {"teacher", "synthesize", "finetune"},
-        "plot": set(STAGES) - {"plot"},
+        "plot": set(STAGES) - {"check", "plot"},
     }
 
 

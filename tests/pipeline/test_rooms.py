@@ -21,8 +21,7 @@ LATE_IMPORTS = {
     "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
     "dynadfq/data/sets.py": "scikit-learn takes a second to load, and only digits need it",
     "dynadfq/export/": "onnx, onnxscript and onnxruntime take seconds, and only files need them",
-    "dynadfq/methods/real_data.py": "no other method loads data sets",
-    "dynadfq/data/config.py": "parameters are checked without loading torchvision",
+    "dynadfq/methods/": "settings are checked without loading torch",
     "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
     "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
 }

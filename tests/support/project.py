@@ -21,6 +21,7 @@ from dvc.utils.serialize import load_yaml
 
 ROOT = Path(__file__).parents[2]
 STAGES = [
+    "check",
     "teacher",
     "similarity",
     "synthesize",

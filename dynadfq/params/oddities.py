@@ -1,0 +1,74 @@
+"""Values that are permitted and do something that few want: said, and not refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dynadfq.data.config import CLASSES
+from dynadfq.methods import METHODS
+from dynadfq.params.memory import image_shape
+from dynadfq.params.rules import Rule, broken_rules
+from dynadfq.params.sections import Params
+
+ODDITIES = (
+    Rule(
+        ("quantization.target_bits", "selector.candidates"),
+        lambda target, candidates: target in candidates,
+        "the first is in the second",
+        "{0} is none of selector.candidates: {1}; the fixed student has this width, and images of "
+        "the dynamic one start at the candidate below",
+    ),
+    Rule(
+        ("finetune.decay_every", "finetune.epochs"),
+        lambda every, epochs: every < epochs or epochs == 0,
+        "the first is less than the second",
+        "{0} with finetune.epochs: {1} means that the learning rates never fall",
+    ),
+    Rule(
+        ("method.student.mixup_start", "method.student.mixup_share"),
+        lambda start, share: start < 1 or share == 0,
+        "the first is less than 1",
+        "{0} means that no image is mixed; method.student.mixup_share: 0 says so plainly",
+    ),
+    Rule(
+        ("method.images.superposed_classes", "data.name"),
+        lambda count, data: count <= CLASSES.get(data, count),
+        "the first is at most the number of classes",
+        "{0} is more than the classes of data.name: {1}; an image then has some of them twice",
+    ),
+    Rule(
+        ("selector.warm_up_images", "synthesis.num_images"),
+        lambda warm_up, images: warm_up <= images,
+        "the first is at most the second",
+        "{0} is more than synthesis.num_images: {1}; all of these are used",
+    ),
+    Rule(
+        ("quantization.ranges.quantile", "quantization.ranges.observer"),
+        lambda quantile, observer: observer == "quantile" or quantile == 0.999,
+        "the second is quantile, or the first its default",
+        "{0} has no effect with quantization.ranges.observer: {1}",
+    ),
+)
+
+
+def oddities(params: Params) -> Iterator[str]:
+    """Yield a line for each value that does something that few want."""
+    yield from broken_rules(params, rules=ODDITIES)
+    method = METHODS[params.method.name]
+    if method.optimizes_images and params.synthesis.iterations == 0:
+        yield "synthesis.iterations: 0 leaves the images as they start: noise"
+    if method.trains_student and params.finetune.epochs == 0:
+        yield "finetune.epochs: 0 leaves the students as they are after calibration"
+    shape = image_shape(params)
+    if shape is not None:
+        side = min(shape[1:])
+        if params.selector.pool > side:
+            yield (
+                f"selector.pool: {params.selector.pool} is more than the {side} pixels of an "
+                "image's side; pooling then repeats values"
+            )
+        if params.teacher.crop_padding >= side:
+            yield (
+                f"teacher.crop_padding: {params.teacher.crop_padding} is no less than the {side} "
+                "pixels of an image's side; some training images are then empty"
+            )

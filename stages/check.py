@@ -1,0 +1,32 @@
+"""Stage ``check``: every parameter, before any other stage starts.
+
+DVC looks for the file of the method in use (``dynadfq/methods/${method.name}.py``) when it comes to
+the stage ``synthesize``. All stages follow this one, so that a misspelt name, as anything else that
+is wrong, is answered here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dynadfq.params import ParameterError, examine
+
+CHECKED = Path("artifacts/checked.txt")
+
+
+def main() -> None:
+    """Check ``params.yaml``, and write a file that is always the same: no stage is stale by it."""
+    try:
+        notes = examine("params.yaml", Path(os.environ.get("DVC_ROOT", ".")))
+    except ParameterError as error:
+        sys.exit(str(error))
+    for line in notes:
+        print(f"note: {line}", file=sys.stderr)
+    CHECKED.parent.mkdir(exist_ok=True)
+    CHECKED.write_text("params.yaml is valid\n")
+
+
+if __name__ == "__main__":
+    main()
