@@ -31,8 +31,8 @@ repro: $(STAMP) ## the environment and the whole experiment of params.yaml; the 
 	@git ls-files --error-unmatch Makefile >/dev/null 2>&1 || test -e .dvc/config.local || { \
 		echo "Not a git checkout: the pipeline runs, experiments and comparisons (dvc exp, dvc metrics diff) do not."; \
 		printf '[core]\n    no_scm = true\n    autostage = false\n' > .dvc/config.local; }
-	dvc repro
-	@python -c "$$HEADLINE"
+	@started=$$(mktemp); trap "rm -f $$started" EXIT; dvc repro && \
+		{ test reports/metrics.json -nt $$started || python -m dynadfq.report.summary; }
 
 grid: $(STAMP) ## the environment and a benchmark grid (GRID=digits, minutes; JOBS=2 cells at a time); see docs/benchmarks.md
 	python -m benchmarks.grid write $(GRID) $(foreach override,$(SET),-S $(override))
@@ -71,20 +71,3 @@ $(VENV)/requirements-met: pyproject.toml constraints.txt
 		echo "Installing into $(VENV): some minutes and about 5 GB, most of it torch."; \
 		"$(OWN)/python" -m pip install -c constraints.txt -e '.[pipeline,test,dev]'; }
 	@touch $@
-
-define HEADLINE
-import json
-metrics = json.load(open("reports/metrics.json"))
-print()
-labelled = "top1" in metrics["student"]
-score = "top1" if labelled else "agreement"
-for name in ("teacher", "fixed", "control", "student"):
-    measured = metrics[name]
-    if score not in measured:
-        continue
-    cost = measured.get("bit_flops_percent", metrics["student"]["bit_flops_percent"])
-    meaning = "top-1" if labelled else "agreement with the teacher"
-    print(f"{name:8} {measured[score]:6.2f} % {meaning} at {cost:6.2f} % of the float model's bit-FLOPs")
-print("Report: reports/index.html")
-endef
-export HEADLINE

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 from dynadfq.params import View
 from dynadfq.report.config import ReportConfig
 from dynadfq.report.render import write_report
+from dynadfq.report.summary import summary
 from dynadfq.report.text import MISSING
 from dynadfq.runtime.resume import remove_leftovers
 from stages.artifacts import ARTIFACTS
 from stages.runtime import main
+
+REPORTS = Path("reports")
 
 
 class PlotParams(View):
@@ -37,10 +41,11 @@ def _git(*arguments: str) -> str:
 
 
 def run(p: PlotParams) -> None:
-    """Draw the report."""
-    remove_leftovers(Path("reports"))
+    """Draw the report, and print the result in a few lines."""
+    remove_leftovers(REPORTS)
     origin = {"Seed": str(p.seed), "Commit": commit(), "Command": "dvc repro"}
-    write_report(ARTIFACTS, Path("reports"), p.report.title, p.report.grid_images, origin)
+    write_report(ARTIFACTS, REPORTS, p.report.title, p.report.grid_images, origin)
+    print(f"\n{summary(json.loads((REPORTS / 'metrics.json').read_text(encoding='utf-8')))}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -33,8 +33,6 @@ BASES = {"0o": 8, "0x": 16}
 class Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which knows YAML 1.1, with the rules of YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.depth = 0
@@ -48,7 +46,7 @@ class Loader(yaml.SafeLoader):
         Raises:
             ComposerError: it is not.
         """
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor = event.anchor
         if isinstance(event, yaml.AliasEvent):
             if anchor in self.open:
@@ -111,7 +109,7 @@ def _error(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def _refuse(problem: str, event: yaml.Event) -> None:
+def _refuse(problem: str, event: Any) -> None:
     raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
 
@@ -121,6 +119,7 @@ def _integer(loader: Loader, node: yaml.ScalarNode) -> int:
     return int(text[2:] if base != 10 else text, base)
 
 
+Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 Loader.add_implicit_resolver("tag:yaml.org,2002:null", NULL, ["~", "n", "N", ""])
 Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOLEAN, list("tTfF"))
 Loader.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
