@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from inspect import getdoc
 
 from dynadfq.methods import METHODS
+from dynadfq.params.oddities import ODDITIES
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import PARTS, Params
 from dynadfq.runtime.config import Config, allowed, is_config, note
@@ -21,11 +22,18 @@ Made by `python -m dynadfq.params docs` from the settings that each package decl
 which are the paper's CIFAR-10 experiment (`configs/cifar10.yaml`). DVC follows only what stands in
 the file, so that each group stands in it, `similarity: {}` where nothing differs.
 `dvc exp run -S key=value` changes a key of the file; `-S +key=value` adds one that is not in it.
-Unknown keys and wrong values are errors, all reported at once.
+Unknown keys and wrong values are errors, all reported at once: by `dynadfq check`, and by the first
+stage of `dvc repro`.
+
+The file is YAML 1.2, as DVC reads it: `true` and `false` are the only truth values (`yes`, `no` and
+`on` are text), `010` is ten and `0o10` eight, `1e-6` is a number, dates are text.
 
 Sources: "DynaDFQ" is the paper, numbered as in its ICLR 2024 submission; "lineage" is what the
 released code of IntraQ, HAST and SynQ does, whose fine-tuning the paper seems to share; "dynadfq"
 is a choice of this library.
+"""
+ODD = """
+Where these do not hold, `dynadfq check` notes it, and the experiment runs:
 """
 COLUMNS = (
     "| key | meaning | unit | default | allowed | source |\n| --- | --- | --- | --- | --- | --- |\n"
@@ -34,9 +42,12 @@ COLUMNS = (
 
 def render() -> str:
     """Return the whole document."""
-    rules = [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in RULES]
+    rules, odd = (
+        [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in some]
+        for some in (RULES, ODDITIES)
+    )
     sections = [_section(Params, ""), *_sections(Params), *_methods()]
-    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ""])
+    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ODD, *odd, ""])
 
 
 def _methods() -> Iterator[str]:

@@ -1,0 +1,245 @@
+"""The check of a whole experiment: without torch, bounded, and with a sentence for what is odd."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.robustness.mutations import bounds, mutations, usable
+from benchmarks.robustness.parameters import RUNS, STOPS, prepare, said, verdict
+from dynadfq.methods import METHODS
+from dynadfq.params import ParameterError, examine, memory, read
+from dynadfq.params.loading import check
+from dynadfq.params.oddities import oddities
+from dynadfq.params.sections import params_of
+from dynadfq.params.yaml12 import MAX_DEPTH, read_yaml
+from dynadfq.runtime.config import leaves
+
+ROOT = Path(__file__).parents[2]
+COUNT = 300
+RUN = 8  # of the mutations that are accepted
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("params.__main__", ["check"]), ("cli.app", ["check", "params.yaml"])],
+)
+def test_a_check_does_not_load_torch(module: str, arguments: list[str]) -> None:
+    # The command line leaves by SystemExit: what is loaded is printed from there.
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('torch', 'numpy', 'pandas', 'torchvision')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules]))\n"
+        f"from dynadfq.{module} import main\n"
+        f"main({arguments})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_number_has_a_lower_and_an_upper_bound(method: str) -> None:
+    for key, field in leaves(params_of(method)):
+        if usable(key) and field.annotation in (int, float, int | None, float | None):
+            assert len(bounds(field)) == 2, key
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("data: {image_size: 16}\nteacher: {input_shape: [3, 32, 32]}", "data.image_size: must be"),
+        ("teacher: {num_classes: 7}", "teacher.num_classes: must be the number of classes of data"),
+        ("teacher: {mean: [0.5, 0.5], std: [0.5]}", "teacher.std: must have as many values as"),
+        ("teacher: {mean: [0.5], input_shape: [3, 8, 8]}", "teacher.mean: must have one value for"),
+        ("teacher: {std: [0.5], input_shape: [3, 8, 8]}", "teacher.std: must have one value for"),
+        (
+            "data: {name: null}\nteacher: {num_classes: 2}\nmethod: {images: {similar_classes: 3}}",
+            "method.images.similar_classes: must be at most teacher.num_classes: 2; got 3",
+        ),
+        (
+            "method: {name: intraq, images: {margin_low: 0.9}}",
+            "method.images.margin_low: must be at most method.images.margin_high: 0.8; got 0.9",
+        ),
+        (
+            "method: {name: adadfq, student: {lower_margin: 0.9}}",
+            "method.student.lower_margin: must be at most method.student.upper_margin: 0.8; got",
+        ),
+        ("finetune: {momentum: 1.0}", "finetune.momentum: must be in 0 … 1 (not 1); got 1.0"),
+        ("finetune: {crop_scale: 1.0e-9}", "finetune.crop_scale: must be in 0.01 … 1; got 1e-09"),
+        ("device: cuda:99999999999999999999", "device: must be one of auto, cpu, cuda, cuda:N"),
+        ("method: {name: gdfq, preset: small, images: [1]}", "method.images: must be a group of"),
+    ],
+)
+def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
+    [found] = check(yaml.safe_load(text))[1]
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (
+            "selector: {candidates: [3, 5]}",
+            "quantization.target_bits: 4 is none of selector.candidates: [3, 5]; the fixed student "
+            "has this width, and images of the dynamic one start at the candidate below",
+        ),
+        (
+            "finetune: {epochs: 5, decay_every: 5}",
+            "finetune.decay_every: 5 with finetune.epochs: 5 means that the learning rates never "
+            "fall",
+        ),
+        ("finetune: {epochs: 0}", "finetune.epochs: 0 leaves the students as they are after"),
+        ("synthesis: {iterations: 0}", "synthesis.iterations: 0 leaves the images as they start"),
+        (
+            "data: {name: digits}\nteacher: {pretrained: false, crop_padding: 0}\n"
+            "selector: {pool: 64}",
+            "selector.pool: 64 is more than the 8 pixels of an image's side",
+        ),
+        (
+            "data: {name: digits}\nteacher: {pretrained: false, crop_padding: 8}",
+            "teacher.crop_padding: 8 is no less than the 8 pixels of an image's side",
+        ),
+        (
+            "method: {name: qimera, images: {superposed_classes: 100}}",
+            "method.images.superposed_classes: 100 is more than the classes of data.name: ",
+        ),
+        ("method: {student: {mixup_start: 1.0}}", "method.student.mixup_start: 1.0 means that no"),
+        (
+            "selector: {warm_up_images: 9999}",
+            "selector.warm_up_images: 9999 is more than synthesis",
+        ),
+        (
+            "quantization: {ranges: {quantile: 0.9}}",
+            'quantization.ranges.quantile: 0.9 has no effect with quantization.ranges.observer: "',
+        ),
+    ],
+)
+def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
+    params, problems = check(yaml.safe_load(text))
+    assert problems == []
+    [found] = oddities(params)
+    assert found.startswith(note)
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("configs/*.yaml"))])
+def test_nothing_is_odd_about_a_shipped_experiment(path: Path) -> None:
+    assert list(oddities(read(path))) == []
+
+
+def test_memory_is_estimated_before_it_is_asked_for(written: Callable[[str], Path]) -> None:
+    content = yaml.safe_load((ROOT / "configs/cifar10.yaml").read_text())
+    content["teacher"] |= {"input_shape": [3, 200, 200]}
+    content["synthesis"] = {"batch_size": 5000}
+    params, problems = check(content)
+    assert problems == []
+    # Pixels, gradient and two moments of Adam: 5000 · 4 · 3 · 200 · 200 · 4 bytes.
+    [line] = memory.too_large(params, 9_599_999_999)
+    assert line == (
+        "synthesis.batch_size: images of 3 × 200 × 200 need at least 9.6 GB, and this machine has "
+        "9.6 GB of memory; write a smaller number; got 5000"
+    )
+    assert list(memory.too_large(params, 9_600_000_000)) == []
+    content["synthesis"]["batch_size"] = content["finetune"]["batch_size"] = 100_000
+    content["synthesis"]["num_images"] = 100_000
+    total = memory.total_memory()
+    assert total is None or total > 1e8
+    if total is not None and total < 4e10:
+        with pytest.raises(ParameterError, match=r"finetune\.batch_size: images of 3 × 200 × 200"):
+            read(written(yaml.safe_dump(content)))
+
+
+def test_files_that_the_parameters_name_must_exist(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "configs/digits.yaml").read_text())
+    content["teacher"] = {"pretrained": False, "checkpoint": "w.pth"}
+    content["data"] = {"name": "image-folder", "root": "photographs", "classes": "classes.txt"}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ParameterError) as caught:
+        examine(path, tmp_path)
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        "teacher.checkpoint",
+        "data.classes",
+        "data.root",
+    ]
+    for name in ("w.pth", "classes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "photographs").mkdir()
+    assert examine(path, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: &a [*a]", "line 1, column 8: the alias *a stands within what it names"),
+        ("a: &a {b: {c: *a}}", "line 1, column 15: the alias *a stands within what it names"),
+        ("a: " + "[" * 2000, f"column 53: groups are nested deeper than {MAX_DEPTH} levels"),
+        ("- " * 2000, f"groups are nested deeper than {MAX_DEPTH} levels"),
+        ("a: !!timestamp x", "column 4: 'x' is no value of the type !!timestamp"),
+        ("a: !!bool nonsense", "column 4: 'nonsense' is no value of the type !!bool"),
+        ("a: !!set x", "a tag (!!…) does not fit its value; leave it out"),
+        ("a: " + "9" * 5000, "is no value of the type !!int"),
+        ('a: "\\ud800"', "is no value of the type !!str"),
+        ('a: "x\\0"', "is no value of the type !!str"),
+        ("1: 2", "the key 1 is no text; write quotes"),
+        (
+            "a: &a [" + "1," * 99 + "]\nb: &b [" + "*a," * 99 + "]\nc: [" + "*b," * 99 + "]",
+            "the file holds more than 100000 values",
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_made_to_break_a_reader_is_refused(
+    written: Callable[[str], Path], text: str, problem: str
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        read_yaml(written(text), "")
+    [line] = caught.value.problems
+    assert line.startswith("not valid YAML") and problem in line
+
+
+@pytest.mark.parametrize("kind", ["folder", "large", "bytes"])
+def test_what_is_no_text_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "params.yaml"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"#" * 1_000_001 if kind == "large" else b"\xff\xfe\xfd")
+    with pytest.raises(ParameterError) as caught:
+        read(path)
+    [line] = caught.value.problems
+    assert "\n" not in line
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("mutations")
+    return folder
+
+
+def test_every_mutation_is_accepted_or_refused_in_sentences(place: Path) -> None:
+    refused = 0
+    for mutation in mutations(COUNT, seed=1):
+        words = said(mutation, place)
+        if words is not None:
+            refused += 1
+            key = mutation.key.rpartition(".")[0]
+            for line in words.splitlines():
+                assert key in line and len(line) < 600, (mutation, line)
+    assert COUNT // 4 < refused < COUNT
+
+
+def test_an_accepted_mutation_runs_or_ends_in_one_sentence(place: Path) -> None:
+    ready = prepare(place / "ready")
+    drawn = mutations(COUNT, seed=2)
+    tried: list[Any] = [one for one in drawn if one.affordable and said(one, place) is None][:RUN]
+    assert len(tried) == RUN
+    for mutation in tried:
+        end, words = verdict(mutation, place, ready)
+        assert end == RUNS or (end == STOPS and len(words.splitlines()) == 1), (mutation, words)
