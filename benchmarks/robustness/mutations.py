@@ -15,11 +15,16 @@ from dynadfq.runtime.config import choices, leaves
 HUGE = 10**18
 TEXTS = ("", "x", "no/such/file", "two words", "x" * 10_000, "é\n", "my_pkg.models:build")
 WRONG_TYPES = ([], {}, {"no": "value"}, [[1]], "text", True, None, 3, 0.5)
-# Stages that a setting of a group acts on; those that follow are not run.
-LAST = {"data": "evaluate", "evaluation": "evaluate", "export": "export", "report": "plot"}
 SLOW = 64  # a larger whole number is not tried: it may be a count of steps
-FASTEST_TEACHER = 64  # images in a step
-NETWORK = ("teacher.architecture", "teacher.checkpoint", "teacher.pretrained", "data.name")
+# Settings whose other values need a network, or train the teacher for long.
+EXPENSIVE = (
+    "data.name",
+    "teacher.architecture",
+    "teacher.batch_size",
+    "teacher.checkpoint",
+    "teacher.epochs",
+    "teacher.pretrained",
+)
 
 
 class Mutation(NamedTuple):
@@ -32,9 +37,7 @@ class Mutation(NamedTuple):
     @property
     def affordable(self) -> bool:
         """Whether an experiment with it takes seconds, and needs neither network nor GPU."""
-        if self.key in NETWORK or (self.key == "data.image_size" and self.value not in (None, 8)):
-            return False
-        if self.key == "teacher.batch_size" and self.value < FASTEST_TEACHER:
+        if self.key in EXPENSIVE or (self.key == "data.image_size" and self.value not in (None, 8)):
             return False
         numbers = self.value if isinstance(self.value, list) else [self.value]
         return not any(isinstance(number, int) and number > SLOW for number in numbers)
@@ -58,7 +61,7 @@ def usable(key: str) -> bool:
 
 def values(field: FieldInfo) -> list[Any]:
     """Return values of the right type, at the bounds, beyond them, and of wrong types."""
-    kinds = get_args(field.annotation) if None not in (field.annotation,) else ()
+    kinds = get_args(field.annotation)
     kind = next((one for one in kinds if one is not type(None)), field.annotation)
     if get_origin(kind) is tuple or get_origin(field.annotation) is tuple:
         found = lists(field)
