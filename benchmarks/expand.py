@@ -48,6 +48,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
     claims = list(_claims(expansion, studies))
     cells = {
         "grid": name,
+        "missing": [],
         "reports": [name],
         "title": grid.title,
         "evaluation": expansion.evaluation(),

@@ -11,21 +11,19 @@ import os
 import sys
 from pathlib import Path
 
-from dynadfq.params import ParameterError, examine
+from dynadfq.params import examine
+from dynadfq.runtime.program import one_line
 
 CHECKED = Path("artifacts/checked.txt")
 
 
 def main() -> None:
     """Check ``params.yaml``, and write a file that is always the same: no stage is stale by it."""
-    try:
-        notes = examine("params.yaml", Path(os.environ.get("DVC_ROOT", ".")))
-    except ParameterError as error:
-        sys.exit(str(error))
-    for line in notes:
-        print(f"note: {line}", file=sys.stderr)
-    CHECKED.parent.mkdir(exist_ok=True)
-    CHECKED.write_text("params.yaml is valid\n")
+    with one_line("check", "run it again"):
+        for line in examine("params.yaml", Path(os.environ.get("DVC_ROOT", "."))):
+            print(f"note: {line}", file=sys.stderr)
+        CHECKED.parent.mkdir(exist_ok=True)
+        CHECKED.write_text("params.yaml is valid\n")
 
 
 if __name__ == "__main__":

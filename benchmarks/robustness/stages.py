@@ -75,12 +75,14 @@ def run_stages(folder: Path, content: dict[str, Any], *names: str) -> str | None
         names: the stages; none are all.
     """
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with _inside(folder), contextlib.redirect_stderr(io.StringIO()):
+    said = io.StringIO()
+    with _inside(folder), contextlib.redirect_stderr(said):
         for name in names or STAGES:
+            said.seek(said.truncate(0))
             try:
                 STAGES[name]()
-            except SystemExit as stop:
-                return f"{name}: {stop.code}"
+            except SystemExit:
+                return said.getvalue().splitlines()[-1]
     return None
 
 

@@ -4,6 +4,7 @@ mistakes."""
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 import subprocess
 from functools import cache
@@ -294,4 +295,19 @@ def test_the_active_grid_has_what_the_pipeline_reads():
 def test_the_repository_holds_no_active_grid():
     command = ["git", "show", "HEAD:benchmarks/cells.yaml"]
     committed = yaml.safe_load(subprocess.check_output(command, cwd=ROOT, text=True))
+    assert committed.pop("missing") == ["grid"]
     assert not any(committed.values()), "`dvc status` of a fresh clone would list its cells"
+
+
+def test_without_a_grid_dvc_has_one_stage_which_is_up_to_date():
+    # Without any, `dvc repro benchmarks/dvc.yaml` would run the main pipeline.
+    [(name, locked)] = load_yaml(ROOT / "benchmarks/dvc.lock")["stages"].items()
+    stage = PIPELINE["missing"]["do"]
+    assert (name, locked["cmd"]) == ("missing@grid", stage["cmd"])
+    [dependency] = locked["deps"]
+    content = (ROOT / dependency["path"]).read_bytes()
+    assert [dependency["path"]] == stage["deps"]
+    assert (dependency["md5"], dependency["size"]) == (
+        hashlib.md5(content).hexdigest(),
+        len(content),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
 
 import imports
@@ -16,11 +17,9 @@ FILES = sorted(
     for package in ("dynadfq", "stages")
     for path in (ROOT / package).rglob("*.py")
 )
-# Files and folders that may import inside a function, with the reason.
+# Elsewhere, a function imports only packages that no file imports at its top: optional or slow ones.
 LATE_IMPORTS = {
     "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
-    "dynadfq/data/sets.py": "scikit-learn takes a second to load, and only digits need it",
-    "dynadfq/export/": "onnx, onnxscript and onnxruntime take seconds, and only files need them",
     "dynadfq/methods/": "settings are checked without loading torch",
     "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
     "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
@@ -93,15 +92,25 @@ def test_no_module_imports_itself_through_others():
     assert list(TopologicalSorter(graph).static_order())
 
 
+def packages(statements: Iterable[ast.AST]) -> set[str]:
+    """The packages that some statements import."""
+    names = [one.module or "" for one in statements if isinstance(one, ast.ImportFrom)]
+    for one in statements:
+        names += [alias.name for alias in one.names] if isinstance(one, ast.Import) else []
+    return {name.split(".")[0] for name in names}
+
+
+def packages_of(path: str) -> tuple[set[str], set[str]]:
+    """The packages that a file imports at its top, and inside functions."""
+    tree = ast.parse((ROOT / path).read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return packages(tree.body), packages([one for f in functions for one in ast.walk(f)])
+
+
 def test_imports_stand_at_the_top():
-    late = set()
-    for path in FILES:
-        for function in ast.walk(ast.parse((ROOT / path).read_text())):
-            if isinstance(function, ast.FunctionDef):
-                inner = [
-                    isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(function)
-                ]
-                late |= {path} if any(inner) else set()
+    found = {path: packages_of(path) for path in FILES}
+    everywhere = set().union(*(top for top, _ in found.values()))
+    late = {path for path, (_, inside) in found.items() if inside & everywhere}
     allowed = {path: [place for place in LATE_IMPORTS if path.startswith(place)] for path in late}
     assert [path for path, places in allowed.items() if not places] == []
     used = {place for places in allowed.values() for place in places}
