@@ -17,7 +17,7 @@ FILES = sorted(
     for package in ("dynadfq", "stages")
     for path in (ROOT / package).rglob("*.py")
 )
-# Elsewhere, a function imports only packages that no file imports at its top: optional or slow ones.
+# Elsewhere, a function imports optional and slow packages only, which no file imports at its top.
 LATE_IMPORTS = {
     "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
     "dynadfq/methods/": "settings are checked without loading torch",
