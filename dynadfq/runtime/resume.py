@@ -84,7 +84,7 @@ def remove_leftovers(folder: Path) -> None:
         temporary.unlink()
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that readers see either the old content or the new.
 
     Raises:
@@ -122,9 +122,14 @@ def put(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def write_sealed(path: Path, data: bytes) -> None:
-    """Write a file atomically, followed by its checksum (see ``read_sealed``)."""
-    atomic_write(path, data + _seal(data))
+def write_sealed(path: Path, content: io.BytesIO) -> None:
+    """Write a file atomically, followed by its checksum, which is appended to ``content``."""
+    with content.getbuffer() as data:
+        seal = _seal(data)
+    content.seek(0, io.SEEK_END)
+    content.write(seal)
+    with content.getbuffer() as data:
+        atomic_write(path, data)
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -141,7 +146,7 @@ def read_sealed(path: Path) -> bytes | None:
     return None
 
 
-def _seal(data: bytes) -> bytes:
+def _seal(data: bytes | memoryview) -> bytes:
     return f"\n{hashlib.sha256(data).hexdigest()}".encode()
 
 
@@ -223,7 +228,7 @@ class Scratch:
 
         content = io.BytesIO()
         torch.save(state, content)
-        write_sealed(self.folder / STATE, content.getvalue())
+        write_sealed(self.folder / STATE, content)
 
     def delete(self) -> None:
         """Delete the folder, once the results are in place; a process that waits for it gets it."""

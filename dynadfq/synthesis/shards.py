@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class ShardFolder:
             **_recognition(shard),
         }
         atomic_write(self.path(number), data)
-        write_sealed(self._note(number), json.dumps(note).encode())
+        write_sealed(self._note(number), io.BytesIO(json.dumps(note).encode()))
         return note
 
     def read(self, number: int) -> Batch:
