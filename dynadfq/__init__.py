@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Evaluation",
+    "QuantizedModel",
     "Student",
     "SyntheticSet",
     "Teacher",
@@ -51,6 +52,7 @@ __all__ = [
     "load_student",
     "load_teacher",
     "quantize",
+    "quantize_model",
     "synthesize",
     "to_integer_form",
     "write_card",

@@ -13,6 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from dynadfq.deploy.quantize_model import QuantizedModel as QuantizedModel
+from dynadfq.deploy.quantize_model import quantize_model as quantize_model
 from dynadfq.evaluation.card import write_card as write_card
 from dynadfq.evaluation.evaluate import Evaluation as Evaluation
 from dynadfq.evaluation.evaluate import evaluate as evaluate

@@ -21,6 +21,7 @@ from dynadfq.cli import (
     init,
     inspect,
     predict,
+    quantize,
     similarity,
 )
 from dynadfq.runtime.program import one_line
@@ -68,6 +69,7 @@ COMMANDS = (
     similarity,
     export,
     calibrate,
+    quantize,
     init,
     check,
     compare,

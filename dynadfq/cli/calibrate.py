@@ -17,6 +17,7 @@ from dynadfq.cli.network import (
     Seed,
     Std,
     load_network,
+    options_named,
 )
 from dynadfq.cli.output import AsJson, print_json
 
@@ -76,8 +77,9 @@ def run(
     from dynadfq.deploy.images import make_images
     from dynadfq.deploy.work import Work
 
-    teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
-    calibration.check_target(to, teacher.preprocessing)
+    with options_named():
+        teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
+        calibration.check_target(to, teacher.preprocessing)
     work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
     made = make_images(teacher, images, iterations, seed, work)
     name = input_name or calibration.input_name(teacher)

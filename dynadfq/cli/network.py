@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +38,34 @@ Std = Annotated[
     typer.Option(metavar="S,…", help="Standard deviation per channel; MODEL's, or 1."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
+
+# Arguments of the library that errors begin with, as the commands call them.
+OPTIONS = {
+    **{name: f"--{name}" for name in ("to", "data", "effort", "mean", "std", "device", "seed")},
+    "root": "--data",
+    "class_file": "--classes",
+    "num_classes": "--num-classes",
+    "input_shape": "--input-shape",
+    "checkpoint": "--checkpoint",
+}
+
+
+@contextmanager
+def options_named() -> Iterator[None]:
+    """Turn arguments that a library error begins with into options of the command.
+
+    >>> with options_named():
+    ...     raise ValueError("num_classes: must be given")
+    Traceback (most recent call last):
+    ValueError: --num-classes: must be given
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        name, _, problem = str(error).partition(": ")
+        if name not in OPTIONS:
+            raise
+        raise ValueError(f"{OPTIONS[name]}: {problem}") from error
 
 
 def load_network(

@@ -72,6 +72,7 @@ def load(
     count: int | None = None,
     class_names: Sequence[str] | None = None,
     class_file: Path | None = None,
+    scratch: Path | None = None,
 ) -> LabelledSet:
     """Open a labelled data set.
 
@@ -83,6 +84,7 @@ def load(
         count: images, evenly spaced over the set; no others are decoded. None takes all.
         class_names: the network's, which the data set's are matched with; None keeps its own.
         class_file: the network's class of each class folder, see ``read_classes``.
+        scratch: where decoded files of an ``image-folder`` are kept; None is ``.scratch``.
 
     Raises:
         ValueError: the name is unknown, an item is no labelled image, or classes do not match.
@@ -112,7 +114,8 @@ def load(
             "preprocessing", f"the images of {name} have no size of their own; give the network's"
         )
     if name == IMAGE_FOLDER:
-        return _load_folder(folder, train, preprocessing, count, class_names, class_file)
+        kept = scratch or _scratch()
+        return _load_folder(folder, train, preprocessing, count, class_names, class_file, kept)
     items = _items(name, folder, train)
     own = class_names_of(items)
     order = None
@@ -137,6 +140,7 @@ def _load_folder(
     count: int | None,
     class_names: Sequence[str] | None,
     class_file: Path | None,
+    scratch: Path,
 ) -> LabelledSet:
     files = image_folder(root, train)
     if class_names is None:
@@ -150,7 +154,7 @@ def _load_folder(
     chosen = evenly_spaced(len(files), count)
     labels = torch.tensor(order.indices)[torch.tensor(files.targets)[chosen]]
     paths = [Path(files.samples[index][0]) for index in chosen.tolist()]
-    pixels = decoded_files(paths, preprocessing, _scratch())
+    pixels = decoded_files(paths, preprocessing, scratch)
     return LabelledSet(preprocessing, pixels, labels, order)
 
 

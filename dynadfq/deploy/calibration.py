@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -99,7 +98,7 @@ def write_calibration(
     array: NDArray[np.generic] | None = None
     clipped = 0.0
     for start, batch in _parts(images):
-        pixels = to_pixels(batch, preprocessing)
+        pixels = preprocessing.denormalize(batch)
         clipped += float(((pixels < -0.5) | (pixels > 255.5)).double().mean()) * len(batch)
         part = pixels.round().clamp(0, 255).byte() if folder or values == "uint8" else batch
         if folder:
@@ -122,18 +121,6 @@ def write_calibration(
     atomic_write(path, content.getvalue())
     key = name if path.suffix == ".npz" else None
     return CalibrationFiles(path, key, array.shape, str(array.dtype), percent)
-
-
-def to_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return the pixels of normalized images, 0 … 255 but for values outside that range.
-
-    Args:
-        images: (B, C, H, W).
-        preprocessing: of the network.
-    """
-    mean = torch.tensor(preprocessing.mean).view(-1, 1, 1)
-    std = torch.tensor(preprocessing.std).view(-1, 1, 1)
-    return (images * std + mean) * 255
 
 
 def _parts(images: SyntheticSet) -> Iterator[tuple[int, Tensor]]:

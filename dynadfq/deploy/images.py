@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dynadfq.api import SyntheticSet, Teacher, synthesize
 from dynadfq.deploy.work import Work
+from dynadfq.methods import METHODS, suggest_other_methods
+from dynadfq.methods.base import ImagesConfig, MethodContext
+from dynadfq.ops.precision import compute_precision
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.config import SynthesisConfig
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.manifest import MANIFEST
+from dynadfq.synthesis.synthesize import synthesize_set
+from dynadfq.teacher.similarity import class_similarity
+from dynadfq.teacher.teacher import Teacher
 
 # Weights of the class term that are tried in turn. The loss of the BatchNorm statistics is not
 # normalized: beside that of EfficientNet-Lite0, the paper's weight of 0.1 has no effect.
 CLASS_WEIGHTS = (0.1, 1.0, 10.0, 100.0)
+METHOD = "dynadfq"
 PILOT_IMAGES = 16
 RECOGNIZED = 90.0  # percent of the one-hot images of a trial
 BATCH = 32
 
 
 def make_images(
-    teacher: Teacher, count: int, iterations: int, seed: int, work: Work, name: str = "images"
+    teacher: Teacher,
+    count: int,
+    iterations: int,
+    seed: int,
+    work: Work,
+    held_back: bool = False,
 ) -> SyntheticSet:
     """Make images of DynaDFQ, or return those that an earlier call made.
 
@@ -31,10 +45,11 @@ def make_images(
         iterations: steps of optimization per image.
         seed: the same seed gives the same images.
         work: where they and the trials are kept.
-        name: of the images' folder in it.
+        held_back: make others than without, of the same weight.
     """
     weight = class_weight(teacher, iterations, seed, work)
-    return _made(teacher, count, iterations, seed, weight, work.folder / name)
+    folder = work.folder / ("held-back" if held_back else "images")
+    return _made(teacher, count, iterations, seed + held_back, weight, folder)
 
 
 def class_weight(teacher: Teacher, iterations: int, seed: int, work: Work) -> float:
@@ -48,18 +63,28 @@ def class_weight(teacher: Teacher, iterations: int, seed: int, work: Work) -> fl
     return CLASS_WEIGHTS[-1]
 
 
+def noise_images(teacher: Teacher, count: int, seed: int, work: Work) -> SyntheticSet:
+    """Return SQuant's noise, for which nothing is optimized."""
+    return _stored(teacher, METHODS["squant"]().images, count, 1, seed, work.folder / "noise")
+
+
 def _made(
     teacher: Teacher, count: int, iterations: int, seed: int, weight: float, folder: Path
+) -> SyntheticSet:
+    settings = METHODS[METHOD]().images.model_copy(update={"class_weight": weight})
+    return _stored(teacher, settings, count, iterations, seed, folder)
+
+
+def _stored(
+    teacher: Teacher, settings: ImagesConfig, count: int, iterations: int, seed: int, folder: Path
 ) -> SyntheticSet:
     """The images of a folder; they are made where it has none."""
     if (folder / MANIFEST).exists():
         return SyntheticSet(folder).check()
-    return synthesize(
-        teacher,
-        num_images=count,
-        iterations=iterations,
-        batch_size=min(BATCH, count),
-        seed=seed,
-        folder=folder,
-        class_weight=weight,
-    )
+    recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher), seed))
+    batch_size = min(BATCH, count)
+    source = recipe.source(teacher, SynthesisConfig.checked(iterations=iterations))
+    with compute_precision("float32", teacher.device), suggest_other_methods():
+        return synthesize_set(
+            source, count, batch_size, seed, folder, Scratch(folder / ".unfinished")
+        )

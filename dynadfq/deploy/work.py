@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dynadfq.runtime.resume import fingerprint
+import torch
+
+from dynadfq.runtime.resume import digest, fingerprint
 from dynadfq.teacher.teacher import Teacher
+
+LIBRARY = Path(__file__).parents[1]
 
 
 class Work:
@@ -24,8 +28,12 @@ class Work:
 
     @classmethod
     def beside(cls, to: Path, teacher: Teacher, *settings: Any) -> Work:
-        """Return the folder for an output that these settings give of a teacher."""
-        identity = fingerprint(*settings, teacher.describe()["sha256"])
+        """Return the folder for an output that these settings give of a teacher.
+
+        Work of another version of the library, or of torch, is not continued.
+        """
+        code = digest(LIBRARY)
+        identity = fingerprint(code, torch.__version__, *settings, teacher.describe()["sha256"])
         return cls(to.with_name(f"{to.name}.unfinished"), identity)
 
     def delete(self) -> None:

@@ -111,6 +111,12 @@ class Preprocessing:
         std = torch.tensor(self.std, device=pixels.device).view(-1, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Return pixels, 0 … 255 for images of files: (…, C, H, W) float32 to float32."""
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images * std + mean) * 255
+
 
 def _of_bytes(largest: float) -> str:
     """Advice for a mean or a std of pixels in 0 … 255."""

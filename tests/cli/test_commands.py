@@ -34,7 +34,7 @@ from dynadfq.teacher.config import Measure, SimilarityConfig
 ROOT = Path(__file__).parents[2]
 PREPROCESSING = Preprocessing((3, 16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
 COMMANDS = [command.NAME for command in app_commands]
-WITHOUT_A_MODEL = ("calibrate", "init", "compare")
+WITHOUT_A_MODEL = ("calibrate", "quantize", "init", "compare")
 Run = Callable[..., Any]
 
 

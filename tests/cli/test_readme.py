@@ -53,7 +53,7 @@ def test_the_commands_run(place: Path, run: Callable[..., Any]) -> None:
 
 
 def test_the_readme_runs(place: Path) -> None:
-    [code] = blocks(README, "python")
+    _, code = blocks(README, "python")  # the first: tests/deploy
     for argument, small in {"num_images": 8, "iterations": 1, "steps": 1}.items():
         code = re.sub(rf"{argument}=\d+", f"{argument}={small}", code)
     names: dict[str, Any] = {}

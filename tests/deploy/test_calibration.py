@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynadfq.deploy import calibration
-from dynadfq.deploy.calibration import to_pixels, write_calibration
+from dynadfq.deploy.calibration import write_calibration
 from dynadfq.deploy.images import CLASS_WEIGHTS, class_weight, make_images
 from dynadfq.deploy.work import Work
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -40,7 +40,7 @@ def test_arrays_hold_the_images(
     if values == "float":
         assert torch.equal(found, of_set(synthetic))
     else:
-        exact = to_pixels(of_set(synthetic), teacher.preprocessing)
+        exact = teacher.preprocessing.denormalize(of_set(synthetic))
         assert torch.equal(found, exact.clamp(0, 255).round().byte())
         outside = ((exact < -0.5) | (exact > 255.5)).double().mean()
         assert one.clipped_percent == pytest.approx(100 * float(outside))
@@ -61,7 +61,7 @@ def test_a_folder_holds_the_same_pixels(
 
 def test_pixels_come_back_from_normalized_values(teacher: Teacher) -> None:
     pixels = torch.arange(256).repeat(3, 1).view(1, 3, 16, 16).byte()
-    back = to_pixels(teacher.preprocessing.normalize(pixels), teacher.preprocessing)
+    back = teacher.preprocessing.denormalize(teacher.preprocessing.normalize(pixels))
     assert torch.equal(back.round().byte(), pixels)
 
 
@@ -100,7 +100,7 @@ def test_images_are_made_once(
 ) -> None:
     work = Work.beside(tmp_path / "calib.npz", teacher, 4)
     first = make_images(teacher, 4, 2, 0, work)
-    monkeypatch.setattr("dynadfq.deploy.images.synthesize", None)
+    monkeypatch.setattr("dynadfq.deploy.images.synthesize_set", None)
     again = make_images(teacher, 4, 2, 0, work)
     assert torch.equal(of_set(first), of_set(again))
     assert Work.beside(tmp_path / "calib.npz", teacher, 5).folder != work.folder

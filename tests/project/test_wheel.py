@@ -50,6 +50,28 @@ def test_the_package_says_what_it_is(site: Path) -> None:
     assert {"Typing :: Typed", "Programming Language :: Python :: 3.10"} <= known
 
 
+NETWORK = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+                         nn.Linear(8 * 36, 4))
+"""
+
+
+def test_a_network_is_quantized_outside_the_repository(outside: Outside) -> None:
+    (outside.folder / "my_network.py").write_text(NETWORK)
+    said = outside(
+        *("python", "-m", "dynadfq", "quantize", "my_network:build", "--effort", "seconds"),
+        *("--input-shape", "3,8,8", "--num-classes", "4", "--to", "int8.onnx"),
+    )
+    assert "same class, 64 noise images" in said
+    written = {path.name for path in outside.folder.iterdir() if path.is_file()}
+    assert written == {"my_network.py", "int8.onnx", "int8.json", "int8.md"}
+    where = outside("python", "-c", "import dynadfq; print(dynadfq.__file__)")
+    assert Path(where.strip()).is_relative_to(outside.site)
+
+
 def test_a_new_project_runs_the_pipeline(outside: Outside) -> None:
     shown = outside("python", "-m", "dynadfq", "init", "experiment")
     assert "dvc repro" in shown

@@ -1,0 +1,155 @@
+"""A float network in, a quantized ONNX file out: images, student, file, measurement."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from dynadfq.deploy.efforts import (
+    Effort,
+    EffortName,
+    effort_of,
+    plan,
+    require_bits,
+    seconds_per_image,
+)
+from dynadfq.deploy.images import make_images, noise_images
+from dynadfq.deploy.measure import Measured, card, labelled_images, measure
+from dynadfq.deploy.student import check_export, make_student, recipe_of, scheme_of
+from dynadfq.deploy.work import Work
+from dynadfq.export.onnx_export import require_onnx
+from dynadfq.export.qdq import export_qdq
+from dynadfq.export.qdq_model import InputKind
+from dynadfq.ops.batch_norm import layers_with_statistics
+from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument, require_choice
+from dynadfq.runtime.resume import atomic_write
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A quantized network and what was measured of it.
+
+    path: the ONNX file; a JSON file of the same name says how images are prepared.
+    card: the model card.
+    student: the network in torch.
+    measured: agreement, accuracy, size and time.
+    """
+
+    path: Path
+    card: Path
+    student: Student
+    measured: Measured
+
+
+def quantize_model(
+    teacher: Teacher,
+    to: str | Path,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    effort: EffortName = "minutes",
+    data: str | Path | None = None,
+    classes: str | Path | None = None,
+    input: InputKind = "float32",
+    seed: int = 0,
+    say: Callable[[str], object] = print,
+) -> QuantizedModel:
+    """Quantize a network without data, and write it as an ONNX file for integer engines.
+
+    If it is interrupted, the same call goes on where it stopped: unfinished work is kept in a
+    folder beside ``to``.
+
+    Args:
+        teacher: the float network.
+        to: the file, such as ``int8.onnx``, or a folder, which gets ``model.onnx`` and the student.
+        weight_bits: width of every weight.
+        activation_bits: width of activations.
+        effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
+            calibrates on synthetic images, and searches the rounding of weights below 8 bits.
+            "hours" makes more images and fine-tunes (DynaDFQ).
+        data: folder of labelled images, ``<class>/<image>``, to measure accuracy on; nothing else
+            reads them.
+        classes: file that says which class each folder is, where names do not.
+        input: "float32" for normalized images, "uint8" for pixels, which the file normalizes.
+        seed: the same seed gives the same file.
+        say: gets lines of text on what is being done.
+
+    Raises:
+        InvalidArgument: an argument is wrong; nothing has been done.
+        ValueError: the network cannot be quantized or exported; nothing has been done.
+        ArithmeticError: the file does not compute what the student computes; it is not written.
+    """
+    target = Path(to)
+    path, card_path = _files(target)
+    amount = effort_of(effort)
+    require_choice("input", input, get_args(InputKind))
+    require_bits("weight_bits", weight_bits)
+    require_bits("activation_bits", activation_bits)
+    require_onnx()
+    if amount.images:
+        require_statistics(teacher)
+    scheme = scheme_of(weight_bits, activation_bits)
+    work = Work.beside(target, teacher, weight_bits, activation_bits, effort, seed)
+    labelled = None if data is None else labelled_images(teacher, data, classes, work.top)
+    lines = plan(amount, weight_bits, activation_bits, str(path), seconds_per_image(teacher))
+    for number, line in enumerate(lines, 1):
+        say(f"{number}. {line}")
+    if amount.images:
+        check_export(teacher, scheme, recipe_of(teacher, amount), input)
+    images, held_back = _images(teacher, amount, seed, work)
+    student = make_student(teacher, images, amount, scheme, seed, work)
+    export = export_qdq(student, path, _all(held_back), input)
+    measured = measure(student, teacher, held_back, bool(amount.images), labelled, data, export)
+    atomic_write(card_path, card(work.folder / "student", measured).encode())
+    if target == path.parent:
+        shutil.copytree(work.folder / "student", target / "student", dirs_exist_ok=True)
+    work.delete()
+    return QuantizedModel(path, card_path, student, measured)
+
+
+def _files(to: Path) -> tuple[Path, Path]:
+    """The ONNX file and the model card of an output."""
+    if to.suffix == ".onnx":
+        if to.is_dir():
+            raise InvalidArgument("to", f"{to} is a folder; name a file")
+        return to, to.with_suffix(".md")
+    if to.suffix or to.is_file():
+        raise InvalidArgument("to", f"{to} must be a file that ends in .onnx, or a folder")
+    return to / "model.onnx", to / "card.md"
+
+
+def require_statistics(teacher: Teacher) -> None:
+    """Check that images can be made of a network.
+
+    Raises:
+        InvalidArgument: it has no BatchNorm statistics.
+    """
+    layers, missing = layers_with_statistics(teacher.module)
+    if not layers:
+        raise InvalidArgument(
+            "effort",
+            f"images are made from BatchNorm statistics, and {missing}; seconds needs no images",
+        )
+
+
+def _images(
+    teacher: Teacher, effort: Effort, seed: int, work: Work
+) -> tuple[SyntheticSet, SyntheticSet]:
+    """The images that the student is made on, and those that measure it."""
+    if effort.images:
+        made = make_images(teacher, effort.images, effort.iterations, seed, work)
+        held_back = make_images(teacher, effort.held_back, effort.iterations, seed, work, True)
+        return made, held_back
+    noise = noise_images(teacher, effort.held_back, seed, work)
+    return noise, noise
+
+
+def _all(images: SyntheticSet) -> torch.Tensor:
+    return images.take(torch.arange(len(images))).images

@@ -1,0 +1,100 @@
+"""The student of a deployment: scheme ``integer``, made as an effort says."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+from dynadfq.deploy.efforts import EXACT_ENOUGH, RECONSTRUCTION, Effort
+from dynadfq.deploy.images import METHOD
+from dynadfq.deploy.work import Work
+from dynadfq.export.qdq_model import InputKind, qdq_model
+from dynadfq.methods import METHODS
+from dynadfq.ops.batch_norm import layers_with_statistics
+from dynadfq.ptq.calibration import calibrate, extremes
+from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
+from dynadfq.quant.artifact import FACTS
+from dynadfq.quant.build import load_student
+from dynadfq.quant.config import QuantizationConfig, RangeConfig, Scheme
+from dynadfq.quant.model import Student
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.prepare import new_student
+from dynadfq.training.recipe import StudentRecipe
+from dynadfq.training.train import train_student
+
+NO_TRAINING = FinetuneConfig(epochs=0)
+
+
+def recipe_of(teacher: Teacher, effort: Effort) -> StudentRecipe:
+    """Return how the student is prepared and trained."""
+    if not effort.images:
+        known = layers_with_statistics(teacher.module)[0]
+        return StudentRecipe(ranges=bn_sigma_ranges if known else noise_sigma_ranges)
+    if effort.finetune is None:
+        return StudentRecipe()
+    trained: StudentRecipe = METHODS[METHOD]().student.recipe()
+    return trained
+
+
+def scheme_of(weight_bits: int, activation_bits: int) -> Scheme:
+    """Return the scheme of integer engines at these widths."""
+    return Scheme.checked(
+        scheme="integer",
+        weight_bits=weight_bits,
+        activation_bits=(activation_bits,),
+        target_bits=activation_bits,
+    )
+
+
+def check_export(teacher: Teacher, scheme: Scheme, recipe: StudentRecipe, kind: InputKind) -> None:
+    """Write a student of noise to memory, so that what cannot be exported fails before the work.
+
+    Raises:
+        ValueError: the network cannot be quantized or exported.
+    """
+    student = new_student(teacher, recipe, scheme, 0)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, *teacher.input_shape, generator=rng)
+    calibrate(student, [noise.to(teacher.device)], extremes)
+    qdq_model(student, kind)
+
+
+def make_student(
+    teacher: Teacher,
+    images: SyntheticSet,
+    effort: Effort,
+    scheme: Scheme,
+    seed: int,
+    work: Work,
+) -> Student:
+    """Quantize, calibrate, and round or fine-tune; or return what an earlier call made."""
+    folder = work.folder / "student"
+    if (folder / FACTS).exists():
+        return load_student(folder, deepcopy(teacher.module)).to(teacher.device)
+    recipe = recipe_of(teacher, effort)
+    student = new_student(teacher, recipe, scheme, seed)
+    quantization = QuantizationConfig(
+        rounding=effort.rounding_of(scheme.weight_bits),
+        reconstruction=RECONSTRUCTION,
+        ranges=RangeConfig(observer="max" if scheme.target_bits >= EXACT_ENOUGH else "mse"),
+    )
+    train_student(
+        student,
+        teacher,
+        images,
+        recipe,
+        quantization,
+        effort.finetune or NO_TRAINING,
+        SelectorTrainingConfig(),
+        seed,
+        "float32",
+        Scratch(work.folder / "training"),
+        METHOD if effort.images else "squant",
+        data_free=True,
+    )
+    student.save(folder)
+    return student
