@@ -29,6 +29,7 @@ PARAMS = "params.yaml"
 METRICS = "reports/metrics.json"
 WORKING_COPY = "working copy"
 NETWORKS = ("teacher", "fixed", "student", "control")
+DEFAULT = "default"  # value of a parameter that is not in the file
 HEAD = ("experiment", "method", "score", *NETWORKS, "bit-FLOPs %")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+)")
 
@@ -48,10 +49,11 @@ class Experiment(NamedTuple):
 
 
 def run(names: Names = None, everything: All = False, as_json: AsJson = False) -> None:
-    """Compare experiments: accuracy and cost, and the parameters that differ.
+    """Compare results and parameters of experiments.
 
     "score" is what the networks' columns show, in percent: top-1, or agreement with the teacher
-    where there are no labels. bit-FLOPs are the student's, in percent of the float network's.
+    where there are no labels. bit-FLOPs are the student's, in percent of the float network's. A
+    parameter that is not in an experiment's file has its default.
     """
     found = [_at(name, commit) for name, commit in _chosen(names or [], everything)]
     different = _different([one.params for one in found])
@@ -152,10 +154,11 @@ def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ob
 
 
 def _different(params: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """Return each experiment's values of the keys in which not all are equal, null where absent."""
+    """Return each experiment's values of the keys in which not all are equal."""
     keys = dict.fromkeys(key for one in params for key in one)
-    differ = [key for key in keys if any(one.get(key) != params[0].get(key) for one in params)]
-    return [{key: one.get(key) for key in differ} for one in params]
+    values = {key: [one.get(key, DEFAULT) for one in params] for key in keys}
+    differ = [key for key in keys if any(value != values[key][0] for value in values[key])]
+    return [{key: values[key][number] for key in differ} for number in range(len(params))]
 
 
 def _row(one: Experiment) -> tuple[Cell, ...]:

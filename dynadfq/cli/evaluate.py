@@ -51,7 +51,7 @@ def run(
     trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the top-1 accuracy of a student or a teacher, and its bit-FLOPs.
+    """Measure top-1 accuracy and bit-FLOPs on labelled images.
 
     The standard error is that of a mean over as many images.
     """

@@ -75,6 +75,12 @@ def test_the_table_has_eight_columns_and_what_differs(run: Run, repository: Path
     assert '  other: method.name="zeroq", quantization.weight_bits=3\n' in text
 
 
+def test_a_parameter_that_is_not_in_the_file_has_its_default(run: Run, repository: Path) -> None:
+    Path("params.yaml").write_text("method: {name: dynadfq}\nquantization: {weight_bits: 5}\n")
+    rows = run("compare", "--json").json
+    assert [row["differs"]["selector.candidates"] for row in rows] == ["default", *[[3, 4, 5]] * 3]
+
+
 def test_experiments_and_commits_by_name(run: Run, repository: Path) -> None:
     text = run("compare", "other", "low").out
     assert 'low: method.name="dynadfq"\n' in text and "weight_bits" not in text
