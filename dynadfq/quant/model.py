@@ -30,6 +30,7 @@ from dynadfq.quant.selector import BitSelector
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
+from dynadfq.teacher.import_path import warn_without_path
 
 
 class Student(nn.Module):
@@ -319,5 +320,6 @@ class Student(nn.Module):
         Raises:
             ArithmeticError: the weights of a channel are almost equal; see ``to_tensors``.
         """
+        warn_without_path(self.description.get("architecture"))
         tensors = to_tensors(self.network, self.scheme.activation_bits)
         write_artifact(Path(folder), self.describe(), tensors)

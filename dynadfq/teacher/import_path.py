@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,17 @@ from dynadfq.runtime.import_path import is_import_path
 from dynadfq.teacher.trial import as_it_was
 from dynadfq.zoo import architectures
 
+NONE = (
+    "the network has no import path, so that no command can load what is saved here; give that "
+    "of a function that builds it: dynadfq.Teacher(..., architecture='my_pkg.models:build')"
+)
 IMAGES = 2  # of noise, on which the rebuilt network is compared
+
+
+def warn_without_path(architecture: str | None) -> None:
+    """Warn the caller of ``save`` if the network cannot be built again from its files."""
+    if architecture is None:
+        warnings.warn(NONE, stacklevel=3)
 
 
 def class_path(module: nn.Module, input_shape: Sequence[int], num_classes: int) -> str | None:

@@ -26,7 +26,7 @@ from dynadfq.runtime.numbers import image_shape, real_number, real_numbers, whol
 from dynadfq.teacher.class_names import named_classes
 from dynadfq.teacher.classifier import Classifier, weight_rows
 from dynadfq.teacher.facts import FACTS, WEIGHTS, TeacherRecord
-from dynadfq.teacher.import_path import class_path
+from dynadfq.teacher.import_path import class_path, warn_without_path
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.trial import try_network
 from dynadfq.zoo.weights import unshare
@@ -193,6 +193,7 @@ class Teacher:
         Raises:
             InvalidArgument: a fact is not of its type; what the folder held stays as it was.
         """
+        warn_without_path(self.architecture)
         weights = self.serialized()
         record = record_bytes({**self.describe(), "bytes": len(weights)}, TeacherRecord)
         write_described(Path(folder), FACTS, record, WEIGHTS, weights)

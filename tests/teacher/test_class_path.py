@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import dynadfq
 from dynadfq.teacher.import_path import class_path
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo.architectures import build
@@ -91,3 +94,16 @@ def test_a_teacher_records_its_class_unless_it_is_given_one() -> None:
     assert torch.equal(again(images), recorded(images))
     assert teacher(Plain(7), architecture="my_pkg:net").architecture == "my_pkg:net"
     assert teacher(Plain(7, "silu")).architecture is None
+
+
+def test_saving_what_no_command_can_load_warns(tmp_path: Path) -> None:
+    for network, expected in ((Plain(7), 0), (Plain(7, "silu"), 1)):
+        teacher = Teacher(network, SHAPE, 7, [0.0] * 3, [1.0] * 3)
+        student = dynadfq.quantize(teacher, activation_bits=4)
+        for model in (teacher, student):
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                model.save(tmp_path)
+            told = [one for one in found if "has no import path" in str(one.message)]
+            assert len(told) == expected
+            assert all(one.filename == __file__ for one in told), "the line that saves"
