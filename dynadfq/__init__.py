@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynadfq.api import (
         Evaluation,
+        QuantizedModel,
         Student,
         SyntheticSet,
         Teacher,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         load_student,
         load_teacher,
         quantize,
+        quantize_model,
         synthesize,
         to_integer_form,
         write_card,

@@ -19,7 +19,12 @@ import dynadfq
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NO_PARAMETERS = {"export.json", "similarity.safetensors", "selector.choice", "teacher.preprocessing"}
+NO_PARAMETERS = {
+    "export.json",
+    "similarity.safetensors",
+    "selector.choice",
+    "teacher.preprocessing",
+}
 SLOW = {"export": ["--help"], "bench": ["--batch", "1", "--repeats", "2"]}
 
 
