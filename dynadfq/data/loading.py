@@ -122,6 +122,8 @@ def load(
     if own is not None and class_names is not None:
         given = read_classes(class_file) if class_file else None
         order = class_order(own, class_names, given, LABELS)
+    elif num_classes is not None:
+        order = ClassOrder(tuple(range(num_classes)), "labels of a data set without class names")
     chosen = evenly_spaced(len(items), count)
     found = _decode(items, chosen, preprocessing, len(own) if own else num_classes, name)
     return found if order is None else _numbered(found, order)

@@ -15,6 +15,8 @@ _PARALLEL = (nn.DataParallel, DistributedDataParallel, AveragedModel)
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the network inside wrappers: DataParallel, averaged weights, ``torch.compile``.
 
+    What ``module.compile()`` set in place is taken back.
+
     Raises:
         InvalidArgument: it is no module, a TorchScript program, or has such a wrapper inside.
     """
@@ -25,6 +27,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
     while (inner := _inner(module)) is not None:
         module = inner
     for name, part in module.named_modules():
+        if part._compiled_call_impl is not None:
+            part._compiled_call_impl = None
         what = name or "the network"
         if isinstance(part, torch.jit.ScriptModule):
             raise InvalidArgument(

@@ -200,6 +200,8 @@ def test_every_source_of_images_is_matched_by_name(own: Callable[..., LabelledSe
     assert turned.labels.tolist() == [9 - label for label in digits.labels.tolist()]
     same = data.load("digits", count=20, class_names=tuple("0123456789"))
     assert torch.equal(same.labels, digits.labels) and same.classes is None
+    nameless = own("arrays").classes
+    assert nameless is not None and nameless.origin == "labels of a data set without class names"
 
 
 def test_an_evaluation_that_lacks_a_class_is_numbered_as_the_training(folder: Path) -> None:

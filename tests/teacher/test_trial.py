@@ -158,6 +158,17 @@ def test_wrappers_are_removed(wrap: Callable[[nn.Module], nn.Module]) -> None:
     assert type(found.module) is Net and "head.weight" in found.module.state_dict()
 
 
+def test_a_network_that_was_compiled_in_place_runs_as_it_was_written() -> None:
+    def backend(*_: object) -> Any:
+        raise AssertionError("it is not compiled")
+
+    network = nn.Sequential(Net())
+    for module in network.modules():
+        module.compile(backend=backend)
+    found = teacher(network)
+    assert found(torch.zeros(2, *SHAPE)).shape == (2, 4)
+
+
 @pytest.mark.parametrize("how", [lambda y: y + torch.rand(1), lambda y: y.squeeze()])
 def test_a_trial_leaves_nothing_behind(how: Callable[[Tensor], Any]) -> None:
     network = Net(how)
