@@ -139,19 +139,18 @@ def test_a_full_disk_keeps_finished_shards(synthesize, tmp_path, monkeypatch):
     assert len(steps) == 3 * 2
 
 
-def test_two_processes_that_make_the_same_set_share_the_work(synthesize, tmp_path):
-    # The first finishes while the second waits; each then has a whole set of its own.
-    waiting = tmp_path / "scratch"
+def test_equal_works_at_the_same_time_all_get_the_whole_set(synthesize, tmp_path):
     expected = files(synthesize("whole").folder)
+    places = ("one", "one", "two")  # also into the same folder
     threads = [
-        threading.Thread(target=synthesize, args=(name,), kwargs={"scratch": waiting})
-        for name in ("one", "two", "three")
+        threading.Thread(target=synthesize, args=(name,), kwargs={"scratch": tmp_path / "scratch"})
+        for name in places
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [files(tmp_path / name) for name in ("one", "two", "three")] == [expected] * 3
+    assert [files(tmp_path / name) for name in places] == [expected] * 3
     assert not list(tmp_path.glob("scratch*"))
 
 
