@@ -27,11 +27,14 @@ FREE = {
     "float_top1",
     "losses",
     "mean",
+    "method",
     "multiplier",
+    "not_integer",
     "origins",
     "provenance",
     "seed",
     "source",
+    "versions",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from dynadfq.export.config import Format
 from dynadfq.runtime.artifact import Record, Size
 from dynadfq.runtime.config import Config
 
@@ -17,7 +18,7 @@ class ExportedFile(Config):
 
     model_config = ConfigDict(extra="allow")
 
-    format: str
+    format: Format
     bytes: Size
     opset: Count | None
     images_checked: Count

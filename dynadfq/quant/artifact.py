@@ -13,18 +13,9 @@ from torch import Tensor
 
 from dynadfq.quant.config import Bits, Scheme
 from dynadfq.quant.model_card import model_card
-from dynadfq.runtime.artifact import (
-    Checksum,
-    Record,
-    Size,
-    not_finite,
-    read_described,
-    read_record,
-    record_bytes,
-    to_tensors,
-    write_described,
-)
+from dynadfq.runtime.artifact import Checksum, Record, Size, read_record, record_bytes
 from dynadfq.runtime.config import Config
+from dynadfq.runtime.described_file import not_finite, read_described, to_tensors, write_described
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.facts import TeacherFacts

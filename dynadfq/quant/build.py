@@ -16,7 +16,7 @@ from dynadfq.quant.artifact import FACTS, TENSORS, StudentRecord, read_facts, re
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.packing import load_tensors
-from dynadfq.runtime.artifact import reading
+from dynadfq.runtime.described_file import reading
 from dynadfq.runtime.import_path import require_trusted
 from dynadfq.runtime.seeding import global_stream
 from dynadfq.teacher.facts import TeacherFacts

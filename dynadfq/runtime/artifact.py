@@ -1,12 +1,8 @@
-"""Reading and writing of artifacts: a JSON record with a schema, and the tensors it describes.
+"""Reading and writing of an artifact's record: JSON with a schema.
 
-What is read may be damaged, edited by hand, or from anyone. Sizes are bounded, JSON is checked
-against the record's schema, tensors against the checksum in the record. Whatever is wrong is one
-sentence that names the file and the stage that makes it again.
-
-A record and its tensors are two files, and at every moment they can be read: new tensors are first
-written under a pending name, which holds their checksum; then the record is replaced; then the
-tensors get their own name.
+What is read may be damaged, edited by hand, or from anyone. Sizes are bounded, and JSON is checked
+against the record's schema. Whatever is wrong is one sentence that names the file and the stage
+that makes it again.
 """
 
 from __future__ import annotations
@@ -15,19 +11,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import safetensors.torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from torch import Tensor
 
 from dynadfq.runtime.config import Config, is_config
 from dynadfq.runtime.errors import InvalidArgument, dotted, shown
-from dynadfq.runtime.resume import atomic_write
 
 LARGEST_RECORD = 64 << 20  # bytes; a record of a million shards or class names is smaller
 LONGEST_VALUE = 60  # characters of a wrong value in an error
@@ -127,97 +117,6 @@ def read_bytes(path: Path, limit: int, stage: str) -> bytes:
     if len(data) > limit:
         raise DamagedArtifact(path, f"is larger than {limit:,} bytes", stage)
     return data
-
-
-def pending(path: Path, checksum: str) -> Path:
-    """Return the name of a new file until the record that describes it is in place."""
-    return path.with_name(f".{path.name}.{checksum[:16]}")
-
-
-def current(path: Path, checksum: str) -> Path:
-    """Return the name under which the file that a record describes lies."""
-    waiting = pending(path, checksum)
-    return waiting if waiting.is_file() else path
-
-
-def settle(path: Path, checksum: str) -> None:
-    """Give a file its own name, if it still has the pending one."""
-    waiting = pending(path, checksum)
-    if waiting.exists():
-        os.replace(waiting, path)
-        waiting.unlink(missing_ok=True)  # a hard link to `path` is not renamed (rename(2))
-
-
-def write_described(folder: Path, record: str, facts: bytes, file: str, data: bytes) -> None:
-    """Replace a record and the file that it describes.
-
-    Args:
-        folder: where both lie.
-        record, facts: name and content of the record.
-        file, data: name and content of the other file.
-
-    Raises:
-        OSError: a file cannot be written; what was there before can still be read.
-    """
-    checksum = sha256(data).hexdigest()
-    atomic_write(pending(folder / file, checksum), data)
-    atomic_write(folder / record, facts)
-    settle(folder / file, checksum)
-
-
-def read_described(path: Path, checksum: str, size: int, record: str, stage: str) -> bytes:
-    """Return the content of the file that a record describes.
-
-    Args:
-        path: the file.
-        checksum, size: its sha256 and bytes, from the record.
-        record: the record's name.
-        stage: that writes both.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedArtifact: it is another one.
-    """
-    data = read_bytes(current(path, checksum), size, stage)
-    if len(data) != size or sha256(data).hexdigest() != checksum:
-        problem = f"is not the file that {record} describes (sha256 differs)"
-        raise DamagedArtifact(path, problem, stage)
-    return data
-
-
-def to_tensors(data: bytes, path: Path, stage: str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file's content.
-
-    Raises:
-        DamagedArtifact: it is no such content, or a number is NaN or infinite.
-    """
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise DamagedArtifact(path, f"is damaged ({error})", stage) from error
-    if wrong := not_finite(tensors):
-        raise DamagedArtifact(path, f"holds NaN or infinity in {wrong}", stage)
-    return tensors
-
-
-def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of a tensor with NaN or infinity; None if all numbers are finite."""
-    found = (name for name, tensor in tensors.items() if not tensor.isfinite().all())
-    return next(found, None)
-
-
-@contextmanager
-def reading(path: Path, stage: str) -> Iterator[None]:
-    """Turn an error about what a file holds into one about the file.
-
-    Raises:
-        DamagedArtifact: in place of an error about a value, a network, or memory.
-    """
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
-        problem = str(error).partition("\n")[0] or type(error).__name__
-        raise DamagedArtifact(path, f"is wrong: {problem}", stage) from error
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dynadfq.runtime.artifact import DamagedArtifact, current, read_record
+from dynadfq.runtime.artifact import DamagedArtifact, read_record
+from dynadfq.runtime.described_file import current
 from dynadfq.runtime.resume import file_sha256, put
 from dynadfq.runtime.spill import read_rows, tensors_of
 from dynadfq.synthesis.manifest import MANIFEST, Manifest

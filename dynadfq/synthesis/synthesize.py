@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dynadfq.runtime import distributed
-from dynadfq.runtime.artifact import pending, record_bytes, settle
+from dynadfq.runtime.artifact import record_bytes
+from dynadfq.runtime.described_file import pending, settle
 from dynadfq.runtime.errors import require_choice
 from dynadfq.runtime.locks import locked
 from dynadfq.runtime.progress import Progress

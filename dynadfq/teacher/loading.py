@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dynadfq.ops.config import Interpolation
-from dynadfq.runtime.artifact import read_described, read_record, reading, to_tensors
+from dynadfq.runtime.artifact import read_record
+from dynadfq.runtime.described_file import read_described, reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.import_path import is_import_path, require_trusted
 from dynadfq.runtime.numbers import image_shape, real_numbers, whole_number

@@ -16,12 +16,10 @@ from dynadfq.runtime.artifact import (
     DamagedArtifact,
     Record,
     Size,
-    read_described,
     read_record,
     record_bytes,
-    to_tensors,
-    write_described,
 )
+from dynadfq.runtime.described_file import read_described, to_tensors, write_described
 from dynadfq.teacher.config import Measure
 
 RECORD = "similarity.json"

@@ -20,7 +20,8 @@ from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.ops.precision import to_float32
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.ops.unwrap import unwrapped
-from dynadfq.runtime.artifact import record_bytes, write_described
+from dynadfq.runtime.artifact import record_bytes
+from dynadfq.runtime.described_file import write_described
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.numbers import image_shape, real_number, real_numbers, whole_number
 from dynadfq.teacher.class_names import named_classes

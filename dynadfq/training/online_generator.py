@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynadfq.runtime.artifact import read_bytes, read_record, reading, to_tensors
+from dynadfq.runtime.artifact import read_bytes, read_record
+from dynadfq.runtime.described_file import reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import (

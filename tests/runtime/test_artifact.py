@@ -20,14 +20,11 @@ from dynadfq.runtime.artifact import (
     DamagedArtifact,
     Record,
     Size,
-    read_described,
     read_record,
-    reading,
     record_bytes,
-    to_tensors,
-    write_described,
 )
 from dynadfq.runtime.config import Config
+from dynadfq.runtime.described_file import read_described, reading, to_tensors, write_described
 from dynadfq.runtime.errors import InvalidArgument
 
 REMEDY = "; make it again (stage cook), or restore it with `dvc checkout --force`"
