@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-Change = Callable[[Path], None]
+Change = Callable[[Path], object]
+Tensors = dict[str, Tensor]
+Edit = Callable[[Tensors], Tensors]
 HUGE = 10**18
 FLIPS = 6  # bytes of a file that are altered, one in a trial
 # Keys whose content is for people: any text or number of their type is right.
@@ -73,9 +76,9 @@ def _at(name: str, change: Change) -> Change:
 def _of_any_file(path: Path, rng: random.Random) -> Iterator[tuple[str, Change]]:
     size = path.stat().st_size
     for kept in (0, 1, 7, size // 2, size - 2):
-        yield "truncated", lambda path, kept=kept: os.truncate(path, kept)
+        yield "truncated", partial(os.truncate, length=kept)
     for place in [rng.randrange(size) for _ in range(FLIPS)]:
-        yield "one byte altered", lambda path, place=place: _alter(path, place)
+        yield "one byte altered", partial(_alter, place=place)
     yield "appended", lambda path: path.write_bytes(path.read_bytes() + b"x")
     yield "deleted", lambda path: path.unlink()
     yield "a folder", _replaced(lambda path: path.mkdir())
@@ -108,7 +111,7 @@ def _replaced(make: Change) -> Change:
 
 def _of_json(content: Any) -> Iterator[tuple[str, Change]]:
     for text in ("[]", "null", "3", '"x"', "{}", "{", "[" * 10_000, '{"a":' * 10_000, "[NaN]"):
-        yield "other JSON", lambda path, text=text: path.write_text(text)
+        yield "other JSON", partial(Path.write_text, data=text)
     yield "other encoding", lambda path: path.write_bytes(path.read_text().encode("utf-16"))
     yield "a key twice", lambda path: path.write_text('{"format": 1,' + path.read_text()[1:])
     if "class_names" in content:
@@ -120,8 +123,12 @@ def _of_json(content: Any) -> Iterator[tuple[str, Change]]:
         for wrong in _wrong_values(place, value):
             yield (
                 "a wrong value",
-                _json_edit(place, lambda part, key, wrong=wrong: part.__setitem__(key, wrong)),
+                _json_edit(place, partial(_set, value=wrong)),
             )
+
+
+def _set(part: Any, key: Any, value: Any) -> None:
+    part[key] = value
 
 
 def _places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -162,7 +169,7 @@ def _json_edit(place: tuple[Any, ...], edit: Callable[[Any, Any], object]) -> Ch
 # --- tensors
 
 
-def _of_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+def _of_tensors(tensors: Tensors) -> Iterator[tuple[str, Edit]]:
     """Yield edits of each of some tensors, as functions of all of them."""
     names = sorted(tensors)
     ends = ("weight", "running_var", "weight_scale", "weight_codes", "weight_zero_point")
@@ -177,8 +184,8 @@ def _of_tensors(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Callable[[Ten
         yield "low above high", lambda all_of: {**all_of, **swapped}
 
 
-def _of_tensor(name: str, value: Tensor) -> Iterator[tuple[str, Any]]:
-    def edited(change: Callable[[Tensor], Tensor]) -> Any:
+def _of_tensor(name: str, value: Tensor) -> Iterator[tuple[str, Edit]]:
+    def edited(change: Callable[[Tensor], Tensor]) -> Edit:
         return lambda all_of: {**all_of, name: change(all_of[name]).contiguous()}
 
     yield "a tensor is missing", lambda all_of: {n: v for n, v in all_of.items() if n != name}
@@ -204,7 +211,7 @@ def _with(value: Tensor, number: float) -> Tensor:
     return changed
 
 
-def _edited_tensors(name: str, edit: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Change:
+def _edited_tensors(name: str, edit: Edit) -> Change:
     """Edit tensors, and make every checksum and size that is said of their file fit."""
 
     def change(folder: Path) -> None:

@@ -55,8 +55,9 @@ def make_artifacts(folder: Path) -> None:
     """Write what the stages before the report write."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        facts = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "architecture": ARCHITECTURE}
-        teacher = dynadfq.Teacher(build(**NETWORK), SHAPE, CLASSES, **facts)
+        teacher = dynadfq.Teacher(
+            build(**NETWORK), SHAPE, CLASSES, (0.5,) * 3, (0.25,) * 3, architecture=ARCHITECTURE
+        )
         teacher.save(folder / "teacher")
         student = dynadfq.quantize(teacher, activation_bits=(3, 4, 5))
         calibrate(student, [torch.randn(8, *SHAPE)], extremes)

@@ -124,7 +124,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], widths: Sequ
 
 
 def _require_match(network: nn.Module, tensors: Mapping[str, Tensor], candidates: int) -> None:
-    expected = {
+    expected: dict[str, tuple[torch.Size, tuple[torch.dtype, ...]]] = {
         name: (value.shape, FLOAT if value.is_floating_point() else (value.dtype,))
         for name, value in _other_state(network).items()
     }
