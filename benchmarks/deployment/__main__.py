@@ -26,7 +26,7 @@ from dynadfq.export.engines import float_onnx, onnx_runner
 
 REPORTS = Path("benchmarks/reports/deployment")
 QUANTIZERS = ("onnxruntime", "dynadfq")
-WIDTHS = ((8, 8), (4, 8), (4, 4))
+WIDTHS = {"w8a8": (8, 8), "w4a8": (4, 8), "w4a4": (4, 4)}
 KEYS = ("calibration", "quantizer", "weights", "activations")
 MEASURED = (
     *("images", "top1", "float_top1", "difference", "standard_error", "same_class"),
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(".scratch/deployment"))
     parser.add_argument("--calibration", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS)
+    parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=[*WIDTHS])
     parser.add_argument("--count", type=int, default=64, help="calibration images")
     parser.add_argument("--rounding", default="block", help="of weights below 8 bits, in ours")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs; 0 measures no time")
@@ -58,11 +59,11 @@ def main() -> None:
     path = REPORTS / f"{asked.network}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {tuple(row[key] for key in KEYS) for row in _rows(path)}
-    wanted = product(asked.calibration, asked.quantizers, WIDTHS)
+    wanted = product(asked.widths, asked.calibration, asked.quantizers)
     missing = [
-        (kind, quantizer, widths)
-        for kind, quantizer, widths in wanted
-        if (kind, quantizer, *map(str, widths)) not in known
+        (kind, quantizer, WIDTHS[widths])
+        for widths, kind, quantizer in wanted
+        if (kind, quantizer, *map(str, WIDTHS[widths])) not in known
     ]
     if not missing:
         return
