@@ -29,7 +29,7 @@ def ours(
 ) -> None:
     """Write the file of this library; weights of fewer than 8 bits are rounded by ``rule``."""
     student = dynadfq.quantize(teacher, weights, activations, scheme="integer")
-    ranges = RangeConfig()
+    ranges = RangeConfig(observer="max" if activations == 8 else "mse")
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
     calibrate(student, batches, observer(ranges.observer, ranges.quantile))
     if weights < 8:
