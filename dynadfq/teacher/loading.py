@@ -16,6 +16,7 @@ from dynadfq.teacher.class_names import texts
 from dynadfq.teacher.facts import FACTS, WEIGHTS, TeacherRecord
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo import architectures
+from dynadfq.zoo.config import FAMILIES
 from dynadfq.zoo.metadata import Metadata
 from dynadfq.zoo.teacher_metadata import TeacherMetadata, resolve
 from dynadfq.zoo.weights import fit_weights, load_weights
@@ -74,7 +75,7 @@ def load_teacher(
 
 
 def _names_zoo(text: str) -> bool:
-    return text.partition("/")[0] in architectures.FAMILIES
+    return text.partition("/")[0] in FAMILIES
 
 
 def import_teacher(
