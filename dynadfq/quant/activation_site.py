@@ -55,14 +55,18 @@ class ActivationFakeQuantize(nn.Module):
     def forward(
         self, x: Tensor, allocation: BitAllocation | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return (B, …) quantized values and, in evaluation, the (B or 1,) scale of each image."""
+        """Return (B, …) quantized values and, the (B or 1,) scale of each image.
+
+        In training it is None where images choose among widths.
+        """
         if self.observer is not None:
             self.observer.update(x)
         if not self.quantizing:
             return x, None
         if self.training:
             probabilities, widths = self._candidates(allocation, x)
-            return FakeQuantize.apply(x, self.low, self.high, probabilities, widths), None
+            values = FakeQuantize.apply(x, self.low, self.high, probabilities, widths)
+            return values, self._shared_scale(widths)
         if allocation is None:
             bits = x.new_full((1,), self.bits)
         else:
@@ -85,6 +89,12 @@ class ActivationFakeQuantize(nn.Module):
         with torch.no_grad():
             self.low.copy_(low.clamp(least, 0))
             self.high.copy_(high.clamp(0, largest))
+
+    def _shared_scale(self, widths: Tensor) -> Tensor | None:
+        """The (1,) scale where one width is that of all images, else None."""
+        if widths.numel() > 1:
+            return None
+        return choose_qparams(self.low.detach(), self.high.detach(), widths.view(1))[0]
 
     def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and widths, (B or 1, M) each; M is 1 where nothing is learned."""

@@ -8,11 +8,14 @@ the graph, an input of every quantizer after it; there is no hidden state.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 
 from torch import Tensor, fx, nn
 
+from dynadfq.graph.calls import called_module, only_user
 from dynadfq.graph.description import IMAGES, Layer, NetworkTrace, Site
+from dynadfq.ops.batch_norm import AnyBatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.config import Scheme
@@ -90,6 +93,8 @@ def insert_quantizers(
         if scale := _input_scale(layer, scales):
             node = nodes[layer.node]
             node.args = (node.args[0], scale)
+    if scheme.integer:
+        _note_norms(model)
     _return_allocation(graph, allocation)
     graph.lint()
     model.recompile()
@@ -147,6 +152,17 @@ def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
             old, scheme.weight_bits, scheme.weight_granularity, scheme.integer
         )
         model.set_submodule(name, new)
+
+
+def _note_norms(model: fx.GraphModule) -> None:
+    """Let each layer that is called once know the BatchNorm that alone reads it."""
+    calls = Counter(str(node.target) for node in model.graph.nodes if node.op == "call_module")
+    for node in model.graph.nodes:
+        layer = called_module(node, model)
+        reader = only_user(node)
+        if isinstance(layer, QuantizedLayer) and reader is not None and calls[node.target] == 1:
+            norm = called_module(reader, model)
+            layer.__dict__["norm"] = norm if isinstance(norm, AnyBatchNorm) else None
 
 
 def _input_scale(layer: Layer, scales: dict[str, fx.Node]) -> fx.Node | None:

@@ -17,10 +17,9 @@ from torch import Tensor
 
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
 from dynadfq.quant.activation_site import ActivationFakeQuantize
-from dynadfq.quant.layers import QuantizedLayer
+from dynadfq.quant.layers import LARGEST_BIAS, QuantizedLayer
 from dynadfq.quant.quantize import choose_qparams, levels
 
-LARGEST_BIAS = 2.0**30  # the other half of int32 is left for the sum of products
 SMALLEST_SCALE = 1e-20  # of a channel; the product with an activation's scale is normal in float32
 LARGEST_INT16 = 2**15 - 1
 

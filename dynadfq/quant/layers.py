@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
 from dynadfq.quant.config import Granularity
 from dynadfq.quant.quantize import (
     QParams,
@@ -25,6 +26,7 @@ from dynadfq.quant.quantize import (
 
 EXACT_IN_FLOAT32 = 2.0**24  # integers below this, and their sums, are exact
 WIDEST_ACTIVATION = 8  # bits
+LARGEST_BIAS = 2.0**30  # in units of the sums; the other half of int32 is left for the sums
 
 Layer = TypeVar("Layer", bound="QuantizedLayer")
 
@@ -42,6 +44,7 @@ class QuantizedLayer(nn.Module):
     weight_bits: int
     granularity: Granularity
     symmetric: bool  # codes are symmetric around 0
+    norm: AnyBatchNorm | None  # of scheme "integer": the one that alone reads it; no submodule
     quantizing: bool
     weight_scale: Tensor | None  # (out or 1, 1, …), of a frozen weight
     weight_quant_min: Tensor | None  # (out or 1, 1, …), of a frozen weight
@@ -61,6 +64,7 @@ class QuantizedLayer(nn.Module):
         quantized.weight_bits = weight_bits
         quantized.granularity = granularity
         quantized.symmetric = symmetric
+        quantized.__dict__["norm"] = None
         quantized.quantizing = True
         quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_quant_min": None}
         return quantized
@@ -135,7 +139,7 @@ class QuantizedLayer(nn.Module):
             weight = fake_quantize_weight(
                 self.weight, self.weight_bits, self.qparams, self.symmetric
             )
-            return self.multiply(x, weight, self.bias)
+            return self.multiply(x, weight, self.rounded_bias(scale))
         if scale is None:
             return self.in_float64(x).float()
         return self._multiply_codes(x, scale)
@@ -155,7 +159,33 @@ class QuantizedLayer(nn.Module):
         channels = [1] * sums.dim()
         channels[self.channel_axis] = -1
         y = sums * (broadcast_first(scale, sums.dim()) * weight_scale.view(channels))
-        return y if self.bias is None else y + self.bias.view(channels)
+        bias = self.rounded_bias(scale)
+        return y if bias is None else y + bias.view(channels)
+
+    def rounded_bias(self, scale: Tensor | None) -> Tensor | None:
+        """Return the bias with which the BatchNorm's output is offset by whole units of the sums.
+
+        Asymmetric weights, and inputs with a scale per image, have the bias as it is. The gradient
+        goes straight through.
+
+        Args:
+            scale: (B or 1,) scale of the input.
+        """
+        if scale is None or len(scale) != 1 or not self.symmetric:
+            return self.bias
+        with torch.no_grad():
+            gain = self.qparams[0].double().flatten()
+            factor, shift = gain.new_ones(()), gain.new_zeros(len(self.weight))
+            if self.bias is not None:
+                shift = self.bias.double()
+            if self.norm is not None:
+                factor, offset = gain_and_shift(self.norm)
+                shift = shift * factor + offset
+            step = scale.double() * (gain * factor.abs())
+            fits = shift.abs() < LARGEST_BIAS * step
+            whole = torch.round(shift / step) * step
+            error = torch.where(fits, (whole - shift) / factor, 0.0).to(self.weight)
+        return error if self.bias is None else self.bias + error
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
