@@ -52,7 +52,8 @@ def _best(width: str, ranked: Sequence[Line], folder: Path) -> str:
     ]
     if not pairs or not best.test_images:
         return f"{sentence}, before {second.name}."
-    difference, error = paired(*zip(*pairs, strict=True), images=best.test_images)
+    ours, theirs = zip(*pairs, strict=True)
+    difference, error = paired(ours, theirs, best.test_images)
     decided = "" if abs(difference) >= CERTAIN * error and difference else ", which is undecided"
     return (
         f"{sentence}, {difference:+.2f} points (standard error {error:.2f}) against "

@@ -84,7 +84,7 @@ class SoftBlock(fx.Interpreter):
         _, allocation = (n for n in student.network.graph.nodes if n.op == "placeholder")
         self.constants = {allocation: student.uniform(student.scheme.target_bits)}
 
-    def output(self, inputs: Tensor) -> Tensor:
+    def of(self, inputs: Tensor) -> Tensor:
         """Return the block's output for a (B, …) input."""
         self.env = {**self.constants, self.block.source: inputs}
         for node in self.block.nodes:
@@ -156,7 +156,7 @@ def learn_block(
     axis = -1 if data.targets.dim() == 3 else 1  # tokens, or channels of a map
     for iteration in range(settings.iterations):
         inputs, targets = data.batch(settings.batch_size, settings.drop, rng, student.device)
-        error = reconstruction_error(run.output(inputs), targets, axis)
+        error = reconstruction_error(run.of(inputs), targets, axis)
         beta = regularizer_exponent(settings, iteration)
         rounding = error.new_zeros(())
         if beta is not None:
