@@ -333,3 +333,24 @@ def test_conditions_on_images_are_not(asks: str) -> None:
     with pytest.raises(UntraceableModel, match="control flow"):
         normalize(Conditional(asks), torch.randn(2, 3, 8, 8))
     assert nn.Module.__call__ is call
+
+
+class Asserting(nn.Module):
+    """A BatchNorm that asserts the number of axes, as timm's do, and calls a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        torch._assert(x.ndim == 4, f"expected 4D input (got {x.ndim}D input)")
+        x = F.batch_norm(x, self.norm.running_mean, self.norm.running_var)
+        return F.relu(x).mean((2, 3))
+
+
+def test_assertions_go_and_a_layer_is_read_by_its_batch_norm_alone() -> None:
+    graph = normalize(Asserting(), torch.randn(2, 3, 8, 8)).graph
+    assert torch._assert not in {node.target for node in graph.nodes}
+    (conv,) = (node for node in graph.nodes if node.target == "conv")
+    assert [user.target for user in conv.users] == [F.batch_norm]
