@@ -45,18 +45,19 @@ def make_images(
         iterations: steps of optimization per image.
         seed: the same seed gives the same images.
         work: where they and the trials are kept.
-        held_back: make others than without, of the same weight.
+        held_back: make others than without, of the same weight and of one class each: an image
+            between two classes says little about agreement.
     """
     weight = class_weight(teacher, iterations, seed, work)
     folder = work.folder / ("held-back" if held_back else "images")
-    return _made(teacher, count, iterations, seed + held_back, weight, folder)
+    return _made(teacher, count, iterations, seed + held_back, weight, folder, one_hot=held_back)
 
 
 def class_weight(teacher: Teacher, iterations: int, seed: int, work: Work) -> float:
     """Return the first weight of the class term with which images are recognized, or the last."""
     for weight in CLASS_WEIGHTS[:-1]:
         folder = work.folder / f"trial-{weight:g}"
-        trial = _made(teacher, PILOT_IMAGES, iterations, seed, weight, folder)
+        trial = _made(teacher, PILOT_IMAGES, iterations, seed, weight, folder, one_hot=True)
         recognized = trial.one_hot_recognized
         if recognized is None or recognized >= RECOGNIZED:
             return weight
@@ -69,9 +70,16 @@ def noise_images(teacher: Teacher, count: int, seed: int, work: Work) -> Synthet
 
 
 def _made(
-    teacher: Teacher, count: int, iterations: int, seed: int, weight: float, folder: Path
+    teacher: Teacher,
+    count: int,
+    iterations: int,
+    seed: int,
+    weight: float,
+    folder: Path,
+    one_hot: bool,
 ) -> SyntheticSet:
-    settings = METHODS[METHOD]().images.model_copy(update={"class_weight": weight})
+    changes = {"class_weight": weight} | ({"diverse_ratio": 0.0} if one_hot else {})
+    settings = METHODS[METHOD]().images.model_copy(update=changes)
     return _stored(teacher, settings, count, iterations, seed, folder)
 
 

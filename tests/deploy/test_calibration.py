@@ -88,7 +88,7 @@ def test_the_class_term_is_as_strong_as_the_network_needs(
             asked.append(weight)
             self.one_hot_recognized = recognized[weight]
 
-    monkeypatch.setattr("dynadfq.deploy.images._made", lambda *args: Trial(args[4]))
+    monkeypatch.setattr("dynadfq.deploy.images._made", lambda *args, **options: Trial(args[4]))
     assert class_weight(teacher, 1, 0, Work(tmp_path, "x")) == 10.0
     recognized[10.0] = 0.0
     assert class_weight(teacher, 1, 0, Work(tmp_path, "x")) == 100.0
