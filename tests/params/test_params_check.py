@@ -23,7 +23,7 @@ from dynadfq.runtime.config import leaves
 
 ROOT = Path(__file__).parents[2]
 COUNT = 300
-RUN = 8  # of the mutations that are accepted
+RUN = 4  # of the mutations that are accepted
 
 
 @pytest.mark.parametrize(
