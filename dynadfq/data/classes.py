@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from unicodedata import normalize
 from dynadfq.runtime.errors import InvalidArgument
 
 LISTED = 3  # names in an error message
+WORDNET_ID = re.compile(r"n\d{8}\s")
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,10 @@ def read_classes(path: Path) -> dict[str, int]:
     """Read the class of each name from a file.
 
     Args:
-        path: a text file with one name per line or a JSON list, in the order of classes; a JSON
-            mapping of names to classes; or ImageNet's ``class_index.json``,
-            ``{"0": ["n01440764", "tench"], …}``, where each of the two names counts unless two
+        path: a text file with one name per line or a JSON list, in the order of classes, or
+            ImageNet's ``synset_words.txt`` with lines like "n01440764 tench, Tinca tinca", where
+            the WordNet id counts; a JSON mapping of names to classes; or ImageNet's
+            ``class_index.json``, ``{"0": ["n01440764", "tench"], …}``, where each of the two names counts unless two
             classes share it.
 
     Raises:
@@ -121,7 +124,10 @@ def read_classes(path: Path) -> dict[str, int]:
         raise InvalidArgument(
             "class_file", f"{path} is not encoded in UTF-8 ({error.reason}); save it as UTF-8"
         ) from error
-    content: object = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if all(WORDNET_ID.match(line) for line in lines):
+        lines = [line.split()[0] for line in lines]
+    content: object = lines
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(text)

@@ -165,3 +165,11 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path: Path) -> None:
         class_order(["tench"], TENCH, {"trout": 0})
     with pytest.raises(ValueError, match=r"tench = 3: the teacher's classes are 0 … 2"):
         class_order(["tench"], TENCH, {"tench": 3})
+
+
+def test_imagenets_list_of_words_gives_the_wordnet_ids(tmp_path: Path) -> None:
+    path = tmp_path / "synset_words.txt"
+    path.write_text("n01440764 tench, Tinca tinca\nn01443537 goldfish\n")
+    assert read_classes(path) == {"n01440764": 0, "n01443537": 1}
+    path.write_text("n01440764 tench\ngreat white shark\n")  # names of classes, as they stand
+    assert read_classes(path) == {"n01440764 tench": 0, "great white shark": 1}
