@@ -139,8 +139,8 @@ def code_digest(stage: str, method: str | None) -> str:
     Where dvc.yaml lists no folder of the library, the whole library counts.
     """
     pipeline = Path("dvc.yaml")
-    stages = yaml.safe_load(pipeline.read_text())["stages"] if pipeline.exists() else {}
-    deps = [str(dep) for dep in stages.get(stage, {}).get("deps", ())]
+    listed = yaml.safe_load(pipeline.read_text())["stages"] if pipeline.exists() else {}
+    deps = [str(dep) for dep in listed.get(stage, {}).get("deps", ())]
     code = [dep for dep in deps if dep.startswith(("dynadfq/", "stages/"))]
     paths = [Path(dep.replace("${method.name}", str(method))) for dep in code]
     found = [file_sha256(path) if path.is_file() else digest(path) for path in paths]

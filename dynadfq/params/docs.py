@@ -21,7 +21,8 @@ Made by `python -m dynadfq.params docs` from the settings that each package decl
 `python -m dynadfq.params use cifar10` takes one. A file holds what differs from the defaults below,
 which are the paper's CIFAR-10 experiment (`configs/cifar10.yaml`). DVC follows only what stands in
 the file, so that each group stands in it, `similarity: {}` where nothing differs.
-`dvc exp run -S key=value` changes a key of the file; `-S +key=value` adds one that is not in it.
+`dvc exp run --temp -S key=value` changes a key of the file in a copy; `-S +key=value` adds one that
+is not in it.
 Unknown keys and wrong values are errors, all reported at once: by `dynadfq check`, and by the first
 stage of `dvc repro`.
 

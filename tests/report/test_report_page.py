@@ -239,4 +239,4 @@ def test_files_with_their_sizes_and_checks(text_with: Callable[..., str]) -> Non
 def test_without_a_file_the_page_says_how_to_get_one(text_with: Callable[..., str]) -> None:
     page = html.unescape(text_with())
     assert set(rows(page, "files")) == {"File", "Float network", "Dynamic student, packed codes"}
-    assert "dvc exp run -S '++export.formats=[onnx-codes]'" in page
+    assert "dvc exp run --temp -S '++export.formats=[onnx-codes]'" in page
