@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -72,10 +73,12 @@ def runners(
 
 def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     """Return a float network as an ONNX model from ``images`` to ``logits``, for any batch size."""
+    # Of maps whose channels are last, torch traces an average pool as a gathering of elements.
+    contiguous = deepcopy(network).to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network,
+            contiguous,
             (torch.zeros(2, *shape),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -94,7 +94,7 @@ def export_qdq(
     require_images(student, images)
     read = images
     if input == "uint8":
-        read = pixels_of(student, images)
+        read = student.preprocessing.denormalize(images).round().clamp(0, 255).byte()
         images = student.preprocessing.normalize(read)
     expected = to_integer_form(student)(images)
     require_finite_logits(expected, "the student's own")
@@ -131,15 +131,6 @@ def require_integer(student: Student) -> None:
     raise InvalidArgument(
         "student", f"{problem}; quantize with scheme integer, or export to onnx (onnx-codes)"
     )
-
-
-def pixels_of(student: Student, images: Tensor) -> Tensor:
-    """Return the (N, C, H, W) uint8 pixels that are nearest to normalized images."""
-    mean, std = (
-        torch.tensor(values).view(-1, 1, 1)
-        for values in (student.preprocessing.mean, student.preprocessing.std)
-    )
-    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _times(

@@ -108,6 +108,8 @@ def qdq_network(student: Student) -> fx.GraphModule:
     Its operators are those of qdq_ops.py; whatever is not quantized stays as it is.
     """
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
+    # Of maps whose channels are last, torch traces an average pool as a gathering of elements.
+    network.to(memory_format=torch.contiguous_format)
     tidy(network)
     shapes = tensor_shapes(network, student.cost.trace.input_shape)
     grids: dict[fx.Node, Grid] = {}

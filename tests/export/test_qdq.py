@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynadfq.export import qdq
+from dynadfq.export.engines import unquantized_onnx
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_checks import PRODUCTS, Agreement, require_agreement
 from dynadfq.export.qdq_graph import Grid
+from dynadfq.export.qdq_model import qdq_model
 from dynadfq.quant.integer import SiteConstants
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -46,7 +49,8 @@ def test_the_file_has_the_numbers_of_the_integer_form(
 ) -> None:
     student, path = integer_student(weights, activations), tmp_path / "model.onnx"
     export = export_qdq(student, path, pixels(), input, timed=False)
-    read = qdq.pixels_of(student, pixels()) if input == "uint8" else pixels()
+    exact = student.preprocessing.denormalize(pixels()).round().clamp(0, 255)
+    read = exact.byte() if input == "uint8" else pixels()
     expected = to_integer_form(student)(pixels())
     logits = torch.cat([run(path, part) for part in read.split(7)])
     # SiLU and sigmoid are floats, whose last bit may put a value on the other side of a boundary.
@@ -97,6 +101,17 @@ def test_without_functions_of_floats_all_bits_of_all_logits_are_equal(
     assert not export.kernels.in_words()
     assert torch.equal(run(export.path, pixels()), to_integer_form(student)(pixels()))
     assert "DequantizeLinear" not in export.kernels.counts
+
+
+def test_a_network_whose_channels_are_last_has_the_same_files(
+    exported: tuple[Student, qdq.QdqExport],
+) -> None:
+    student = exported[0]
+    last = deepcopy(student).to(memory_format=torch.channels_last)
+    assert qdq_model(last)[0] == qdq_model(student)[0]
+    floats = [onnx.load_from_string(unquantized_onnx(each)) for each in (last, student)]
+    operators = [[node.op_type for node in model.graph.node] for model in floats]
+    assert operators[0] == operators[1]
 
 
 def test_the_file_is_as_engines_read_it(exported: tuple[Student, qdq.QdqExport]) -> None:
