@@ -26,11 +26,11 @@ Examples:
   dynadfq export artifacts/student --to pt2 --check photographs/ --check-images 256
 
 \b
-qdq is for integer engines such as onnxruntime, OpenVINO and TensorRT, of students with
+qdq is for integer engines such as onnxruntime and OpenVINO, of students with
 quantization.scheme: integer. onnx and pt2 are for research: they hold per-image widths, and
 multiply integers in float32. An engine that computes in bfloat16 makes them wrong: choose float32.
 
-
+\b
 The file is written only if it computes what the student computes on the check images: the same
 class for 99.8 % of them (qdq), the same bit-widths, and logits within 1e-4 (onnx) or equal (pt2).
 These are synthetic images by default."""

@@ -55,7 +55,11 @@ EFFORTS: dict[EffortName, Effort] = {
     "seconds": Effort(0, 0, 64, "squant", None),
     "minutes": Effort(128, 100, 64, "block", None),
     "hours": Effort(
-        SynthesisConfig().num_images, SynthesisConfig().iterations, 256, "nearest", FinetuneConfig()
+        SynthesisConfig().num_images,
+        SynthesisConfig().iterations,
+        256,
+        "nearest",
+        FinetuneConfig(steps_per_epoch=200),  # 80,000 steps, as in configs/
     ),
 }
 

@@ -143,7 +143,7 @@ def card(student: Path, measured: Measured) -> str:
     facts, _, _ = page.partition("## Accuracy")
     lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     file = measured.export.path
-    floats = [f"- {node}" for node in measured.export.kernels.floats]
+    floats = [f"- {line}" for line in measured.export.kernels.in_words()]
     kept = ["", "In onnxruntime, these operations are computed in float:", "", *floats]
     return "\n".join(
         [

@@ -34,7 +34,8 @@ class Work:
         """
         code = digest(LIBRARY)
         identity = fingerprint(code, torch.__version__, *settings, teacher.describe()["sha256"])
-        return cls(to.with_name(f"{to.name}.unfinished"), identity)
+        whole = to.resolve()  # "." has no name
+        return cls(whole.with_name(f"{whole.name}.unfinished"), identity)
 
     def delete(self) -> None:
         """Delete all unfinished work for the output, once it is written."""

@@ -22,12 +22,14 @@ from dynadfq.deploy.quantize_model import quantize_model
 from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.qdq import QdqExport
-from dynadfq.export.qdq_checks import Agreement, Kernels
+from dynadfq.export.qdq_checks import Agreement, FloatNode, Kernels
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
 
 README = Path(__file__).parents[2] / "README.md"
+COMMANDS = README.parent / "docs" / "command-line.md"
+HOURS = EFFORTS["hours"]
 SMALL = {
     "seconds": Effort(0, 0, 8, "squant", None),
     "minutes": Effort(16, 3, 8, "squant", None),
@@ -53,7 +55,8 @@ def export_nothing(student: Student, path: Path, images: Tensor, input: str) -> 
     path.write_bytes(b"")
     times = ({"batch": 1, "float_ms": 2.0, "file_ms": 1.0, "ratio": 0.5},)
     agreement = Agreement(len(images), len(images), 0.0)
-    return QdqExport(path, 250_000, agreement, Kernels({}, ()), None, times)
+    kernels = Kernels({}, (FloatNode("gate", "HardSigmoid", 0.25, "no kernel"),))
+    return QdqExport(path, 250_000, agreement, kernels, None, times)
 
 
 class Stop(Exception):
@@ -143,6 +146,8 @@ def test_an_effort_decides_what_the_student_is_made_of(
         ("size", f"{made.measured.float_bytes / 1e6:.2f} MB", "0.25 MB"),
         ("time per image, batch 1, one thread", "2.00 ms", "1.00 ms"),
     ]
+    line = "- HardSigmoid of gate: float32, 25.0% of the time (no kernel)\n"
+    assert line in made.card.read_text()
 
 
 @pytest.mark.parametrize("step", [3, 8, 11])
@@ -214,6 +219,20 @@ def test_what_cannot_be_exported_is_said_before_images_are_made(
     with counted_steps(monkeypatch) as steps, pytest.raises(ValueError, match="no integer form"):
         quantize_model(teacher, tmp_path / "a.onnx")
     assert steps == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_documented_work_is_done() -> None:
+    assert HOURS.finetune is not None
+    steps = HOURS.finetune.total_steps(HOURS.images)
+    row = f"| `hours` | {HOURS.images}, {HOURS.iterations} steps each | to nearest | "
+    assert f"{row}DynaDFQ's, {steps:,} steps |" in COMMANDS.read_text(encoding="utf-8")
+
+
+def test_the_working_directory_is_an_output_too(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Work.beside(Path("."), teacher).top == tmp_path.with_name(f"{tmp_path.name}.unfinished")
 
 
 def test_the_plan_says_what_takes_how_long() -> None:
