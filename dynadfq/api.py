@@ -106,7 +106,7 @@ def synthesize(
     _warn_without_student(method, teacher)
     require_choice("similarity", similarity, get_args(Measure))
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher, similarity), seed))
-    config = SynthesisConfig.checked(
+    config = SynthesisConfig(
         iterations=iterations, num_images=num_images, batch_size=batch_size, storage=storage
     )
     adam = optimizer or config
@@ -169,7 +169,7 @@ def quantize(
         widths = tuple(sorted(activation_bits))
     if target_bits is None and widths:
         target_bits = widths[(len(widths) - 1) // 2]
-    checked = Scheme.checked(
+    checked = Scheme(
         weight_bits=weight_bits,
         activation_bits=widths,
         target_bits=QUANTIZATION.target_bits if target_bits is None else target_bits,
@@ -255,16 +255,14 @@ def finetune(
         decay_every=decay_every,
         calibration_images=calibration_images,
     )
-    selector = SelectorConfig.checked(
+    selector = SelectorConfig(
         learning_rate=selector_learning_rate,
         budget=budget,
         bit_weight=bit_weight,
         warm_up_images=warm_up_images,
     )
     require_choice("ranges", ranges, get_args(RangeRule))
-    quantization = QuantizationConfig.checked(
-        rounding=rounding, ranges=RangeConfig(observer=ranges)
-    )
+    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=ranges))
     return train_student(
         student,
         teacher,
@@ -325,7 +323,7 @@ def _settings(
     for name in hyperparameters:
         if name not in kind.model_fields:
             raise InvalidArgument(name, f"unknown{did_you_mean(name, known)}")
-    return kind.checked(**hyperparameters)
+    return kind(**hyperparameters)
 
 
 def _warn_without_student(method: str, teacher: Teacher) -> None:
@@ -346,7 +344,7 @@ def _student_recipe(
 def _schedule(schedule: FinetuneConfig | None, **given: Any) -> FinetuneConfig:
     """Return the schedule, or one with the given settings."""
     if schedule is None:
-        return FinetuneConfig.checked(**given)
+        return FinetuneConfig(**given)
     for name, value in given.items():
         if value != getattr(FINETUNE, name):
             raise InvalidArgument(

@@ -91,7 +91,7 @@ def _stored(
         return SyntheticSet(folder).check()
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher), seed))
     batch_size = min(BATCH, count)
-    source = recipe.source(teacher, SynthesisConfig.checked(iterations=iterations))
+    source = recipe.source(teacher, SynthesisConfig(iterations=iterations))
     with compute_precision("float32", teacher.device), suggest_other_methods():
         return synthesize_set(
             source, count, batch_size, seed, folder, Scratch(folder / ".unfinished")

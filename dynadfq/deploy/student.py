@@ -42,7 +42,7 @@ def recipe_of(teacher: Teacher, effort: Effort) -> StudentRecipe:
 
 def scheme_of(weight_bits: int, activation_bits: int) -> Scheme:
     """Return the scheme of integer engines at these widths."""
-    return Scheme.checked(
+    return Scheme(
         scheme="integer",
         weight_bits=weight_bits,
         activation_bits=(activation_bits,),

@@ -65,7 +65,7 @@ class Provenance(Config):
 
 
 def _provenance(value: dict[str, Any]) -> dict[str, Any]:
-    return Provenance.checked(**value).model_dump() if value else {}
+    return Provenance(**value).model_dump() if value else {}
 
 
 class StudentRecord(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -11,8 +11,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, dotted, shown
-
-C = TypeVar("C", bound="Config")
 
 PAPER = "DynaDFQ"  # numbered as in the ICLR 2024 submission
 LINEAGE = "lineage"  # what the released code of IntraQ, HAST and SynQ shares
@@ -65,11 +63,6 @@ class Config(_Base):
     """A frozen group of settings; unknown names are errors, and no value is converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @classmethod
-    def checked(cls: type[C], **values: Any) -> C:
-        """Return the settings with these values."""
-        return cls(**values)
 
 
 def setting(

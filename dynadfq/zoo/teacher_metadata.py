@@ -154,7 +154,7 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     resize = first("resize", given)
     if resize is None:
         resize, origins["resize"] = _scaled_resize(scaling, shape)
-    return TeacherMetadata.checked(
+    return TeacherMetadata(
         input_shape=shape,
         num_classes=num_classes,
         mean=mean,
