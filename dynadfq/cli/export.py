@@ -87,7 +87,7 @@ def run(
             "same_class": qdq.agreement.same_class,
             "times": list(qdq.times),
         }
-        not_integer = qdq.kernels.in_words()
+        not_integer = qdq.remarks()
     else:
         if to == "onnx":
             export = export_onnx(student, path, images)

@@ -65,7 +65,8 @@ def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
 
     layers = inspect_student(student)
     return layers, {
-        "placement": student.scheme.placement,
+        "scheme": student.scheme.scheme,
+        **({} if student.scheme.integer else {"placement": student.scheme.placement}),
         "target_bits": student.scheme.target_bits,
         "macs_percent": macs_percent(layers),
         "bit_flops_percent": student.cost_range(),

@@ -112,11 +112,11 @@ def run(
                 "top1": measured.top1,
                 "float_top1": measured.float_top1,
                 "times": measured.export.times,
-                "not_integer": measured.export.kernels.in_words(),
+                "remarks": measured.export.remarks(),
             }
         )
         return
     print_table(HEAD, made.measured.rows())
-    for line in made.measured.export.kernels.in_words():
+    for line in made.measured.export.remarks():
         typer.echo(f"  {line}")
     typer.echo(f"{made.path}, {made.path.with_suffix('.json').name}, {made.card.name}")

@@ -143,8 +143,7 @@ def card(student: Path, measured: Measured) -> str:
     facts, _, _ = page.partition("## Accuracy")
     lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     file = measured.export.path
-    floats = [f"- {line}" for line in measured.export.kernels.in_words()]
-    kept = ["", "In onnxruntime, these operations are computed in float:", "", *floats]
+    remarks = [f"- {line}" for line in measured.export.remarks()]
     return "\n".join(
         [
             f"{facts}## Accuracy, size and time",
@@ -154,7 +153,7 @@ def card(student: Path, measured: Measured) -> str:
             f"`{file.name}` gives {measured.export.agreement.same_class} of "
             f"{measured.export.agreement.images} check images the class that the student gives "
             f"them; `{file.with_suffix('.json').name}` says how images are prepared.",
-            *(kept if floats else []),
+            *(["", *remarks] if remarks else []),
             "",
         ]
     )

@@ -92,6 +92,8 @@ def quantize_model(
     require_choice("input", input, get_args(InputKind))
     require_bits("weight_bits", weight_bits)
     require_bits("activation_bits", activation_bits)
+    if classes is not None and data is None:
+        raise InvalidArgument("classes", "says which class each folder of data is; give data too")
     require_onnx()
     if amount.images:
         require_statistics(teacher)

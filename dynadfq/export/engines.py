@@ -61,7 +61,7 @@ def runners(
         Runner("onnxruntime, integer form", name, run_student),
     ]
     if student.scheme.integer:
-        qdq = onnx_runner(qdq_model(student)[0], ("logits",), threads)
+        qdq = onnx_runner(qdq_model(student).content, ("logits",), threads)
         widths = student.uniform(student.scheme.target_bits).bits
 
         def run(images: Tensor) -> tuple[Tensor, ...]:

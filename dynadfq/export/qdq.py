@@ -47,6 +47,7 @@ class QdqExport:
     kernels: what onnxruntime computes in integers.
     openvino: agreement in OpenVINO; None where it is not installed.
     times: rows with ``batch``, ``float_ms`` and ``file_ms`` per image, and their ``ratio``.
+    saturating: layers whose sums processors without VNNI may compute wrong.
     """
 
     path: Path
@@ -55,6 +56,22 @@ class QdqExport:
     kernels: Kernels
     openvino: Agreement | None
     times: tuple[dict[str, float], ...]
+    saturating: tuple[str, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """Return a line for each kind of operation in float32, and for each engine's limits."""
+        lines = self.kernels.in_words()
+        if self.openvino is not None:
+            same, images = self.openvino.same_class, self.openvino.images
+            lines.append(f"OpenVINO gives {same} of {images} check images the student's class")
+        if self.saturating:
+            first, *rest = self.saturating
+            others = f" and {len(rest)} more" if rest else ""
+            lines.append(
+                f"x86 processors without VNNI may overflow in {first}{others}; "
+                "weights of 7 bits never do"
+            )
+        return lines
 
 
 def export_qdq(
@@ -98,7 +115,7 @@ def export_qdq(
         images = student.preprocessing.normalize(read)
     expected = to_integer_form(student)(images)
     require_finite_logits(expected, "the student's own")
-    content, float_layers = qdq_model(student, input)
+    content, float_layers, saturating = qdq_model(student, input)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
     agreement = compare(onnx_runner(content, ("logits",), threads=0), expected, read)
     require_agreement(agreement, "onnxruntime")
@@ -106,7 +123,9 @@ def export_qdq(
     in_openvino = openvino_runner(content)
     openvino = None if in_openvino is None else compare(in_openvino, expected, read)
     times = _times(content, unquantized_onnx(student), images, read) if timed else ()
-    export = QdqExport(Path(path), len(content), agreement, kernels, openvino, times)
+    export = QdqExport(
+        Path(path), len(content), agreement, kernels, openvino, times, tuple(saturating)
+    )
     atomic_write(Path(path), content)
     notes = _notes(student, export, content, input)
     text = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
@@ -178,6 +197,7 @@ def _notes(student: Student, export: QdqExport, content: bytes, input: InputKind
         "float_bytes": 4 * sum(parameter.numel() for parameter in student.network.parameters()),
         "onnxruntime": asdict(export.agreement) | asdict(export.kernels),
         "openvino": None if export.openvino is None else asdict(export.openvino),
+        "saturating": list(export.saturating),
         "times": list(export.times),
         "versions": _versions(),
     }

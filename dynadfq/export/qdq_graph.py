@@ -34,6 +34,7 @@ class Grid(nn.Module):
         super().__init__()
         self.scale = float(constants.scale)
         self.zero_point = constants.zero_point
+        self.bits = constants.bits
         self.largest = 2**constants.bits - 1
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +13,7 @@ from dynadfq.export.onnx_model import FOLDED, OPSET, set_metadata
 from dynadfq.export.qdq_graph import FloatLayer, IntegerLayer, qdq_network
 from dynadfq.export.qdq_ops import translations
 from dynadfq.ops.preprocess import Preprocessing
+from dynadfq.quant.integer import saturates
 from dynadfq.quant.model import Student
 
 if TYPE_CHECKING:  # onnx_ir is an optional dependency, imported where it is used
@@ -20,6 +21,19 @@ if TYPE_CHECKING:  # onnx_ir is an optional dependency, imported where it is use
 
 InputKind = Literal["float32", "uint8"]
 SCOPES = "pkg.torch.onnx.name_scopes"  # what torch notes on a node: the modules it is called in
+
+
+class QdqModel(NamedTuple):
+    """The model of a QDQ file.
+
+    content: serialized.
+    floats: names of the layers that read no quantized activation.
+    saturating: names of the layers whose sums processors without VNNI may compute wrong.
+    """
+
+    content: bytes
+    floats: set[str]
+    saturating: list[str]
 
 
 class FromPixels(nn.Module):
@@ -44,8 +58,8 @@ def read_pixels(network: fx.GraphModule, preprocessing: Preprocessing) -> None:
     network.recompile()
 
 
-def qdq_model(student: Student, input: InputKind = "float32") -> tuple[bytes, set[str]]:
-    """Return the serialized model of a student of scheme "integer", and the layers left in float.
+def qdq_model(student: Student, input: InputKind = "float32") -> QdqModel:
+    """Return the model of a student of scheme "integer".
 
     Args:
         student: the student.
@@ -79,11 +93,13 @@ def qdq_model(student: Student, input: InputKind = "float32") -> tuple[bytes, se
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     _name_nodes(model)
     layers = list(network.named_modules())
-    narrow = {name for name, m in layers if isinstance(m, IntegerLayer) and m.bits <= 4}
-    _store_in_4_bits(model, narrow)
+    integer = {name: m for name, m in layers if isinstance(m, IntegerLayer)}
+    _store_in_4_bits(model, {name for name, m in integer.items() if m.bits <= 4})
     set_metadata(model, student)
     content: bytes = onnx_ir.to_proto(model).SerializeToString()
-    return content, {name for name, m in layers if isinstance(m, FloatLayer)}
+    floats = {name for name, m in layers if isinstance(m, FloatLayer)}
+    saturating = [name for name, m in integer.items() if saturates(m.codes, m.grid.bits)]
+    return QdqModel(content, floats, saturating)
 
 
 def _name_nodes(model: onnx_ir.Model) -> None:

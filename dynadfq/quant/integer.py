@@ -126,15 +126,14 @@ def folded_layer(
     return FoldedLayer(signed, final, shift)
 
 
-def saturates(layer: QuantizedLayer, bits: int) -> bool:
+def saturates(codes: Tensor, bits: int) -> bool:
     """Return whether processors without VNNI may compute wrong sums of a layer.
 
     They add two products of 8 bits in int16, so that exact sums need 2 · (2^bits - 1) · max|code| ≤
     32767; weights of 7 bits always have them.
 
     Args:
-        layer: the layer.
+        codes: of its weight.
         bits: width of its input.
     """
-    codes, _ = layer.weight_codes()
     return bool(2 * levels(bits) * codes.abs().max().cpu() > LARGEST_INT16)

@@ -184,6 +184,7 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
         ("a.onnx", {"effort": "minute"}, "did you mean minutes"),
         ("a.onnx", {"input": "pixels"}, "input: must be one of"),
         ("a.onnx", {"data": "nowhere"}, "nowhere is not a folder"),
+        ("a.onnx", {"classes": "classes.txt"}, "classes: .*; give data too"),
     ],
 )
 def test_what_is_wrong_is_said_before_the_work(

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,27 @@ def test_without_functions_of_floats_all_bits_of_all_logits_are_equal(
     assert "DequantizeLinear" not in export.kernels.counts
 
 
+def test_layers_that_may_overflow_without_vnni_are_named(
+    exported: tuple[Student, qdq.QdqExport],
+) -> None:
+    export = exported[1]
+    assert export.remarks() == [
+        "x86 processors without VNNI may overflow in conv and 2 more; weights of 7 bits never do"
+    ]
+    notes = json.loads(export.path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert notes["saturating"] == ["conv", "next", "fc"]
+    teacher = Teacher(Resnet().eval(), SHAPE, 6, MEAN, STD)
+    assert qdq_model(integer_student(7, 8, teacher)).saturating == []
+    in_openvino = replace(export, openvino=Agreement(64, 63, 0.5))
+    assert in_openvino.remarks()[0] == "OpenVINO gives 63 of 64 check images the student's class"
+
+
 def test_a_network_whose_channels_are_last_has_the_same_files(
     exported: tuple[Student, qdq.QdqExport],
 ) -> None:
     student = exported[0]
     last = deepcopy(student).to(memory_format=torch.channels_last)
-    assert qdq_model(last)[0] == qdq_model(student)[0]
+    assert qdq_model(last) == qdq_model(student)
     floats = [onnx.load_from_string(unquantized_onnx(each)) for each in (last, student)]
     operators = [[node.op_type for node in model.graph.node] for model in floats]
     assert operators[0] == operators[1]

@@ -242,8 +242,9 @@ def test_constants_give_the_layers_output() -> None:
 
 def test_layers_at_risk_without_vnni() -> None:
     layer, _ = by_hand()
-    assert saturates(layer, 8) and not saturates(layer, 7)
-    seven = QuantLinear.from_float(nn.Linear(8, 4), 7, symmetric=True)
+    codes, _ = layer.weight_codes()
+    assert saturates(codes, 8) and not saturates(codes, 7)
+    seven, _ = QuantLinear.from_float(nn.Linear(8, 4), 7, symmetric=True).weight_codes()
     assert not saturates(seven, 8)
     with pytest.raises(ValueError, match="make the student with scheme integer"):
         layer_constants(QuantLinear.from_float(nn.Linear(8, 4), 8), None, torch.tensor(1.0))
