@@ -41,7 +41,7 @@ def findings(
 def _best(width: str, ranked: Sequence[Line], folder: Path) -> str:
     best, *others = ranked
     seeds = "one seed" if best.seeds == 1 else f"mean of {best.seeds} seeds"
-    sentence = f"{width}: {best.name} is best with {best.top1:.2f} % ({seeds})"
+    sentence = f"{width}: {best.name} has the highest top-1, {best.top1:.2f} % ({seeds})"
     if not others:
         return f"{sentence}."
     second = others[0]
@@ -51,7 +51,7 @@ def _best(width: str, ranked: Sequence[Line], folder: Path) -> str:
         if all((folder / evaluation_of(key)).exists() for key in (one, other))
     ]
     if not pairs or not best.test_images:
-        return f"{sentence}, before {second.name}."
+        return f"{sentence}, followed by {second.name}."
     ours, theirs = zip(*pairs, strict=True)
     difference, error = paired(ours, theirs, best.test_images)
     decided = "" if abs(difference) >= CERTAIN * error and difference else ", which is undecided"

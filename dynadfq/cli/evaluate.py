@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dynadfq.cli.models import Model, Trust, description, load
+from dynadfq.cli.network import options_named
 from dynadfq.cli.output import AsJson, Cell, output_file, print_json, print_table
 
 NAME = "evaluate"
@@ -68,14 +69,15 @@ def run(
     float_network = None if teacher is None else load(teacher, trust)
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
-    labelled = load_images(
-        IMAGE_FOLDER,
-        folder,
-        preprocessing=loaded.preprocessing,
-        count=images,
-        class_names=description(loaded)["class_names"],
-        class_file=classes,
-    )
+    with options_named(root="FOLDER"):
+        labelled = load_images(
+            IMAGE_FOLDER,
+            folder,
+            preprocessing=loaded.preprocessing,
+            count=images,
+            class_names=description(loaded)["class_names"],
+            class_file=classes,
+        )
     found = evaluate(loaded, labelled.batches(batch_size), float_network)
     assert found.top1 is not None
     if target is not None:

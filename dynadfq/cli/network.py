@@ -51,8 +51,11 @@ OPTIONS = {
 
 
 @contextmanager
-def options_named() -> Iterator[None]:
+def options_named(**others: str) -> Iterator[None]:
     """Turn arguments that a library error begins with into options of the command.
+
+    Args:
+        others: names that this command has for arguments, in place of those in ``OPTIONS``.
 
     >>> with options_named():
     ...     raise ValueError("num_classes: must be given")
@@ -63,9 +66,10 @@ def options_named() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         name, _, problem = str(error).partition(": ")
-        if name not in OPTIONS:
+        options = {**OPTIONS, **others}
+        if name not in options:
             raise
-        raise ValueError(f"{OPTIONS[name]}: {problem}") from error
+        raise ValueError(f"{options[name]}: {problem}") from error
 
 
 def load_network(

@@ -73,6 +73,14 @@ def class_order(
         return _unnamed(names, len(class_names), source)
     found = _by_name(names, class_names, source)
     unknown = [name for name, index in zip(names, found, strict=True) if index is None]
+    counts = Counter(found)
+    repeated = [name for name, index in zip(names, found, strict=True) if counts[index] > 1]
+    if not unknown and repeated:
+        raise InvalidArgument(
+            source.argument,
+            f"{len(repeated)} {source.classes} have the same class of the teacher by name: "
+            f"{_some(repeated)}; merge them, or list the classes in a class file",
+        )
     if not unknown:
         origin = f"by name, {len(names)} of the teacher's {len(class_names)} classes"
         return ClassOrder(tuple(index for index in found if index is not None), origin)

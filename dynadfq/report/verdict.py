@@ -52,7 +52,8 @@ def verdict(
         f"have a standard deviation of {number(control.score_std)}"
     )
     if abs(over_control) > SPREADS * control.score_std:
-        cause = "which image gets which bits matters" if over_control > 0 else "they do harm"
+        worse = "the chosen bits are worse than the same ones at random"
+        cause = "which image gets which bits matters" if over_control > 0 else worse
     else:
         cause = "which image gets which bits makes no measurable difference"
     return [first, f"{varying}; {cause}: {spread}."]

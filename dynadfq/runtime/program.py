@@ -89,7 +89,7 @@ def sentence(error: Exception, go_on: str) -> str | None:
         detail = f" ({_first_line(error)})" if str(error) else ""
         return f"out of memory{detail}; lower the batch size or the size of the images"
     if isinstance(error, BrokenPipeError):
-        return f"whoever read the output has ended; {go_on}"
+        return f"the program that read the output has ended; {go_on}"
     if isinstance(error, OSError) and error.errno in ADVICE:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}; {ADVICE[error.errno]}, then {go_on}"

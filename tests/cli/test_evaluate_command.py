@@ -62,6 +62,15 @@ def test_a_folder_without_labels_is_refused(run: Run, models: Any, tmp_path: Pat
         assert refused.status == 1 and refused.err.count("\n") == 1
 
 
+def test_errors_name_the_arguments_as_they_were_written(
+    run: Run, models: Any, folder: Path, tmp_path: Path
+) -> None:
+    missing = run("evaluate", models.student, folder, "--classes", tmp_path / "no.txt")
+    assert missing.status == 1 and missing.err.startswith("dynadfq: --classes: ")
+    nothing = run("evaluate", models.student, tmp_path / "nothing")
+    assert nothing.status == 1 and nothing.err.startswith("dynadfq: FOLDER: ")
+
+
 def test_python_measures_what_the_command_measures(models: Any, tmp_path: Path) -> None:
     teacher = dynadfq.load_teacher(models.teacher)
     images = torch.randn(5, *teacher.input_shape, generator=torch.Generator().manual_seed(0))

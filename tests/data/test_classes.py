@@ -86,6 +86,12 @@ def test_a_name_that_is_spelt_otherwise_does_not_hide_the_order() -> None:
         class_order(["Trouser", "T-shirt/top"], ["T-shirt", "trouser"], source=LABELS)
 
 
+def test_two_folders_of_one_class_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"root: 2 class folders have the same class .*: Cat, cat"):
+        class_order(["Cat", "cat"], ["cat", "dog"])
+    assert class_order(["Cat", "cat"], ["cat", "dog"], {"Cat": 0, "cat": 0}).indices == (0, 0)
+
+
 def test_wnids_are_taken_to_be_in_order() -> None:
     order = class_order(WNIDS, TENCH)
     assert order.indices == (0, 1, 2) and order.assumed

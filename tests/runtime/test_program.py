@@ -20,7 +20,7 @@ NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "set/manifest.json")
 TORCH = (
     "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried"
 )
-BREAK = "whoever read the output has ended; run it again"
+BREAK = "the program that read the output has ended; run it again"
 
 
 @pytest.fixture(autouse=True)
