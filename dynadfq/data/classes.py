@@ -117,8 +117,8 @@ def read_classes(path: Path) -> dict[str, int]:
         path: a text file with one name per line or a JSON list, in the order of classes, or
             ImageNet's ``synset_words.txt`` with lines like "n01440764 tench, Tinca tinca", where
             the WordNet id counts; a JSON mapping of names to classes; or ImageNet's
-            ``class_index.json``, ``{"0": ["n01440764", "tench"], …}``, where each of the two names counts unless two
-            classes share it.
+            ``class_index.json``, ``{"0": ["n01440764", "tench"], …}``, where each of the two names
+            counts unless two classes share it.
 
     Raises:
         ValueError: the file holds none of these.
