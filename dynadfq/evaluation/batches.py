@@ -31,8 +31,15 @@ def checked_batches(
     Images that look as if they were not normalized are warned of.
 
     Raises:
-        InvalidArgument: there is no batch, or one is something else; it is numbered from 0.
+        InvalidArgument: ``batches`` is no iterable, there is no batch, or one is something else; it
+            is numbered from 0.
     """
+    if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
+        raise InvalidArgument(
+            "batches",
+            "must be pairs (images, labels), as a DataLoader yields them; got an object of type "
+            f"{type(batches).__name__}",
+        )
     labelled: bool | None = None
     for number, batch in enumerate(batches):
         try:
