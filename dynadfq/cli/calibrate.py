@@ -74,12 +74,13 @@ def run(
     The images are made from the network alone, in its own preprocessing.
     """
     from dynadfq.deploy import calibration
-    from dynadfq.deploy.images import make_images
+    from dynadfq.deploy.images import make_images, require_statistics
     from dynadfq.deploy.work import Work
 
     with options_named():
         teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
         calibration.check_target(to, teacher.preprocessing)
+        require_statistics(teacher, "model", "calibrate on images of your own")
     work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
     made = make_images(teacher, images, iterations, seed, work)
     name = input_name or calibration.input_name(teacher)

@@ -29,9 +29,11 @@ def run(folder: Folder, config: Experiment = "digits", as_json: AsJson = False) 
 
     The stages depend on the installed version of dynadfq, and are yours to change.
     """
+    from dynadfq.cli.network import options_named
     from dynadfq.project.create import create_project
 
-    create_project(folder, config)
+    with options_named():
+        create_project(folder, config)
     if as_json:
         print_json({"folder": str(folder), "config": config})
     else:

@@ -44,6 +44,8 @@ OPTIONS = {
     **{name: f"--{name}" for name in ("to", "data", "effort", "mean", "std", "device", "seed")},
     "root": "--data",
     "class_file": "--classes",
+    "classes": "--classes",
+    "config": "--config",
     "num_classes": "--num-classes",
     "input_shape": "--input-shape",
     "checkpoint": "--checkpoint",

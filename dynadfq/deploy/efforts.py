@@ -100,7 +100,7 @@ def plan(
     making = f"{effort.images} + {effort.held_back} held back, {effort.iterations} steps each"
     images = f"images: {making} (about {duration(count * effort.iterations * seconds)})"
     if not effort.images:
-        images = "images: none; activation ranges follow from BatchNorm statistics"
+        images = "images: none; activation ranges follow from BatchNorm statistics, or from noise"
     rounding = effort.rounding_of(weight_bits)
     student = f"student: W{weight_bits}A{activation_bits}, weights rounded {ROUNDED[rounding]}"
     work = 2 * (effort.images + effort.held_back) * seconds

@@ -7,7 +7,9 @@ from pathlib import Path
 from dynadfq.deploy.work import Work
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import ImagesConfig, MethodContext
+from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ops.precision import compute_precision
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -23,6 +25,25 @@ METHOD = "dynadfq"
 PILOT_IMAGES = 16
 RECOGNIZED = 90.0  # percent of the one-hot images of a trial
 BATCH = 32
+
+
+def require_statistics(teacher: Teacher, argument: str, advice: str) -> None:
+    """Check that images can be made of a network.
+
+    Args:
+        teacher: the network.
+        argument: what the error is about.
+        advice: what to do instead.
+
+    Raises:
+        InvalidArgument: it has no BatchNorm statistics.
+    """
+    layers, missing = layers_with_statistics(teacher.module)
+    if not layers:
+        raise InvalidArgument(
+            argument,
+            f"images are made from the network's BatchNorm statistics, and {missing}; {advice}",
+        )
 
 
 def make_images(

@@ -18,14 +18,13 @@ from dynadfq.deploy.efforts import (
     require_bits,
     seconds_per_image,
 )
-from dynadfq.deploy.images import make_images, noise_images
+from dynadfq.deploy.images import make_images, noise_images, require_statistics
 from dynadfq.deploy.measure import Measured, card, labelled_images, measure
 from dynadfq.deploy.student import check_export, make_student, recipe_of, scheme_of
 from dynadfq.deploy.work import Work
 from dynadfq.export.onnx_export import require_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_model import InputKind
-from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.resume import atomic_write
@@ -96,7 +95,7 @@ def quantize_model(
         raise InvalidArgument("classes", "says which class each folder of data is; give data too")
     require_onnx()
     if amount.images:
-        require_statistics(teacher)
+        require_statistics(teacher, "effort", "seconds needs no images")
     scheme = scheme_of(weight_bits, activation_bits)
     work = Work.beside(target, teacher, weight_bits, activation_bits, effort, seed)
     labelled = None if data is None else labelled_images(teacher, data, classes, work.top)
@@ -125,20 +124,6 @@ def _files(to: Path) -> tuple[Path, Path]:
     if to.suffix or to.is_file():
         raise InvalidArgument("to", f"{to} must be a file that ends in .onnx, or a folder")
     return to / "model.onnx", to / "card.md"
-
-
-def require_statistics(teacher: Teacher) -> None:
-    """Check that images can be made of a network.
-
-    Raises:
-        InvalidArgument: it has no BatchNorm statistics.
-    """
-    layers, missing = layers_with_statistics(teacher.module)
-    if not layers:
-        raise InvalidArgument(
-            "effort",
-            f"images are made from BatchNorm statistics, and {missing}; seconds needs no images",
-        )
 
 
 def _images(

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from torch import nn
 
 from dynadfq.deploy import calibration
 from dynadfq.deploy.calibration import write_calibration
@@ -44,6 +45,19 @@ def logits(path: str, images: numpy.ndarray) -> numpy.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     answers = [session.run(None, {"images": image[None]})[0] for image in images]
     return numpy.concatenate(answers)
+
+
+def test_a_network_without_statistics_is_refused_before_anything_is_written(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = Teacher(
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), (3, 8, 8), 6, [0.5] * 3, [0.25] * 3
+    )
+    monkeypatch.setattr("dynadfq.cli.calibrate.load_network", lambda *args: plain)
+    refused = run("calibrate tiny --to calib.npz")
+    assert refused.status == 1 and "images of your own" in refused.err
+    assert "BatchNorm statistics" in refused.err and list(tmp_path.iterdir()) == []
 
 
 def test_onnxruntime_calibrates_on_the_command_s_file(

@@ -249,7 +249,9 @@ def test_the_plan_says_what_takes_how_long() -> None:
     hours = plan(Effort(64, 1, 64, "nearest", FinetuneConfig(steps=100)), 4, 4, "a", 0.01)
     assert hours[1].endswith("100 steps of fine-tuning (about 9 min)")  # 2 · 100 · 256 · 0.01 s
     none = plan(EFFORTS["seconds"], 8, 8, "a.onnx", 0.01)
-    assert none[0] == "images: none; activation ranges follow from BatchNorm statistics"
+    assert none[0] == (
+        "images: none; activation ranges follow from BatchNorm statistics, or from noise"
+    )
 
 
 def test_the_time_of_an_image_is_that_of_one(make_net: Callable[[], nn.Module]) -> None:

@@ -104,4 +104,6 @@ def test_a_project_is_not_written_over_another(outside: Outside) -> None:
     assert "already has params.yaml" in said
     assert {path: path.read_bytes() for path in outside.folder.rglob("*.yaml")} == before
     said = outside("python", "-m", "dynadfq", "init", "there", "--config", "cifar", fails=True)
-    assert "did you mean" in said and not (outside.folder / "there").exists()
+    assert (
+        "--config: " in said and "did you mean" in said and not (outside.folder / "there").exists()
+    )
