@@ -82,6 +82,12 @@ class CostCurve:
         lowest = self.lowest
         highest = self.highest
         if not lowest - TOLERANCE <= bit_flops_percent <= highest + TOLERANCE:
+            if _round_up(lowest) > _round_down(highest):
+                raise InvalidArgument(
+                    "bit_flops_percent",
+                    f"{bit_flops_percent:g} cannot be reached: every image costs {lowest:.4f} "
+                    "percent, since no layer reads a site whose width is chosen",
+                )
             raise InvalidArgument(
                 "bit_flops_percent",
                 f"{bit_flops_percent:g} is outside "

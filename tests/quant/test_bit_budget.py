@@ -164,6 +164,14 @@ def test_a_budget_out_of_range_names_the_range(
             student.set_budget(bound, ImageBatches(images))
 
 
+def test_without_a_choice_that_costs_anything_the_one_cost_is_named(curve: CostCurve) -> None:
+    constant = CostCurve(
+        curve.selector, curve.logits, lambda bits: torch.full((len(bits),), 9.40567)
+    )
+    with pytest.raises(ValueError, match=r"7 cannot be reached: every image costs 9.4057 percent"):
+        constant.setting(7.0)
+
+
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 4), (1, 8, 8), (8, 8)])
 def test_images_of_another_shape_are_refused(
     student: Student, curve: CostCurve, shape: tuple[int, ...]
