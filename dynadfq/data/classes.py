@@ -68,7 +68,7 @@ def class_order(
         ValueError: a class of the data set has none of the network, or may have several.
     """
     if given is not None:
-        return ClassOrder(_given(names, given, len(class_names)), "as data.classes says")
+        return ClassOrder(_given(names, given, len(class_names), source), "as the class file says")
     if are_numbers(class_names):
         return _unnamed(names, len(class_names), source)
     found = _by_name(names, class_names, source)
@@ -219,13 +219,15 @@ def _taken_in_order(names: Sequence[str], class_names: Sequence[str], source: So
     )
 
 
-def _given(names: Sequence[str], given: Mapping[str, int], num_classes: int) -> tuple[int, ...]:
+def _given(
+    names: Sequence[str], given: Mapping[str, int], num_classes: int, source: Source
+) -> tuple[int, ...]:
     given = {normalize("NFC", name): number for name, number in given.items()}
     names = [normalize("NFC", name) for name in names]
     absent = [name for name in names if name not in given]
     if absent:
         raise InvalidArgument(
-            "class_file", f"it lacks {len(absent)} class folders: {_some(absent)}; add them"
+            "class_file", f"it lacks {len(absent)} {source.classes}: {_some(absent)}; add them"
         )
     outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < num_classes]
     if outside:

@@ -69,9 +69,9 @@ class DataConfig(Config):
     )
     classes: str | None = setting(
         None,
-        "file that says which class of the teacher each folder of an image folder is: one name "
-        "per line, or ImageNet's class_index.json; null uses the teacher's class names, or the "
-        "folders' order",
+        "file that says which class of the teacher each class of the data set is (a folder of an "
+        "image folder): one name per line, or ImageNet's class_index.json; null uses the teacher's "
+        "class names, or the order of the data set's classes",
         min_length=1,
     )
     fingerprint: str | None = setting(

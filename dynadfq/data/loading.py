@@ -83,7 +83,7 @@ def load(
         preprocessing: of the network; None keeps the size of a known data set.
         count: images, evenly spaced over the set; no others are decoded. None takes all.
         class_names: the network's, which the data set's are matched with; None keeps its own.
-        class_file: the network's class of each class folder, see ``read_classes``.
+        class_file: the network's class of each class of the data set, see ``read_classes``.
         scratch: where decoded files of an ``image-folder`` are kept; None is ``.scratch``.
 
     Raises:
@@ -108,7 +108,7 @@ def load(
             items: Items = TensorDataset(pixels, labels)
             count = len(card.class_names)
             found = _decode(items, torch.arange(len(labels)), preprocessing, count, name)
-        return _known_classes(found, card.class_names, class_names)
+        return _known_classes(found, card.class_names, class_names, class_file)
     if preprocessing is None:
         raise InvalidArgument(
             "preprocessing", f"the images of {name} have no size of their own; give the network's"
@@ -118,6 +118,12 @@ def load(
         return _load_folder(folder, train, preprocessing, count, class_names, class_file, kept)
     items = _items(name, folder, train)
     own = class_names_of(items)
+    if own is None and class_file is not None:
+        raise InvalidArgument(
+            "class_file",
+            f"{name} has no class names that {class_file} could number; leave it out, or give the "
+            "data set an attribute classes",
+        )
     order = None
     if own is not None and class_names is not None:
         given = read_classes(class_file) if class_file else None
@@ -179,12 +185,18 @@ def _decode(
 
 
 def _known_classes(
-    found: LabelledSet, own: Sequence[str], class_names: Sequence[str] | None
+    found: LabelledSet,
+    own: Sequence[str],
+    class_names: Sequence[str] | None,
+    class_file: Path | None,
 ) -> LabelledSet:
     """Number labels of a known data set as the network's classes of these names.
 
-    A network without names has the classes of the data set that it was trained on.
+    A network without names has the classes of the data set that it was trained on, unless a class
+    file says otherwise.
     """
+    if class_names is not None and class_file is not None:
+        return _numbered(found, class_order(own, class_names, read_classes(class_file), LABELS))
     if class_names is None or (are_numbers(class_names) and len(class_names) == len(own)):
         return found
     order = class_order(own, class_names, source=LABELS)

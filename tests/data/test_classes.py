@@ -128,7 +128,7 @@ def test_a_file_says_which_is_which(tmp_path: Path, name: str, content: str) -> 
     path = tmp_path / name
     path.write_text(content)
     order = class_order(WNIDS[1:], TENCH, read_classes(path))
-    assert order.indices == (1, 2) and order.origin == "as data.classes says"
+    assert order.indices == (1, 2) and order.origin == "as the class file says"
 
 
 def test_two_classes_of_one_name_leave_their_wnids(tmp_path: Path) -> None:

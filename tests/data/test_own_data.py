@@ -187,7 +187,9 @@ def test_hidden_folders_and_files_are_no_classes_and_no_images(folder: Path) -> 
     assert data.class_names("image-folder", folder / "val") == NAMES
 
 
-def test_every_source_of_images_is_matched_by_name(own: Callable[..., LabelledSet]) -> None:
+def test_every_source_of_images_is_matched_by_name(
+    own: Callable[..., LabelledSet], repository: Path
+) -> None:
     # Their classes are dog, cat, emu, of which items have 0, 1, 2, 0, …
     assert own("named", class_names=["cat", "DOG", "emu"]).labels.tolist()[:3] == [1, 0, 2]
     found = own("named", class_names=["emu", "cow", "cat", "dog"])
@@ -202,6 +204,11 @@ def test_every_source_of_images_is_matched_by_name(own: Callable[..., LabelledSe
     assert torch.equal(same.labels, digits.labels) and same.classes is None
     nameless = own("arrays").classes
     assert nameless is not None and nameless.origin == "labels of a data set without class names"
+    names = repository / "classes.txt"
+    names.write_text("cat\ndog\nemu\n")
+    assert own("named", class_file=names).labels.tolist()[:3] == [1, 0, 2]
+    with pytest.raises(ValueError, match=r"class_file: users_own:arrays has no class names"):
+        own("arrays", class_file=names)
 
 
 def test_an_evaluation_that_lacks_a_class_is_numbered_as_the_training(folder: Path) -> None:

@@ -64,6 +64,17 @@ def test_digits_are_split_by_class_once_and_for_all() -> None:
     assert {tuple(row) for row in everything.tolist()} == {tuple(row) for row in original.tolist()}
 
 
+def test_a_class_file_numbers_the_classes_of_a_known_set(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("\n".join(map(str, reversed(range(10)))))
+    names = [str(number) for number in range(10)]
+    found = load("digits", class_names=names, class_file=path)
+    assert torch.equal(found.labels, 9 - load("digits").labels)
+    path.write_text("zero\none\n")
+    with pytest.raises(ValueError, match="class_file: it lacks 10 classes of the data set: 0, 1"):
+        load("digits", class_names=names, class_file=path)
+
+
 def test_normalized_digits_have_mean_zero_and_deviation_one() -> None:
     data = load("digits", train=True)
     batches = list(data.batches(200))
