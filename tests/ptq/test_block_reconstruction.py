@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq import quantize
-from dynadfq.ptq.block_reconstruction import BlockData, block_reconstruction, learn_block, mixed
+from dynadfq.ptq.block_reconstruction import BlockData, block_reconstruction, learn_block
 from dynadfq.ptq.blocks import Block, blocks
 from dynadfq.ptq.layerwise import LayerwiseForward
+from dynadfq.ptq.soft_block import mixed
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
