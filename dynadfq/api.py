@@ -102,6 +102,7 @@ def synthesize(
     Raises:
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
+    _require_teacher(teacher)
     settings = _settings(synthesize, method, "images", hyperparameters)
     _warn_without_student(method, teacher)
     require_choice("similarity", similarity, get_args(Measure))
@@ -163,6 +164,7 @@ def quantize(
     Raises:
         InvalidArgument: an argument is wrong, or does not fit the network.
     """
+    _require_teacher(teacher)
     if isinstance(activation_bits, int):
         widths: tuple[int, ...] = (activation_bits,)
     else:
@@ -242,6 +244,11 @@ def finetune(
     Raises:
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
+    _require_teacher(teacher)
+    if not isinstance(student, Student):
+        raise InvalidArgument(
+            "student", f"must be what quantize returns; got {type(student).__name__}"
+        )
     require_precision(precision, teacher.device)
     recipe = _student_recipe(finetune, method, hyperparameters)
     config = _schedule(
@@ -308,6 +315,15 @@ def bit_flops(
     if shape is None:
         raise InvalidArgument("input_shape", "a bare network does not know it; pass (C, H, W)")
     return cost.bit_flops(module, shape, weight_bits, activation_bits, placement)
+
+
+def _require_teacher(value: object) -> None:
+    if not isinstance(value, Teacher):
+        raise InvalidArgument(
+            "teacher",
+            f"must be a dynadfq.Teacher; got {type(value).__name__}; wrap a network of your own by "
+            "dynadfq.Teacher(module, …)",
+        )
 
 
 def _settings(

@@ -168,6 +168,21 @@ def test_quantize_says_what_is_wrong(
     assert message.startswith(caught.value.argument)
 
 
+def test_other_objects_than_teachers_and_students_are_refused(
+    teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    network: Any = nn.Linear(2, 2)
+    for call in (
+        lambda: synthesize(network),
+        lambda: quantize(network),
+        lambda: finetune(quantize(teacher), network, synthetic),
+    ):
+        with pytest.raises(InvalidArgument, match=r"teacher: must be a .*Teacher; got Linear"):
+            call()
+    with pytest.raises(InvalidArgument, match="student: must be what quantize returns; got Linear"):
+        finetune(network, teacher, synthetic)
+
+
 def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
     assert quantize(teacher, activation_bits=6).scheme.target_bits == 6
     assert not quantize(teacher, activation_bits=6).scheme.dynamic
