@@ -47,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS)
     parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=[*WIDTHS])
     parser.add_argument("--count", type=int, default=64, help="calibration images")
+    parser.add_argument("--precision", default="float32", help="of the synthesis")
     parser.add_argument("--rounding", default="block", help="of weights below 8 bits, in ours")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs; 0 measures no time")
     return parser.parse_args()
@@ -110,7 +111,13 @@ class Bench:
         """Quantize and measure; a refusal is noted."""
         row: dict[str, Any] = dict(zip(KEYS, (kind, quantizer, weights, activations), strict=True))
         images = calibration_images(
-            kind, self.asked.count, self.teacher, self.network, self.real, self.work
+            kind,
+            self.asked.count,
+            self.teacher,
+            self.network,
+            self.real,
+            self.work,
+            self.asked.precision,
         )
         path = self.work / f"{kind}-{quantizer}-w{weights}a{activations}.onnx"
         start = time.perf_counter()

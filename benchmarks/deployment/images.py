@@ -14,6 +14,7 @@ from torch import Tensor
 import dynadfq
 from benchmarks.deployment.networks import Network
 from dynadfq.data.labelled import LabelledSet
+from dynadfq.ops.precision import Precision
 from dynadfq.synthesis.dataset import SyntheticSet
 
 KINDS = ("real", "dynadfq", "zeroq", "noise")
@@ -41,7 +42,13 @@ class Images(NamedTuple):
 
 
 def calibration_images(
-    kind: str, count: int, teacher: dynadfq.Teacher, network: Network, real: LabelledSet, work: Path
+    kind: str,
+    count: int,
+    teacher: dynadfq.Teacher,
+    network: Network,
+    real: LabelledSet,
+    work: Path,
+    precision: Precision,
 ) -> Images:
     """Return calibration images of a kind; synthetic ones are kept in a folder.
 
@@ -52,6 +59,7 @@ def calibration_images(
         network: settings of its images.
         real: labelled images; some, evenly spread, are the real ones.
         work: folder for synthetic images.
+        precision: of the synthesis.
     """
     if kind == "real":
         chosen = torch.linspace(0, len(real) - 1, count).long()
@@ -62,10 +70,10 @@ def calibration_images(
     folder, clock = work / kind, work / f"{kind}.seconds"
     if not clock.exists():
         start = time.perf_counter()
-        weight: Any = {"class_weight": network.class_weight} if kind == "dynadfq" else {}
-        dynadfq.synthesize(
-            teacher, kind, count, network.iterations, SYNTHESIS_BATCH, folder=folder, **weight
-        )
+        options: Any = {"folder": folder, "precision": precision}
+        if kind == "dynadfq":
+            options["class_weight"] = network.class_weight
+        dynadfq.synthesize(teacher, kind, count, network.iterations, SYNTHESIS_BATCH, **options)
         clock.write_text(str(time.perf_counter() - start))
     images = SyntheticSet(folder)
     return Images(images.take(torch.arange(len(images))).images, float(clock.read_text()))

@@ -36,7 +36,7 @@ class Network:
 
 
 NETWORKS = {
-    "efficientnet-lite0": Network("efficientnet/lite0", {}, 10.0, 100),
+    "efficientnet-lite0": Network("efficientnet/lite0", {}, 10.0, 60),
     "resnet20-cifar100": Network("pytorchcv/resnet20_cifar100", CIFAR100, 1.0, 200),
 }
 
