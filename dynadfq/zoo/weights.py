@@ -152,6 +152,8 @@ def _content(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
+        if "Unsupported operand" in str(error):  # a byte that begins no instruction of a pickle
+            raise _damaged(path, error) from error
         raise InvalidArgument(
             "checkpoint",
             f"{path} is a pickle that holds more than tensors and would run code when "
@@ -164,11 +166,15 @@ def _content(path: Path) -> Any:
                 "checkpoint",
                 f"{path} is a TorchScript program; save its state_dict(), best as .safetensors",
             ) from error
-        raise InvalidArgument(
-            "checkpoint",
-            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {error}); "
-            "copy it again",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InvalidArgument:
+    first = str(error).splitlines()[0] if str(error) else ""
+    return InvalidArgument(
+        "checkpoint",
+        f"{path} is damaged or not a checkpoint ({type(error).__name__}: {first}); copy it again",
+    )
 
 
 def _reason(error: UnpicklingError) -> str:
