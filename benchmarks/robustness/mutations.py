@@ -14,7 +14,7 @@ from dynadfq.runtime.config import choices, leaves
 
 HUGE = 10**18
 TEXTS = ("", "x", "no/such/file", "two words", "x" * 10_000, "é\n", "my_pkg.models:build")
-WRONG_TYPES = ([], {}, {"no": "value"}, [[1]], "text", True, None, 3, 0.5)
+WRONG_TYPES: tuple[Any, ...] = ([], {}, {"no": "value"}, [[1]], "text", True, None, 3, 0.5)
 SLOW = 64  # a larger whole number is not tried: it may be a count of steps
 # Settings whose other values need a network, train the teacher for long, or learn roundings.
 EXPENSIVE = (

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     "launch": {},
 }
 # What a method needs, and what takes long by default.
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "adaround": {"student": {"iterations": 4, "num_images": 8}},
     "real_data": {"images": {"data": "digits"}},
 }
