@@ -44,7 +44,7 @@ InputName = Annotated[
     typer.Option(help="Key in the .npz file; by default the name that torch.onnx.export gives."),
 ]
 ValuesOption = Annotated[
-    Literal["float", "uint8"],
+    Literal["float32", "uint8"],
     typer.Option("--input", help="Normalized values, or pixels of a model that normalizes them."),
 ]
 LayoutOption = Annotated[
@@ -59,7 +59,7 @@ def run(
     checkpoint: Checkpoint = None,
     iterations: Iterations = ITERATIONS,
     input_name: InputName = None,
-    values: ValuesOption = "float",
+    values: ValuesOption = "float32",
     layout: LayoutOption = "nchw",
     input_shape: InputShape = None,
     num_classes: NumClasses = None,

@@ -52,7 +52,7 @@ Classes = Annotated[
     typer.Option(help="File that says which class each folder of --data is."),
 ]
 InputOption = Annotated[
-    Literal["float", "uint8"],
+    Literal["float32", "uint8"],
     typer.Option(help="What the file reads: normalized values, or pixels that it normalizes."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -67,7 +67,7 @@ def run(
     effort: EffortOption = "minutes",
     data: Data = None,
     classes: Classes = None,
-    input: InputOption = "float",
+    input: InputOption = "float32",
     input_shape: InputShape = None,
     num_classes: NumClasses = None,
     mean: Mean = None,
@@ -95,7 +95,7 @@ def run(
             effort,
             data,
             classes,
-            "uint8" if input == "uint8" else "float32",
+            input,
             seed,
             lambda line: typer.echo(line, err=as_json),
         )

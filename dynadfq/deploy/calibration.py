@@ -19,7 +19,7 @@ from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
-Values = Literal["float", "uint8"]
+Values = Literal["float32", "uint8"]
 Layout = Literal["nchw", "nhwc"]
 READ_AT_ONCE = 64  # images
 
@@ -74,7 +74,7 @@ def write_calibration(
     path: Path,
     preprocessing: Preprocessing,
     name: str = "images",
-    values: Values = "float",
+    values: Values = "float32",
     layout: Layout = "nchw",
 ) -> CalibrationFiles:
     """Write images for the calibration of another quantizer.
@@ -85,7 +85,7 @@ def write_calibration(
             files, whose pixels are rounded to whole numbers in 0 … 255.
         preprocessing: of the network.
         name: of the network's input.
-        values: "float" for normalized float32 values, as the network reads them, or "uint8" for
+        values: "float32" for normalized values, as the network reads them, or "uint8" for
             pixels, where normalization is a part of the model.
         layout: of an array, "nchw" or "nhwc".
 

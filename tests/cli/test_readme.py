@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NO_PARAMETERS = {
+    "teacher.json",
     "export.json",
     "similarity.safetensors",
     "selector.choice",

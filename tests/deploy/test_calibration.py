@@ -24,7 +24,7 @@ def of_set(images: SyntheticSet) -> Tensor:
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-@pytest.mark.parametrize("values", ["float", "uint8"])
+@pytest.mark.parametrize("values", ["float32", "uint8"])
 def test_arrays_hold_the_images(
     teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, layout: Any, values: Any
 ) -> None:
@@ -37,7 +37,7 @@ def test_arrays_hold_the_images(
     assert np.array_equal(array, np.load(other.path))
     assert (one.shape, one.dtype) == (array.shape, str(array.dtype))
     found = torch.from_numpy(array if layout == "nchw" else np.moveaxis(array, -1, 1))
-    if values == "float":
+    if values == "float32":
         assert torch.equal(found, of_set(synthetic))
     else:
         exact = teacher.preprocessing.denormalize(of_set(synthetic))
