@@ -14,7 +14,7 @@ from torch import Tensor
 import dynadfq
 from benchmarks.deployment.networks import Network
 from dynadfq.data.labelled import LabelledSet
-from dynadfq.ops.precision import Precision
+from dynadfq.ops.config import Precision
 from dynadfq.synthesis.dataset import SyntheticSet
 
 KINDS = ("real", "dynadfq", "zeroq", "noise")
