@@ -54,14 +54,23 @@ def normalize(module: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def _remove_assertions(model: fx.GraphModule) -> None:
-    """Remove assertions, as in timm's BatchNorm: they held for the example.
+    """Remove assertions, as in timm's BatchNorm, and shapes that nothing reads.
 
-    A layer then has its BatchNorm as the only reader.
+    The assertions held for the example. A layer then has its BatchNorm as the only reader.
     """
     for node in list(model.graph.nodes):
-        if node.op == "call_function" and node.target is torch._assert:
-            model.graph.erase_node(node)
-    model.graph.eliminate_dead_code()
+        unread = node.target is getattr and not node.users
+        if node.op == "call_function" and (node.target is torch._assert or unread):
+            _erase_with_inputs(node)
+
+
+def _erase_with_inputs(node: fx.Node) -> None:
+    """Erase a node, and the nodes that only it reads."""
+    inputs = node.all_input_nodes
+    node.graph.erase_node(node)
+    for read in inputs:
+        if not read.users and read.op != "placeholder":
+            _erase_with_inputs(read)
 
 
 def _separate_calls(model: fx.GraphModule) -> None:
