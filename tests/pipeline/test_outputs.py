@@ -162,6 +162,7 @@ Path("artifacts/synthetic").rename("artifacts/synthetic of seed 0")
 run_module("stages.synthesize", run_name="__main__", alter_sys=True)
 """
 COMPUTING = [
+    "check",
     "teacher",
     "similarity",
     "synthesize",

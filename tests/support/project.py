@@ -159,7 +159,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages that DVC would run again: those whose own inputs changed, and all that depend
-        on them."""
+        on them. What `check` writes is always the same, so nothing is stale by it."""
         with (
             catch_warnings(),
             patch.dict(os.environ, self.environment),
@@ -171,7 +171,7 @@ class Project:
                 stage.name: {s.name for s in repo.index.graph.predecessors(stage)}
                 for stage in repo.index.stages
             }
-        waiting = list(again)
+        waiting = list(again - {"check"})
         while waiting:
             new = after[waiting.pop()] - again
             again |= new
