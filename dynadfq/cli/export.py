@@ -36,8 +36,11 @@ class for 99.8 % of them (qdq), the same bit-widths, and logits within 1e-4 (onn
 These are synthetic images by default."""
 
 To = Annotated[
-    Literal["qdq", "onnx", "pt2"],
-    typer.Option(help="ONNX for integer engines, ONNX of codes in floats, a torch.export program."),
+    Literal["qdq", "onnx", "pt2"] | None,
+    typer.Option(
+        help="ONNX for integer engines, ONNX of codes in floats, a torch.export program; by "
+        "default qdq for scheme integer, onnx otherwise."
+    ),
 ]
 Input = Annotated[
     Literal["float32", "uint8"],
@@ -57,7 +60,7 @@ Count = Annotated[int, typer.Option(min=1, help="Number of images to check on.")
 
 def run(
     model: StudentModel,
-    to: To = "onnx",
+    to: To = None,
     output: Output = None,
     check: Check = "artifacts/synthetic",
     check_images: Count = 64,
@@ -73,11 +76,12 @@ def run(
     from dynadfq.export.program import export_program
     from dynadfq.export.qdq import export_qdq
 
+    student = load_only_student(model, trust)
+    to = to or ("qdq" if student.scheme.integer else "onnx")
     if to != "qdq" and input != "float32":
         raise typer.BadParameter("is for --to qdq only", param_hint=f"--input {input}")
     beside = model.resolve().with_name(f"{model.resolve().name}{SUFFIXES[to]}")
     path = output_file(output or beside, "--output")
-    student = load_only_student(model, trust)
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
     if to == "qdq":
