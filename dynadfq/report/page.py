@@ -54,6 +54,7 @@ def findings(evidence: Evidence) -> list[str]:
         paired_outcome(evidence.per_image, score.against),
         evidence.sites,
         score,
+        evidence.metrics["control"]["repeats"],
     )
 
 
