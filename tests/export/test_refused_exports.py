@@ -29,7 +29,9 @@ def test_images_of_another_shape(
 ) -> None:
     with pytest.raises(
         ValueError,
-        match=re.escape(f"images: of shape {shape} each, but this student reads (3, 8, 8)"),
+        match=re.escape(
+            f"images: of shape {(2, *shape)}, but the network reads float32 of shape (B, 3, 8, 8)"
+        ),
     ):
         export(make_student(4), tmp_path / "model", torch.zeros(2, *shape))
     assert not list(tmp_path.iterdir())
