@@ -1,4 +1,4 @@
-"""Damages to a folder of artifacts: what becomes of a file, and whether a reader may accept it.
+"""Damages to a folder of artifacts: how a file is changed, and whether a reader may accept it.
 
 Each changes a copy of the folder. Where tensors or facts are edited, checksums and sizes are made
 to fit again, as by somebody who knows the format.

@@ -88,7 +88,7 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
     [
         (
             "selector: {candidates: [3, 5]}",
-            "quantization.target_bits: 4 is none of selector.candidates: [3, 5]; the fixed student "
+            "quantization.target_bits: 4 is not one of selector.candidates: [3, 5]; the fixed student "
             "has this width, and images of the dynamic one start at the candidate below",
         ),
         (
