@@ -15,8 +15,8 @@ ODDITIES = (
         ("quantization.target_bits", "selector.candidates"),
         lambda target, candidates: target in candidates,
         "the first is in the second",
-        "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images of "
-        "the dynamic one start at the candidate below",
+        "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images "
+        "of the dynamic one start at the candidate below",
     ),
     Rule(
         ("finetune.decay_every", "finetune.epochs"),

@@ -88,8 +88,8 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
     [
         (
             "selector: {candidates: [3, 5]}",
-            "quantization.target_bits: 4 is not one of selector.candidates: [3, 5]; the fixed student "
-            "has this width, and images of the dynamic one start at the candidate below",
+            "quantization.target_bits: 4 is not one of selector.candidates: [3, 5]; the fixed "
+            "student has this width, and images of the dynamic one start at the candidate below",
         ),
         (
             "finetune: {epochs: 5, decay_every: 5}",

@@ -80,9 +80,7 @@ def test_autocast_in_the_forward_is_named() -> None:
 
     with pytest.raises(ValueError, match="Network turns on autocast in its forward"):
         teacher(Network())
-    with torch.autocast(
-        "cpu", dtype=torch.bfloat16
-    ):  # the caller's autocast does not reach the network
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # the caller's does not reach the network
         teacher(Net())
 
 
