@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import dynadfq
 from benchmarks.deployment.images import Images
-from dynadfq.deploy.efforts import RECONSTRUCTION
 from dynadfq.export.engines import float_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.ptq.calibration import CALIBRATION_BATCH, calibrate, observer
@@ -28,17 +27,13 @@ def ours(
     rule: Rounding,
     path: Path,
 ) -> None:
-    """Write the file of this library; weights of fewer than 8 bits are rounded by ``rule``.
-
-    The search for roundings is that of ``dynadfq quantize --effort minutes``.
-    """
+    """Write the file of this library; weights of fewer than 8 bits are rounded by ``rule``."""
     student = dynadfq.quantize(teacher, weights, activations, scheme="integer")
     ranges = RangeConfig(observer="max" if activations == 8 else "mse")
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
     calibrate(student, batches, observer(ranges.observer, ranges.quantile))
     if weights < 8:
-        searched = QuantizationConfig(rounding=rule, reconstruction=RECONSTRUCTION)
-        for preparation in rounding(searched):
+        for preparation in rounding(QuantizationConfig(rounding=rule)):
             preparation(student, teacher, cast(SyntheticSet, images), 0, Scratch(None))
     export_qdq(student, path, images.pixels[:CHECKED], timed=False)
 

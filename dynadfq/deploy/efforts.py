@@ -9,7 +9,6 @@ import torch
 
 from dynadfq.deploy.images import PILOT_IMAGES
 from dynadfq.quant.config import Rounding
-from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.teacher import Teacher
@@ -18,8 +17,6 @@ from dynadfq.training.config import FinetuneConfig
 EffortName = Literal["seconds", "minutes", "hours"]
 # Bits from which rounding to nearest, and ranges that clip nothing, lose next to nothing.
 EXACT_ENOUGH = 8
-# Of the search for roundings in minutes. The papers' 20,000 steps and rate of 0.001 take hours.
-RECONSTRUCTION = BlockReconstructionConfig(iterations=500, learning_rate=0.01)
 EXPORT_SECONDS = 30
 ROUNDED: dict[Rounding, str] = {
     "nearest": "to nearest",
@@ -47,13 +44,13 @@ class Effort(NamedTuple):
 
     def rounding_of(self, weight_bits: int) -> Rounding:
         """Return how weights of a width are rounded."""
-        searched = self.finetune is None and self.images > 0
-        return "nearest" if searched and weight_bits >= EXACT_ENOUGH else self.rounding
+        calibrated = self.finetune is None and self.images > 0
+        return "nearest" if calibrated and weight_bits >= EXACT_ENOUGH else self.rounding
 
 
 EFFORTS: dict[EffortName, Effort] = {
     "seconds": Effort(0, 0, 64, "squant", None),
-    "minutes": Effort(128, 100, 64, "block", None),
+    "minutes": Effort(128, 100, 64, "squant", None),
     "hours": Effort(
         SynthesisConfig().num_images,
         SynthesisConfig().iterations,
@@ -104,8 +101,6 @@ def plan(
     rounding = effort.rounding_of(weight_bits)
     student = f"student: W{weight_bits}A{activation_bits}, weights rounded {ROUNDED[rounding]}"
     work = 2 * (effort.images + effort.held_back) * seconds
-    if rounding == "block":
-        work += 2 * RECONSTRUCTION.iterations * RECONSTRUCTION.batch_size * seconds
     if effort.finetune is not None:
         steps = effort.finetune.total_steps(effort.images)
         student += f", {steps:,} steps of fine-tuning"

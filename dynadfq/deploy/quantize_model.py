@@ -71,7 +71,7 @@ def quantize_model(
         weight_bits: width of every weight.
         activation_bits: width of activations.
         effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
-            calibrates on synthetic images, and searches the rounding of weights below 8 bits.
+            calibrates on synthetic images, and rounds weights below 8 bits by SQuant.
             "hours" makes more images and fine-tunes (DynaDFQ).
         data: folder of labelled images, ``<class>/<image>``, to measure accuracy on; nothing else
             reads them.
