@@ -86,11 +86,7 @@ class Images(HardSampleImages):
         le=100,
     )
     centre_learning_rate: float = setting(
-        0.05,
-        "constant learning rate of Adam on the centres' pixels",
-        source=PAPER,
-        gt=0,
-        le=MAX_RATE,
+        0.05, "constant rate of Adam on the centres' pixels", source=PAPER, gt=0, le=MAX_RATE
     )
 
     def recipe(self, context: MethodContext) -> ImageRecipe:
@@ -113,11 +109,7 @@ class Student(HardSampleStudent):
     """The loss of SynQ's student on each image and on a harder version of it."""
 
     label_weight: float = setting(
-        0.5,
-        "λ_CE, weight of the cross-entropy to an easy image's label",
-        source=CODE,
-        ge=0,
-        le=MAX_WEIGHT,
+        0.5, "λ_CE, weight of an easy image's cross-entropy", source=CODE, ge=0, le=MAX_WEIGHT
     )
     hardest_label: float = setting(
         0.5,
@@ -127,11 +119,7 @@ class Student(HardSampleStudent):
         le=1,
     )
     map_weight: float = setting(
-        50.0,
-        "λ_CAM, weight of the distance of class activation maps",
-        source=CODE,
-        ge=0,
-        le=MAX_WEIGHT,
+        50.0, "λ_CAM, weight of the activation maps' distance", source=CODE, ge=0, le=MAX_WEIGHT
     )
     perturbed_attention: bool = setting(
         False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR"
