@@ -65,19 +65,24 @@ def of_installed_package(pipeline: str) -> str:
 
     >>> print(of_installed_package('''# Head
     ... stages:
+    ...   check:
+    ...     deps: [dynadfq/runtime, stages/check.py]
     ...   teacher:
     ...     deps: &some
     ...       - dynadfq/runtime
     ...       - stages/teacher.py'''))  # doctest: +ELLIPSIS
     # The pipeline. Its stages...
     stages:
+      check:
+        deps: [requirements.txt, stages/check.py]
       teacher:
         deps: &some
           - requirements.txt
           - stages/teacher.py
     """
     body = pipeline[re.search(r"^stages:", pipeline, re.M).start() :]  # type: ignore[union-attr]
-    body = re.sub(r"^ +- dynadfq/.*\n", "", body, flags=re.M)
+    body = re.sub(r"^ +- dynadfq/.*\n|dynadfq/[\w/.]+, *", "", body, flags=re.M)
+    body = body.replace("deps: [", f"deps: [{REQUIREMENTS}, ")
     body = re.sub(r"^( +)deps:( &\w+)?\n", rf"\g<0>\1  - {REQUIREMENTS}\n", body, flags=re.M)
     return HEAD + body
 
