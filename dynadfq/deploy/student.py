@@ -95,5 +95,7 @@ def make_student(
         METHOD if effort.images else "squant",
         data_free=True,
     )
+    if recipe.ranges is bn_sigma_ranges:
+        student.provenance["images"] = 0
     student.save(folder)
     return student

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isfinite
@@ -12,11 +13,16 @@ from torch import Tensor, fx
 from dynadfq.export.conversion import Conversion, tensor_shapes
 from dynadfq.export.conversion_report import Fact
 from dynadfq.export.graph_edits import tidy
+from dynadfq.quant.activation_site import NOT_CALIBRATED
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 
 NARROWEST = 2  # bits
+UNCALIBRATED = (
+    "this student's activation ranges were never set, so that its predictions mean nothing; "
+    "calibrate it first: dynadfq.finetune(…, epochs=0)"
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,8 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
 
     Its logits differ from those of ``student.eval()`` in the last bits, because BatchNorm is part
     of a layer's factor, so that an activation is rounded differently now and then. They depend
-    neither on the batch of an image nor on the engine.
+    neither on the batch of an image nor on the engine. A student whose activation ranges were never
+    set is warned of.
 
     Args:
         student: the student; it is not changed.
@@ -140,6 +147,8 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
     """
     if widest is not None and widest > WIDEST_ACTIVATION:
         raise ValueError(f"widest: {widest} is outside 2 … {WIDEST_ACTIVATION}")
+    if not calibrated(student):
+        warnings.warn(UNCALIBRATED, stacklevel=2)
     network = deepcopy(student.network).cpu().eval().requires_grad_(False)
     tidy(network)
     shape = student.cost.trace.input_shape
@@ -149,3 +158,9 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
     conversion.run(student.uniform(widths[-1]).bits[0])
     wide = tuple(site.wide for site in student.sites)
     return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, wide)
+
+
+def calibrated(student: Student) -> bool:
+    """Return whether the range of any activation site was set, if one has to be."""
+    ranges = [(site.low.item(), site.high.item()) for site in student.sites if not site.fixed]
+    return not ranges or any(found != NOT_CALIBRATED for found in ranges)

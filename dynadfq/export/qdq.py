@@ -13,15 +13,17 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from dynadfq.export.engines import Answer, onnx_runner, openvino_runner, unquantized_onnx
+from dynadfq.export.engines import Answer, onnx_runner, unquantized_onnx
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import require_onnx
 from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import described, require_finite_logits, require_images
 from dynadfq.export.qdq_checks import (
     Agreement,
+    Failure,
     Kernels,
     compare,
+    compare_in_openvino,
     kernels_in_onnxruntime,
     require_agreement,
 )
@@ -45,7 +47,8 @@ class QdqExport:
     size: its size in bytes.
     agreement: with the student, in onnxruntime.
     kernels: what onnxruntime computes in integers.
-    openvino: agreement in OpenVINO; None where it is not installed.
+    openvino: agreement in OpenVINO, or why it does not run the file; None where it is not
+        installed.
     times: rows with ``batch``, ``float_ms`` and ``file_ms`` per image, and their ``ratio``.
     saturating: layers whose sums processors without VNNI may compute wrong.
     """
@@ -54,14 +57,16 @@ class QdqExport:
     size: int
     agreement: Agreement
     kernels: Kernels
-    openvino: Agreement | None
+    openvino: Agreement | Failure | None
     times: tuple[dict[str, float], ...]
     saturating: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
         """Return a line for each kind of operation in float32, and for each engine's limits."""
         lines = self.kernels.in_words()
-        if self.openvino is not None:
+        if isinstance(self.openvino, Failure):
+            lines.append(f"OpenVINO does not run the file: {self.openvino.reason}")
+        elif self.openvino is not None:
             same, images = self.openvino.same_class, self.openvino.images
             lines.append(f"OpenVINO gives {same} of {images} check images the student's class")
         if self.saturating:
@@ -120,8 +125,7 @@ def export_qdq(
     agreement = compare(onnx_runner(content, ("logits",), threads=0), expected, read)
     require_agreement(agreement, "onnxruntime")
     kernels = kernels_in_onnxruntime(content, read[:PROFILED], float_layers)
-    in_openvino = openvino_runner(content)
-    openvino = None if in_openvino is None else compare(in_openvino, expected, read)
+    openvino = compare_in_openvino(content, expected, read)
     times = _times(content, unquantized_onnx(student), images, read) if timed else ()
     export = QdqExport(
         Path(path), len(content), agreement, kernels, openvino, times, tuple(saturating)

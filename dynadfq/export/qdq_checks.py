@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynadfq.export.engines import Answer
+from dynadfq.export.engines import Answer, openvino_runner
 from dynadfq.export.onnx_export import CHECK_BATCH, session_options
 from dynadfq.export.program import require_finite_logits
+from dynadfq.runtime.source_lines import first_line
 
 SAME_CLASS = 0.998  # share of the check images; fewer are refused
 PROFILED_RUNS = 5  # of which the shortest time of each operation counts
@@ -37,6 +38,16 @@ class Agreement:
     images: int
     same_class: int
     worst: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an engine does not run a file.
+
+    reason: the type and the first line of its error.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,26 @@ def compare(answer: Answer, expected: Tensor, images: Tensor) -> Agreement:
     require_finite_logits(logits, "the file's")
     same = int((logits.argmax(dim=1) == expected.argmax(dim=1)).sum())
     return Agreement(len(images), same, float((logits - expected).abs().max()))
+
+
+def compare_in_openvino(
+    content: bytes, expected: Tensor, images: Tensor
+) -> Agreement | Failure | None:
+    """Run a file in OpenVINO, which need not run it: an error is a result.
+
+    Args:
+        content: the file.
+        expected: (N, classes) logits of the student.
+        images: (N, C, H, W), as the file reads them.
+
+    Returns:
+        The agreement with the student; why OpenVINO does not run the file; None without OpenVINO.
+    """
+    try:
+        answer = openvino_runner(content)
+        return None if answer is None else compare(answer, expected, images)
+    except Exception as error:  # OpenVINO's own errors have no common type
+        return Failure(f"{type(error).__name__}: {first_line(error)}")
 
 
 def require_agreement(found: Agreement, engine: str) -> None:

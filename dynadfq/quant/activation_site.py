@@ -12,6 +12,8 @@ from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.quantize import broadcast_first, choose_qparams, levels, quantize
 
+NOT_CALIBRATED = (0.0, 1.0)  # the range of a new site
+
 
 class ActivationFakeQuantize(nn.Module):
     """An activation site: quantizes a tensor at the width that each image was allocated.
@@ -45,7 +47,7 @@ class ActivationFakeQuantize(nn.Module):
         self.limits = limits
         self.wide = wide
         self.fixed = fixed_range is not None
-        low, high = fixed_range or (0.0, 1.0)
+        low, high = fixed_range or NOT_CALIBRATED
         learned = learned_range and not self.fixed
         self.low = nn.Parameter(torch.tensor(low), requires_grad=learned)
         self.high = nn.Parameter(torch.tensor(high), requires_grad=learned)

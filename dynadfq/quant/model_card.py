@@ -11,7 +11,7 @@ NOT_MEASURED = (
     "with the result; stage `evaluate` writes it to `artifacts/evaluation/model_card.md`."
 )
 DATA_FREE = {
-    True: "yes: its images were made from the float network alone",
+    True: "yes: no image of a data set was read",
     False: "no: it was fine-tuned on labelled images of a data set",
     None: "not recorded: the images were the caller's",
 }
@@ -115,7 +115,7 @@ def _training(provenance: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Data-free": DATA_FREE[provenance["data_free"]],
         "Method": provenance["method"],
-        "Images": f"{provenance['images']:,}",
+        "Images": f"{provenance['images']:,}" if provenance["images"] else "none",
         "Fine-tuning": f"{steps:,} steps" if steps else "none",
         "Weight rounding before it": provenance["rounding"],
     }

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from dynadfq.evaluation.tables import (
 from dynadfq.evaluation.teacher_statistics import TeacherObserver
 from dynadfq.losses.objective import prediction_entropy
 from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -146,6 +149,19 @@ def test_batches_are_read_once_and_not_kept(
     found = evaluate(student, read(), teacher)
     assert len(alive) == 8
     assert found.per_image.equals(evaluate(student, batches(images, 32), teacher).per_image)
+
+
+def test_a_student_that_was_never_calibrated_is_warned_of(
+    student: Student, teacher: Teacher, images: Tensor, tmp_path: Path
+) -> None:
+    fresh = build_student(teacher, student.scheme)
+    fresh.save(tmp_path)  # the ranges alone tell
+    for uncalibrated in (fresh, load_student(tmp_path, teacher.module)):
+        with pytest.warns(UserWarning, match=r"never set, .*; calibrate it first"):
+            evaluate(uncalibrated, batches(images))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(student, batches(images))
 
 
 def test_without_labels_all_but_top1_is_the_same(

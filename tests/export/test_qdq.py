@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy
 import onnx
 import onnxruntime
 import pytest
@@ -23,7 +26,7 @@ from dynadfq.export import qdq
 from dynadfq.export.engines import unquantized_onnx
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.qdq import export_qdq
-from dynadfq.export.qdq_checks import PRODUCTS, Agreement, require_agreement
+from dynadfq.export.qdq_checks import PRODUCTS, Agreement, Failure, require_agreement
 from dynadfq.export.qdq_graph import Grid
 from dynadfq.export.qdq_model import qdq_model
 from dynadfq.quant.integer import SiteConstants
@@ -269,7 +272,47 @@ def test_a_clip_is_left_out_only_where_codes_end_within_it(
     assert torch.equal(grid(x.clamp(*limits)), grid(x)) or not redundant
 
 
+class OpenvinoModule(ModuleType):
+    """OpenVINO as far as it is asked for, with an answer of one's own."""
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        super().__init__("openvino")
+        core = SimpleNamespace(read_model=bytes, compile_model=lambda *_: answer)
+        self.Core = lambda: core
+
+
+def _not_supported(images: Any) -> Any:
+    raise RuntimeError("Operation QLinear is not supported\nat src/core.cpp:12")
+
+
+def _not_finite(images: Any) -> Any:
+    return {"logits": numpy.full((len(images), 6), numpy.nan, dtype=numpy.float32)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (_not_supported, "RuntimeError: Operation QLinear is not supported"),
+        (_not_finite, "ArithmeticError: the file's logits are NaN"),
+    ],
+)
+def test_a_file_that_openvino_does_not_run_is_written_with_the_reason(
+    exported: tuple[Student, qdq.QdqExport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[Any], Any],
+    reason: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", OpenvinoModule(answer))
+    export = export_qdq(exported[0], tmp_path / "model.onnx", pixels()[:9], timed=False)
+    assert isinstance(export.openvino, Failure) and export.openvino.reason.startswith(reason)
+    notes = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert notes["openvino"] == {"reason": export.openvino.reason}
+    assert f"OpenVINO does not run the file: {export.openvino.reason}" in export.remarks()
+    assert (tmp_path / "model.onnx").read_bytes() == exported[1].path.read_bytes()
+
+
 def test_openvino_runs_it(exported: tuple[Student, qdq.QdqExport]) -> None:
     pytest.importorskip("openvino")
     found = exported[1].openvino
-    assert found is not None and found.same_class >= 60
+    assert isinstance(found, Agreement) and found.same_class >= 60

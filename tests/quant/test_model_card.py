@@ -65,6 +65,8 @@ def test_the_card_states_preprocessing_and_its_origin(make_student: Build) -> No
     [
         (provenance("real_data", False, 10, 20, "nearest"), "Data-free: no: it was fine-tuned on"),
         (provenance("squant", True, 10, 0, "squant"), "Fine-tuning: none"),
+        (provenance("squant", True, 0, 0, "squant"), "Images: none"),
+        (provenance("squant", True, 10, 0, "squant"), "yes: no image of a data set was read"),
         (provenance("zeroq", None, 10, 20, "nearest"), "Data-free: not recorded"),
         ({}, "Fine-tuning: none, or not recorded"),
     ],
