@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from dynadfq.data.classes import LABELS, ClassOrder, are_numbers, class_order, read_classes
+from dynadfq.data.class_file import read_classes
+from dynadfq.data.classes import LABELS, ClassOrder, are_numbers, class_order
 from dynadfq.data.config import IMAGE_FOLDER, TORCHVISION
 from dynadfq.data.decoded import decoded_files
 from dynadfq.data.folder import folder_names, image_folder

@@ -14,7 +14,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dynadfq.methods.base import GeneratorImages, Method, Presets
+from dynadfq.methods.base import Method, Presets
+from dynadfq.methods.images import GeneratorImages
 from dynadfq.methods.student import OnlineStudent
 from dynadfq.runtime.config import MAX_BATCH, MAX_TEMPERATURE, MAX_WEIGHT, MIN_TEMPERATURE, setting
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from dynadfq.methods.base import BaselineImages, Method, Presets
+from dynadfq.methods.base import Method, Presets
+from dynadfq.methods.images import BaselineImages
 from dynadfq.methods.student import StudentConfig
 from dynadfq.ptq.config import AdaRoundConfig
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from dynadfq.methods.base import BaselineImages, Method, MethodContext
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.images import BaselineImages
 from dynadfq.methods.student import LabelledStudent
 from dynadfq.runtime.config import LINEAGE, MAX_CLASSES, MAX_WEIGHT, PAPER, setting
 

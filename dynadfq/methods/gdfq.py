@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dynadfq.methods.base import ClassGeneratorImages, GeneratorImages, Method, Presets
+from dynadfq.methods.base import Method, Presets
+from dynadfq.methods.images import ClassGeneratorImages, GeneratorImages
 from dynadfq.methods.student import GeneratorStudent
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
+from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.images import HardSampleImages
 from dynadfq.methods.student import HardSampleStudent
 
 if TYPE_CHECKING:

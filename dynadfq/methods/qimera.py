@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dynadfq.methods.base import ClassGeneratorImages, GeneratorImages, Method, Presets
+from dynadfq.methods.base import Method, Presets
+from dynadfq.methods.images import ClassGeneratorImages, GeneratorImages
 from dynadfq.methods.student import GeneratorStudent
 from dynadfq.runtime.config import MAX_CLASSES, setting
 from dynadfq.synthesis.config import Mixing

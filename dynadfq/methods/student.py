@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dynadfq.losses.config import Reduction
-from dynadfq.methods.base import GENERATORS, GeneratorImages
+from dynadfq.methods.images import GENERATORS, GeneratorImages
 from dynadfq.runtime.config import (
     LINEAGE,
     MAX_TEMPERATURE,

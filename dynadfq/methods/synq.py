@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from dynadfq.methods.base import HardSampleImages, Method, MethodContext, Presets
+from dynadfq.methods.base import Method, MethodContext, Presets
+from dynadfq.methods.images import HardSampleImages
 from dynadfq.methods.student import HardSampleStudent
 from dynadfq.runtime.config import MAX_RATE, MAX_WEIGHT, setting
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dynadfq.methods.base import Method, MethodContext, UnlabelledImages
+from dynadfq.methods.base import Method, MethodContext
+from dynadfq.methods.images import UnlabelledImages
 from dynadfq.methods.student import UnlabelledStudent
 from dynadfq.runtime.config import setting
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dynadfq.data.classes import LABELS, class_order, read_classes
+from dynadfq.data.class_file import read_classes
+from dynadfq.data.classes import LABELS, class_order
 
 WNIDS, TENCH = ["n01440764", "n01443537", "n01484850"], ["tench", "goldfish", "great white shark"]
 
