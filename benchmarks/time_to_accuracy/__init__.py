@@ -1,0 +1,1 @@
+"""Accuracy of quantized students against the time that they took, images included."""

@@ -1,0 +1,123 @@
+"""``python -m benchmarks.time_to_accuracy --data FOLDER``: a row for each cell, then the page.
+
+A cell is a method with 4-bit weights and activations under a budget of CPU minutes of one thread,
+with one split of the time and one seed. The rows that OUTPUT/NETWORK.csv has are not measured
+again; a new folder starts with the committed rows. ``--page`` copies the rows to
+benchmarks/reports/time-to-accuracy/ and writes the page there, measuring nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.deployment.networks import NETWORKS, labelled
+from benchmarks.time_to_accuracy.cell import CALIBRATION, REAL, Bench
+from benchmarks.time_to_accuracy.page import write_page
+from benchmarks.time_to_accuracy.rows import Cell, append, chosen, read
+from benchmarks.time_to_accuracy.split import START, Split, search
+from dynadfq.methods import METHODS
+
+REPORTS = Path("benchmarks/reports/time-to-accuracy")
+TRAINED = [name for name, method in METHODS.items() if method.trains_student]
+LEADING = ("dynadfq", "zeroq", "gdfq", "real_data")
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_accuracy")
+    parser.description = __doc__
+    parser.add_argument("network", nargs="?", choices=NETWORKS, default="resnet20-cifar100")
+    parser.add_argument("--data", type=Path, help="folder of labelled images")
+    parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument("--methods", nargs="+", choices=TRAINED, default=LEADING)
+    parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 20, 40])
+    parser.add_argument("--seeds", type=int, default=3, help="of the chosen split")
+    parser.add_argument("--search", nargs="*", type=float, help="minutes; all if left out")
+    parser.add_argument("--precision", default="bfloat16", help="of the synthesis")
+    parser.add_argument("--output", type=Path, default=Path(".scratch/time-to-accuracy"))
+    parser.add_argument("--page", action="store_true", help="write the report; measure nothing")
+    asked = parser.parse_args(words)
+    if not asked.page and asked.data is None:
+        parser.error("--data: give a folder with train/<class>/ and val/<class>/")
+    return asked
+
+
+def axes(method: str) -> list[str]:
+    """Return the choices that a method's search has.
+
+    Real images cost no time and the student's is that of the others; the images of an online
+    generator follow from its training.
+    """
+    kind = METHODS[method]
+    if not kind.optimizes_images:
+        return ["learning_rate"]
+    return (["share"] if kind.trains_generator else ["images", "share"]) + ["learning_rate"]
+
+
+def first_split(method: str) -> Split:
+    """Return where a method's search begins, under one minute."""
+    kind = METHODS[method]
+    if not kind.optimizes_images:
+        return replace(START, images=REAL)
+    return replace(START, images=CALIBRATION) if kind.trains_generator else START
+
+
+def measure(asked: argparse.Namespace, path: Path) -> None:
+    """Measure the cells that are missing: the search with seed 0, then the chosen split."""
+    torch.set_num_threads(1)
+    network = NETWORKS[asked.network]
+    teacher = network.teacher(asked.checkpoint)
+    test = labelled(teacher, asked.data, "val", None)
+    bench = Bench(teacher, asked.data, test, asked.output / asked.network, asked.precision)
+
+    def held_back(cell: Cell) -> float:
+        for row in read(path):
+            if row.cell == cell:
+                return row.held_back
+        row = bench.row(cell)
+        append(path, row)
+        print(row, flush=True)
+        return row.held_back
+
+    for method in asked.methods:
+        split, before = first_split(method), 1.0
+        for minutes in sorted(asked.minutes):
+            if "images" in axes(method):
+                split = split.scaled(minutes / before)
+            before = minutes
+
+            def score(tried: Split, method: str = method, minutes: float = minutes) -> float:
+                return held_back(Cell(method, minutes, **vars(tried), seed=0))
+
+            searched = asked.search is None or minutes in asked.search
+            search(split, axes(method) if searched else (), score)
+            split = chosen(read(path), method, minutes) or split
+            for seed in range(1, asked.seeds):
+                held_back(Cell(method, minutes, **vars(split), seed=seed))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, or write the page."""
+    asked = arguments(words)
+    committed = REPORTS / f"{asked.network}.csv"
+    path = asked.output / committed.name
+    if not path.exists() and committed.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(committed, path)
+    if not asked.page:
+        measure(asked, path)
+        return
+    committed.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        shutil.copyfile(path, committed)
+    write_page(read(committed), committed.parent, asked.network)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""One cell: as many iterations and steps as fit into its time, and what its student is worth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dynadfq
+from benchmarks.time_to_accuracy.rows import Cell, Row
+from benchmarks.time_to_accuracy.split import SHARD
+from dynadfq.data.labelled import LabelledSet
+from dynadfq.methods import METHODS
+from dynadfq.ops.config import Precision
+from dynadfq.runtime.resume import library_digest
+from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.training.config import FinetuneConfig
+
+BITS = 4  # of weights and activations
+BATCH = 64  # of a fine-tuning step
+TEST_BATCH = 100
+CALIBRATION = 256  # images
+REAL = 5120  # images, where they cost no time
+PARTS = 4  # of the training; the learning rate falls after the last but one
+PRESET = "small"  # of the methods that publish one
+HELD_BACK = {"count": 512, "iterations": 100, "seed": 1_000_000}
+
+
+class Rates(NamedTuple):
+    """CPU time of a method on this machine, in seconds.
+
+    per_iteration: of an image, or of the generator's batch.
+    fixed: of an image set, whatever its iterations.
+    per_step: of fine-tuning.
+    """
+
+    per_iteration: float
+    fixed: float
+    per_step: float
+
+
+class Clock:
+    """CPU and wall time of a ``with`` block."""
+
+    cpu = wall = 0.0
+
+    def __enter__(self) -> Clock:
+        self._start = time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu = time.process_time() - self._start[0]
+        self.wall = time.perf_counter() - self._start[1]
+
+
+def schedule(steps: int, learning_rate: float, images: int) -> FinetuneConfig:
+    """Return the schedule of a training: a tenth of the learning rate in its last quarter."""
+    return FinetuneConfig(
+        steps=steps,
+        steps_per_epoch=ceil(steps / PARTS),
+        decay_every=PARTS - 1,
+        batch_size=BATCH,
+        learning_rate=learning_rate,
+        range_learning_rate=learning_rate,
+        calibration_images=min(CALIBRATION, images),
+    )
+
+
+def published(method: str, part: str) -> Mapping[str, Any]:
+    """Return what the method's preset for small images changes in ``images`` or ``student``."""
+    return METHODS[method].presets.get(PRESET, {}).get(part, {})
+
+
+class Bench:
+    """One network, its test images, and a folder for rates and images.
+
+    Args:
+        teacher: the float network.
+        data: folder of the labelled images, ``train/`` and ``val/``.
+        test: labelled test images.
+        work: folder.
+        precision: of the synthesis.
+    """
+
+    def __init__(
+        self,
+        teacher: dynadfq.Teacher,
+        data: Path,
+        test: LabelledSet,
+        work: Path,
+        precision: Precision,
+    ) -> None:
+        self.teacher = teacher
+        self.data = data
+        self.test = test
+        self.work = work
+        self.precision = precision
+        work.mkdir(parents=True, exist_ok=True)
+
+    def row(self, cell: Cell) -> Row:
+        """Make the images, train the student and measure it."""
+        settings = METHODS[cell.method]
+        rates = self.rates(cell.method)
+        budget = 60 * cell.minutes
+        per_set = 1 if settings.trains_generator else cell.images
+        iterations = 0
+        if settings.optimizes_images:
+            seconds = cell.share * budget - rates.fixed
+            iterations = max(1, int(seconds / (per_set * rates.per_iteration)))
+        made = self.images(cell.method, cell.images, iterations, cell.seed)
+        spent = made["cpu"] if settings.data_free else cell.share * budget
+        steps = max(1, int((budget - spent) / rates.per_step / PARTS)) * PARTS
+        images = dynadfq.SyntheticSet(Path(made["folder"]))
+        with Clock() as clock:
+            student = self.student(cell.method, images, steps, cell.learning_rate, cell.seed)
+        on_held_back = dynadfq.evaluate(student, self.held_back, self.teacher)
+        on_test = dynadfq.evaluate(student, self.test.batches(TEST_BATCH), self.teacher)
+        assert on_held_back.agreement is not None
+        assert on_test.agreement is not None and on_test.top1 is not None
+        return Row(
+            **vars(cell),
+            iterations=iterations,
+            steps=steps,
+            precision=self.precision,
+            image_seconds=round(made["cpu"], 2),
+            student_seconds=round(clock.cpu, 2),
+            wall_seconds=round(made["wall"] + clock.wall, 2),
+            held_back=round(on_held_back.agreement, 3),
+            top1=round(on_test.top1, 3),
+            agreement=round(on_test.agreement, 3),
+            test_images=len(self.test),
+            library=library_digest()[:12],
+        )
+
+    def images(self, method: str, count: int, iterations: int, seed: int) -> dict[str, Any]:
+        """Return folder and time of an image set, which is made unless it is there.
+
+        What an interrupted run left is removed: its time is not known.
+        """
+        folder = self.work / f"{method}-{count}x{iterations}-{self.precision}-s{seed}"
+        record = folder.with_suffix(".json")
+        if not record.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            with Clock() as clock:
+                self.synthesize(method, count, iterations, seed, folder)
+            record.write_text(
+                json.dumps({"folder": str(folder), "cpu": clock.cpu, "wall": clock.wall})
+            )
+        found: dict[str, Any] = json.loads(record.read_text())
+        return found
+
+    def synthesize(
+        self, method: str, count: int, iterations: int, seed: int, folder: Path | None = None
+    ) -> dynadfq.SyntheticSet:
+        """Make images; the plateau rule's patience is a quarter of the iterations."""
+        options: dict[str, Any] = {**published(method, "images")}
+        if not METHODS[method].data_free:
+            options |= {"data": "image-folder", "root": str(self.data.resolve())}
+        return dynadfq.synthesize(
+            self.teacher,
+            method,
+            count,
+            batch_size=SHARD,
+            seed=seed,
+            folder=folder,
+            optimizer=PixelOptimizerConfig(iterations=iterations, patience=max(1, iterations // 4)),
+            precision=self.precision,
+            **options,
+        )
+
+    def student(
+        self,
+        method: str,
+        images: dynadfq.SyntheticSet,
+        steps: int,
+        learning_rate: float,
+        seed: int,
+    ) -> dynadfq.Student:
+        """Return a student of fixed width, fine-tuned."""
+        options: dict[str, Any] = {**published(method, "student")}
+        student = dynadfq.quantize(self.teacher, BITS, BITS, method=method, seed=seed, **options)
+        plan = schedule(steps, learning_rate, len(images))
+        dynadfq.finetune(
+            student, self.teacher, images, method=method, seed=seed, schedule=plan, **options
+        )
+        return student
+
+    def rates(self, method: str) -> Rates:
+        """Return the method's times, measured once and kept; they plan the work and are no result.
+
+        Twice, few iterations and steps: the difference is the time of those that were added.
+        """
+        record = self.work / f"rates-{method}-{self.precision}.json"
+        if not record.exists():
+            few, more = 4, 24
+            self.synthesize(method, SHARD, few, 0)  # the first call imports and allocates
+            short, _ = self._seconds(lambda: self.synthesize(method, SHARD, few, 0))
+            long, images = self._seconds(lambda: self.synthesize(method, SHARD, more, 0))
+            per_set = 1 if METHODS[method].trains_generator else SHARD
+            per_iteration = (long - short) / (more - few)
+            brief, _ = self._seconds(lambda: self.student(method, images, few, 1e-4, 0))
+            whole, _ = self._seconds(lambda: self.student(method, images, more, 1e-4, 0))
+            rates = Rates(
+                per_iteration / per_set,
+                max(0.0, short - few * per_iteration),
+                (whole - brief) / (more - few),
+            )
+            record.write_text(json.dumps(rates._asdict()))
+        return Rates(**json.loads(record.read_text()))
+
+    @staticmethod
+    def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+        with Clock() as clock:
+            result = work()
+        return clock.cpu, result
+
+    @cached_property
+    def held_back(self) -> list[tuple[Any, None]]:
+        """DynaDFQ's images of another seed, the same for all methods; they cost no budget."""
+        found = self.images("dynadfq", **HELD_BACK)
+        batches = dynadfq.SyntheticSet(Path(found["folder"])).batches(TEST_BATCH)
+        return [(batch.images, None) for batch in batches]

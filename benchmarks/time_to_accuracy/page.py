@@ -1,0 +1,140 @@
+"""The page: the best measured student of each method and budget, the splits, and the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from statistics import fmean, stdev
+
+from matplotlib.figure import Figure
+
+from benchmarks.markdown import markdown_table
+from benchmarks.report.figures.looks import look_of
+from benchmarks.time_to_accuracy.cell import BITS, HELD_BACK
+from benchmarks.time_to_accuracy.rows import Row, of_chosen
+from dynadfq.methods import METHODS
+from dynadfq.report.figures.theme import DPI, LIGHT, Theme, new_figure
+
+SPLIT_HEAD = (
+    *("method", "minutes", "n", "splits tried", "share for images", "images", "iterations"),
+    *("steps", "learning rate", "held-back agreement, %", "agreement, %", "CPU s", "wall s"),
+)
+
+
+def write_page(rows: Sequence[Row], folder: Path, network: str) -> None:
+    """Write NETWORK.md and NETWORK.png beside the rows."""
+    with LIGHT.style():
+        picture = BytesIO()
+        curves(rows).savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    (folder / f"{network}.png").write_bytes(picture.getvalue())
+    (folder / f"{network}.md").write_text(page(rows, network))
+
+
+def page(rows: Sequence[Row], network: str) -> str:
+    """Return the page in Markdown."""
+    minutes = sorted({row.minutes for row in rows})
+    names = methods(rows)
+    head = ("method", *(f"{one:g} min" for one in minutes))
+    table = [
+        [METHODS[m].title, *(accuracy(of_chosen(rows, m, one)) for one in minutes)] for m in names
+    ]
+    splits = [line for m in names for one in minutes if (line := split_line(rows, m, one))]
+    images = max(row.test_images for row in rows)
+    return f"""# Accuracy against time: {network}, W{BITS}A{BITS}
+
+Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, for a total budget of CPU minutes of
+one thread: making the images, and everything after them up to the finished student. CPU time is `time.process_time` of a
+single-threaded process, so that other work on the machine changes wall time more than it changes the budget. A dash is a cell
+that was not measured. Real data gets the student's share of the time alone; its images cost none.
+
+{markdown_table(head, table)}
+![Top-1 over CPU minutes]({network}.png)
+
+## Splits
+
+A split is the share of the budget for images, their number and the learning rate; iterations and steps are what fits into the
+time, planned from a short measured rate, and the student gets what the images left. The learning rate falls to a tenth in
+the last quarter of the steps. Of the splits tried with seed 0, the one is shown whose student agrees most often with
+the teacher on {HELD_BACK["count"]} held-back synthetic images ({HELD_BACK["iterations"]} iterations, a seed of their own, the
+same for all methods); the test images have no part in the choice. The search and the held-back images are not
+counted in the budget. Where one split was tried, it is the one of the next smaller budget, with images and iterations
+that grow with the square root of the time.
+
+{markdown_table(SPLIT_HEAD, splits)}
+[All rows]({network}.csv), with the splits that were not chosen.
+"""
+
+
+def methods(rows: Sequence[Row]) -> list[str]:
+    """Return the methods in the order in which they were measured."""
+    return list(dict.fromkeys(row.method for row in rows))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation; one value has none."""
+    return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def accuracy(rows: Sequence[Row]) -> str | None:
+    """Return top-1 over seeds in words; None without rows."""
+    if not rows:
+        return None
+    mean, error = mean_and_error([row.top1 for row in rows])
+    return f"{mean:.2f}" + (" (n = 1)" if error is None else f" ± {error:.2f} (n = {len(rows)})")
+
+
+def split_line(rows: Sequence[Row], method: str, minutes: float) -> list[str] | None:
+    """Return a row of the second table; None for a cell that was not measured."""
+    found = of_chosen(rows, method, minutes)
+    if not found:
+        return None
+    split = found[0].cell.split
+    tried = {r.cell.split for r in rows if (r.method, r.minutes) == (method, minutes)}
+    optimizes, data_free = METHODS[method].optimizes_images, METHODS[method].data_free
+    mean = {
+        name: fmean(getattr(row, name) for row in found)
+        for name in (
+            *("iterations", "steps", "held_back", "agreement"),
+            *("image_seconds", "student_seconds", "wall_seconds"),
+        )
+    }
+    seconds = mean["student_seconds"] + (mean["image_seconds"] if data_free else 0.0)
+    return [
+        METHODS[method].title,
+        *(f"{minutes:g}", str(len(found)), str(len(tried)), f"{split.share:g}"),
+        f"{split.images:,}",
+        f"{mean['iterations']:.0f}" if optimizes else "–",
+        *(f"{mean['steps']:.0f}", f"{split.learning_rate:g}"),
+        *(f"{mean['held_back']:.1f}", f"{mean['agreement']:.2f}"),
+        *(f"{seconds:.0f}", f"{mean['wall_seconds']:.0f}"),
+    ]
+
+
+def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """Draw top-1 over the budget, a line for each method; a bar is one standard deviation."""
+    figure = new_figure(3.6)
+    ax = figure.subplots()
+    for number, method in enumerate(methods(rows)):
+        points = []
+        for minutes in sorted({row.minutes for row in rows if row.method == method}):
+            found = of_chosen(rows, method, minutes)
+            if found:
+                points.append((minutes, *mean_and_error([row.top1 for row in found])))
+        ax.errorbar(
+            [x for x, _, _ in points],
+            [y for _, y, _ in points],
+            yerr=[error or 0.0 for _, _, error in points],
+            capsize=2,
+            markersize=5,
+            label=METHODS[method].title,
+            **look_of(number, theme),
+        )
+    shown = sorted({row.minutes for row in rows})
+    ax.set_xscale("log")
+    ax.set_xticks(shown, [f"{one:g}" for one in shown])
+    ax.minorticks_off()
+    ax.set_xlabel("CPU minutes, one thread")
+    ax.set_ylabel("top-1 (%)")
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure

@@ -1,0 +1,103 @@
+"""The measured cells as a CSV file: a row is appended as soon as a cell is done."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from benchmarks.time_to_accuracy.split import Split
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a row measures: a method under a budget of CPU time, one split of it, one seed."""
+
+    method: str
+    minutes: float
+    share: float
+    images: int
+    learning_rate: float
+    seed: int
+
+    @property
+    def split(self) -> Split:
+        """How the budget is divided."""
+        return Split(self.share, self.images, self.learning_rate)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell and what was measured.
+
+    iterations: of optimization per image, or of a generator's first training.
+    steps: of fine-tuning.
+    precision: of the synthesis.
+    image_seconds, student_seconds: CPU time.
+    wall_seconds: of both together.
+    held_back: agreement with the teacher on synthetic images that nothing learned from, percent.
+    top1, agreement: with labels and with the teacher, on the test images, percent.
+    test_images: their number.
+    library: state of the library's code, see ``library_digest``.
+    """
+
+    method: str
+    minutes: float
+    share: float
+    images: int
+    learning_rate: float
+    seed: int
+    iterations: int
+    steps: int
+    precision: str
+    image_seconds: float
+    student_seconds: float
+    wall_seconds: float
+    held_back: float
+    top1: float
+    agreement: float
+    test_images: int
+    library: str
+
+    @property
+    def cell(self) -> Cell:
+        """What the row measures."""
+        return Cell(**{field.name: getattr(self, field.name) for field in fields(Cell)})
+
+
+def read(path: Path) -> list[Row]:
+    """Return all rows of a file; none if it does not exist. A row that was cut off is left out."""
+    if not path.exists():
+        return []
+    types: dict[str, Any] = get_type_hints(Row)
+    with path.open(newline="") as file:
+        return [
+            Row(**{name: types[name](value) for name, value in row.items()})
+            for row in csv.DictReader(file)
+            if None not in row.values()
+        ]
+
+
+def append(path: Path, row: Row) -> None:
+    """Add a row, and before the first one the names of the columns."""
+    new = not path.exists() or not path.stat().st_size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def chosen(rows: Sequence[Row], method: str, minutes: float) -> Split | None:
+    """Return the split of seed 0 with the highest held-back agreement; None without a row."""
+    tried = [r for r in rows if (r.method, r.minutes, r.seed) == (method, minutes, 0)]
+    return max(tried, key=lambda row: row.held_back).cell.split if tried else None
+
+
+def of_chosen(rows: Sequence[Row], method: str, minutes: float) -> list[Row]:
+    """Return the rows of all seeds with the chosen split."""
+    split = chosen(rows, method, minutes)
+    return [r for r in rows if (r.method, r.minutes, r.cell.split) == (method, minutes, split)]

@@ -1,0 +1,66 @@
+"""How a budget of time is divided, and the small search for a method's best division."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
+
+SHARD = 64  # images made together; their number is a multiple of it
+
+
+@dataclass(frozen=True)
+class Split:
+    """The free choices of a cell; iterations and steps follow from the time.
+
+    share: of the budget, for making images; the rest is for the student.
+    images: that are made.
+    learning_rate: initial one, of weights and activation ranges.
+    """
+
+    share: float
+    images: int
+    learning_rate: float
+
+    def scaled(self, ratio: float) -> Split:
+        """Return the split of a budget that is ``ratio`` times as long.
+
+        Images and iterations per image both grow with the square root.
+
+        >>> Split(0.5, 128, 1e-4).scaled(4).images
+        256
+        """
+        return replace(self, images=whole_shards(self.images * sqrt(ratio)))
+
+
+START = Split(0.4, 128, 3e-4)  # of one minute
+AXES: Mapping[str, Callable[[Split], tuple[float, ...]]] = {
+    "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
+    "share": lambda _: (0.2, 0.6),
+    "learning_rate": lambda _: (1e-4, 3e-4, 1e-3),
+}
+
+
+def whole_shards(images: float) -> int:
+    """Return the nearest multiple of the shard size, and at least one shard."""
+    return max(1, round(images / SHARD)) * SHARD
+
+
+def search(start: Split, axes: Iterable[str], score: Callable[[Split], float]) -> Split:
+    """Return the best split found by changing one choice after the other.
+
+    Args:
+        start: where the search begins.
+        axes: the choices that may change, of ``AXES``, in this order.
+        score: held-back agreement of a split, in percent; called once for each.
+    """
+    best, highest = start, score(start)
+    for axis in axes:
+        centre = best
+        for value in AXES[axis](centre):
+            changed: Any = {axis: value}
+            split = replace(centre, **changed)
+            if split != centre and (found := score(split)) > highest:
+                best, highest = split, found
+    return best
