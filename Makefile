@@ -22,7 +22,7 @@ STAMP := $(if $(filter-out $(OWN),$(BIN)),,$(VENV)/requirements-met)
 BIN := $(if $(STAMP),$(OWN),$(BIN))
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help repro grid speed compatibility deployment test check clean
+.PHONY: help repro grid speed compatibility deployment curves test check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -48,6 +48,10 @@ compatibility: $(STAMP) ## which architectures of the zoos work: docs/compatibil
 
 deployment: $(STAMP) ## accuracy, size and time of quantized files: NETWORK=efficientnet-lite0 DATA=folder ARGS="…"
 	OMP_NUM_THREADS=1 python -m benchmarks.deployment $(NETWORK) --data $(DATA) $(ARGS)
+
+curves: $(STAMP) ## accuracy against the CPU time of images and student, hours: DATA=folder ARGS="…"; docs/benchmarks.md
+	OMP_NUM_THREADS=1 python -m benchmarks.time_to_accuracy --data $(DATA) $(ARGS)
+	python -m benchmarks.time_to_accuracy --data $(DATA) $(ARGS) --page
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile

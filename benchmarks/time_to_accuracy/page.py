@@ -43,23 +43,27 @@ def page(rows: Sequence[Row], network: str) -> str:
     images = max(row.test_images for row in rows)
     return f"""# Accuracy against time: {network}, W{BITS}A{BITS}
 
-Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, for a total budget of CPU minutes of
-one thread: making the images, and everything after them up to the finished student. CPU time is `time.process_time` of a
-single-threaded process, so that other work on the machine changes wall time more than it changes the budget. A dash is a cell
-that was not measured. Real data gets the student's share of the time alone; its images cost none.
+Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, under a budget
+of CPU minutes of one thread: making the images, and everything after them up to the finished
+student. CPU time is `time.process_time` of a single-threaded process; other work on the machine
+changes it less than wall time, which stands beside it. A dash is a cell that was not measured.
+Real data has the student's share of the time alone: its images cost none.
 
 {markdown_table(head, table)}
 ![Top-1 over CPU minutes]({network}.png)
 
 ## Splits
 
-A split is the share of the budget for images, their number and the learning rate; iterations and steps are what fits into the
-time, planned from a short measured rate, and the student gets what the images left. The learning rate falls to a tenth in
-the last quarter of the steps. Of the splits tried with seed 0, the one is shown whose student agrees most often with
-the teacher on {HELD_BACK["count"]} held-back synthetic images ({HELD_BACK["iterations"]} iterations, a seed of their own, the
-same for all methods); the test images have no part in the choice. The search and the held-back images are not
-counted in the budget. Where one split was tried, it is the one of the next smaller budget, with images and iterations
-that grow with the square root of the time.
+A split is the share of the budget for images, their number and the learning rate. Iterations and
+steps are what fits into the time, planned from a short measured rate; the student gets what the
+images left. The learning rate falls to a tenth in the last quarter of the steps.
+
+Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
+teacher on {HELD_BACK["count"]} held-back synthetic images, made by DynaDFQ in
+{HELD_BACK["iterations"]} iterations with a seed of their own, the same for all methods. The test
+images have no part in the choice. The budget does not contain the search, nor the held-back images.
+Where one split was tried, it is the one chosen for the next shorter budget, with images and
+iterations that grow with the square root of the time.
 
 {markdown_table(SPLIT_HEAD, splits)}
 [All rows]({network}.csv), with the splits that were not chosen.

@@ -82,11 +82,13 @@ def read(path: Path) -> list[Row]:
 
 def append(path: Path, row: Row) -> None:
     """Add a row, and before the first one the names of the columns."""
-    new = not path.exists() or not path.stat().st_size
+    before = path.read_text() if path.exists() else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
+        if before and not before.endswith("\n"):  # a row that was cut off
+            file.write("\n")
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        if new:
+        if not before:
             writer.writeheader()
         writer.writerow(asdict(row))
 

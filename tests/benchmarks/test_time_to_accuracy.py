@@ -1,0 +1,195 @@
+"""Accuracy against time: plans that fit, a search by hand, rows measured once, and the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import dynadfq
+from benchmarks.time_to_accuracy import __main__ as command
+from benchmarks.time_to_accuracy.cell import PARTS, Bench, Rates, schedule
+from benchmarks.time_to_accuracy.page import page, write_page
+from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read
+from benchmarks.time_to_accuracy.split import AXES, START, Split, search
+
+MEASURED: dict[str, Any] = {
+    **{"iterations": 130, "steps": 160, "precision": "bfloat16", "image_seconds": 24.0},
+    **{"student_seconds": 35.0, "wall_seconds": 61.0, "held_back": 80.0, "top1": 60.0},
+    **{"agreement": 70.0, "test_images": 10000, "library": "0123456789ab"},
+}
+
+
+def row(
+    method: str = "dynadfq",
+    minutes: float = 1.0,
+    split: Split = START,
+    seed: int = 0,
+    **changed: Any,
+) -> Row:
+    return Row(method, minutes, **vars(split), seed=seed, **(MEASURED | changed))
+
+
+def test_the_search_changes_one_choice_after_the_other() -> None:
+    scores = {  # by images, share, learning rate
+        (128, 0.4, 3e-4): 70.0,
+        (64, 0.4, 3e-4): 60.0,
+        (256, 0.4, 3e-4): 75.0,
+        (256, 0.2, 3e-4): 75.0,  # a tie changes nothing
+        (256, 0.6, 3e-4): 74.0,
+        (256, 0.4, 1e-4): 76.0,
+        (256, 0.4, 1e-3): 50.0,
+    }
+    asked: list[tuple[float, ...]] = []
+
+    def score(split: Split) -> float:
+        asked.append((split.images, split.share, split.learning_rate))
+        return scores[asked[-1]]  # type: ignore[index]
+
+    assert search(START, AXES, score) == Split(0.4, 256, 1e-4)
+    assert asked == [*scores]
+    assert search(START, (), score) == START
+
+
+@pytest.mark.parametrize(("minutes", "images"), [(2, 192), (4, 256), (0.01, 64)])
+def test_images_grow_with_the_root_of_the_time(minutes: float, images: int) -> None:
+    assert START.scaled(minutes).images == images
+
+
+def test_a_schedule_decays_once_before_its_last_quarter() -> None:
+    plan = schedule(40, 3e-4, 64)
+    assert plan.total_steps(64) == 40 and plan.epoch_steps(64) == 40 // PARTS
+    assert (plan.decay_every, plan.decay, plan.calibration_images) == (PARTS - 1, 0.1, 64)
+    assert plan.learning_rate == plan.range_learning_rate == 3e-4
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.csv"
+    assert read(path) == []
+    written = [row(), row(seed=1, minutes=0.5, split=Split(1 / 3, 64, 1e-3))]
+    for one in written:
+        append(path, one)
+    assert read(path) == written
+    path.write_text(path.read_text() + "dynadfq,1.0,0.4")  # killed while writing
+    assert read(path) == written
+    append(path, row(seed=2))
+    assert read(path) == [*written, row(seed=2)]
+
+
+def test_the_choice_follows_held_back_images_and_never_the_test_images() -> None:
+    other = replace(START, images=64)
+    rows = [
+        row(top1=65.0),
+        row(split=other, held_back=81.0, top1=50.0),
+        row(seed=1, held_back=99.0),  # seed 0 alone chooses
+        row(split=other, seed=1, top1=51.0),
+        row(minutes=2.0, held_back=99.0),
+        row("zeroq", held_back=99.0),
+    ]
+    assert chosen(rows, "dynadfq", 1.0) == other
+    assert [one.top1 for one in of_chosen(rows, "dynadfq", 1.0)] == [50.0, 51.0]
+    assert chosen(rows, "gdfq", 1.0) is None and of_chosen(rows, "gdfq", 1.0) == []
+
+
+class Planned(Bench):
+    """A bench whose rates are known, and which records the work in place of doing it."""
+
+    def __init__(self, work: Path, spent: float) -> None:
+        self.work, self.precision, self.spent = work, "bfloat16", spent
+        self.asked: list[Any] = []
+
+    def rates(self, method: str) -> Rates:
+        return Rates(per_iteration=0.001, fixed=4.0, per_step=0.25)
+
+    def images(self, method: str, count: int, iterations: int, seed: int) -> dict[str, Any]:
+        self.asked += [count, iterations]
+        return {"cpu": self.spent, "wall": 0.0, "folder": str(self.work)}
+
+    def student(self, *given: Any) -> Any:
+        self.asked.append(given[2])
+        raise StopIteration
+
+
+@pytest.mark.parametrize(
+    ("method", "spent", "work"),
+    [  # 60 s, of which 24 for images: (24 - 4) / 0.001 image iterations; steps of 0.25 s
+        ("dynadfq", 24.0, [128, 156, 144]),
+        ("dynadfq", 30.0, [128, 156, 120]),  # the student gets what the images left
+        ("dynadfq", 99.0, [128, 156, 4]),  # at least one step in each part
+        ("gdfq", 24.0, [128, 20000, 144]),  # iterations of a generator, whatever the images
+        ("real_data", 1.0, [128, 0, 144]),  # the student's share alone
+    ],
+)
+def test_the_work_fits_into_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, spent: float, work: list[int]
+) -> None:
+    monkeypatch.setattr(dynadfq, "SyntheticSet", lambda folder: [0] * 128)
+    bench = Planned(tmp_path, spent)
+    with pytest.raises(StopIteration):
+        bench.row(Cell(method, 1.0, 0.4, 128, 3e-4, 0))
+    assert bench.asked == work
+
+
+class Fake:
+    """A bench that agrees most with a learning rate of 1e-3."""
+
+    made: ClassVar[list[Cell]] = []
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def row(self, cell: Cell) -> Row:
+        self.made.append(cell)
+        return Row(**vars(cell), **MEASURED | {"held_back": 1000 * cell.learning_rate})
+
+
+def test_cells_are_measured_once_and_seeds_repeat_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "Bench", Fake)
+    monkeypatch.setattr(command, "labelled", lambda *_: None)
+    monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    network = type("Network", (), {"teacher": lambda self, checkpoint: None})()
+    monkeypatch.setattr(command, "NETWORKS", {"resnet20-cifar100": network})
+    monkeypatch.setattr(Fake, "made", [])
+    words = ["--data", str(tmp_path), "--output", str(tmp_path / "work")]
+    words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
+    command.main([*words, "--seeds", "1"])
+    searched = len(Fake.made)
+    assert searched == 1 + 2 + 2 + 2 + 1  # the start and each axis at 1 minute; the choice at 4
+    assert Fake.made[-1] == Cell("dynadfq", 4.0, 0.4, 256, 1e-3, 0)
+    command.main([*words, "--seeds", "2"])
+    added = Fake.made[searched:]
+    assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
+    assert {cell.learning_rate for cell in added} == {1e-3}
+    command.main([*words, "--seeds", "2"])
+    command.main(["--output", str(tmp_path / "work"), "--page"])
+    command.main([*words[:2], "--output", str(tmp_path / "other"), *words[4:], "--seeds", "2"])
+    assert len(Fake.made) == searched + 2  # a new folder begins with the committed rows
+
+
+def test_the_page_by_hand(tmp_path: Path) -> None:
+    rows = [
+        row(top1=60.0),
+        row(seed=1, top1=62.0),
+        row(split=replace(START, images=64), held_back=10.0, top1=99.0),
+        row("real_data", minutes=5.0, top1=65.0, iterations=0),
+    ]
+    text = page(rows, "net")
+    assert "| DynaDFQ | 61.00 ± 1.41 (n = 2) | – |" in text
+    assert "| real data | – | 65.00 (n = 1) |" in text
+    assert "| DynaDFQ | 1 | 2 | 2 | 0.4 | 128 | 130 | 160 |" in text
+    assert "99.00" not in text
+    write_page(rows, tmp_path, "net")
+    assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
+
+
+def test_a_folder_of_images_is_needed_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.arguments([])
+    assert "--data: give a folder" in capsys.readouterr().err
+    assert command.arguments(["--page"]).page
