@@ -34,13 +34,12 @@ from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import (
     Granularity,
     QuantizationConfig,
-    RangeConfig,
-    RangeRule,
     Rounding,
     Scheme,
     SchemeName,
 )
 from dynadfq.quant.model import Student as Student
+from dynadfq.quant.range_config import RangeConfig, RangeRule, ranges_of
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
 from dynadfq.runtime.resume import Scratch, fingerprint, library_digest
@@ -142,6 +141,7 @@ def quantize(
     method: str = METHOD,
     weight_granularity: Granularity = QUANTIZATION.weight_granularity,
     scheme: SchemeName = QUANTIZATION.scheme,
+    per_width_ranges: bool = QUANTIZATION.ranges.per_width,
     **hyperparameters: Any,
 ) -> Student:
     """Return a student of the teacher, not yet calibrated or fine-tuned.
@@ -159,6 +159,7 @@ def quantize(
         weight_granularity: what shares a scale, an output "channel" or the whole "tensor".
         scheme: "paper", or "integer" for engines that compute in 8-bit integers; it has one width
             of activations, and fixed tensors that are quantized.
+        per_width_ranges: whether each of several widths has a range of its own at every site.
         hyperparameters: the method's settings for the student.
 
     Raises:
@@ -177,6 +178,7 @@ def quantize(
         target_bits=QUANTIZATION.target_bits if target_bits is None else target_bits,
         placement=placement,
         learned_ranges=learned_ranges,
+        ranges=ranges_of(widths, per_width_ranges),
         weight_granularity=weight_granularity,
         scheme=scheme,
     )

@@ -12,7 +12,8 @@ from dynadfq.export.engines import float_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.ptq.calibration import CALIBRATION_BATCH, calibrate, observer
 from dynadfq.ptq.preparation import rounding
-from dynadfq.quant.config import QuantizationConfig, RangeConfig, Rounding
+from dynadfq.quant.config import QuantizationConfig, Rounding
+from dynadfq.quant.range_config import RangeConfig
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 

@@ -16,8 +16,9 @@ from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
 from dynadfq.quant.artifact import FACTS
 from dynadfq.quant.build import load_student
-from dynadfq.quant.config import QuantizationConfig, RangeConfig, Scheme
+from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
+from dynadfq.quant.range_config import RangeConfig
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher

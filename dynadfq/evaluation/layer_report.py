@@ -23,7 +23,8 @@ class LayerReport:
     """One call of a layer.
 
     activation_bits: candidate widths of its input, or the only one; 32 is float32.
-    range: (low, high) of each activation site that it reads.
+    range: (low, high) of each activation site that it reads; where the candidate widths have
+        ranges of their own, of the lowest width first.
     status: "dynamic": the width of its input is chosen per image. "fixed": it is the same for all
         images. "skipped": its input stays float32, for a ``reason``. "float": the network is not
         quantized.
@@ -77,7 +78,7 @@ def _layer(student: Student, layer: Layer) -> LayerReport:
         macs=layer.macs,
         weight_bits=student.cost.weight_bits,
         activation_bits=widths,
-        range=tuple((student.sites[i].low.item(), student.sites[i].high.item()) for i in read),
+        range=tuple(bounds for i in read for bounds in student.sites[i].ranges),
         status=status,
         reason=reason,
     )

@@ -87,20 +87,32 @@ def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
         bits: (N, S) widths that the dynamic student chose for N images.
 
     Returns:
-        The site's name, the MACs that read it, both students' ranges, and for each candidate width
-        the percent of images that use it.
+        The site's name, the MACs that read it, both students' ranges at the target width (and the
+        dynamic one's at each width that has its own), and for each candidate width the percent of
+        images that use it.
     """
+
+    def bounds(of: Student, width: int) -> list[list[float]]:
+        """Lower and upper bounds of all sites."""
+        ranges = [site.range_at(width) for site in of.sites]
+        return [[bound.item() for bound in end] for end in zip(*ranges, strict=True)]
+
+    target = student.scheme.target_bits
+    fixed_low, fixed_high = bounds(fixed, target)
+    low, high = bounds(student, target)
     table = pd.DataFrame(
         {
             "site": range(len(student.sites)),
             "name": student.site_names,
             "macs": (student.cost.per_site / student.scheme.weight_bits).round().long().numpy(),
-            "fixed_low": [site.low.item() for site in fixed.sites],
-            "fixed_high": [site.high.item() for site in fixed.sites],
-            "low": [site.low.item() for site in student.sites],
-            "high": [site.high.item() for site in student.sites],
+            "fixed_low": fixed_low,
+            "fixed_high": fixed_high,
+            "low": low,
+            "high": high,
         }
     )
+    for width in student.scheme.range_widths:
+        table[f"low_{width}"], table[f"high_{width}"] = bounds(student, width)
     for width in student.scheme.activation_bits:
         table[f"bits_{width}"] = 100.0 * (bits == width).double().mean(dim=0).numpy()
     return table

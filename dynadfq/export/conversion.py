@@ -178,7 +178,7 @@ class Conversion:
         norm = cast(AnyBatchNorm, called_module(reader, self.network)) if reader else None
         site = self.site_read(node)
         own, finest = (
-            site.scale_at(site.always or bits) for bits in (self.widths[-1], self.widest)
+            site.qparams(site.always or bits)[0] for bits in (self.widths[-1], self.widest)
         )
         name = str(node.target)
         module, fact = requantized_layer(name, layer, norm, self.codes_read(site), own, finest)

@@ -162,5 +162,5 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
 
 def calibrated(student: Student) -> bool:
     """Return whether the range of any activation site was set, if one has to be."""
-    ranges = [(site.low.item(), site.high.item()) for site in student.sites if not site.fixed]
+    ranges = [bounds for site in student.sites if not site.fixed for bounds in site.ranges]
     return not ranges or any(found != NOT_CALIBRATED for found in ranges)

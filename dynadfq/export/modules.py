@@ -24,7 +24,10 @@ from dynadfq.quant.quantize import (
 
 
 class ActivationCodes(nn.Module):
-    """One activation site: codes of a tensor at the width of each image, looked up in a table."""
+    """One activation site: codes of a tensor at the width of each image, looked up in a table.
+
+    Bounds are (9,), of widths of 0 … 8 bits, where widths have ranges of their own, else ().
+    """
 
     low: Tensor
     high: Tensor
@@ -34,9 +37,11 @@ class ActivationCodes(nn.Module):
         super().__init__()
         self.site = site.site
         self.always = site.bits if site.wide else None  # a width that no allocation changes
-        self.register_buffer("low", site.low.detach().clone())
-        self.register_buffer("high", site.high.detach().clone())
-        self.register_buffer("levels", levels(torch.arange(WIDEST_ACTIVATION + 1)))
+        widths = torch.arange(WIDEST_ACTIVATION + 1)
+        low, high = site.range_at(widths)
+        self.register_buffer("low", low.detach().clone())
+        self.register_buffer("high", high.detach().clone())
+        self.register_buffer("levels", levels(widths))
 
     def forward(self, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, …) codes and their (B or 1, 1, …) scale.
@@ -45,21 +50,27 @@ class ActivationCodes(nn.Module):
             x: (B, …) activations.
             bits: (B or 1, S) widths.
         """
-        scale, n = self.grid(bits, x.dim())
-        return quantize(x, scale, torch.round(self.low / scale), n), scale
+        scale, quant_min, n = self.grid(bits, x.dim())
+        return quantize(x, scale, quant_min, n), scale
 
-    def grid(self, bits: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
-        """Return scale and levels for (B or 1, S) widths, (B or 1, 1, …) each."""
-        n = broadcast_first(self.levels.index_select(0, bits[:, self.site]), dimensions)
-        return (self.high - self.low).clamp(min=SMALLEST_RANGE) / n, n
+    def grid(self, bits: Tensor, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scale, smallest code and levels for (B or 1, S) widths, (B or 1, 1, …) each."""
+        width = bits[:, self.site]
+        n = broadcast_first(self.levels.index_select(0, width), dimensions)
+        low, high = self.low, self.high
+        if low.dim():
+            low, high = (broadcast_first(b.index_select(0, width), dimensions) for b in (low, high))
+        scale = (high - low).clamp(min=SMALLEST_RANGE) / n
+        return scale, torch.round(low / scale), n
 
-    def scale_at(self, bits: int) -> Tensor:
-        """Return the () scale at a width."""
-        return choose_qparams(self.low, self.high, bits)[0]
+    def qparams(self, bits: int) -> tuple[Tensor, Tensor]:
+        """Return the () scale and smallest code at a width."""
+        low, high = (b[bits] if b.dim() else b for b in (self.low, self.high))
+        return choose_qparams(low, high, bits)
 
     def code_range(self, bits: int) -> tuple[int, int]:
         """Return the smallest and the largest code at a width."""
-        _, quant_min = choose_qparams(self.low, self.high, bits)
+        _, quant_min = self.qparams(bits)
         return int(quant_min), int(quant_min + levels(bits))
 
 

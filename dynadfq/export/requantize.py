@@ -72,10 +72,9 @@ class RequantizedCodes(ActivationCodes):
             bits: (B or 1, S) widths.
         """
         whole, unit = sums
-        scale, n = self.grid(bits, whole.dim())
-        low = torch.round(self.low / scale)
+        scale, quant_min, n = self.grid(bits, whole.dim())
         codes = torch.round(whole * (unit / scale))
-        return torch.minimum(torch.maximum(codes, low), low + n), scale
+        return torch.minimum(torch.maximum(codes, quant_min), quant_min + n), scale
 
 
 def values_of_sums(sums: Sums) -> Tensor:

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynadfq.quant.config import RangeAverage, RangeRule
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, levels, quantize
+from dynadfq.quant.range_config import RangeAverage, RangeRule
 
 CALIBRATION_BATCH = 64  # images
 EMA_DECAY = 0.9
 SHRINKS = 40  # ranges tried by `least_squared_error`
+BINS = 2048  # of the histogram of `relative_ranges`
+RELATIVE = 0.97 ** torch.arange(100.0)  # ranges tried there, relative to the extremes
 
 Range = tuple[Tensor, Tensor]  # (low, high)
 RangeOfBatch = Callable[[Tensor, int], Range]  # of (B, …) activations at a width in bits
-Average = Callable[[Tensor], Tensor]  # (batches,) bounds in their order, to a scalar
+Average = Callable[[Tensor], Tensor]  # (batches, …) bounds in their order, to their average
 
 
 def extremes(x: Tensor, bits: int = WIDEST_ACTIVATION) -> Range:
@@ -66,13 +68,65 @@ def least_squared_error(x: Tensor, bits: int) -> Range:
     return best
 
 
+def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
+    """Return the range of least squared error at each width, divided by that at ``bits``.
+
+    The fewer the bits, the more of the largest values are clipped.
+
+    >>> x = torch.randn(10_000, generator=torch.Generator().manual_seed(0)).relu()
+    >>> [round(ratio, 2) for ratio in relative_ranges(x, 4, [3, 4, 5]).tolist()]
+    [0.86, 1.0, 1.2]
+
+    Args:
+        x: (B, …) activations.
+        bits: the width that the others are compared with.
+        widths: M widths in bits.
+
+    Returns:
+        (M,), of the range's size.
+    """
+    low, high = extremes(x)
+    counts = torch.histc(x.float(), BINS, float(low), float(high))
+    width = (high - low) / BINS
+    values = low + width * (torch.arange(BINS, device=x.device) + 0.5)
+    shares = RELATIVE.to(x.device)[:, None]
+
+    def best(bits: int) -> Tensor:
+        scale, quant_min = choose_qparams(low * shares, high * shares, bits)
+        error = quantize(values, scale, quant_min, levels(bits).to(values)) * scale - values
+        return shares[(error.square() * counts).sum(dim=1).argmin()]
+
+    return torch.cat([best(width) for width in widths]) / best(bits)
+
+
+def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[int]) -> Range:
+    """Return the range of a batch at its target width, or at each of several.
+
+    At the others it is the target's, scaled as the ranges of least squared error are.
+
+    Args:
+        rule: range at one width.
+        x: (B, …) activations.
+        bits: target width.
+        widths: M widths that have a range of their own; empty where they share one.
+
+    Returns:
+        Bounds, (M,), or () where widths share a range.
+    """
+    low, high = rule(x, bits)
+    if not widths:
+        return low, high
+    ratio = relative_ranges(x, bits, widths)
+    return low * ratio, high * ratio
+
+
 def mean_of_bounds(bounds: Tensor) -> Tensor:
-    """Return the mean of (batches,) bounds."""
-    return bounds.mean()
+    """Return the mean of (batches, …) bounds."""
+    return bounds.mean(dim=0)
 
 
 def ema_of_bounds(bounds: Tensor) -> Tensor:
-    """Return an exponential average of (batches,) bounds without bias, m / (1 - 0.9ᵗ)."""
+    """Return an exponential average of (batches, …) bounds without bias, m / (1 - 0.9ᵗ)."""
     average = bounds.new_zeros(())
     for bound in bounds:
         average = EMA_DECAY * average + (1 - EMA_DECAY) * bound
@@ -80,7 +134,7 @@ def ema_of_bounds(bounds: Tensor) -> Tensor:
 
 
 def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
-    """Return the average of released code (GDFQ, IntraQ, HAST and others) of (batches,) bounds.
+    """Return the average of released code (GDFQ, IntraQ, HAST and others) of (batches, …) bounds.
 
     It keeps what it has corrected: for a constant it overshoots, 3945 times after 21 batches, and
     is within a hundredth of it after 153.
@@ -103,16 +157,23 @@ AVERAGES: dict[RangeAverage, Average] = {
 
 @dataclass
 class Observer:
-    """Collects the ranges of batches and averages them."""
+    """Collects the ranges of batches and averages them.
 
-    range_of_batch: RangeOfBatch
+    rule: range of a batch at one width.
+    average: of the bounds of all batches.
+    bits: target width.
+    widths: those that have a range of their own; empty where they share one.
+    """
+
+    rule: RangeOfBatch
     average: Average = mean_of_bounds
     bits: int = WIDEST_ACTIVATION
+    widths: Sequence[int] = ()
     ranges: list[Range] = field(default_factory=list)
 
     def update(self, x: Tensor) -> None:
         """Observe one batch, (B, …)."""
-        self.ranges.append(self.range_of_batch(x.detach(), self.bits))
+        self.ranges.append(ranges_of_batch(self.rule, x.detach(), self.bits, self.widths))
 
     def range(self) -> Range:
         """Return the average low and high of all batches."""
@@ -152,8 +213,9 @@ def attached(student: Student, observers: Sequence[Any]) -> Iterator[None]:
 def observing(
     student: Student, rule: RangeOfBatch, average: Average = mean_of_bounds
 ) -> Iterator[list[Observer]]:
-    """Run the student in float within this block, and observe every site at its target width."""
-    observers = [Observer(rule, average, bits) for bits in student.target_widths]
+    """Run the student in float within this block, and observe every site at its widths."""
+    widths = student.scheme.range_widths
+    observers = [Observer(rule, average, bits, widths) for bits in student.target_widths]
     with student.unquantized(), attached(student, observers):
         yield observers
 

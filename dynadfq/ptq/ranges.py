@@ -23,7 +23,7 @@ from torch import Tensor, fx
 from dynadfq.graph.gaussian import Gaussian
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.propagate import propagate
-from dynadfq.ptq.calibration import Range, RangeOfBatch, attached
+from dynadfq.ptq.calibration import Range, RangeOfBatch, attached, ranges_of_batch
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -132,14 +132,15 @@ class _RangeSetter:
     bits: int
 
     def update(self, x: Tensor) -> None:
-        self.site.set_range(*self.rule(x.detach(), self.bits))
+        widths = self.site.range_widths
+        self.site.set_range(*ranges_of_batch(self.rule, x.detach(), self.bits, widths))
 
 
 @contextmanager
 def setting_ranges(student: Student, rule: RangeOfBatch) -> Iterator[None]:
     """Set each range in the forward passes of this block, just before the site quantizes.
 
-    The rule receives the target width.
+    The rule receives the target width; ``ranges_of_batch`` gives the ranges of others.
     """
     sites = zip(student.sites, student.target_widths, strict=True)
     with attached(student, [_RangeSetter(site, rule, bits) for site, bits in sites]):

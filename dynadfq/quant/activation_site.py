@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from dynadfq.graph.integer_sites import UNLIMITED
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.fake_quantize import FakeQuantize
+from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.quantize import broadcast_first, choose_qparams, levels, quantize
 
 NOT_CALIBRATED = (0.0, 1.0)  # the range of a new site
@@ -17,6 +19,9 @@ NOT_CALIBRATED = (0.0, 1.0)  # the range of a new site
 
 class ActivationFakeQuantize(nn.Module):
     """An activation site: quantizes a tensor at the width that each image was allocated.
+
+    ``low`` and ``high`` are () where all widths share a range, and (M,) where each of M widths has
+    its own. A width without a range of its own takes that of the nearest one, the wider of two.
 
     Args:
         site: column of this site in a bit allocation.
@@ -27,10 +32,13 @@ class ActivationFakeQuantize(nn.Module):
         wide: an allocation of one width for all sites leaves this one at ``bits``.
         fixed_range: (low, high) that follows from the network and is kept; None where it is
             calibrated.
+        range_widths: the widths that have a range of their own, ascending; without any, all share
+            one.
     """
 
     low: Tensor
     high: Tensor
+    range_of_width: Tensor  # (9,) int64: which range a width of 0 … 8 bits takes
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class ActivationFakeQuantize(nn.Module):
         limits: tuple[float, float] = UNLIMITED,
         wide: bool = False,
         fixed_range: tuple[float, float] | None = None,
+        range_widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.site = site
@@ -47,10 +56,15 @@ class ActivationFakeQuantize(nn.Module):
         self.limits = limits
         self.wide = wide
         self.fixed = fixed_range is not None
+        self.range_widths = tuple(range_widths)
         low, high = fixed_range or NOT_CALIBRATED
         learned = learned_range and not self.fixed
-        self.low = nn.Parameter(torch.tensor(low), requires_grad=learned)
-        self.high = nn.Parameter(torch.tensor(high), requires_grad=learned)
+        shape = (len(self.range_widths),) if self.range_widths else ()
+        self.low = nn.Parameter(torch.full(shape, low), requires_grad=learned)
+        self.high = nn.Parameter(torch.full(shape, high), requires_grad=learned)
+        self.register_buffer(
+            "range_of_width", _nearest(self.range_widths or (bits,)), persistent=False
+        )
         self.quantizing = True
         self.observer: Any = None  # set by `ptq.calibration` for the time of a `with` block
 
@@ -67,23 +81,42 @@ class ActivationFakeQuantize(nn.Module):
             return x, None
         if self.training:
             probabilities, widths = self._candidates(allocation, x)
-            values = FakeQuantize.apply(x, self.low, self.high, probabilities, widths)
-            return values, self._shared_scale(widths)
+            low, high = self._ranges(widths)
+            values = FakeQuantize.apply(x, low, high, probabilities, widths)
+            shared = None if widths.numel() > 1 else _scale(low, high, widths)
+            return values, shared
         if allocation is None:
             bits = x.new_full((1,), self.bits)
         else:
             bits = allocation.bits[:, self.site].detach().to(x)
-        scale, quant_min = choose_qparams(self.low, self.high, bits)
+        scale, quant_min = choose_qparams(*self.range_at(bits), bits)
         image_scale, image_min, image_levels = (
             broadcast_first(values, x.dim()) for values in (scale, quant_min, levels(bits))
         )
         codes = quantize(x, image_scale, image_min, image_levels)
         return codes * image_scale, scale
 
+    def range_at(self, bits: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Return the bounds at widths: of the shape of ``bits``, or () where all share a range."""
+        if not self.range_widths:
+            return self.low, self.high
+        index = self.range_of_width[torch.as_tensor(bits, device=self.low.device).long()]
+        return self.low[index], self.high[index]
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """(low, high) of each width that has a range of its own, or the one that all share."""
+        low, high = self.low.detach().view(-1), self.high.detach().view(-1)
+        return list(zip(low.tolist(), high.tolist(), strict=True))
+
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Set the clipping range, extended to contain 0 such that 0.0 has a code.
 
         It ends at the limits. A fixed range stays as it is.
+
+        Args:
+            low: lower bound, () of all widths or (M,) of each with a range of its own.
+            high: upper bound, likewise.
         """
         if self.fixed:
             return
@@ -92,11 +125,9 @@ class ActivationFakeQuantize(nn.Module):
             self.low.copy_(low.clamp(least, 0))
             self.high.copy_(high.clamp(0, largest))
 
-    def _shared_scale(self, widths: Tensor) -> Tensor | None:
-        """The (1,) scale where one width is that of all images, else None."""
-        if widths.numel() > 1:
-            return None
-        return choose_qparams(self.low.detach(), self.high.detach(), widths.view(1))[0]
+    def _ranges(self, widths: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds of the candidates in (B or 1, M) widths, with gradient: (M,) where M > 1."""
+        return (self.low, self.high) if widths.shape[1] > 1 else self.range_at(widths)
 
     def _candidates(self, allocation: BitAllocation | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and widths, (B or 1, M) each; M is 1 where nothing is learned."""
@@ -108,5 +139,16 @@ class ActivationFakeQuantize(nn.Module):
         return allocation.probabilities[:, self.site], allocation.widths[None].to(x)
 
     def extra_repr(self) -> str:
-        limits = f"[{self.low.item():.4g}, {self.high.item():.4g}]"
-        return f"site={self.site}, bits={self.bits}, range={limits}"
+        ranges = ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in self.ranges)
+        return f"site={self.site}, bits={self.bits}, range={ranges}"
+
+
+def _nearest(widths: Sequence[int]) -> Tensor:
+    """The index of the nearest of some widths, for 0 … 8 bits; the wider of two equally near."""
+    found = torch.arange(WIDEST_ACTIVATION + 1)[:, None] - torch.tensor(widths)
+    return (2 * found.abs() + (found > 0)).argmin(dim=1)
+
+
+def _scale(low: Tensor, high: Tensor, widths: Tensor) -> Tensor:
+    """The (1,) scale of all images from a width of shape (1, 1)."""
+    return choose_qparams(low.detach(), high.detach(), widths)[0].view(1)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from dynadfq.graph.config import Placement, SiteSet
+from dynadfq.quant.range_config import RangeConfig, RangeSharing, ranges_of
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.config import LINEAGE, MAX_WIDTH, PAPER, Config, setting
 from dynadfq.runtime.errors import InvalidArgument, shown
@@ -18,8 +19,6 @@ Bits = Annotated[int, Field(ge=2, le=8)]
 SchemeName = Literal["paper", "integer"]
 Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 Rounding = Literal["nearest", "squant", "adaround", "block"]
-RangeRule = Literal["max", "quantile", "mse", "median_max"]
-RangeAverage = Literal["mean", "ema", "legacy_ema"]
 
 
 def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -29,35 +28,6 @@ def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Widths = Annotated[tuple[Bits, ...], AfterValidator(_ascending)]
-
-
-class RangeConfig(Config):
-    """The clipping range [low, high] of each activation site, the same for all candidate widths."""
-
-    observer: RangeRule = setting(
-        "median_max",
-        "range of a batch: its extremes (max), its quantiles, the range of least squared error, "
-        "or the median of its images' extremes",
-        source=f"dynadfq; max: {LINEAGE}",
-    )
-    quantile: float = setting(
-        0.999,
-        "share of a site's values up to each end of its range (observer: quantile)",
-        unit="fraction",
-        gt=0.5,
-        le=1,
-    )
-    average: RangeAverage = setting(
-        "mean",
-        "how the ranges of batches become one: their mean, an exponential average, or the latter "
-        "as released code has it, which overshoots a thousandfold in the first 150 batches",
-        source=f"dynadfq; legacy_ema: {LINEAGE}",
-    )
-    learned: bool = setting(
-        True,
-        "fine-tuning moves the ranges by gradient; false keeps the calibrated ones",
-        source=f"{PAPER}, Sec. 3.1 and Eq. 2; false: {LINEAGE}",
-    )
 
 
 class UniformQuantization(Config):
@@ -170,6 +140,8 @@ class Scheme(UniformQuantization):
     """The quantization scheme of a student: what is needed to build its network again.
 
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
+    ranges: "per_width" where each of several widths has a clipping range of its own at every site;
+        None where all share one, as a single width does.
     folded: the float network had its BatchNorms folded first (dynadfq.graph.fold).
     relu6_as_relu: and its ReLU6 replaced by ReLU.
     """
@@ -183,6 +155,7 @@ class Scheme(UniformQuantization):
         strict=False,
     )
     learned_ranges: bool = RangeConfig().learned
+    ranges: RangeSharing = None
     selector: SelectorShape = SelectorShape()
     folded: bool = False
     relu6_as_relu: bool = False
@@ -194,6 +167,15 @@ class Scheme(UniformQuantization):
                 "target_bits",
                 f"must be within activation_bits {list(self.activation_bits)}; "
                 f"got {self.target_bits}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranges_have_widths(self) -> Scheme:
+        if self.ranges is not None and not self.dynamic:
+            raise InvalidArgument(
+                "ranges",
+                f"{self.ranges} needs several activation_bits; got {list(self.activation_bits)}",
             )
         return self
 
@@ -226,6 +208,7 @@ class Scheme(UniformQuantization):
             **shared,
             activation_bits=widths,
             learned_ranges=quantization.ranges.learned,
+            ranges=ranges_of(widths, quantization.ranges.per_width),
             selector=SelectorShape(**shape.model_dump(include=set(SelectorShape.model_fields))),
         )
 
@@ -243,3 +226,8 @@ class Scheme(UniformQuantization):
     def dynamic(self) -> bool:
         """Whether images choose their widths."""
         return len(self.activation_bits) > 1
+
+    @property
+    def range_widths(self) -> tuple[int, ...]:
+        """The widths that have a range of their own; none where all share one."""
+        return () if self.ranges is None else self.activation_bits

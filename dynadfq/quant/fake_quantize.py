@@ -36,18 +36,21 @@ class FakeQuantize(torch.autograd.Function):
         Args:
             ctx: autograd's context.
             x: (B, …) activations.
-            low: scalar lower bound of the range.
-            high: scalar upper bound.
+            low: lower bound of the range: () of all widths, (M,) of each candidate, or (B or 1, 1)
+                of each image's only one.
+            high: upper bound, of the same shape.
             probabilities: (B or 1, M) over the candidates.
             widths: (B or 1, M) candidate widths in bits.
         """
         widths = widths.to(low)
         ctx.save_for_backward(x, low, high, probabilities, widths)
-        bits = widths
+        own_low, own_high, bits = low, high, widths
         if widths.shape[1] > 1:
-            chosen = probabilities.argmax(dim=1, keepdim=True)
-            bits = widths.expand_as(probabilities).gather(1, chosen)
-        (candidate,) = _candidates(low, high, bits, x.dim())
+            index = probabilities.argmax(dim=1, keepdim=True)
+            own_low, own_high, bits = (
+                _at(values, index, probabilities) for values in (low, high, widths)
+            )
+        (candidate,) = _candidates(own_low, own_high, bits, x.dim())
         out = torch.empty_like(x)
         for images in chunks(x):
             scale, quant_min, quant_max = _of_images(candidate, images)
@@ -68,10 +71,20 @@ class FakeQuantize(torch.autograd.Function):
         by_code, inside, inside_x = sums
         outside = by_grad - inside
         by_scale = by_code - inside_x / scale - outside * (low / scale)
-        to_high = (probabilities * by_scale / levels(widths)).sum()
-        to_low = (probabilities * outside).sum() - to_high
+        to_high = _sum_to(probabilities * by_scale / levels(widths), high)
+        to_low = _sum_to(probabilities * outside, low) - to_high
         to_probabilities = by_code * scale if ctx.needs_input_grad[3] else None
         return to_x, to_low, to_high, to_probabilities, None
+
+
+def _at(values: Tensor, index: Tensor, probabilities: Tensor) -> Tensor:
+    """The chosen of (M,) or (1, M) values, (B, 1); what all candidates share stays ()."""
+    return values.expand_as(probabilities).gather(1, index) if values.dim() else values
+
+
+def _sum_to(gradients: Tensor, bound: Tensor) -> Tensor:
+    """Sum (B, M) gradients over what shares a bound."""
+    return gradients.sum_to_size(bound.shape) if bound.dim() else gradients.sum()
 
 
 def _candidates(low: Tensor, high: Tensor, widths: Tensor, dimensions: int) -> list[Candidate]:

@@ -78,6 +78,7 @@ def insert_quantizers(
             site.limits,
             site.wide,
             pixels if site.name == IMAGES else None,
+            scheme.range_widths,
         )
         output = _call_after(model, after, f"sites.{index}", quantizer, (source, allocation))
         value = _item_after(graph, output, output, 0)

@@ -67,7 +67,7 @@ class LayerConstants(NamedTuple):
 def site_constants(site: ActivationFakeQuantize, bits: int | None = None) -> SiteConstants:
     """Return the grid of a site at its own width, or at another."""
     width = site.bits if bits is None else bits
-    scale, quant_min = choose_qparams(site.low, site.high, width)
+    scale, quant_min = choose_qparams(*site.range_at(width), width)
     return SiteConstants(scale.detach(), -int(quant_min), width)
 
 

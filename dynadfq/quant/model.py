@@ -303,7 +303,7 @@ class Student(nn.Module):
             },
             "multiplier": self.multiplier,
             "provenance": self.provenance,
-            "scheme": self.scheme.model_dump(mode="json"),
+            "scheme": self.scheme.model_dump(mode="json", exclude_none=True),
             "sites": [
                 {"name": name, "macs": round(count)}
                 for name, count in zip(self.site_names, macs, strict=True)

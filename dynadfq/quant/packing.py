@@ -128,9 +128,10 @@ def _require_match(network: nn.Module, tensors: Mapping[str, Tensor], candidates
         name: (value.shape, FLOAT if value.is_floating_point() else (value.dtype,))
         for name, value in _other_state(network).items()
     }
-    sites = len(site_nodes(network))
-    expected |= {f"sites.{part}": (torch.Size([sites]), FLOAT) for part in ("low", "high")}
-    widths = torch.Size([sites, candidates])
+    sites = site_nodes(network)
+    ranges = torch.Size([len(sites), *(sites[0].low.shape if sites else ())])
+    expected |= {f"sites.{part}": (ranges, FLOAT) for part in ("low", "high")}
+    widths = torch.Size([len(sites), candidates])
     expected |= {"sites.scale": (widths, FLOAT), "sites.zero_point": (widths, INTEGERS)}
     for name, layer in quantized_layers(network).items():
         codes, scale, zero_point = (f"{name}.{part}" for part in WEIGHT)
@@ -189,7 +190,7 @@ def _other_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
-    """Ranges, (S,) each, and their scale and zero point at every candidate width, (S, M) each."""
+    """Ranges, (S,) or (S, M), and scale and zero point at every candidate width, (S, M) each."""
     sites = site_nodes(network)
     low = torch.stack([site.low for site in sites])
     high = torch.stack([site.high for site in sites])
@@ -197,7 +198,7 @@ def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor
         [[site.bits if site.wide else width for width in widths] for site in sites],
         device=low.device,
     )
-    scale, quant_min = choose_qparams(low[:, None], high[:, None], bits)
+    scale, quant_min = choose_qparams(low.view(len(sites), -1), high.view(len(sites), -1), bits)
     values = (low, high, scale, _smallest_integer_type(-quant_min))
     return {f"sites.{part}": value for part, value in zip(SITES, values, strict=True)}
 
