@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ import dynadfq
 from dynadfq.params.view import V, View, key_of, load
 from dynadfq.runtime import seeding
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.memory import kept_memory
 from dynadfq.runtime.program import one_line
 from dynadfq.runtime.resume import (
     Scratch,
@@ -29,10 +29,6 @@ from dynadfq.runtime.resume import (
 )
 from stages import launch
 
-# Options of <malloc.h>'s mallopt.
-M_MMAP_MAX = -4
-M_TRIM_THRESHOLD = -1
-M_TOP_PAD = -2
 # Keys of params.yaml for arguments that are called otherwise in Python.
 ALIASES = {
     "activation_bits": "selector.candidates",
@@ -48,21 +44,6 @@ class TeacherName(View):
     """The network that the user named; no other import path in an artifact is followed."""
 
     architecture: str
-
-
-def keep_memory() -> None:
-    """Make glibc keep freed memory, which the next step needs again.
-
-    The kernel clears every page it hands out. On 224 × 224 images that is a third of a step's CPU
-    time (docs/performance.md). Does nothing on other systems.
-    """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        library.mallopt(M_TOP_PAD, 2**26)
 
 
 def require_version(requirements: Path = Path("requirements.txt")) -> None:
@@ -170,8 +151,7 @@ def main(stage: Callable[[V], None], view: type[V], divisible: bool = False) -> 
 def guarded(run: Callable[[], None], divisible: bool = False) -> None:
     """Run a stage's work; an error that a user can act on, or a signal, is one line on stderr."""
     seeding.deterministic()
-    keep_memory()
-    with one_line(stage_name(), launch.GO_ON):
+    with kept_memory(), one_line(stage_name(), launch.GO_ON):
         if divisible and launch.is_rank():
             launch.as_rank(run)
         elif not (divisible and launch.in_ranks(sys.argv[1:])):

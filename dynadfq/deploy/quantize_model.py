@@ -27,6 +27,7 @@ from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_model import InputKind
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
+from dynadfq.runtime.memory import kept_memory
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -48,6 +49,7 @@ class QuantizedModel:
     measured: Measured
 
 
+@kept_memory()
 def quantize_model(
     teacher: Teacher,
     to: str | Path,

@@ -25,6 +25,7 @@ from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed, seeding
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.memory import kept_memory
 from dynadfq.teacher.teacher import Teacher
 
 FLOAT_BITS = 32.0
@@ -76,6 +77,7 @@ class _BatchResult(NamedTuple):
     teacher: tuple[Tensor, Tensor] | None  # predictions and their entropies
 
 
+@kept_memory()
 def evaluate(
     model: Student | Teacher, batches: Iterable[Any], teacher: Teacher | None = None
 ) -> Evaluation:

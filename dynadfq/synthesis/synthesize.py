@@ -12,6 +12,7 @@ from dynadfq.runtime.artifact import record_bytes
 from dynadfq.runtime.described_file import pending, settle
 from dynadfq.runtime.errors import require_choice
 from dynadfq.runtime.locks import locked
+from dynadfq.runtime.memory import kept_memory
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch, atomic_write, put, remove_leftovers
 from dynadfq.runtime.seeding import generator
@@ -22,6 +23,7 @@ from dynadfq.synthesis.shards import ShardFolder
 from dynadfq.synthesis.source import ImageSource
 
 
+@kept_memory()
 def synthesize_set(
     source: ImageSource,
     num_images: int,

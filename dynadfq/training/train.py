@@ -10,6 +10,7 @@ from dynadfq.quant.config import QuantizationConfig
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import provenance
 from dynadfq.runtime import distributed
+from dynadfq.runtime.memory import kept_memory
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -19,6 +20,7 @@ from dynadfq.training.prepare import prepare_student
 from dynadfq.training.recipe import StudentRecipe
 
 
+@kept_memory()
 def train_student(
     student: Student,
     teacher: Teacher,

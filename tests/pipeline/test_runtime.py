@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
-from project import ROOT
 
 import stages
 from dynadfq.data.config import DataConfig
@@ -22,32 +19,6 @@ from stages import runtime
 from stages.labelled import data_fingerprint
 from stages.runtime import code_digest, yaml_keys
 from stages.teacher import TeacherParams, weights_file
-
-PAGES = """
-import resource
-import torch
-from stages.runtime import keep_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
-        torch.ones(20_000_000)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-torch.set_num_threads(1)
-faults()
-plain = faults()
-keep_memory()
-faults()
-print(plain, faults())
-"""
-
-
-@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="sets options of glibc")
-def test_memory_that_was_freed_is_used_again() -> None:
-    said = subprocess.check_output([sys.executable, "-c", PAGES], cwd=ROOT, text=True)
-    plain, kept = map(int, said.split())
-    assert kept < 50 < plain  # 100,000 pages of 4 KiB, or 200 of 2 MiB
 
 
 @pytest.mark.parametrize(
