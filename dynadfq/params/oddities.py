@@ -9,6 +9,7 @@ from dynadfq.methods import METHODS
 from dynadfq.params.memory import image_shape
 from dynadfq.params.rules import Rule, broken_rules
 from dynadfq.params.sections import Params
+from dynadfq.synthesis.config import SynthesisConfig
 
 ODDITIES = (
     Rule(
@@ -47,6 +48,12 @@ ODDITIES = (
         lambda quantile, observer: observer == "quantile" or quantile == 0.999,
         "the second is quantile, or the first its default",
         "{0} has no effect with quantization.ranges.observer: {1}",
+    ),
+    Rule(
+        ("synthesis.patience", "synthesis.schedule"),
+        lambda patience, schedule: schedule == "plateau" or patience == SynthesisConfig().patience,
+        "the second is plateau, or the first its default",
+        "{0} has no effect with synthesis.schedule: {1}",
     ),
 )
 

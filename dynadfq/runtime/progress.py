@@ -94,7 +94,7 @@ class Progress:
         self._bar.close()
 
     def skip(self, steps: int) -> None:
-        """Count steps that an earlier run made."""
+        """Count steps that an earlier run made, or that are not needed."""
         self.done += steps
         self._bar.update(steps)
 

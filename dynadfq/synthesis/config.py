@@ -7,6 +7,8 @@ from typing import Literal
 from dynadfq.runtime.config import MAX_BATCH, MAX_COUNT, MAX_RATE, PAPER, Config, setting
 
 Storage = Literal["float32", "float16"]
+Basis = Literal["pixels", "cosines"]
+Schedule = Literal["plateau", "cosine"]
 Mixing = Literal["sum", "mean"]
 LARGE = 64  # pixels; longer sides get class-conditional BatchNorm from `large_images`
 
@@ -14,7 +16,7 @@ TRAINING = f"{PAPER}, Sec. 4.1"
 
 
 class PixelOptimizerConfig(Config):
-    """Adam on pixels; its learning rate falls when the loss has stopped decreasing."""
+    """Adam on pixels, or on their cosine transform, and how its learning rate falls."""
 
     iterations: int = setting(
         4000,
@@ -26,6 +28,18 @@ class PixelOptimizerConfig(Config):
     )
     learning_rate: float = setting(
         0.5, "initial learning rate of Adam", source=TRAINING, gt=0, le=MAX_RATE
+    )
+    basis: Basis = setting(
+        "pixels",
+        "what Adam moves: pixels, or coefficients of cosines scaled by 1/frequency, which need "
+        "fewer iterations",
+        source=f"pixels: {TRAINING}; cosines: after Olah et al., Distill 2017",
+    )
+    schedule: Schedule = setting(
+        "plateau",
+        "the learning rate falls when the loss has stopped decreasing, or from the first to the "
+        "last iteration along a half cosine",
+        source=f"plateau: {TRAINING}; cosine: dynadfq, for few iterations",
     )
     decay: float = setting(
         0.1,
@@ -44,10 +58,15 @@ class PixelOptimizerConfig(Config):
     )
     min_learning_rate: float = setting(
         1e-4,
-        "the learning rate decays no further",
+        "the learning rate falls no further",
         source="ZeroQ, released code",
         ge=0,
         le=MAX_RATE,
+    )
+    stop: bool = setting(
+        False,
+        "a batch ends before `iterations` when its loss has stopped decreasing at the least "
+        "learning rate",
     )
 
 

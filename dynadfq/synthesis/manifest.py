@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from dynadfq.ops.config import Precision
 from dynadfq.runtime.artifact import Checksum, Record, Size
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument
@@ -26,6 +27,7 @@ class ShardNote(Config):
     sha256: Checksum
     seed: int
     num_images: AtLeastOne
+    iterations: Count | None = None  # spent on them; None for images of a generator or a data set
     losses: dict[str, float]
     one_hot_images: Count  # images made for one class
     one_hot_recognized: Count  # those of them that the teacher assigns to it
@@ -41,6 +43,7 @@ class Manifest(Record):
     num_images: AtLeastOne
     seed: int
     storage: Storage
+    precision: Precision | None = None  # in which the images were made
     shards: Annotated[tuple[ShardNote, ...], Field(min_length=1)]
     files: dict[FileName, Checksum]
 

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from dynadfq.losses.objective import Objective, SynthesisStep
+from dynadfq.ops.image_basis import CosineBasis, PixelBasis
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import Basis, PixelOptimizerConfig
 from dynadfq.synthesis.dataset import Batch
 from dynadfq.synthesis.labels import LabelSampler
 from dynadfq.synthesis.source import Shard, as_numbers
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.teacher import Teacher
+
+BASES: dict[Basis, type[PixelBasis | CosineBasis]] = {"pixels": PixelBasis, "cosines": CosineBasis}
 
 
 def gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
@@ -30,7 +33,7 @@ class ImageRecipe:
 
     labels: (count, rng) to (count, classes) soft labels.
     objective: what the pixels minimize.
-    initial: (B, C, H, W) shape to starting pixels.
+    initial: (B, C, H, W) shape to starting pixels, which are noise.
     augment: applied to the images before each forward pass; differentiable.
     project: applied to the pixels after each step.
     remember: told of every finished shard, in order; the next one's objective may depend on it.
@@ -48,6 +51,38 @@ class ImageRecipe:
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> PixelSource:
         """Return the source of images that the recipe gives for a teacher."""
         return PixelSource(teacher, self, optimizer)
+
+
+def schedule(
+    adam: torch.optim.Adam, settings: PixelOptimizerConfig, steps: int
+) -> Callable[[Tensor], bool]:
+    """Return a function that is told each step's loss and lowers Adam's learning rate.
+
+    It returns whether further steps would gain nothing: the loss has stopped decreasing at the
+    least rate, and ``settings.stop`` is set.
+    """
+    least = settings.min_learning_rate
+    if settings.schedule == "cosine":
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, least)
+
+        def along_cosine(loss: Tensor) -> bool:
+            cosine.step()
+            return False
+
+        return along_cosine
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        adam, factor=settings.decay, patience=settings.patience, min_lr=least
+    )
+
+    def on_plateau(loss: Tensor) -> bool:
+        last = adam.param_groups[0]["lr"] - least <= plateau.eps  # a smaller decay is none
+        best = plateau.best
+        plateau.step(loss)
+        # Patience has ended where the steps without a lower loss are counted from 0 again.
+        ended = plateau.num_bad_epochs == 0 and plateau.best == best
+        return settings.stop and last and ended
+
+    return on_plateau
 
 
 class PixelSource:
@@ -81,45 +116,54 @@ class PixelSource:
         """
         soft_labels = self.recipe.labels(count, rng)
         start = self.recipe.initial((count, *self.teacher.input_shape), rng)
-        images = start.to(self.teacher.device).contiguous(memory_format=self.teacher.memory_format)
+        images = self._formatted(start.to(self.teacher.device))
         targets = soft_labels.to(images.device)
         with self.teacher.recording() as recording:
+            spent = 0
             if self.steps:
-                self._optimize(images.requires_grad_(), targets, recording, rng, progress)
+                images, spent = self._optimize(images, targets, recording, rng, progress)
+                progress.skip(self.steps - spent)
             with torch.no_grad():
                 total, values, logits = self._losses(images, targets, recording, rng)
         finished = images.detach().cpu().contiguous()
         losses = as_numbers(total, values)
-        return Shard(finished, soft_labels, logits.cpu(), losses, self.recipe.objective.of_labels)
+        of_labels = self.recipe.objective.of_labels
+        return Shard(finished, soft_labels, logits.cpu(), losses, of_labels, spent)
 
     def _optimize(
         self,
-        images: Tensor,
+        start: Tensor,
         soft_labels: Tensor,
         recording: Recording,
         rng: torch.Generator,
         progress: Progress,
-    ) -> None:
+    ) -> tuple[Tensor, int]:
+        """Return optimized images, and the steps that they took."""
         settings = self.optimizer
         augment = self.recipe.augment
         project = self.recipe.project
-        adam = torch.optim.Adam([images], lr=settings.learning_rate)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            adam,
-            factor=settings.decay,
-            patience=settings.patience,
-            min_lr=settings.min_learning_rate,
-        )
+        height, width = start.shape[2:]
+        basis = BASES[settings.basis](height, width, start.device)
+        moved = basis.from_noise(start).requires_grad_()
+        adam = torch.optim.Adam([moved], lr=settings.learning_rate)
+        lower_rate = schedule(adam, settings, self.steps)
         for iteration in range(self.steps):
+            images = self._formatted(basis.images(moved))
             seen = images if augment is None else augment(images, rng)
             total, values, _ = self._losses(seen, soft_labels, recording, rng)
             require_finite(values, iteration)
-            (images.grad,) = torch.autograd.grad(total, images)
+            (moved.grad,) = torch.autograd.grad(total, moved)
             adam.step()
             if project is not None:
-                images.data.copy_(project(images.detach()))
-            plateau.step(total.detach())
+                moved.data.copy_(basis.coefficients(project(basis.images(moved.detach()))))
             progress.step(**as_numbers(total, values))
+            if lower_rate(total.detach()):
+                break
+        return self._formatted(basis.images(moved)), iteration + 1
+
+    def _formatted(self, images: Tensor) -> Tensor:
+        """Return images in the memory format that the teacher is fastest in."""
+        return images.contiguous(memory_format=self.teacher.memory_format)
 
     def _losses(
         self, images: Tensor, soft_labels: Tensor, recording: Recording, rng: torch.Generator

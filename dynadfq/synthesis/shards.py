@@ -86,6 +86,7 @@ class ShardFolder:
         note = {
             "bytes": len(data),
             "file": shard_name(number),
+            "iterations": shard.iterations,
             "losses": shard.losses,
             "num_images": len(images),
             "seed": derive(self.seed, "synthesis", number),

@@ -21,6 +21,7 @@ class Shard(NamedTuple):
     logits: Tensor  # (B, classes), the teacher's
     losses: dict[str, float]
     of_labels: bool  # whether the images were made for their labels
+    iterations: int | None = None  # steps of the optimization; None without one of these images
 
 
 class ImageSource(Protocol):
