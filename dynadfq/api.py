@@ -28,8 +28,8 @@ from dynadfq.graph.config import Placement
 from dynadfq.losses.config import Form
 from dynadfq.methods import METHODS, suggest_other_methods
 from dynadfq.methods.base import MethodContext
-from dynadfq.ops.config import Precision
-from dynadfq.ops.precision import compute_precision, require_precision
+from dynadfq.ops.config import PrecisionChoice
+from dynadfq.ops.precision import compute_precision, finetuning_precision, synthesis_precision
 from dynadfq.quant.build import load_student as load_student
 from dynadfq.quant.config import (
     Granularity,
@@ -40,6 +40,7 @@ from dynadfq.quant.config import (
 )
 from dynadfq.quant.model import Student as Student
 from dynadfq.quant.range_config import RangeConfig, RangeRule, ranges_of
+from dynadfq.runtime import distributed
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
 from dynadfq.runtime.resume import Scratch, fingerprint, library_digest
@@ -75,7 +76,7 @@ def synthesize(
     similarity: Measure = SIMILARITY.measure,
     optimizer: PixelOptimizerConfig | None = None,
     storage: Storage = SYNTHESIS.storage,
-    precision: Precision = "float32",
+    precision: PrecisionChoice = "float32",
     **hyperparameters: Any,
 ) -> SyntheticSet:
     """Make synthetic images of a teacher.
@@ -95,13 +96,16 @@ def synthesize(
         optimizer: settings of Adam, in place of ``iterations``.
         storage: number type in which images are stored, "float32" or, for half the space,
             "float16".
-        precision: of convolutions and linear layers: "float32", "bfloat16", or on a GPU "tf32".
+        precision: of convolutions and linear layers: "float32", "bfloat16", or on a GPU "tf32";
+            "auto" is "bfloat16" where the processor or GPU multiplies in it, else "float32". The
+            set's manifest records which.
         hyperparameters: the method's settings for images, such as ``similar_classes=2``.
 
     Raises:
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     _require_teacher(teacher)
+    products = distributed.from_first(lambda: synthesis_precision(precision, teacher.device))
     settings = _settings(synthesize, method, "images", hyperparameters)
     _warn_without_student(method, teacher)
     require_choice("similarity", similarity, get_args(Measure))
@@ -117,16 +121,16 @@ def synthesize(
         settings.model_dump(mode="json"),
         adam.model_dump(include=set(PixelOptimizerConfig.model_fields)),
         similarity,
-        precision,
+        products,
         teacher.describe()["sha256"],
         library_digest(),  # other code, or another torch, may make other images
         torch.__version__,
     )
     scratch = Scratch(target / f".unfinished-{fingerprint(*made_with)}")
     source = recipe.source(teacher, adam)
-    with compute_precision(precision, teacher.device), suggest_other_methods():
+    with compute_precision(products, teacher.device), suggest_other_methods():
         return synthesize_set(
-            source, num_images, batch_size, seed, target, scratch, keep_alive, storage
+            source, num_images, batch_size, seed, target, scratch, keep_alive, storage, products
         )
 
 
@@ -206,7 +210,7 @@ def finetune(
     warm_up_images: int = SELECTOR.warm_up_images,
     seed: int = 0,
     schedule: FinetuneConfig | None = None,
-    precision: Precision = "float32",
+    precision: PrecisionChoice = "float32",
     **hyperparameters: Any,
 ) -> pd.DataFrame:
     """Calibrate a student's ranges and fine-tune it in place on synthetic images.
@@ -237,7 +241,7 @@ def finetune(
         schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
             of these names.
         precision: of convolutions and linear layers in the steps: "float32", "bfloat16", or on a
-            GPU "tf32".
+            GPU "tf32"; "auto" is "float32".
         hyperparameters: the method's settings for the student, such as ``mixup_share=0.25``.
 
     Returns:
@@ -251,7 +255,7 @@ def finetune(
         raise InvalidArgument(
             "student", f"must be what quantize returns; got {type(student).__name__}"
         )
-    require_precision(precision, teacher.device)
+    products = finetuning_precision(precision, teacher.device)
     recipe = _student_recipe(finetune, method, hyperparameters)
     config = _schedule(
         schedule,
@@ -281,7 +285,7 @@ def finetune(
         config,
         selector,
         seed,
-        precision,
+        products,
         Scratch(None),
         method,
         data_free=None,  # the images may be anyone's, labelled ones too

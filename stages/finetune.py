@@ -9,8 +9,8 @@ from pydantic import SerializeAsAny
 
 from dynadfq.methods import METHODS
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.config import Precision
-from dynadfq.ops.precision import require_precision
+from dynadfq.ops.config import PrecisionChoice
+from dynadfq.ops.precision import finetuning_precision
 from dynadfq.params import View
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.runtime import device, distributed
@@ -38,7 +38,7 @@ class FixedParams(View):
 
     seed: int
     device: str
-    precision: Precision
+    precision: PrecisionChoice
     teacher: TeacherName
     quantization: QuantizationConfig
     finetune: FinetuneConfig
@@ -54,7 +54,7 @@ class FinetuneParams(FixedParams):
 def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
     """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``."""
     where = device.resolve(p.device)
-    require_precision(p.precision, where)
+    precision = finetuning_precision(p.precision, where)
     teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,)).to(where)
     images = SyntheticSet(images_folder).check(teacher.input_shape, teacher.num_classes)
     selector = p.selector if isinstance(p, FinetuneParams) else None
@@ -74,7 +74,7 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
             p.finetune,
             selector or SelectorTrainingConfig(),
             p.seed,
-            p.precision,
+            precision,
             scratch,
             p.method.name,
             METHODS[p.method.name].data_free,

@@ -9,8 +9,8 @@ from pydantic import SerializeAsAny
 
 from dynadfq.methods import suggest_other_methods
 from dynadfq.methods.base import ImagesConfig, MethodContext
-from dynadfq.ops.config import Precision
-from dynadfq.ops.precision import compute_precision, require_precision
+from dynadfq.ops.config import PrecisionChoice
+from dynadfq.ops.precision import compute_precision, synthesis_precision
 from dynadfq.params import View
 from dynadfq.runtime import device, distributed
 from dynadfq.runtime.resume import digest
@@ -37,7 +37,7 @@ class SynthesizeParams(View):
 
     seed: int
     device: str
-    precision: Precision
+    precision: PrecisionChoice
     teacher: TeacherName
     synthesis: SynthesisConfig
     method: MethodImages
@@ -48,13 +48,13 @@ def make(
 ) -> SyntheticSet:
     """Make the images of an experiment in ``folder``."""
     where = device.resolve(p.device)
-    require_precision(p.precision, where)
+    precision = distributed.from_first(lambda: synthesis_precision(p.precision, where))
     teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,)).to(where)
     similarity = read_similarity(
         similarity_folder, teacher.describe()["sha256"], teacher.num_classes
     )
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
-    seen = p.model_dump(mode="json")
+    seen = p.model_dump(mode="json") | {"precision": precision}
     inputs = digest(teacher_folder), digest(similarity_folder)
     scratch = unfinished("synthesize", p.method.name, seen, *inputs)
     source = recipe.source(teacher, p.synthesis)
@@ -63,7 +63,9 @@ def make(
             "synthesize: these shards build on each other, so that rank 0 makes them all",
             file=sys.stderr,
         )
-    with compute_precision(p.precision, where), suggest_other_methods():
+    if p.precision == "auto" and distributed.rank() == 0:
+        print(f"synthesize: precision: auto is {precision} on {where}", file=sys.stderr)
+    with compute_precision(precision, where), suggest_other_methods():
         return synthesize_set(
             source,
             p.synthesis.num_images,
@@ -72,6 +74,7 @@ def make(
             folder,
             scratch,
             storage=p.synthesis.storage,
+            precision=precision,
         )
 
 

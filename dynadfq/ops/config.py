@@ -6,3 +6,4 @@ from typing import Literal
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "tf32", "bfloat16"]

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from dynadfq.ops.config import Precision
+from dynadfq.ops.config import Precision, PrecisionChoice
 from dynadfq.runtime.errors import InvalidArgument, require_choice
+
+CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of Arm
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def require_precision(precision: str, device: torch.device) -> None:
@@ -25,12 +29,43 @@ def require_precision(precision: str, device: torch.device) -> None:
     Raises:
         ValueError: the precision is unknown, or TF32 is asked of a CPU.
     """
-    require_choice("precision", precision, get_args(Precision))
+    require_choice("precision", precision, get_args(PrecisionChoice))
     if precision == "tf32" and device.type != "cuda":
         raise InvalidArgument(
             "precision",
             f"tf32 needs a GPU, and the device is {device}; set precision: float32 or bfloat16",
         )
+
+
+def synthesis_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
+    """Return the precision in which images are made: auto is bfloat16 where the device has it.
+
+    Raises:
+        ValueError: as ``require_precision``.
+    """
+    require_precision(choice, device)
+    if choice == "auto":
+        return "bfloat16" if multiplies_bfloat16(device) else "float32"
+    return choice
+
+
+def finetuning_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
+    """Return the precision of fine-tuning: auto is float32, since bfloat16 gains nothing there.
+
+    Raises:
+        ValueError: as ``require_precision``.
+    """
+    require_precision(choice, device)
+    return "float32" if choice == "auto" else choice
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for products of bfloat16; others emulate them."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not CPU_INFO.is_file():
+        return False
+    return not CPU_FLAGS.isdisjoint(CPU_INFO.read_text().split())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dynadfq.export.config import ExportConfig
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import ImagesConfig
 from dynadfq.methods.student import StudentConfig
-from dynadfq.ops.config import Precision
+from dynadfq.ops.config import PrecisionChoice
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.report.config import ReportConfig
 from dynadfq.runtime.config import Config, setting
@@ -70,10 +70,11 @@ class Params(Config):
         pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
         allowed="one of auto, cpu, cuda, cuda:N",
     )
-    precision: Precision = setting(
+    precision: PrecisionChoice = setting(
         "float32",
         "number type in which convolutions and linear layers multiply, in synthesis and "
-        "fine-tuning; tf32 needs a GPU; evaluation is in float32",
+        "fine-tuning; tf32 needs a GPU; auto is bfloat16 in synthesis where the processor or GPU "
+        "multiplies in it, else float32; evaluation is in float32",
     )
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from dynadfq.ops.config import Precision
 from dynadfq.runtime import distributed
 from dynadfq.runtime.artifact import record_bytes
 from dynadfq.runtime.described_file import pending, settle
@@ -33,6 +34,7 @@ def synthesize_set(
     scratch: Scratch,
     keep_alive: object = None,
     storage: Storage = "float32",
+    precision: Precision | None = None,
 ) -> SyntheticSet:
     """Make images in shards and write them to a folder; one shard at a time is in memory.
 
@@ -51,6 +53,7 @@ def synthesize_set(
         scratch: of unfinished work.
         keep_alive: see ``SyntheticSet``.
         storage: number type of the images; labels stay float32.
+        precision: in which the caller lets the source compute, for the manifest.
 
     Raises:
         InvalidArgument: the storage is unknown, or cannot hold an image.
@@ -58,7 +61,7 @@ def synthesize_set(
     """
     require_choice("storage", storage, get_args(Storage))
     with distributed.on_first_rank(scratch.claimed):
-        _synthesize(source, num_images, batch_size, seed, folder, scratch, storage)
+        _synthesize(source, num_images, batch_size, seed, folder, scratch, storage, precision)
     return SyntheticSet(folder, keep_alive)
 
 
@@ -70,6 +73,7 @@ def _synthesize(
     folder: Path,
     scratch: Scratch,
     storage: Storage,
+    precision: Precision | None,
 ) -> None:
     shards = ShardFolder(scratch.folder or folder, seed, storage)
     sizes = [min(batch_size, num_images - start) for start in range(0, num_images, batch_size)]
@@ -94,6 +98,7 @@ def _synthesize(
             "batch_size": batch_size,
             "num_images": num_images,
             "seed": seed,
+            "precision": precision,
             "storage": storage,
             "shards": [note or shards.wait_for(n, sizes[n]) for n, note in enumerate(notes)],
         }

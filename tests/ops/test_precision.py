@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 
 from dynadfq import api
 from dynadfq.losses.objective import Objective, Term
+from dynadfq.ops import precision as module
 from dynadfq.ops.precision import (
     _tf32_switches,
     compute_precision,
+    finetuning_precision,
     in_float32,
     require_precision,
+    synthesis_precision,
     to_float32,
 )
 from dynadfq.quant.model import Student
@@ -70,9 +74,59 @@ def test_what_a_device_cannot_do_is_refused() -> None:
         match=r"precision: tf32 needs a GPU, and the device is cpu; set precision: float32",
     ):
         require_precision("tf32", CPU)
-    with pytest.raises(ValueError, match="precision: must be one of float32, tf32, bfloat16"):
+    with pytest.raises(ValueError, match="precision: must be one of auto, float32, tf32, bfloat16"):
         require_precision("half", CPU)
     require_precision("tf32", torch.device("cuda"))
+
+
+FLAGS = {"fpu avx512_bf16 vme": "bfloat16", "asimd bf16": "bfloat16", "avx512f vnni": "float32"}
+
+
+@pytest.mark.parametrize("flags_of_cpu", FLAGS)
+def test_auto_is_bfloat16_in_synthesis_where_the_processor_has_it(
+    flags_of_cpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor : 0\nflags : {flags_of_cpu}\n")
+    monkeypatch.setattr(module, "CPU_INFO", info)
+    assert synthesis_precision("auto", CPU) == FLAGS[flags_of_cpu]
+    assert finetuning_precision("auto", CPU) == "float32"
+    info.unlink()
+    assert synthesis_precision("auto", CPU) == "float32"
+    for choice in ("float32", "bfloat16"):
+        assert synthesis_precision(choice, CPU) == finetuning_precision(choice, CPU) == choice
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_asks_a_gpu_for_its_own_instructions(
+    has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has or including_emulation
+    )
+    expected = "bfloat16" if has else "float32"
+    assert synthesis_precision("auto", torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_images_of_auto_are_those_of_what_it_means_and_the_manifest_says_so(
+    has: bool, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda device: has)
+    meant = "bfloat16" if has else "float32"
+    sets = [
+        api.synthesize(
+            teacher,
+            num_images=4,
+            batch_size=4,
+            iterations=1,
+            folder=tmp_path / name,
+            precision=name,  # type: ignore[arg-type]
+        )
+        for name in ("auto", meant)
+    ]
+    assert sets[0].manifest == sets[1].manifest
+    assert sets[0].manifest["precision"] == meant
 
 
 def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
