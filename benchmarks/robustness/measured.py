@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+COMPARED = {"bit_flops_percent": 2.6, "difference": 0.1, "standard_error": 0.2}
+COMPARED |= {"gained": 4, "lost": 3, "p_value": 1.0}
 METRICS: dict[str, Any] = {  # with no key that may be left out
     "format": "dynadfq-metrics/1",
     "method": "dynadfq",
     "teacher": {"bit_flops_percent": 100.0},
-    "fixed": {"bit_flops_percent": 2.6},
+    "fixed": COMPARED,
     "student": {"bit_flops_percent": 2.6},
-    "control": {"repeats": 5},
+    "control": COMPARED | {"repeats": 5},
     "quantization": {
         "weight_bits": 4,
         "activation_bits": [3, 4, 5],

@@ -28,7 +28,7 @@ commit that DVC keeps under refs/exps; one that is queued, running or failed has
 PARAMS = "params.yaml"
 METRICS = "reports/metrics.json"
 WORKING_COPY = "working copy"
-NETWORKS = ("teacher", "fixed", "student", "control")
+NETWORKS = ("teacher", "fixed", "student", "control", "static", "ceiling")
 DEFAULT = "default"  # value of a parameter that is not in the file
 HEAD = ("experiment", "method", "score", *NETWORKS, "bit-FLOPs %")
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>.+)")

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dynadfq.evaluation.evaluate import percent_equal, predict, shuffled_control
+from dynadfq.evaluation.controls import allocations, shuffled_control
+from dynadfq.evaluation.evaluate import percent_equal, predict
 from dynadfq.quant.model import Student
 from dynadfq.runtime import seeding
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -99,9 +100,9 @@ def _measured(
 ) -> dict[str, float]:
     """Measure the student and its control at the current multiplier."""
     own = predict(student, images)
-    allocations = len(own.bits[:, student.cost.per_site > 0].unique(dim=0))
+    different = allocations(student, own.bits)
     control = own
-    if allocations > 1:
+    if different > 1:
         control = shuffled_control(student, images, own.bits, rng)
     right = own.classes == expected
     control_right = control.classes == expected
@@ -112,7 +113,7 @@ def _measured(
         f"control_{score}": percent_equal(control.classes, expected),
         "gained": int((right & ~control_right).sum()),
         "lost": int((control_right & ~right).sum()),
-        "allocations": allocations,
+        "allocations": different,
     }
 
 

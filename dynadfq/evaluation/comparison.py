@@ -1,4 +1,4 @@
-"""The whole evaluation of an experiment: a dynamic student, a fixed-width one, and the control."""
+"""The whole evaluation of an experiment: a dynamic student, a fixed-width one, and controls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.batches import LabelledBatch
 from dynadfq.evaluation.budget_curve import budget_metrics, budget_table
 from dynadfq.evaluation.config import EvaluationConfig
-from dynadfq.evaluation.evaluate import control_scores, evaluate, lowest_surviving_bits
+from dynadfq.evaluation.controls import (
+    ceiling_widths,
+    lowest_surviving_bits,
+    measure_controls,
+    uniform_predictions,
+)
+from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.metrics import data_metrics, headline, synthetic_metrics
 from dynadfq.evaluation.tables import (
     co_occurrence_table,
@@ -82,7 +88,7 @@ def compare(
             images takes the place of top-1.
         data_name: of the test images.
         config: what is measured, and in which batches.
-        seed: of the random control.
+        seed: of the permutations.
 
     Returns:
         The content of ``metrics.json``, and the tables by file stem.
@@ -90,7 +96,12 @@ def compare(
     size = config.batch_size
     repeats = config.control_repeats
     widths = config.sensitivity_bits
-    passes = 2 + repeats + len(widths) + 2 * config.budgets  # at most
+    uniform = set(widths)
+    passes = 2 + 2 * config.budgets  # at most
+    if student.scheme.dynamic:
+        uniform |= {*ceiling_widths(student)}
+        passes += repeats + 1
+    passes += len(uniform)
     batches = math.ceil(len(synthetic if test is None else test) / size)
     with Progress("evaluate", passes * batches, unit="batch") as progress:
         measured = Measured(test, synthetic, size, progress)
@@ -100,13 +111,14 @@ def compare(
         answers = dynamic.teacher.predictions
         score = "agreement" if test is None else "top1"
         expected = answers if test is None else test.labels
-        control = control_scores(student, measured, dynamic.bits, expected, seed, repeats)
-        lowest = lowest_surviving_bits(student, measured, answers, widths)
+        at_width = uniform_predictions(student, measured, uniform)
+        controls = measure_controls(student, measured, dynamic, at_width, expected, seed, repeats)
+        lowest = lowest_surviving_bits(at_width, answers, widths)
         curve = budget_table(
             student, synthetic, measured, expected, config.budgets, seed, size, score
         )
     made = synthetic_table(student, teacher, synthetic, size)
-    metrics = headline(dynamic, constant, control, student) | {
+    metrics = headline(dynamic, constant, controls, expected, student) | {
         "budget_curve": budget_metrics(curve, score),
         "data": data_metrics(data_name, test),
         "synthetic": synthetic_metrics(made, synthetic),

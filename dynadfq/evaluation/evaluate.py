@@ -23,7 +23,7 @@ from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
-from dynadfq.runtime import distributed, seeding
+from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.memory import kept_memory
 from dynadfq.teacher.teacher import Teacher
@@ -36,6 +36,7 @@ class Predictions(NamedTuple):
 
     classes: Tensor  # (N,) int64
     bits: Tensor  # (N, S)
+    margins: Tensor  # (N,), by which the largest logit exceeds the second
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class IntegerModel:
         """Classify (B, C, H, W) images with their own widths or those of an allocation."""
         with compute_precision("float32", self.device):
             logits, bits = self.form.run(images.to(self.device), allocation)
-        return Predictions(logits.argmax(dim=1).cpu(), bits.cpu())
+        return _predictions(logits.cpu(), bits.cpu())
 
 
 class FloatModel:
@@ -176,8 +177,8 @@ class FloatModel:
 
     def predict(self, images: Tensor) -> Predictions:
         """Classify (B, C, H, W) images."""
-        classes = float_logits(self.teacher, images).argmax(dim=1)
-        return Predictions(classes, torch.full((len(classes), 1), FLOAT_BITS))
+        logits = float_logits(self.teacher, images)
+        return _predictions(logits, torch.full((len(logits), 1), FLOAT_BITS))
 
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
         """Return 100 for each of (N, 1) widths: (N,) float64."""
@@ -209,72 +210,15 @@ def predict(
     return _joined(distributed.in_turns(lambda one: model.predict(*one), with_allocations()))
 
 
+def _predictions(logits: Tensor, bits: Tensor) -> Predictions:
+    """Return the predictions of (B, classes) logits; of one class the margin is 0."""
+    largest = logits.topk(min(2, logits.shape[1]), dim=1).values
+    return Predictions(logits.argmax(dim=1), bits, largest[:, 0] - largest[:, -1])
+
+
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     """Concatenate the predictions of all batches."""
-    classes = torch.cat([part.classes for part in parts])
-    bits = torch.cat([part.bits for part in parts])
-    return Predictions(classes, bits)
-
-
-def shuffled_control(
-    student: Student, images: Iterable[Tensor], bits: Tensor, rng: torch.Generator
-) -> Predictions:
-    """Classify images with the widths that the selector chose for other images, at random.
-
-    The cost is the same; a selector that does not beat this control knows nothing about images.
-
-    Args:
-        student: the quantized model.
-        images: (B, C, H, W) batches.
-        bits: (N, S) widths that the selector chose.
-        rng: draws the permutation.
-    """
-    return predict(student, images, bits[torch.randperm(len(bits), generator=rng)])
-
-
-def control_scores(
-    student: Student,
-    images: Iterable[Tensor],
-    bits: Tensor,
-    expected: Tensor,
-    seed: int,
-    repeats: int,
-) -> list[float]:
-    """Return the percent of predictions equal to (N,) ``expected`` in each repeat of the control.
-
-    The images are read once per repeat.
-    """
-    scores = []
-    for repeat in range(repeats):
-        rng = seeding.generator(seed, "control", repeat)
-        control = shuffled_control(student, images, bits, rng)
-        scores.append(percent_equal(control.classes, expected))
-    return scores
-
-
-def lowest_surviving_bits(
-    student: Student, images: Iterable[Tensor], expected: Tensor, widths: Sequence[int]
-) -> Tensor:
-    """Measure the quantization sensitivity of each image.
-
-    The images are read once per width.
-
-    Args:
-        student: the quantized model.
-        images: (B, C, H, W) batches.
-        expected: (N,) classes.
-        widths: uniform activation widths to try, in bits.
-
-    Returns:
-        (N,) lowest width from which on all wider ones predict the expected class; 0 for none.
-    """
-    lowest = torch.zeros(len(expected), dtype=torch.int64)
-    survives = torch.ones(len(expected), dtype=torch.bool)
-    for width in sorted(widths, reverse=True):
-        found = predict(student, images, student.uniform(width))
-        survives &= found.classes == expected
-        lowest[survives] = width
-    return lowest
+    return Predictions(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def percent_equal(a: ArrayLike, b: ArrayLike) -> float:

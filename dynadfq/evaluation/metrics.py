@@ -1,25 +1,34 @@
 """The content of ``metrics.json``; percentages run from 0 to 100.
 
-Which keys exist depends on the data. Always: `method`, `fixed`, `student` and `teacher` with
-`bit_flops_percent` (the first two with `agreement`), `control`, `quantization`, `budget_curve`,
-`synthetic`, and `data.name`. With labelled test images also every `top1`, `entropy_bits_spearman`,
-`data.test_images`, and, where classes were matched, `data.class_order` (a sentence),
-`data.order_assumed`, and `data.class_names` where the network has none. Without labelled images
-`data.name` is null, the synthetic images are what is measured, and the control and the budget curve
-count agreement with the teacher in place of top-1.
+Which keys exist depends on the data. Always: `method`, `fixed`, `student`, `teacher` and `control`
+with `bit_flops_percent` (the first two with `agreement`), `quantization`, `budget_curve`,
+`synthetic`, and `data.name`; where images choose their widths also `static` and `ceiling`. What the
+student is compared with (`fixed`, `control`, `static`, `ceiling`) holds the comparison, image by
+image: `difference` and `standard_error` in points of the student's score minus its own, `gained`,
+`lost` and `p_value` (``paired``).
+
+With labelled test images also every `top1`, `entropy_bits_spearman`, `data.test_images`, and, where
+classes were matched, `data.class_order` (a sentence), `data.order_assumed`, and `data.class_names`
+where the network has none. Without labelled images `data.name` is null, the synthetic images are
+what is measured, and the controls and the budget curve count agreement with the teacher in place of
+top-1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from dynadfq.data.labelled import LabelledSet
+from dynadfq.evaluation.controls import Controls
 from dynadfq.evaluation.correlation import rank_correlation
 from dynadfq.evaluation.evaluate import Evaluation, percent_equal
+from dynadfq.evaluation.paired import paired
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.gate import GATE
@@ -50,24 +59,25 @@ def synthetic_metrics(table: pd.DataFrame, images: SyntheticSet) -> dict[str, An
 
 
 def headline(
-    dynamic: Evaluation, fixed: Evaluation, control: Sequence[float], student: Student
+    dynamic: Evaluation, fixed: Evaluation, controls: Controls, expected: Tensor, student: Student
 ) -> dict[str, Any]:
-    """Compare teacher, both students, and the control that gives the same bits to other images.
+    """Compare teacher, both students, and the controls.
 
     Args:
         dynamic: the dynamic student's evaluation with the teacher.
         fixed: the fixed-width student's, on the same images.
-        control: scores of the control's repeats in percent: top-1, or agreement with the teacher
-            where images have no labels.
+        controls: the dynamic student's.
+        expected: (N,) labels, or the teacher's predictions where images have no labels.
         student: the dynamic student.
     """
     table = dynamic.per_image
     score = "agreement" if dynamic.top1 is None else "top1"
+    against = partial(_compared, score, expected, dynamic.predictions == expected)
     metrics: dict[str, Any] = {
         "method": student.provenance.get("method"),
         "teacher": {"bit_flops_percent": 100.0},
         "fixed": {
-            "bit_flops_percent": fixed.bit_flops_percent,
+            **against(fixed.predictions, fixed.bit_flops_percent),
             "bits": student.scheme.target_bits,
             "agreement": percent_equal(fixed.per_image["prediction"], table["teacher_prediction"]),
         },
@@ -79,9 +89,8 @@ def headline(
             "selector_overhead_percent": student.selector_overhead_percent,
         },
         "control": {
-            score: float(np.mean(control)),
-            f"{score}_std": float(np.std(control)),
-            "repeats": len(control),
+            **against(controls.permuted, dynamic.bit_flops_percent),
+            "repeats": len(controls.permuted),
         },
         "quantization": {
             "weight_bits": student.scheme.weight_bits,
@@ -90,11 +99,38 @@ def headline(
             "float_input_macs_percent": student.cost.float_input_macs_percent,
         },
     }
+    for name, found in (("static", controls.static), ("ceiling", controls.ceiling)):
+        if found is not None:
+            cost = float(student.bit_flops_percent(found.bits).mean())
+            bits = float(found.bits.mean())
+            metrics[name] = against(found.classes, cost) | {"mean_activation_bits": bits}
     if dynamic.top1 is not None:
         metrics["teacher"]["top1"] = percent_equal(table["teacher_prediction"], table["label"])
-        metrics["fixed"]["top1"] = fixed.top1
         metrics["student"]["top1"] = dynamic.top1
         metrics["entropy_bits_spearman"] = entropy_cost_correlation(table)
+    return metrics
+
+
+def _compared(
+    score: str, expected: Tensor, right: Tensor, classes: Tensor, bit_flops_percent: float
+) -> dict[str, Any]:
+    """Return cost and score of a control, and its comparison with the student.
+
+    Args:
+        score: "top1" or "agreement".
+        expected: (N,) classes.
+        right: (N,) whether the student's answers are.
+        classes: (N,) of the control, or (R, N) of its repeats.
+        bit_flops_percent: its cost.
+    """
+    scores = [percent_equal(one, expected) for one in classes.view(-1, len(expected))]
+    metrics = {
+        score: float(np.mean(scores)),
+        "bit_flops_percent": bit_flops_percent,
+        **asdict(paired(right, classes == expected)),
+    }
+    if classes.dim() > 1:
+        metrics[f"{score}_std"] = float(np.std(scores))
     return metrics
 
 

@@ -15,6 +15,7 @@ from dynadfq.runtime.config import Config
 Bits = Annotated[int, Field(ge=2, le=8)]
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
+Points = Annotated[float, Field(ge=-100, le=100)]
 Cost = Annotated[float, Field(ge=0)]  # percent of the float network's bit-FLOPs
 
 
@@ -36,13 +37,21 @@ class NetworkMetrics(Group):
     selector_overhead_percent: Cost | None = None
 
 
-class ControlMetrics(Group):
+class ComparedMetrics(NetworkMetrics):
+    """What the student is compared with: the student's score minus its own, image by image."""
+
+    difference: Points
+    standard_error: Annotated[float, Field(ge=0)]
+    gained: Count
+    lost: Count
+    p_value: Annotated[float, Field(ge=0, le=1)]
+
+
+class ControlMetrics(ComparedMetrics):
     """The student's bits given to other images."""
 
     repeats: Count
-    top1: Percent | None = None
     top1_std: Cost | None = None
-    agreement: Percent | None = None
     agreement_std: Cost | None = None
 
 
@@ -81,9 +90,11 @@ class Metrics(Record, Group):
 
     method: str | None
     teacher: NetworkMetrics
-    fixed: NetworkMetrics
+    fixed: ComparedMetrics
     student: NetworkMetrics
     control: ControlMetrics
+    static: ComparedMetrics | None = None  # of a student whose images choose their widths
+    ceiling: ComparedMetrics | None = None
     quantization: QuantizationMetrics
     data: DataMetrics
     synthetic: SyntheticMetrics

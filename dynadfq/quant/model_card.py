@@ -164,13 +164,16 @@ def _accuracy(measured: Mapping[str, Any]) -> str:
     rows = {"this student": student}
     if "fixed" in measured:  # a whole experiment, not a student alone
         fixed = measured["fixed"]
-        control = {**measured["control"], "bit_flops_percent": student["bit_flops_percent"]}
         rows = {
             "float": measured["teacher"],
             f"fixed width, {fixed['bits']} bits": fixed,
             **rows,
-            "control: its bits given to other images": control,
+            "control: its bits given to other images": measured["control"],
         }
+        if "static" in measured:
+            rows["control: one allocation for all images"] = measured["static"]
+        if "ceiling" in measured:
+            rows["bound: bits by its own margin at the lowest width"] = measured["ceiling"]
     lines = [
         f"- Measured on {images}, after the last step of fine-tuning",
         "",

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dynadfq.report.load import Evidence
-from dynadfq.report.tables import network_results, paired_outcome
+from dynadfq.report.tables import network_results
 from dynadfq.report.text import number, p_value
 from dynadfq.report.verdict import verdict
 
@@ -28,7 +28,7 @@ def title(metrics: Mapping[str, Any]) -> str:
 
 
 def results(evidence: Evidence) -> pd.DataFrame:
-    """Return accuracy and cost of the four networks."""
+    """Return accuracy and cost of every network and control."""
     labelled = evidence.score.labelled
     networks = network_results(evidence.metrics, evidence.score)
     teacher = networks["teacher"].score
@@ -49,43 +49,27 @@ def results(evidence: Evidence) -> pd.DataFrame:
 def findings(evidence: Evidence) -> list[str]:
     """Return what the measurements say about the bits per image, a sentence each."""
     score = evidence.score
-    return verdict(
-        network_results(evidence.metrics, score),
-        paired_outcome(evidence.per_image, score.against),
-        evidence.sites,
-        score,
-        evidence.metrics["control"]["repeats"],
-    )
+    return verdict(network_results(evidence.metrics, score), evidence.sites, score)
 
 
 def comparison(evidence: Evidence) -> pd.DataFrame:
-    """Return the dynamic student's difference to the fixed one and to the control."""
+    """Return the dynamic student's difference to the fixed one and to each control."""
     score = evidence.score
     networks = network_results(evidence.metrics, score)
-    dynamic = networks["dynamic"]
-    paired = paired_outcome(evidence.per_image, score.against)
-    tests = {
-        "fixed": {
-            f"{score.images} right in dynamic only": f"{paired.gained:,}",
-            f"{score.images} right in fixed only": f"{paired.lost:,}",
-            "p, exact sign test": p_value(paired.p_value),
-        },
-        "control": {
-            "std of runs, points": number(networks["control"].score_std),
-            "runs": str(evidence.metrics["control"]["repeats"]),
-        },
-    }
+    dynamic = networks.pop("dynamic")
+    del networks["teacher"]
     rows = {}
-    for role, facts in tests.items():
-        other = networks[role]
+    for other in networks.values():
         cost = 100 * (dynamic.bit_flops_percent / other.bit_flops_percent - 1)
         rows[other.name] = {
-            f"{score.name}, points": number(dynamic.score - other.score, sign=True),
+            f"{score.name}, points": number(other.difference, sign=True),
+            "standard error": number(other.standard_error),
             "bit-FLOPs, %": number(cost, 1, sign=True),
-            **facts,
+            f"{score.images} right in dynamic only": f"{other.gained:,}",
+            f"{score.images} right in the other only": f"{other.lost:,}",
+            "p, exact test": p_value(other.p_value),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index").fillna(number(None))
-    return table.rename_axis("Against")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Against")
 
 
 def setup(evidence: Evidence, origin: Mapping[str, str]) -> dict[str, str]:

@@ -107,6 +107,7 @@ def render_page(
         order_assumed=data.get("order_assumed", False),
         images=evidence.score.images,
         measured=f"{evidence.score.total:,}",
+        repeats=metrics["control"]["repeats"],
         findings=page.findings(evidence),
         results=page.results(evidence),
         comparison=page.comparison(evidence),

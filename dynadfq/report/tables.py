@@ -20,11 +20,24 @@ NOT_A_LOSS = {
     "mean_bits",
     "multiplier",
 }
+SIGNIFICANT = 0.05  # p-value
 DOUBT = 0.001  # a teacher that guesses is this good or better once in a thousand sets
 
 
+NAMES = {
+    "teacher": "Float teacher",
+    "dynamic": "Dynamic",
+    "control": "Same bits at random",
+    "static": "One allocation for all",
+    "ceiling": "Ceiling",
+}
+
+
 class Result(NamedTuple):
-    """Accuracy and cost of a network; NaN for what was not measured."""
+    """Accuracy and cost of a network; NaN for what was not measured.
+
+    The last five compare the dynamic student with it, image by image.
+    """
 
     name: str
     score: float  # percent: top-1, or agreement where there are no labels
@@ -32,55 +45,45 @@ class Result(NamedTuple):
     bit_flops_percent: float  # of the float network
     mean_bits: float  # of activations
     agreement: float  # with the teacher, percent
+    difference: float = math.nan  # the dynamic student's score minus this one, points
+    standard_error: float = math.nan  # of the difference, points
+    gained: int | None = None  # images that only the dynamic student gets right
+    lost: int | None = None  # images that only this one gets right
+    p_value: float = math.nan  # two-sided, of an exact test
 
-
-class Paired(NamedTuple):
-    """Two networks on the same images."""
-
-    gained: int  # images that only the first gets right
-    lost: int  # images that only the second gets right
-    p_value: float  # two-sided, of an exact sign test (McNemar)
+    @property
+    def significant(self) -> bool:
+        """Whether chance hardly explains the difference."""
+        return self.p_value < SIGNIFICANT
 
 
 def network_results(metrics: Mapping[str, Any], score: Score) -> dict[str, Result]:
-    """Return the results of teacher, fixed and dynamic student, and control, by role."""
+    """Return the results of teacher, fixed and dynamic student, and controls, by role."""
     fixed = metrics["fixed"]
     student = metrics["student"]
-    teacher = metrics["teacher"]
-    shared = {key: student[key] for key in ("bit_flops_percent", "mean_activation_bits")}
     networks = {
-        "teacher": {"name": "Float teacher", "mean_activation_bits": 32.0, **teacher},
-        "fixed": {
-            "name": f"Fixed {fixed['bits']}-bit",
-            "mean_activation_bits": float(fixed["bits"]),
-            **fixed,
-        },
-        "dynamic": {"name": "Dynamic", **student},
-        "control": {"name": "Same bits at random", **shared, **metrics["control"]},
-    }
+        "teacher": {"mean_activation_bits": 32.0, **metrics["teacher"]},
+        "fixed": {"mean_activation_bits": float(fixed["bits"]), **fixed},
+        "dynamic": student,
+        "control": {"mean_activation_bits": student["mean_activation_bits"], **metrics["control"]},
+    } | {role: metrics[role] for role in ("static", "ceiling") if role in metrics}
+    names = NAMES | {"fixed": f"Fixed {fixed['bits']}-bit"}
     return {
         role: Result(
-            name=network["name"],
+            name=names[role],
             score=network.get(score.key, math.nan),
             score_std=network.get(f"{score.key}_std", math.nan),
             bit_flops_percent=network["bit_flops_percent"],
             mean_bits=network["mean_activation_bits"],
             agreement=network.get("agreement", math.nan),
+            difference=network.get("difference", math.nan),
+            standard_error=network.get("standard_error", math.nan),
+            gained=network.get("gained"),
+            lost=network.get("lost"),
+            p_value=network.get("p_value", math.nan),
         )
         for role, network in networks.items()
     }
-
-
-def paired_outcome(per_image: pd.DataFrame, against: str = "label") -> Paired:
-    """Compare the dynamic with the fixed student image by image."""
-    dynamic = per_image["prediction"] == per_image[against]
-    fixed = per_image["fixed_prediction"] == per_image[against]
-    gained = int((dynamic & ~fixed).sum())
-    lost = int((fixed & ~dynamic).sum())
-    p_value = 1.0
-    if gained + lost:
-        p_value = float(binomtest(gained, gained + lost).pvalue)
-    return Paired(gained, lost, p_value)
 
 
 def at_chance(top1: float, images: int, classes: int) -> bool:

@@ -1,17 +1,13 @@
-"""What the measurements say about the bits per image, in two sentences."""
+"""What the measurements say about the bits per image, in a few sentences."""
 
-import math
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from dynadfq.report.load import Score
-from dynadfq.report.tables import Paired, Result, candidate_bits
+from dynadfq.report.tables import Result, candidate_bits
 from dynadfq.report.text import number, p_value
 
-SIGNIFICANT = 0.05  # p-value
 CONSTANT = 99.5  # percent of images at one width from which on a site counts as constant
 
 
@@ -21,53 +17,74 @@ def varying_sites(sites: pd.DataFrame) -> int:
     return int((shares.max(axis=1, initial=0.0) < CONSTANT).sum())
 
 
-def reach_of_runs(std: float, runs: int) -> float:
-    """Return how far from the mean of some runs another one lies at most, in 95 % of cases.
-
-    This is half a prediction interval, t · std · √(1 + 1/n) with n - 1 degrees of freedom.
-
-    >>> round(reach_of_runs(1.0, 5), 2)
-    3.04
-    """
-    if runs < 2:
-        return math.inf
-    return float(t.ppf(1 - SIGNIFICANT / 2, runs - 1)) * std * math.sqrt(1 + 1 / runs)
-
-
-def verdict(
-    results: Mapping[str, Result], paired: Paired, sites: pd.DataFrame, score: Score, runs: int
-) -> list[str]:
+def verdict(results: Mapping[str, Result], sites: pd.DataFrame, score: Score) -> list[str]:
     """Return whether the dynamic student is better, and whether its bits per image are the cause.
 
-    A difference to the fixed student counts if p < 0.05 (exact sign test), one to the same bits at
-    random if it is beyond the prediction interval of the control's ``runs``.
+    A difference counts if p < 0.05 in the exact test of ``evaluation.paired``.
     """
-    dynamic, fixed, control = results["dynamic"], results["fixed"], results["control"]
-    gain = dynamic.score - fixed.score
-    cost = number(100 * (dynamic.bit_flops_percent / fixed.bit_flops_percent - 1), 1, sign=True)
-    probability = p_value(paired.p_value)
-    amount = f"{number(abs(gain))} points of {score.name}"
-    at_cost = f"at {cost} % bit-FLOPs"
-    p = f"p {probability}" if probability.startswith("<") else f"p = {probability}"
-    if paired.p_value >= SIGNIFICANT:
+    dynamic, fixed = results["dynamic"], results["fixed"]
+    cost = f"at {_cost(dynamic, fixed)} % bit-FLOPs"
+    if fixed.significant:
+        word = "better" if fixed.difference > 0 else "worse"
         first = (
-            f"No measurable difference between the dynamic and the fixed-width student: "
-            f"{number(gain, sign=True)} points of {score.name} {at_cost} ({p})."
+            f"The dynamic student is {number(abs(fixed.difference))} points of {score.name} {word} "
+            f"than the fixed-width one, {cost} ({_p(fixed)})."
         )
     else:
-        word = "better" if gain > 0 else "worse"
-        first = f"The dynamic student is {amount} {word} than the fixed-width one, {at_cost} ({p})."
+        first = (
+            "No measurable difference between the dynamic and the fixed-width student: "
+            f"{_difference(fixed)} points of {score.name} {cost} ({_p(fixed)})."
+        )
+    found = [first, _cause(results["control"], sites)]
+    if "static" in results:
+        found.append(_static(dynamic, results["static"]))
+    if "ceiling" in results:
+        found.append(_ceiling(dynamic, results["ceiling"]))
+    return found
+
+
+def _cause(control: Result, sites: pd.DataFrame) -> str:
+    """Return whether it matters which image gets which bits."""
     varying = f"Bit-widths differ between images at {varying_sites(sites)} of {len(sites)} sites"
-    if np.isnan(control.score) or np.isnan(control.score_std):
-        return [first, f"{varying}."]
-    over_control = dynamic.score - control.score
-    spread = (
-        f"{number(over_control, sign=True)} points against the same bits at random, whose {runs} "
-        f"runs have a standard deviation of {number(control.score_std)}"
-    )
-    if abs(over_control) > reach_of_runs(control.score_std, runs):
+    cause = "which image gets which bits makes no measurable difference"
+    if control.significant:
         worse = "the chosen bits are worse than the same ones at random"
-        cause = "which image gets which bits matters" if over_control > 0 else worse
-    else:
-        cause = "which image gets which bits makes no measurable difference"
-    return [first, f"{varying}; {cause}: {spread}."]
+        cause = "which image gets which bits matters" if control.difference > 0 else worse
+    against = f"{_difference(control)} points against the same bits at random"
+    return f"{varying}; {cause}: {against} ({_p(control)})."
+
+
+def _static(dynamic: Result, static: Result) -> str:
+    """Return whether one allocation for all images does as well."""
+    does = "does as well, as far as can be measured"
+    if static.significant:
+        does = "is worse" if static.difference > 0 else "is better"
+    return (
+        f"One allocation for all images, the selector's most frequent at {_cost(static, dynamic)} "
+        f"% bit-FLOPs, {does}: the dynamic student has {_difference(static)} points ({_p(static)})."
+    )
+
+
+def _ceiling(dynamic: Result, ceiling: Result) -> str:
+    """Return what perfect knowledge of the student's margin would gain."""
+    gain = ceiling._replace(difference=-ceiling.difference)
+    bound = (
+        "If the margin that the student itself has at its lowest width decided, and cost nothing, "
+        f"it would gain {_difference(gain)} points at {_cost(ceiling, dynamic)} % bit-FLOPs"
+    )
+    return f"{bound} ({_p(ceiling)})."
+
+
+def _difference(result: Result) -> str:
+    error = number(result.standard_error)
+    return f"{number(result.difference, sign=True)} ± {error}"
+
+
+def _cost(one: Result, other: Result) -> str:
+    """Return how much more one costs than the other, in percent."""
+    return number(100 * (one.bit_flops_percent / other.bit_flops_percent - 1), 1, sign=True)
+
+
+def _p(result: Result) -> str:
+    probability = p_value(result.p_value)
+    return f"p {probability}" if probability.startswith("<") else f"p = {probability}"

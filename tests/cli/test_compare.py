@@ -61,7 +61,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_table_has_eight_columns_and_what_differs(run: Run, repository: Path) -> None:
+def test_the_table_has_ten_columns_and_what_differs(run: Run, repository: Path) -> None:
     rows = run("compare", "--json").json
     assert [row["experiment"] for row in rows] == ["working copy", "HEAD", "low", "other"]
     assert [row["student"] for row in rows] == [97.0, 99.0, 90.0, 91.5]
@@ -71,7 +71,7 @@ def test_the_table_has_eight_columns_and_what_differs(run: Run, repository: Path
     assert rows[3]["differs"] == {"method.name": "zeroq", "quantization.weight_bits": 3}
     text = run("compare").out
     head = text.splitlines()[0]
-    assert len(HEAD) == 8 and all(name in head for name in HEAD)
+    assert len(HEAD) == 10 and all(name in head for name in HEAD)
     assert '  other: method.name="zeroq", quantization.weight_bits=3\n' in text
 
 

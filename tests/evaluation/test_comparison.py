@@ -12,8 +12,10 @@ from torch import Tensor
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation import comparison
 from dynadfq.evaluation.config import EvaluationConfig
+from dynadfq.evaluation.record import Metrics
 from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.model import Student
+from dynadfq.runtime.artifact import record_bytes
 from dynadfq.runtime.progress import Progress
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -51,12 +53,17 @@ def test_everything_is_measured_in_the_announced_passes(
         seed=0,
     )
     [bar] = bars
-    assert bar.total == 3 * (2 + 2 + 2 + 6)
+    assert bar.total == 3 * (2 + 3 + 3 + 6)  # two students, controls, uniform widths, budgets
     # The control of the cheapest and the dearest budget is the student itself.
     assert bar.done == bar.total - 3 * 2
     assert (set(tables) & LABEL_TABLES == LABEL_TABLES) is labelled
     assert all(len(tables[name]) == 24 for name in ("per_image", "synthetic_per_image"))
     assert ("top1" in metrics["student"]) is labelled
+    assert record_bytes(metrics, Metrics)
+    for name in ("fixed", "control", "static", "ceiling"):
+        other = metrics[name]
+        score = "top1" if labelled else "agreement"
+        assert metrics["student"][score] - other[score] == pytest.approx(other["difference"])
     assert metrics["budget_curve"]["budgets"] == len(tables["budget_curve"]) == 3
     assert "NaN" not in json.dumps(metrics)
     assert metrics["data"]["name"] == ("some" if labelled else None)

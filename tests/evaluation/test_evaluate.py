@@ -11,14 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dynadfq.evaluation.controls import Controls
 from dynadfq.evaluation.correlation import linear_correlation, rank_correlation
-from dynadfq.evaluation.evaluate import (
-    evaluate,
-    lowest_surviving_bits,
-    percent_equal,
-    predict,
-    shuffled_control,
-)
+from dynadfq.evaluation.evaluate import evaluate, percent_equal, predict
 from dynadfq.evaluation.metrics import headline
 from dynadfq.evaluation.tables import (
     co_occurrence_table,
@@ -29,7 +24,7 @@ from dynadfq.evaluation.tables import (
 )
 from dynadfq.evaluation.teacher_statistics import TeacherObserver
 from dynadfq.losses.objective import prediction_entropy
-from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.bits import uniform
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -91,39 +86,6 @@ def test_sums_over_images_do_not_depend_on_their_order() -> None:
     torch.testing.assert_close(expected, p.T @ p / 300, rtol=0, atol=1e-6)
 
 
-def test_the_control_costs_the_same(student: Student, images: Tensor) -> None:
-    _, bits = student.run(images)
-    before, rng = bits.clone(), torch.Generator().manual_seed(0)
-    control = shuffled_control(student, images.split(100), bits, rng)
-    assert torch.equal(bits, before) and not torch.equal(control.bits, bits)
-    assert sorted(control.bits.tolist()) == sorted(bits.tolist())
-    assert student.bit_flops_percent(control.bits).mean().item() == pytest.approx(
-        student.bit_flops_percent(bits).mean().item()
-    )
-    expected = [
-        student.run(images[i : i + 1], BitAllocation(control.bits[i : i + 1]))[0].argmax()
-        for i in range(30)
-    ]
-    assert control.classes[:30].tolist() == [int(p) for p in expected]
-    assert not torch.equal(
-        shuffled_control(student, images.split(100), bits, rng).bits, control.bits
-    )
-
-
-def test_lowest_surviving_bits_by_definition(
-    student: Student, teacher: Teacher, images: Tensor
-) -> None:
-    widths, expected = (2, 3, 4, 6), teacher(images).argmax(dim=1)
-    right = {w: student.run(images, uniform(w, 4))[0].argmax(dim=1) == expected for w in widths}
-    by_definition = [
-        min((w for w in widths if all(right[v][i] for v in widths if v >= w)), default=0)
-        for i in range(len(images))
-    ]
-    measured = lowest_surviving_bits(student, images.split(100), expected, (4, 2, 6, 3))
-    assert measured.tolist() == by_definition
-    assert len(set(by_definition)) >= 3
-
-
 def test_predictions_with_given_allocations(student: Student, images: Tensor) -> None:
     bits = torch.tensor([3.0, 5.0, 4.0])[torch.arange(256) % 3, None].expand(-1, 4)
     found = predict(student, images.split(100), bits)
@@ -171,10 +133,15 @@ def test_without_labels_all_but_top1_is_the_same(
     bare = evaluate(student, ((batch, None) for batch, _ in batches(images)), teacher)
     assert bare.top1 is None and bare.per_image["label"].isna().all()
     assert bare.per_image.drop(columns="label").equals(labelled.per_image.drop(columns="label"))
-    with_labels, without = (headline(one, one, [50.0, 52.0], student) for one in (labelled, bare))
+    assert bare.teacher is not None
+    with_labels, without = (
+        headline(one, one, Controls(one.predictions[None]), expected, student)
+        for one, expected in ((labelled, LABELS), (bare, bare.teacher.predictions))
+    )
     assert "top1" not in json.dumps(without) and "entropy_bits_spearman" not in without
-    assert without["control"] == {"agreement": 51.0, "agreement_std": 1.0, "repeats": 2}
-    for group in ("fixed", "student", "quantization"):
+    assert without["control"]["agreement"] == without["student"]["agreement"]
+    assert without["fixed"]["difference"] == 0.0 and "static" not in without
+    for group in ("student", "quantization"):
         assert without[group].items() <= with_labels[group].items()
     table = per_image_table(bare, bare, torch.zeros(256, dtype=torch.int64))
     assert list(table.columns) == list(
@@ -247,11 +214,16 @@ def test_the_headline_is_in_percent(
     student: Student, make_student: Callable[..., Student], teacher: Teacher, images: Tensor
 ) -> None:
     dynamic, fixed = (evaluate(s, batches(images), teacher) for s in (student, make_student(4)))
-    figures = headline(dynamic, fixed, [50.0, 52.0], student)
+    repeats = torch.stack([LABELS, 5 - LABELS])
+    figures = headline(dynamic, fixed, Controls(repeats), LABELS, student)
     assert figures["student"]["top1"] == dynamic.top1 and figures["fixed"]["bits"] == 4
     agreement = (dynamic.per_image["prediction"] == dynamic.per_image["teacher_prediction"]).mean()
     assert figures["student"]["agreement"] == pytest.approx(100 * agreement)
-    assert figures["control"] == {"top1": 51.0, "top1_std": 1.0, "repeats": 2}
+    assert dynamic.top1 is not None and fixed.top1 is not None
+    control = figures["control"]
+    assert control["top1"] == 50.0 and control["top1_std"] == 50.0 and control["repeats"] == 2
+    assert control["difference"] == pytest.approx(dynamic.top1 - 50.0)
+    assert figures["fixed"]["difference"] == pytest.approx(dynamic.top1 - fixed.top1)
     assert figures["quantization"]["activation_bits"] == [3, 4, 5]
     right = (teacher(images).argmax(dim=1) == LABELS).double().mean().item()
     assert figures["teacher"] == {"top1": pytest.approx(100 * right), "bit_flops_percent": 100.0}

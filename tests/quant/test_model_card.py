@@ -14,7 +14,9 @@ METRICS = {
     "teacher": {"top1": 99.07, "bit_flops_percent": 100.0},
     "fixed": {"top1": 98.5, "bit_flops_percent": 2.5, "bits": 4, "agreement": 99.1},
     "student": {"top1": 98.75, "bit_flops_percent": 2.4321, "agreement": 99.25},
-    "control": {"top1": 98.25, "top1_std": 0.1, "repeats": 5},
+    "control": {"top1": 98.25, "top1_std": 0.1, "repeats": 5, "bit_flops_percent": 2.432},
+    "static": {"top1": 98.3, "bit_flops_percent": 2.44},
+    "ceiling": {"top1": 98.9, "bit_flops_percent": 2.433},
 }
 
 
@@ -92,6 +94,8 @@ def test_measured_results_are_a_table(make_student: Build) -> None:
         "| fixed width, 4 bits | 98.50 | 2.500 | 99.10 |",
         "| this student | 98.75 | 2.432 | 99.25 |",
         "| control: its bits given to other images | 98.25 | 2.432 | – |",
+        "| control: one allocation for all images | 98.30 | 2.440 | – |",
+        "| bound: bits by its own margin at the lowest width | 98.90 | 2.433 | – |",
     ]
 
 

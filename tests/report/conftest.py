@@ -27,6 +27,8 @@ CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 FOLDERS = ("teacher", "similarity", "synthetic", "student", "fixed", "evaluation", "export")
 BITS = [3, 4, 5]
 EPOCHS = 40
+COMPARED = {"difference": 0.9, "standard_error": 0.4, "gained": 40, "lost": 29, "p_value": 0.23}
+COMPARED |= {"bit_flops_percent": 2.6}
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -215,14 +217,16 @@ def build(
 
     metrics: dict[str, Any] = {
         "teacher": {"bit_flops_percent": 100.0},
-        "fixed": {"bit_flops_percent": 2.62, "agreement": 90.0, "bits": 4},
+        "fixed": {**COMPARED, "bit_flops_percent": 2.62, "agreement": 90.0, "bits": 4},
         "student": {
             "bit_flops_percent": 2.6,
             "mean_activation_bits": 4.0,
             "agreement": 92.0,
             "selector_overhead_percent": 0.17,
         },
-        "control": {"top1": top1["student"] - 0.9, "top1_std": 0.12, "repeats": 5},
+        "control": {"top1": top1["student"] - 0.9, "top1_std": 0.12, "repeats": 5, **COMPARED},
+        "static": {"top1": top1["student"] - 0.3, **COMPARED, "mean_activation_bits": 4.0},
+        "ceiling": {"top1": (top1["student"] + 100) / 2, **COMPARED, "mean_activation_bits": 4.1},
         "synthetic": {
             "num_images": synthetic,
             "one_hot_images": synthetic // 2,
@@ -263,7 +267,10 @@ def without_labels(root: Path) -> Path:
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("teacher", "fixed", "student"):
         del metrics[name]["top1"]
-    metrics["control"] = {"agreement": 91.0, "agreement_std": 0.2, "repeats": 5}
+    for name in ("control", "static", "ceiling"):
+        metrics[name]["agreement"] = 91.0
+        del metrics[name]["top1"]
+    metrics["control"]["agreement_std"] = metrics["control"].pop("top1_std")
     write_json(folder / "metrics.json", metrics | {"data": {"name": None}})
     return root
 

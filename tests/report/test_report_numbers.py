@@ -62,14 +62,6 @@ def test_histogram_keeps_every_image_and_tolerates_empty_groups() -> None:
     assert table["soft_percent"].sum() == 0
 
 
-def test_paired_outcome_counts_images_where_one_student_is_right() -> None:
-    table = pd.DataFrame(
-        {"label": 0, "prediction": [0, 0, 0, 1, 1], "fixed_prediction": [0, 1, 1, 0, 1]}
-    )
-    assert tables.paired_outcome(table) == (2, 1, 1.0)
-    assert tables.paired_outcome(table.assign(fixed_prediction=table["prediction"])) == (0, 0, 1.0)
-
-
 def test_learning_curves_stand_side_by_side_by_epoch() -> None:
     dynamic = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, 2.0]})
     fixed = pd.DataFrame({"epoch": [1, 2, 3], "loss": [4.0, 3.0, 2.0]})

@@ -9,7 +9,8 @@ def test_the_result_of_labelled_images_is_a_line_for_each_network() -> None:
     metrics = {
         "teacher": {"top1": 98.0, "bit_flops_percent": 100.0},
         "fixed": {"top1": 97.5, "bit_flops_percent": 2.55},
-        "control": {"top1": 96.0},
+        "control": {"top1": 96.0} | COST,
+        "ceiling": {"top1": 98.5} | COST,
         "student": {"top1": 97.0} | COST,
     }
     assert summary(metrics).splitlines() == [
@@ -17,6 +18,7 @@ def test_the_result_of_labelled_images_is_a_line_for_each_network() -> None:
         "fixed     97.50 % top-1 at   2.55 % of the float model's bit-FLOPs",
         "control   96.00 % top-1 at   2.50 % of the float model's bit-FLOPs",
         "student   97.00 % top-1 at   2.50 % of the float model's bit-FLOPs",
+        "ceiling   98.50 % top-1 at   2.50 % of the float model's bit-FLOPs",
         "Report: reports/index.html",
     ]
 

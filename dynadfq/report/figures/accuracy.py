@@ -1,4 +1,4 @@
-"""Accuracy against cost: of the four networks, and of one student at many bit budgets."""
+"""Accuracy against cost: of networks and controls, and of one student at many bit budgets."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,14 @@ from dynadfq.report.figures.theme import Theme, new_figure
 from dynadfq.report.load import Score
 from dynadfq.report.tables import Result
 
-MARKERS = {"fixed": "s", "dynamic": "o", "control": "D"}
+# Marker, and colour of the theme
+MARKS = {
+    "fixed": ("s", "fixed"),
+    "dynamic": ("o", "dynamic"),
+    "control": ("D", "control"),
+    "static": ("^", "soft"),
+    "ceiling": ("v", "one_hot"),
+}
 
 
 def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Theme) -> Figure:
@@ -28,13 +35,14 @@ def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Th
         if role == "teacher":
             ax.axhline(network.score, color=theme.muted, linewidth=1.3, dashes=(5, 3), label=label)
             continue
+        marker, colour = MARKS[role]
         ax.errorbar(
             network.bit_flops_percent,
             network.score,
             yerr=error,
-            fmt=MARKERS[role],
+            fmt=marker,
             markersize=8.5,
-            color=getattr(theme, role),
+            color=getattr(theme, colour),
             capsize=4,
             elinewidth=1.6,
             label=label,
