@@ -20,7 +20,7 @@ from benchmarks.deployment.networks import NETWORKS, labelled
 from benchmarks.time_to_accuracy.cell import CALIBRATION, REAL, Bench
 from benchmarks.time_to_accuracy.page import write_page
 from benchmarks.time_to_accuracy.rows import Cell, append, chosen, read
-from benchmarks.time_to_accuracy.split import START, Split, search
+from benchmarks.time_to_accuracy.split import AXES, START, Split, search
 from dynadfq.methods import METHODS
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
@@ -55,9 +55,9 @@ def axes(method: str) -> list[str]:
     generator follow from its training.
     """
     kind = METHODS[method]
-    if not kind.optimizes_images:
-        return ["learning_rate"]
-    return (["share"] if kind.trains_generator else ["images", "share"]) + ["learning_rate"]
+    fixed = {"images"} if kind.trains_generator else set()
+    fixed |= set() if kind.optimizes_images else {"images", "share"}
+    return [axis for axis in AXES if axis not in fixed]
 
 
 def first_split(method: str) -> Split:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import dynadfq
 from benchmarks.time_to_accuracy.rows import Cell, Row
-from benchmarks.time_to_accuracy.split import SHARD
+from benchmarks.time_to_accuracy.split import SHARD, START, Split
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
+from dynadfq.quant.config import Rounding
 from dynadfq.runtime.resume import library_digest
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.training.config import FinetuneConfig
@@ -58,16 +59,17 @@ class Clock:
         self.wall = time.perf_counter() - self._start[1]
 
 
-def schedule(steps: int, learning_rate: float, images: int) -> FinetuneConfig:
+def schedule(steps: int, split: Split) -> FinetuneConfig:
     """Return the schedule of a training: a tenth of the learning rate in its last quarter."""
     return FinetuneConfig(
         steps=steps,
         steps_per_epoch=ceil(steps / PARTS),
         decay_every=PARTS - 1,
         batch_size=BATCH,
-        learning_rate=learning_rate,
-        range_learning_rate=learning_rate,
-        calibration_images=min(CALIBRATION, images),
+        learning_rate=split.learning_rate,
+        range_learning_rate=split.learning_rate,
+        crop_scale=split.crop_scale,
+        calibration_images=min(CALIBRATION, split.images),
     )
 
 
@@ -117,7 +119,7 @@ class Bench:
         steps = max(1, int((budget - spent) / rates.per_step / PARTS)) * PARTS
         images = dynadfq.SyntheticSet(Path(made["folder"]))
         with Clock() as clock:
-            student = self.student(cell.method, images, steps, cell.learning_rate, cell.seed)
+            student = self.student(cell.method, images, steps, cell.split, cell.seed)
         on_held_back = dynadfq.evaluate(student, self.held_back, self.teacher)
         on_test = dynadfq.evaluate(student, self.test.batches(TEST_BATCH), self.teacher)
         assert on_held_back.agreement is not None
@@ -178,15 +180,21 @@ class Bench:
         method: str,
         images: dynadfq.SyntheticSet,
         steps: int,
-        learning_rate: float,
+        split: Split,
         seed: int,
     ) -> dynadfq.Student:
         """Return a student of fixed width, fine-tuned."""
         options: dict[str, Any] = {**published(method, "student")}
         student = dynadfq.quantize(self.teacher, BITS, BITS, method=method, seed=seed, **options)
-        plan = schedule(steps, learning_rate, len(images))
         dynadfq.finetune(
-            student, self.teacher, images, method=method, seed=seed, schedule=plan, **options
+            student,
+            self.teacher,
+            images,
+            method=method,
+            rounding=cast(Rounding, split.rounding),
+            seed=seed,
+            schedule=schedule(steps, split),
+            **options,
         )
         return student
 
@@ -203,8 +211,8 @@ class Bench:
             long, images = self._seconds(lambda: self.synthesize(method, SHARD, more, 0))
             per_set = 1 if METHODS[method].trains_generator else SHARD
             per_iteration = (long - short) / (more - few)
-            brief, _ = self._seconds(lambda: self.student(method, images, few, 1e-4, 0))
-            whole, _ = self._seconds(lambda: self.student(method, images, more, 1e-4, 0))
+            brief, _ = self._seconds(lambda: self.student(method, images, few, START, 0))
+            whole, _ = self._seconds(lambda: self.student(method, images, more, START, 0))
             rates = Rates(
                 per_iteration / per_set,
                 max(0.0, short - few * per_iteration),

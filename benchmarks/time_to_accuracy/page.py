@@ -18,7 +18,8 @@ from dynadfq.report.figures.theme import DPI, LIGHT, Theme, new_figure
 
 SPLIT_HEAD = (
     *("method", "minutes", "n", "splits tried", "share for images", "images", "iterations"),
-    *("steps", "learning rate", "held-back agreement, %", "agreement, %", "CPU s", "wall s"),
+    *("steps", "learning rate", "crops", "rounding"),
+    *("held-back agreement, %", "agreement, %", "CPU s", "wall s"),
 )
 
 
@@ -54,9 +55,10 @@ Real data has the student's share of the time alone: its images cost none.
 
 ## Splits
 
-A split is the share of the budget for images, their number and the learning rate. Iterations and
-steps are what fits into the time, planned from a short measured rate; the student gets what the
-images left. The learning rate falls to a tenth in the last quarter of the steps.
+A split is the share of the budget for images, their number, the learning rate, the smallest area of
+random crops, and the rounding of weights before the first step. Iterations and steps are what fits
+into the time, planned from a short measured rate; the student gets what the images left. The
+learning rate falls to a tenth in the last quarter of the steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {HELD_BACK["count"]} held-back synthetic images, made by DynaDFQ in
@@ -110,6 +112,7 @@ def split_line(rows: Sequence[Row], method: str, minutes: float) -> list[str] | 
         f"{split.images:,}",
         f"{mean['iterations']:.0f}" if optimizes else "–",
         *(f"{mean['steps']:.0f}", f"{split.learning_rate:g}"),
+        *(f"{split.crop_scale:g}", split.rounding),
         *(f"{mean['held_back']:.1f}", f"{mean['agreement']:.2f}"),
         *(f"{seconds:.0f}", f"{mean['wall_seconds']:.0f}"),
     ]

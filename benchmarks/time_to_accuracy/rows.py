@@ -20,12 +20,14 @@ class Cell:
     share: float
     images: int
     learning_rate: float
+    crop_scale: float
+    rounding: str
     seed: int
 
     @property
     def split(self) -> Split:
         """How the budget is divided."""
-        return Split(self.share, self.images, self.learning_rate)
+        return Split(**{field.name: getattr(self, field.name) for field in fields(Split)})
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Row:
     share: float
     images: int
     learning_rate: float
+    crop_scale: float
+    rounding: str
     seed: int
     iterations: int
     steps: int

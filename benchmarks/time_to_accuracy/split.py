@@ -17,28 +17,34 @@ class Split:
     share: of the budget, for making images; the rest is for the student.
     images: that are made.
     learning_rate: initial one, of weights and activation ranges.
+    crop_scale: smallest area of the student's random crops; 1 is none.
+    rounding: of weights, before the first step.
     """
 
     share: float
     images: int
     learning_rate: float
+    crop_scale: float
+    rounding: str
 
     def scaled(self, ratio: float) -> Split:
         """Return the split of a budget that is ``ratio`` times as long.
 
         Images and iterations per image both grow with the square root.
 
-        >>> Split(0.5, 128, 1e-4).scaled(4).images
+        >>> Split(0.4, 128, 1e-4, 0.5, "nearest").scaled(4).images
         256
         """
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, 3e-4)  # of one minute
-AXES: Mapping[str, Callable[[Split], tuple[float, ...]]] = {
+START = Split(0.4, 128, 3e-4, 0.5, "nearest")  # of one minute
+AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "share": lambda _: (0.2, 0.6),
     "learning_rate": lambda _: (1e-4, 3e-4, 1e-3),
+    "crop_scale": lambda _: (0.25, 0.5, 1.0),
+    "rounding": lambda _: ("nearest", "squant"),
 }
 
 

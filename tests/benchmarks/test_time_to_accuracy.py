@@ -14,7 +14,7 @@ from benchmarks.time_to_accuracy import __main__ as command
 from benchmarks.time_to_accuracy.cell import PARTS, Bench, Rates, schedule
 from benchmarks.time_to_accuracy.page import page, write_page
 from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read
-from benchmarks.time_to_accuracy.split import AXES, START, Split, search
+from benchmarks.time_to_accuracy.split import START, Split, search
 
 MEASURED: dict[str, Any] = {
     **{"iterations": 130, "steps": 160, "precision": "bfloat16", "image_seconds": 24.0},
@@ -34,23 +34,23 @@ def row(
 
 
 def test_the_search_changes_one_choice_after_the_other() -> None:
-    scores = {  # by images, share, learning rate
-        (128, 0.4, 3e-4): 70.0,
-        (64, 0.4, 3e-4): 60.0,
-        (256, 0.4, 3e-4): 75.0,
-        (256, 0.2, 3e-4): 75.0,  # a tie changes nothing
-        (256, 0.6, 3e-4): 74.0,
-        (256, 0.4, 1e-4): 76.0,
-        (256, 0.4, 1e-3): 50.0,
+    scores = {
+        START: 70.0,
+        (more := replace(START, images=256)): 75.0,
+        replace(START, images=64): 60.0,
+        replace(more, share=0.2): 75.0,  # a tie changes nothing
+        replace(more, share=0.6): 74.0,
+        (slow := replace(more, learning_rate=1e-4)): 76.0,
+        replace(more, learning_rate=1e-3): 50.0,
     }
-    asked: list[tuple[float, ...]] = []
+    asked: list[Split] = []
 
     def score(split: Split) -> float:
-        asked.append((split.images, split.share, split.learning_rate))
-        return scores[asked[-1]]  # type: ignore[index]
+        asked.append(split)
+        return scores[split]
 
-    assert search(START, AXES, score) == Split(0.4, 256, 1e-4)
-    assert asked == [*scores]
+    assert search(START, ("images", "share", "learning_rate"), score) == slow
+    assert set(asked) == set(scores) and len(asked) == len(scores)
     assert search(START, (), score) == START
 
 
@@ -60,16 +60,17 @@ def test_images_grow_with_the_root_of_the_time(minutes: float, images: int) -> N
 
 
 def test_a_schedule_decays_once_before_its_last_quarter() -> None:
-    plan = schedule(40, 3e-4, 64)
+    plan = schedule(40, replace(START, images=64, crop_scale=0.25))
     assert plan.total_steps(64) == 40 and plan.epoch_steps(64) == 40 // PARTS
     assert (plan.decay_every, plan.decay, plan.calibration_images) == (PARTS - 1, 0.1, 64)
-    assert plan.learning_rate == plan.range_learning_rate == 3e-4
+    assert plan.learning_rate == plan.range_learning_rate == START.learning_rate
+    assert plan.crop_scale == 0.25
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.csv"
     assert read(path) == []
-    written = [row(), row(seed=1, minutes=0.5, split=Split(1 / 3, 64, 1e-3))]
+    written = [row(), row(seed=1, minutes=0.5, split=Split(1 / 3, 64, 1e-3, 1.0, "squant"))]
     for one in written:
         append(path, one)
     assert read(path) == written
@@ -129,7 +130,7 @@ def test_the_work_fits_into_the_time(
     monkeypatch.setattr(dynadfq, "SyntheticSet", lambda folder: [0] * 128)
     bench = Planned(tmp_path, spent)
     with pytest.raises(StopIteration):
-        bench.row(Cell(method, 1.0, 0.4, 128, 3e-4, 0))
+        bench.row(Cell(method, 1.0, **vars(replace(START, images=128, share=0.4)), seed=0))
     assert bench.asked == work
 
 
@@ -160,8 +161,9 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
     command.main([*words, "--seeds", "1"])
     searched = len(Fake.made)
-    assert searched == 1 + 2 + 2 + 2 + 1  # the start and each axis at 1 minute; the choice at 4
-    assert Fake.made[-1] == Cell("dynadfq", 4.0, 0.4, 256, 1e-3, 0)
+    assert searched == 1 + 2 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
+    best = replace(START.scaled(4), learning_rate=1e-3)
+    assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0)
     command.main([*words, "--seeds", "2"])
     added = Fake.made[searched:]
     assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
@@ -182,7 +184,7 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     text = page(rows, "net")
     assert "| DynaDFQ | 61.00 ± 1.41 (n = 2) | – |" in text
     assert "| real data | – | 65.00 (n = 1) |" in text
-    assert "| DynaDFQ | 1 | 2 | 2 | 0.4 | 128 | 130 | 160 |" in text
+    assert f"| DynaDFQ | 1 | 2 | 2 | {START.share:g} | {START.images} | 130 | 160 |" in text
     assert "99.00" not in text
     write_page(rows, tmp_path, "net")
     assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
