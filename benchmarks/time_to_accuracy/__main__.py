@@ -39,6 +39,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, default=3, help="of the chosen split")
     parser.add_argument("--search", nargs="*", type=float, help="minutes; all if left out")
+    parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES], help="what is searched")
     parser.add_argument("--precision", default="bfloat16", help="of the synthesis")
     parser.add_argument("--output", type=Path, default=Path(".scratch/time-to-accuracy"))
     parser.add_argument("--page", action="store_true", help="write the report; measure nothing")
@@ -96,7 +97,7 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
                 return held_back(Cell(method, minutes, **vars(tried), seed=0))
 
             searched = asked.search is None or minutes in asked.search
-            search(split, axes(method) if searched else (), score)
+            search(split, [a for a in axes(method) if searched and a in asked.axes], score)
             split = chosen(read(path), method, minutes) or split
             for seed in range(1, asked.seeds):
                 held_back(Cell(method, minutes, **vars(split), seed=seed))

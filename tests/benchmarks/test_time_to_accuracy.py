@@ -172,6 +172,10 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     command.main(["--output", str(tmp_path / "work"), "--page"])
     command.main([*words[:2], "--output", str(tmp_path / "other"), *words[4:], "--seeds", "2"])
     assert len(Fake.made) == searched + 2  # a new folder begins with the committed rows
+    command.main([*words[:5], "real_data", "--minutes", "1", "--axes", "share", "rounding"])
+    added = [cell for cell in Fake.made[searched + 2 :] if cell.seed == 0]
+    assert {cell.method for cell in added} == {"real_data"}  # whose share is not searched
+    assert [cell.rounding for cell in added] == ["nearest", "squant"]
 
 
 def test_the_page_by_hand(tmp_path: Path) -> None:
