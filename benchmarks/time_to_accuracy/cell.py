@@ -67,7 +67,6 @@ def schedule(steps: int, split: Split) -> FinetuneConfig:
         decay_every=PARTS - 1,
         batch_size=BATCH,
         learning_rate=split.learning_rate,
-        range_learning_rate=split.learning_rate,
         crop_scale=split.crop_scale,
         calibration_images=min(CALIBRATION, split.images),
     )

@@ -16,7 +16,7 @@ class Split:
 
     share: of the budget, for making images; the rest is for the student.
     images: that are made.
-    learning_rate: initial one, of weights and activation ranges.
+    learning_rate: initial one, of the weights.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
     """
