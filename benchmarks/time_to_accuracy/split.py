@@ -38,11 +38,11 @@ class Split:
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, 3e-4, 0.5, "nearest")  # of one minute
+START = Split(0.4, 128, 1e-4, 0.5, "nearest")  # of one minute
 AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "share": lambda _: (0.2, 0.6),
-    "learning_rate": lambda _: (1e-4, 3e-4, 1e-3),
+    "learning_rate": lambda _: (3e-5, 1e-4, 3e-4),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
     "rounding": lambda _: ("nearest", "squant"),
 }
