@@ -11,16 +11,15 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.deployment.networks import NETWORKS, labelled
-from benchmarks.time_to_accuracy.cell import CALIBRATION, REAL, Bench
+from benchmarks.time_to_accuracy.cell import Bench
 from benchmarks.time_to_accuracy.page import write_page
 from benchmarks.time_to_accuracy.rows import Cell, append, chosen, read
-from benchmarks.time_to_accuracy.split import AXES, START, Split, search
+from benchmarks.time_to_accuracy.split import AXES, Split, axes, first_split, search
 from dynadfq.methods import METHODS
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
@@ -47,26 +46,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     if not asked.page and asked.data is None:
         parser.error("--data: give a folder with train/<class>/ and val/<class>/")
     return asked
-
-
-def axes(method: str) -> list[str]:
-    """Return the choices that a method's search has.
-
-    Real images cost no time and the student's is that of the others; the images of an online
-    generator follow from its training.
-    """
-    kind = METHODS[method]
-    fixed = {"images"} if kind.trains_generator else set()
-    fixed |= set() if kind.optimizes_images else {"images", "share"}
-    return [axis for axis in AXES if axis not in fixed]
-
-
-def first_split(method: str) -> Split:
-    """Return where a method's search begins, under one minute."""
-    kind = METHODS[method]
-    if not kind.optimizes_images:
-        return replace(START, images=REAL)
-    return replace(START, images=CALIBRATION) if kind.trains_generator else START
 
 
 def measure(asked: argparse.Namespace, path: Path) -> None:

@@ -13,23 +13,21 @@ from typing import Any, NamedTuple, cast
 
 import dynadfq
 from benchmarks.time_to_accuracy.rows import Cell, Row
-from benchmarks.time_to_accuracy.split import SHARD, START, Split
+from benchmarks.time_to_accuracy.split import CALIBRATION, SHARD, START, Split
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
 from dynadfq.quant.config import Rounding
 from dynadfq.runtime.resume import library_digest
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import Basis, PixelOptimizerConfig
 from dynadfq.training.config import FinetuneConfig
 
 BITS = 4  # of weights and activations
 BATCH = 64  # of a fine-tuning step
 TEST_BATCH = 100
-CALIBRATION = 256  # images
-REAL = 5120  # images, where they cost no time
 PARTS = 4  # of the training; the learning rate falls after the last but one
 PRESET = "small"  # of the methods that publish one
-HELD_BACK = {"count": 512, "iterations": 100, "seed": 1_000_000}
+HELD_BACK: dict[str, Any] = {"count": 512, "iterations": 100, "seed": 1_000_000, "basis": "pixels"}
 
 
 class Rates(NamedTuple):
@@ -113,7 +111,7 @@ class Bench:
         if settings.optimizes_images:
             seconds = cell.share * budget - rates.fixed
             iterations = max(1, int(seconds / (per_set * rates.per_iteration)))
-        made = self.images(cell.method, cell.images, iterations, cell.seed)
+        made = self.images(cell.method, cell.images, iterations, cell.seed, cast(Basis, cell.basis))
         spent = made["cpu"] if settings.data_free else cell.share * budget
         steps = max(1, int((budget - spent) / rates.per_step / PARTS)) * PARTS
         images = dynadfq.SyntheticSet(Path(made["folder"]))
@@ -138,17 +136,19 @@ class Bench:
             library=library_digest()[:12],
         )
 
-    def images(self, method: str, count: int, iterations: int, seed: int) -> dict[str, Any]:
+    def images(
+        self, method: str, count: int, iterations: int, seed: int, basis: Basis
+    ) -> dict[str, Any]:
         """Return folder and time of an image set, which is made unless it is there.
 
         What an interrupted run left is removed: its time is not known.
         """
-        folder = self.work / f"{method}-{count}x{iterations}-{self.precision}-s{seed}"
+        folder = self.work / f"{method}-{count}x{iterations}-{basis}-{self.precision}-s{seed}"
         record = folder.with_suffix(".json")
         if not record.exists():
             shutil.rmtree(folder, ignore_errors=True)
             with Clock() as clock:
-                self.synthesize(method, count, iterations, seed, folder)
+                self.synthesize(method, count, iterations, seed, basis, folder)
             record.write_text(
                 json.dumps({"folder": str(folder), "cpu": clock.cpu, "wall": clock.wall})
             )
@@ -156,7 +156,13 @@ class Bench:
         return found
 
     def synthesize(
-        self, method: str, count: int, iterations: int, seed: int, folder: Path | None = None
+        self,
+        method: str,
+        count: int,
+        iterations: int,
+        seed: int,
+        basis: Basis,
+        folder: Path | None = None,
     ) -> dynadfq.SyntheticSet:
         """Make images; the plateau rule's patience is a quarter of the iterations."""
         options: dict[str, Any] = {**published(method, "images")}
@@ -205,9 +211,11 @@ class Bench:
         record = self.work / f"rates-{method}-{self.precision}.json"
         if not record.exists():
             few, more = 4, 24
-            self.synthesize(method, SHARD, few, 0)  # the first call imports and allocates
-            short, _ = self._seconds(lambda: self.synthesize(method, SHARD, few, 0))
-            long, images = self._seconds(lambda: self.synthesize(method, SHARD, more, 0))
+            self.synthesize(
+                method, SHARD, few, 0, "cosines"
+            )  # the first call imports and allocates
+            short, _ = self._seconds(lambda: self.synthesize(method, SHARD, few, 0, "cosines"))
+            long, images = self._seconds(lambda: self.synthesize(method, SHARD, more, 0, "cosines"))
             per_set = 1 if METHODS[method].trains_generator else SHARD
             per_iteration = (long - short) / (more - few)
             brief, _ = self._seconds(lambda: self.student(method, images, few, START, 0))

@@ -13,11 +13,21 @@ from benchmarks.markdown import markdown_table
 from benchmarks.report.figures.looks import look_of
 from benchmarks.time_to_accuracy.cell import BITS, HELD_BACK
 from benchmarks.time_to_accuracy.rows import Row, of_chosen
+from benchmarks.time_to_accuracy.split import axes
 from dynadfq.methods import METHODS
 from dynadfq.report.figures.theme import DPI, LIGHT, Theme, new_figure
 
 SPLIT_HEAD = (
-    *("method", "minutes", "n", "splits tried", "share for images", "images", "iterations"),
+    *(
+        "method",
+        "minutes",
+        "n",
+        "splits tried",
+        "share for images",
+        "images",
+        "basis",
+        "iterations",
+    ),
     *("steps", "learning rate", "crops", "rounding"),
     *("held-back agreement, %", "agreement, %", "CPU s", "wall s"),
 )
@@ -55,10 +65,11 @@ Real data has the student's share of the time alone: its images cost none.
 
 ## Splits
 
-A split is the share of the budget for images, their number, the learning rate, the smallest area of
-random crops, and the rounding of weights before the first step. Iterations and steps are what fits
-into the time, planned from a short measured rate; the student gets what the images left. The
-learning rate falls to a tenth in the last quarter of the steps.
+A split is the share of the budget for images, their number, the basis that they are optimized in,
+the learning rate, the smallest area of random crops, and the rounding of weights before the first
+step. Iterations and steps are what fits into the time, planned from a short measured rate; the
+student gets what the images left. The learning rate falls to a tenth in the last quarter of the
+steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {HELD_BACK["count"]} held-back synthetic images, made by DynaDFQ in
@@ -110,6 +121,7 @@ def split_line(rows: Sequence[Row], method: str, minutes: float) -> list[str] | 
         METHODS[method].title,
         *(f"{minutes:g}", str(len(found)), str(len(tried)), f"{split.share:g}"),
         f"{split.images:,}",
+        split.basis if "basis" in axes(method) else "–",
         f"{mean['iterations']:.0f}" if optimizes else "–",
         *(f"{mean['steps']:.0f}", f"{split.learning_rate:g}"),
         *(f"{split.crop_scale:g}", split.rounding),

@@ -19,6 +19,7 @@ class Cell:
     minutes: float
     share: float
     images: int
+    basis: str
     learning_rate: float
     crop_scale: float
     rounding: str
@@ -49,6 +50,7 @@ class Row:
     minutes: float
     share: float
     images: int
+    basis: str
     learning_rate: float
     crop_scale: float
     rounding: str

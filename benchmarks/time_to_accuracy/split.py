@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
+from dynadfq.methods import METHODS
+
 SHARD = 64  # images made together; their number is a multiple of it
+CALIBRATION = 256  # images, where an online generator makes those of the training
+REAL = 5120  # images, where they cost no time
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Split:
 
     share: of the budget, for making images; the rest is for the student.
     images: that are made.
+    basis: of the synthesis; cosines with the half-cosine schedule, pixels with the plateau rule.
     learning_rate: initial one, of the weights.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
@@ -23,6 +28,7 @@ class Split:
 
     share: float
     images: int
+    basis: str
     learning_rate: float
     crop_scale: float
     rounding: str
@@ -32,15 +38,16 @@ class Split:
 
         Images and iterations per image both grow with the square root.
 
-        >>> Split(0.4, 128, 1e-4, 0.5, "nearest").scaled(4).images
+        >>> Split(0.4, 128, "pixels", 1e-4, 0.5, "nearest").scaled(4).images
         256
         """
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, 1e-4, 0.5, "nearest")  # of one minute
+START = Split(0.4, 128, "cosines", 1e-4, 0.5, "nearest")  # of one minute
 AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
+    "basis": lambda _: ("cosines", "pixels"),
     "share": lambda _: (0.2, 0.6),
     "learning_rate": lambda _: (3e-5, 1e-4, 3e-4),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
@@ -51,6 +58,26 @@ AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
 def whole_shards(images: float) -> int:
     """Return the nearest multiple of the shard size, and at least one shard."""
     return max(1, round(images / SHARD)) * SHARD
+
+
+def axes(method: str) -> list[str]:
+    """Return the choices that a method's search has.
+
+    Real images cost no time and the student's is that of the others; the images of an online
+    generator follow from its training.
+    """
+    kind = METHODS[method]
+    fixed = {"images", "basis"} if kind.trains_generator else set()
+    fixed |= set() if kind.optimizes_images else {"images", "basis", "share"}
+    return [axis for axis in AXES if axis not in fixed]
+
+
+def first_split(method: str) -> Split:
+    """Return where a method's search begins, under one minute."""
+    kind = METHODS[method]
+    if not kind.optimizes_images:
+        return replace(START, images=REAL)
+    return replace(START, images=CALIBRATION) if kind.trains_generator else START
 
 
 def search(start: Split, axes: Iterable[str], score: Callable[[Split], float]) -> Split:

@@ -70,7 +70,10 @@ def test_a_schedule_decays_once_before_its_last_quarter() -> None:
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rows.csv"
     assert read(path) == []
-    written = [row(), row(seed=1, minutes=0.5, split=Split(1 / 3, 64, 1e-3, 1.0, "squant"))]
+    written = [
+        row(),
+        row(seed=1, minutes=0.5, split=Split(1 / 3, 64, "pixels", 1e-3, 1.0, "squant")),
+    ]
     for one in written:
         append(path, one)
     assert read(path) == written
@@ -105,7 +108,7 @@ class Planned(Bench):
     def rates(self, method: str) -> Rates:
         return Rates(per_iteration=0.001, fixed=4.0, per_step=0.25)
 
-    def images(self, method: str, count: int, iterations: int, seed: int) -> dict[str, Any]:
+    def images(self, method: str, count: int, iterations: int, *_: Any) -> dict[str, Any]:
         self.asked += [count, iterations]
         return {"cpu": self.spent, "wall": 0.0, "folder": str(self.work)}
 
@@ -161,7 +164,7 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
     command.main([*words, "--seeds", "1"])
     searched = len(Fake.made)
-    assert searched == 1 + 2 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
+    assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
     best = replace(START.scaled(4), learning_rate=3e-4)
     assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0)
     command.main([*words, "--seeds", "2"])
@@ -188,7 +191,9 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     text = page(rows, "net")
     assert "| DynaDFQ | 61.00 ± 1.41 (n = 2) | – |" in text
     assert "| real data | – | 65.00 (n = 1) |" in text
-    assert f"| DynaDFQ | 1 | 2 | 2 | {START.share:g} | {START.images} | 130 | 160 |" in text
+    assert (
+        f"| DynaDFQ | 1 | 2 | 2 | {START.share:g} | {START.images} | cosines | 130 | 160 |" in text
+    )
     assert "99.00" not in text
     write_page(rows, tmp_path, "net")
     assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
