@@ -49,7 +49,7 @@ AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "basis": lambda _: ("cosines", "pixels"),
     "share": lambda _: (0.2, 0.6),
-    "learning_rate": lambda _: (3e-5, 1e-4, 3e-4),
+    "learning_rate": lambda _: (3e-5, 1e-4, 2e-4),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
     "rounding": lambda _: ("nearest", "squant"),
 }

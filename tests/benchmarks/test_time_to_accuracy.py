@@ -41,7 +41,7 @@ def test_the_search_changes_one_choice_after_the_other() -> None:
         replace(more, share=0.2): 75.0,  # a tie changes nothing
         replace(more, share=0.6): 74.0,
         (slow := replace(more, learning_rate=3e-5)): 76.0,
-        replace(more, learning_rate=3e-4): 50.0,
+        replace(more, learning_rate=2e-4): 50.0,
     }
     asked: list[Split] = []
 
@@ -138,7 +138,7 @@ def test_the_work_fits_into_the_time(
 
 
 class Fake:
-    """A bench that agrees most with a learning rate of 3e-4."""
+    """A bench that agrees most with a learning rate of 2e-4."""
 
     made: ClassVar[list[Cell]] = []
 
@@ -165,12 +165,12 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     command.main([*words, "--seeds", "1"])
     searched = len(Fake.made)
     assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
-    best = replace(START.scaled(4), learning_rate=3e-4)
+    best = replace(START.scaled(4), learning_rate=2e-4)
     assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0)
     command.main([*words, "--seeds", "2"])
     added = Fake.made[searched:]
     assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
-    assert {cell.learning_rate for cell in added} == {3e-4}
+    assert {cell.learning_rate for cell in added} == {2e-4}
     command.main([*words, "--seeds", "2"])
     command.main(["--output", str(tmp_path / "work"), "--page"])
     command.main([*words[:2], "--output", str(tmp_path / "other"), *words[4:], "--seeds", "2"])
