@@ -159,6 +159,10 @@ def _precise(bench: Bench, what: str) -> Pair:
     return at("bfloat16"), at("float32")
 
 
+def _cosines(bench: Bench) -> Pair:
+    return Synthesis(bench, "cosines").steps, Synthesis(bench).steps
+
+
 def _compiled(bench: Bench) -> Pair:
     """The bare network's passes; what compiling takes is not in them (docs/performance.md)."""
     return _to_images(bench, torch.compile(bench.teacher.module)), _to_images(
@@ -178,4 +182,5 @@ CHANGES: dict[str, Callable[[Bench], Pair]] = {
     "synthesis in bfloat16": lambda bench: _precise(bench, "synthesis"),
     "fine-tuning in bfloat16": lambda bench: _precise(bench, "fine-tuning"),
     "network compiled": _compiled,
+    "cosine coefficients": _cosines,
 }

@@ -20,7 +20,7 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.seeding import generator
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import Basis, PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
@@ -45,12 +45,13 @@ def synthesis(bench: Bench) -> Result:
 class Synthesis:
     """Some iterations of the pixel optimizer, all of their parts included."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, basis: Basis = "pixels") -> None:
         self.bench, self.rng = bench, generator(0, "synthesis", 0)
         recipe = DynaDFQ().images.recipe(
             MethodContext(bench.teacher, class_similarity(bench.teacher), 0)
         )
-        self.source = recipe.source(bench.teacher, PixelOptimizerConfig(iterations=ITERATIONS))
+        settings = PixelOptimizerConfig(iterations=ITERATIONS, basis=basis)
+        self.source = recipe.source(bench.teacher, settings)
         self.module = copy.deepcopy(bench.teacher.module)
 
     def bare(self) -> None:
@@ -61,7 +62,7 @@ class Synthesis:
 
     def steps(self) -> None:
         """Run the optimizer's steps with all their parts."""
-        images = self.bench.images.clone(memory_format=torch.preserve_format).requires_grad_()
+        images = self.bench.images.clone(memory_format=torch.preserve_format)
         with (
             self.bench.teacher.recording() as recording,
             Progress("benchmark", 10**9, interval=1e9) as progress,

@@ -8,7 +8,7 @@ from dynadfq.runtime.config import MAX_BATCH, MAX_COUNT, MAX_RATE, PAPER, Config
 
 Storage = Literal["float32", "float16"]
 Basis = Literal["pixels", "cosines"]
-Schedule = Literal["plateau", "cosine"]
+Schedule = Literal["plateau", "linear"]
 Mixing = Literal["sum", "mean"]
 LARGE = 64  # pixels; longer sides get class-conditional BatchNorm from `large_images`
 
@@ -37,9 +37,20 @@ class PixelOptimizerConfig(Config):
     )
     schedule: Schedule = setting(
         "plateau",
-        "the learning rate falls when the loss has stopped decreasing, or from the first to the "
-        "last iteration along a half cosine",
-        source=f"plateau: {TRAINING}; cosine: dynadfq, for few iterations",
+        "the learning rate falls when the loss has stopped decreasing, or in equal parts from the "
+        "first to the last iteration",
+        source=f"plateau: {TRAINING}; linear: dynadfq, for few iterations",
+    )
+    beta1: float = setting(
+        0.9, "Adam's β₁, decay of the mean gradient per step", source="Adam's default", ge=0, lt=1
+    )
+    beta2: float = setting(
+        0.999,
+        "Adam's β₂, decay of the mean squared gradient per step; gradients shrink quickly, so that "
+        "few iterations need less, such as 0.95",
+        source="Adam's default",
+        ge=0,
+        lt=1,
     )
     decay: float = setting(
         0.1,

@@ -62,14 +62,15 @@ def schedule(
     least rate, and ``settings.stop`` is set.
     """
     least = settings.min_learning_rate
-    if settings.schedule == "cosine":
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, least)
+    if settings.schedule == "linear":
+        last_factor = least / settings.learning_rate
+        line = torch.optim.lr_scheduler.LinearLR(adam, 1.0, last_factor, steps)
 
-        def along_cosine(loss: Tensor) -> bool:
-            cosine.step()
+        def linearly(loss: Tensor) -> bool:
+            line.step()
             return False
 
-        return along_cosine
+        return linearly
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         adam, factor=settings.decay, patience=settings.patience, min_lr=least
     )
@@ -145,7 +146,8 @@ class PixelSource:
         height, width = start.shape[2:]
         basis = BASES[settings.basis](height, width, start.device)
         moved = basis.from_noise(start).requires_grad_()
-        adam = torch.optim.Adam([moved], lr=settings.learning_rate)
+        betas = settings.beta1, settings.beta2
+        adam = torch.optim.Adam([moved], lr=settings.learning_rate, betas=betas)
         lower_rate = schedule(adam, settings, self.steps)
         for iteration in range(self.steps):
             images = self._formatted(basis.images(moved))
