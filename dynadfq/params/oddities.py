@@ -55,6 +55,12 @@ ODDITIES = (
         "the second is plateau, or the first its default",
         "{0} has no effect with synthesis.schedule: {1}",
     ),
+    Rule(
+        ("synthesis.stop", "synthesis.schedule"),
+        lambda stop, schedule: schedule == "plateau" or not stop,
+        "the second is plateau, or the first false",
+        "{0} has no effect with synthesis.schedule: {1}",
+    ),
 )
 
 

@@ -120,6 +120,14 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "quantization: {ranges: {quantile: 0.9}}",
             'quantization.ranges.quantile: 0.9 has no effect with quantization.ranges.observer: "',
         ),
+        (
+            "synthesis: {patience: 9, schedule: linear}",
+            'synthesis.patience: 9 has no effect with synthesis.schedule: "linear"',
+        ),
+        (
+            "synthesis: {stop: true, schedule: linear}",
+            'synthesis.stop: true has no effect with synthesis.schedule: "linear"',
+        ),
     ],
 )
 def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
