@@ -63,7 +63,7 @@ def schedule(
     """
     least = settings.min_learning_rate
     if settings.schedule == "linear":
-        last_factor = least / settings.learning_rate
+        last_factor = min(1.0, least / settings.learning_rate)
         line = torch.optim.lr_scheduler.LinearLR(adam, 1.0, last_factor, steps)
 
         def linearly(loss: Tensor) -> bool:

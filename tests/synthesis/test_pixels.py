@@ -60,6 +60,12 @@ def test_coefficients_give_the_images_that_are_judged(make: Make, teacher: Teach
     torch.testing.assert_close(teacher(shard.images), shard.logits)
 
 
+def test_a_rate_below_the_least_one_stays(make: Make) -> None:
+    low = {"learning_rate": 0.05, "schedule": "linear"}
+    images = [make(min_learning_rate=least, **low).images for least in (0.05, 0.1)]
+    assert torch.equal(*images)
+
+
 def test_a_batch_stops_when_its_loss_no_longer_falls_at_the_least_rate(make: Make) -> None:
     flat = Objective[SynthesisStep]([Term("flat", 1.0, lambda step: step.images.sum() * 0.0)])
     settings = {"learning_rate": 0.1, "min_learning_rate": 0.01, "patience": 2}
