@@ -175,7 +175,12 @@ class Bench:
             batch_size=SHARD,
             seed=seed,
             folder=folder,
-            optimizer=PixelOptimizerConfig(iterations=iterations, patience=max(1, iterations // 4)),
+            optimizer=PixelOptimizerConfig(
+                iterations=iterations,
+                basis=basis,
+                schedule="cosine" if basis == "cosines" else "plateau",
+                patience=max(1, iterations // 4),
+            ),
             precision=self.precision,
             **options,
         )
@@ -211,11 +216,13 @@ class Bench:
         record = self.work / f"rates-{method}-{self.precision}.json"
         if not record.exists():
             few, more = 4, 24
-            self.synthesize(
-                method, SHARD, few, 0, "cosines"
-            )  # the first call imports and allocates
-            short, _ = self._seconds(lambda: self.synthesize(method, SHARD, few, 0, "cosines"))
-            long, images = self._seconds(lambda: self.synthesize(method, SHARD, more, 0, "cosines"))
+
+            def make(iterations: int) -> dynadfq.SyntheticSet:
+                return self.synthesize(method, SHARD, iterations, 0, "cosines")
+
+            make(few)  # imports and allocates
+            short, _ = self._seconds(lambda: make(few))
+            long, images = self._seconds(lambda: make(more))
             per_set = 1 if METHODS[method].trains_generator else SHARD
             per_iteration = (long - short) / (more - few)
             brief, _ = self._seconds(lambda: self.student(method, images, few, START, 0))

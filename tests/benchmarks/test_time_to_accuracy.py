@@ -137,6 +137,28 @@ def test_the_work_fits_into_the_time(
     assert bench.asked == work
 
 
+def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    trained: list[dict[str, Any]] = []
+    monkeypatch.setattr(dynadfq, "synthesize", lambda *_, **given: made.append(given))
+    monkeypatch.setattr(dynadfq, "quantize", lambda *_, **given: None)
+    monkeypatch.setattr(dynadfq, "finetune", lambda *_, **given: trained.append(given))
+    bench = Bench(None, tmp_path, None, tmp_path, "bfloat16")  # type: ignore[arg-type]
+    bench.images("gdfq", 128, 40, 3, "cosines")
+    bench.images("real_data", 128, 40, 3, "pixels")
+    bench.images("real_data", 128, 40, 3, "pixels")  # is there
+    cosines, pixels = (one["optimizer"] for one in made)
+    assert (cosines.basis, cosines.schedule, cosines.iterations) == ("cosines", "cosine", 40)
+    assert (pixels.basis, pixels.schedule, pixels.patience) == ("pixels", "plateau", 10)
+    assert made[0]["generator_batch_size"] == 64 and made[1]["data"] == "image-folder"
+    assert {(one["seed"], one["precision"]) for one in made} == {(3, "bfloat16")}
+    split = replace(START, learning_rate=2e-4, crop_scale=0.25, rounding="squant")
+    bench.student("dynadfq", None, 8, split, 3)  # type: ignore[arg-type]
+    [given] = trained
+    assert (given["rounding"], given["seed"], given["method"]) == ("squant", 3, "dynadfq")
+    assert given["schedule"] == schedule(8, split)
+
+
 class Fake:
     """A bench that agrees most with a learning rate of 2e-4."""
 
