@@ -44,12 +44,12 @@ class Split:
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, "cosines", 1e-4, 0.5, "nearest")  # of one minute
+START = Split(0.4, 128, "cosines", 3e-5, 0.5, "nearest")  # of one minute
 AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "basis": lambda _: ("cosines", "pixels"),
     "share": lambda _: (0.2, 0.6),
-    "learning_rate": lambda _: (3e-5, 1e-4, 2e-4),
+    "learning_rate": lambda _: (1e-5, 3e-5, 1e-4),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
     "rounding": lambda _: ("nearest", "squant"),
 }

@@ -40,8 +40,8 @@ def test_the_search_changes_one_choice_after_the_other() -> None:
         replace(START, images=64): 60.0,
         replace(more, share=0.2): 75.0,  # a tie changes nothing
         replace(more, share=0.6): 74.0,
-        (slow := replace(more, learning_rate=3e-5)): 76.0,
-        replace(more, learning_rate=2e-4): 50.0,
+        (slow := replace(more, learning_rate=1e-5)): 76.0,
+        replace(more, learning_rate=1e-4): 50.0,
     }
     asked: list[Split] = []
 
@@ -152,7 +152,7 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     assert (pixels.basis, pixels.schedule, pixels.patience) == ("pixels", "plateau", 10)
     assert made[0]["generator_batch_size"] == 64 and made[1]["data"] == "image-folder"
     assert {(one["seed"], one["precision"]) for one in made} == {(3, "bfloat16")}
-    split = replace(START, learning_rate=2e-4, crop_scale=0.25, rounding="squant")
+    split = replace(START, learning_rate=1e-4, crop_scale=0.25, rounding="squant")
     bench.student("dynadfq", None, 8, split, 3)  # type: ignore[arg-type]
     [given] = trained
     assert (given["rounding"], given["seed"], given["method"]) == ("squant", 3, "dynadfq")
@@ -160,7 +160,7 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class Fake:
-    """A bench that agrees most with a learning rate of 2e-4."""
+    """A bench that agrees most with a learning rate of 1e-4."""
 
     made: ClassVar[list[Cell]] = []
 
@@ -187,12 +187,12 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     command.main([*words, "--seeds", "1"])
     searched = len(Fake.made)
     assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
-    best = replace(START.scaled(4), learning_rate=2e-4)
+    best = replace(START.scaled(4), learning_rate=1e-4)
     assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0)
     command.main([*words, "--seeds", "2"])
     added = Fake.made[searched:]
     assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
-    assert {cell.learning_rate for cell in added} == {2e-4}
+    assert {cell.learning_rate for cell in added} == {1e-4}
     command.main([*words, "--seeds", "2"])
     command.main(["--output", str(tmp_path / "work"), "--page"])
     command.main([*words[:2], "--output", str(tmp_path / "other"), *words[4:], "--seeds", "2"])
