@@ -70,6 +70,20 @@ def schedule(steps: int, split: Split) -> FinetuneConfig:
     )
 
 
+def optimizer(basis: Basis, iterations: int) -> PixelOptimizerConfig:
+    """Return Adam's settings: the paper's, or those of docs/performance.md for few iterations."""
+    if basis == "pixels":
+        return PixelOptimizerConfig(iterations=iterations, patience=max(1, iterations // 4))
+    return PixelOptimizerConfig(
+        iterations=iterations,
+        basis=basis,
+        schedule="linear",
+        learning_rate=0.2,
+        beta1=0.8,
+        beta2=0.9,
+    )
+
+
 def published(method: str, part: str) -> Mapping[str, Any]:
     """Return what the method's preset for small images changes in ``images`` or ``student``."""
     return METHODS[method].presets.get(PRESET, {}).get(part, {})
@@ -164,7 +178,7 @@ class Bench:
         basis: Basis,
         folder: Path | None = None,
     ) -> dynadfq.SyntheticSet:
-        """Make images; the plateau rule's patience is a quarter of the iterations."""
+        """Make images."""
         options: dict[str, Any] = {**published(method, "images")}
         if not METHODS[method].data_free:
             options |= {"data": "image-folder", "root": str(self.data.resolve())}
@@ -175,12 +189,7 @@ class Bench:
             batch_size=SHARD,
             seed=seed,
             folder=folder,
-            optimizer=PixelOptimizerConfig(
-                iterations=iterations,
-                basis=basis,
-                schedule="cosine" if basis == "cosines" else "plateau",
-                patience=max(1, iterations // 4),
-            ),
+            optimizer=optimizer(basis, iterations),
             precision=self.precision,
             **options,
         )
@@ -218,7 +227,7 @@ class Bench:
             few, more = 4, 24
 
             def make(iterations: int) -> dynadfq.SyntheticSet:
-                return self.synthesize(method, SHARD, iterations, 0, "cosines")
+                return self.synthesize(method, SHARD, iterations, 0, "pixels")
 
             make(few)  # imports and allocates
             short, _ = self._seconds(lambda: make(few))

@@ -20,7 +20,7 @@ class Split:
 
     share: of the budget, for making images; the rest is for the student.
     images: that are made.
-    basis: of the synthesis; cosines with the half-cosine schedule, pixels with the plateau rule.
+    basis: of the synthesis; cosines with a linear schedule, pixels with the plateau rule.
     learning_rate: initial one, of the weights.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
@@ -76,8 +76,10 @@ def first_split(method: str) -> Split:
     """Return where a method's search begins, under one minute."""
     kind = METHODS[method]
     if not kind.optimizes_images:
-        return replace(START, images=REAL)
-    return replace(START, images=CALIBRATION) if kind.trains_generator else START
+        return replace(START, images=REAL, basis="pixels")
+    if kind.trains_generator:
+        return replace(START, images=CALIBRATION, basis="pixels")
+    return START
 
 
 def search(start: Split, axes: Iterable[str], score: Callable[[Split], float]) -> Split:
