@@ -40,6 +40,7 @@ from dynadfq.quant.config import (
 )
 from dynadfq.quant.model import Student as Student
 from dynadfq.quant.range_config import RangeConfig, RangeRule, ranges_of
+from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime import distributed
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import InvalidArgument, did_you_mean, require_choice, shown
@@ -52,7 +53,7 @@ from dynadfq.teacher.loading import load_teacher as load_teacher
 from dynadfq.teacher.similarity import class_similarity as class_similarity
 from dynadfq.teacher.teacher import Teacher as Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
-from dynadfq.training.prepare import new_student, require_student
+from dynadfq.training.prepare import new_student, require_student, with_widths
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
@@ -146,14 +147,17 @@ def quantize(
     weight_granularity: Granularity = QUANTIZATION.weight_granularity,
     scheme: SchemeName = QUANTIZATION.scheme,
     per_width_ranges: bool = QUANTIZATION.ranges.per_width,
+    sensitivity_images: SyntheticSet | None = None,
     **hyperparameters: Any,
 ) -> Student:
     """Return a student of the teacher, not yet calibrated or fine-tuned.
 
     Args:
         teacher: the float network; some methods change it first, such as "dfq".
-        weight_bits: width of every weight.
-        activation_bits: one width, or the candidates that are chosen from for every image.
+        weight_bits: width of every weight; with ``sensitivity_images``, the one whose bit-FLOPs
+            are the budget.
+        activation_bits: one width, or the candidates that are chosen from for every image; with
+            ``sensitivity_images``, a single one is part of the budget.
         target_bits: the width whose bit-FLOPs are the budget; None is the fixed width or the middle
             candidate.
         placement: which activations are quantized, "relu_output" or "layer_input".
@@ -164,6 +168,9 @@ def quantize(
         scheme: "paper", or "integer" for engines that compute in 8-bit integers; it has one width
             of activations, and fixed tensors that are quantized.
         per_width_ranges: whether each of several widths has a range of its own at every site.
+        sensitivity_images: synthetic images on which the sensitivity of each layer is measured;
+            layers and sites then have widths of their own at the same bit-FLOPs (with several
+            activation_bits, the weights of layers alone). None leaves the widths equal.
         hyperparameters: the method's settings for the student.
 
     Raises:
@@ -186,7 +193,13 @@ def quantize(
         weight_granularity=weight_granularity,
         scheme=scheme,
     )
-    return new_student(teacher, _student_recipe(quantize, method, hyperparameters), checked, seed)
+    recipe = _student_recipe(quantize, method, hyperparameters)
+    if sensitivity_images is not None:
+        by_sensitivity = QuantizationConfig(allocation=AllocationConfig(rule="sensitivity"))
+        checked = with_widths(
+            teacher, recipe, checked, sensitivity_images, by_sensitivity, Scratch(None)
+        )
+    return new_student(teacher, recipe, checked, seed)
 
 
 def finetune(

@@ -18,7 +18,7 @@ from dynadfq.runtime.resume import digest
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig, SelectorTrainingConfig
-from dynadfq.training.prepare import new_student
+from dynadfq.training.prepare import new_student, with_widths
 from dynadfq.training.ranks import require_divisible
 from dynadfq.training.train import train_student
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
@@ -63,8 +63,16 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
     scratch = unfinished(stage, p.method.name, seen, digest(teacher_folder), digest(images_folder))
     recipe = p.method.student.recipe()
     require_divisible(recipe, p.finetune.batch_size)
-    student = new_student(teacher, recipe, Scheme.of(p.quantization, selector), p.seed)
     with distributed.on_first_rank(scratch.claimed):
+        scheme = with_widths(
+            teacher,
+            recipe,
+            Scheme.of(p.quantization, selector),
+            images,
+            p.quantization,
+            scratch.part("sensitivity"),
+        )
+        student = new_student(teacher, recipe, scheme, p.seed)
         history = train_student(
             student,
             teacher,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynadfq.quant.config import Widths
+from dynadfq.quant.width_config import Widths
 from dynadfq.runtime.config import MAX_BATCH, MAX_COUNT, Config, setting
 
 

@@ -76,7 +76,7 @@ def _layer(student: Student, layer: Layer) -> LayerReport:
         layer=layer.name,
         kind=layer.kind,
         macs=layer.macs,
-        weight_bits=student.cost.weight_bits,
+        weight_bits=student.cost.bits_of(layer),
         activation_bits=widths,
         range=tuple(bounds for i in read for bounds in student.sites[i].ranges),
         status=status,

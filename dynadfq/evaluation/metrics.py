@@ -93,6 +93,7 @@ def headline(
             "repeats": len(controls.permuted),
         },
         "quantization": {
+            "allocation": "uniform" if student.scheme.mixed is None else "sensitivity",
             "weight_bits": student.scheme.weight_bits,
             "target_bits": student.scheme.target_bits,
             "activation_bits": list(student.scheme.activation_bits),

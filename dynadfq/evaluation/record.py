@@ -58,6 +58,7 @@ class ControlMetrics(ComparedMetrics):
 class QuantizationMetrics(Group):
     """Widths, and what is not quantized."""
 
+    allocation: str = "uniform"
     weight_bits: Bits
     activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)]
     float_input_macs_percent: Percent

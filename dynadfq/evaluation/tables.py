@@ -104,7 +104,7 @@ def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
         {
             "site": range(len(student.sites)),
             "name": student.site_names,
-            "macs": (student.cost.per_site / student.scheme.weight_bits).round().long().numpy(),
+            "macs": student.cost.macs_per_site.round().long().numpy(),
             "fixed_low": fixed_low,
             "fixed_high": fixed_high,
             "low": low,

@@ -177,9 +177,7 @@ class Conversion:
         reader, merged, requantized = after_layer(self.network, node)
         norm = cast(AnyBatchNorm, called_module(reader, self.network)) if reader else None
         site = self.site_read(node)
-        own, finest = (
-            site.qparams(site.always or bits)[0] for bits in (self.widths[-1], self.widest)
-        )
+        own, finest = (site.qparams(bits)[0] for bits in (site.own, site.always or self.widest))
         name = str(node.target)
         module, fact = requantized_layer(name, layer, norm, self.codes_read(site), own, finest)
         self.replace_layer(node, module, fact)

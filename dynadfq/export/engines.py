@@ -62,7 +62,7 @@ def runners(
     ]
     if student.scheme.integer:
         qdq = onnx_runner(qdq_model(student).content, ("logits",), threads)
-        widths = student.uniform(student.scheme.target_bits).bits
+        widths = student.own_allocation.bits
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             return *qdq(images), widths.expand(len(images), -1)

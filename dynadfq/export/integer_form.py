@@ -153,9 +153,10 @@ def to_integer_form(student: Student, widest: int | None = None) -> IntegerForm:
     tidy(network)
     shape = student.cost.trace.input_shape
     widths = student.scheme.activation_bits
-    widest = max(widths[-1], widest or 0)
+    own = [site.bits for site in student.sites if not site.wide]
+    widest = max(widths[-1], widest or 0, *own)
     conversion = Conversion(network, widths, widest, tensor_shapes(network, shape))
-    conversion.run(student.uniform(widths[-1]).bits[0])
+    conversion.run(student.own_allocation.bits[0])
     wide = tuple(site.wide for site in student.sites)
     return IntegerForm(network, tuple(conversion.facts), shape, widths, widest, wide)
 

@@ -36,6 +36,7 @@ class ActivationCodes(nn.Module):
     def __init__(self, site: ActivationFakeQuantize) -> None:
         super().__init__()
         self.site = site.site
+        self.own = site.bits  # its width where images have no choice
         self.always = site.bits if site.wide else None  # a width that no allocation changes
         widths = torch.arange(WIDEST_ACTIVATION + 1)
         low, high = site.range_at(widths)

@@ -71,6 +71,8 @@ def described(student: Student) -> dict[str, Any]:
     facts["activation_bits"] = list(student.scheme.activation_bits)
     facts["weight_bits"] = student.scheme.weight_bits
     facts["sites"] = list(student.site_names)
+    if student.scheme.mixed is not None:
+        facts["mixed"] = student.scheme.mixed.model_dump()
     return facts
 
 

@@ -12,8 +12,8 @@ cost 1024 each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dynadfq.graph.config import Placement
-from dynadfq.graph.description import NetworkTrace
+from dynadfq.graph.description import Layer, NetworkTrace
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.runtime.errors import InvalidArgument
@@ -55,7 +55,8 @@ class CostModel:
     # Names of the S quantized sites, in the order in which bits are given; other activations stay
     # float32.
     sites: tuple[str, ...]
-    weight_bits: int  # of all layers
+    weight_bits: int  # of all layers but these
+    layer_bits: Mapping[str, int] = field(default_factory=dict)  # by the layer's name
 
     def __post_init__(self) -> None:
         trace = self.trace
@@ -106,9 +107,9 @@ class CostModel:
                 "layer": [layer.name for layer in layers],
                 "kind": [layer.kind for layer in layers],
                 "macs": [layer.macs for layer in layers],
-                "weight_bits": self.weight_bits,
+                "weight_bits": [self.bits_of(layer) for layer in layers],
                 "input_bits": input_bits.numpy(),
-                "bit_flops": (self._macs * self.weight_bits * input_bits).numpy(),
+                "bit_flops": (self._bit_macs * input_bits).numpy(),
             }
         )
         return BitFlops(self.total(bits).item(), self.percent(bits).item(), table)
@@ -116,7 +117,12 @@ class CostModel:
     @cached_property
     def per_site(self) -> Tensor:
         """Bit-FLOPs per bit at each site, (S,) float64."""
-        return self.weight_bits * self._macs @ self._fractions
+        return self._bit_macs @ self._fractions
+
+    @cached_property
+    def macs_per_site(self) -> Tensor:
+        """MACs that read each site, (S,) float64."""
+        return self._macs @ self._fractions
 
     @property
     def percent_per_bit(self) -> Tensor:
@@ -126,9 +132,18 @@ class CostModel:
     @cached_property
     def constant(self) -> float:
         """Bit-FLOPs that do not depend on activation bits: float inputs and float operations."""
-        on_float_inputs = self.weight_bits * FLOAT_BITS * float(self._float_input_macs.sum())
+        on_float_inputs = FLOAT_BITS * float(self._bit_macs @ self._float_fractions)
+        return on_float_inputs + self.float_operations
+
+    @property
+    def float_operations(self) -> float:
+        """Bit-FLOPs of what is never quantized: elementwise operations and other calls."""
         operations = self.trace.elementwise_operations + self.trace.float_macs
-        return on_float_inputs + FLOAT_OPERATION * operations
+        return float(FLOAT_OPERATION * operations)
+
+    def bits_of(self, layer: Layer) -> int:
+        """Return the width of a layer's weight."""
+        return self.layer_bits.get(layer.name, self.weight_bits)
 
     @property
     def float_total(self) -> float:
@@ -140,7 +155,7 @@ class CostModel:
     @property
     def float_input_macs_percent(self) -> float:
         """Percent of all MACs that read float32 inputs."""
-        float_macs = float(self._float_input_macs.sum()) + self.trace.float_macs
+        float_macs = float(self._macs @ self._float_fractions) + self.trace.float_macs
         return 100.0 * float_macs / max(self.trace.layer_macs + self.trace.float_macs, 1)
 
     @cached_property
@@ -153,9 +168,14 @@ class CostModel:
         rows = [[layer.fraction_from(site) for site in self.sites] for layer in self.trace.layers]
         return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(self.sites))
 
+    @cached_property
+    def _bit_macs(self) -> Tensor:
+        bits = [self.bits_of(layer) for layer in self.trace.layers]
+        return self._macs * torch.tensor(bits, dtype=torch.float64)
+
     @property
-    def _float_input_macs(self) -> Tensor:
-        return self._macs * (1.0 - self._fractions.sum(dim=1))
+    def _float_fractions(self) -> Tensor:
+        return 1.0 - self._fractions.sum(dim=1)
 
 
 def bit_flops(

@@ -123,6 +123,13 @@ RULES = (
         "must be within selector.candidates: {1}; got {0}",
     ),
     Rule(
+        ("quantization.allocation.widths", "quantization.weight_bits", "quantization.target_bits"),
+        lambda widths, weights, target: widths[0] <= min(weights, target),
+        "the first begins at or below the others",
+        "must begin at or below weight_bits and target_bits, whose bit-FLOPs are the budget: "
+        "{1} and {2}; got {0}",
+    ),
+    Rule(
         ("export.formats", "quantization.scheme"),
         lambda formats, scheme: "qdq" not in formats or scheme == "integer",
         "the first contains qdq only where the second is integer",

@@ -94,7 +94,7 @@ def empirical_correction(
         for node in calls:
             hook = _correcting_hook(student, network, node, expected[str(node.target)])
             hooks.enter_context(_layer(student, node).register_forward_hook(hook))
-        student.run(batch, student.uniform(student.scheme.target_bits))
+        student.run(batch, student.at_target)
 
 
 def _corrected_calls(network: fx.GraphModule, student: Student) -> list[fx.Node]:

@@ -39,7 +39,7 @@ class LayerwiseForward:
             node: max((position[user] for user in node.users), default=-1) for node in self._nodes
         }
         images, allocation = (node for node in self._nodes if node.op == "placeholder")
-        bits = student.uniform(student.scheme.target_bits)
+        bits = student.at_target
         self._values: list[dict[fx.Node, Any]] = [
             {images: self._kept(batch), allocation: bits} for batch in batches
         ]

@@ -159,4 +159,4 @@ def noise_sigma_ranges(
     batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(student.device)
     student.eval()
     with setting_ranges(student, noise_range):
-        student.run(batch, student.uniform(student.scheme.target_bits))
+        student.run(batch, student.at_target)

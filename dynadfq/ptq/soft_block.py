@@ -52,7 +52,7 @@ class SoftBlock(fx.Interpreter):
         self.drop = drop
         self.rng = rng
         _, allocation = (n for n in student.network.graph.nodes if n.op == "placeholder")
-        self.constants = {allocation: student.uniform(student.scheme.target_bits)}
+        self.constants = {allocation: student.at_target}
 
     def of(self, inputs: Tensor) -> Tensor:
         """Return the block's output for a (B, …) input."""

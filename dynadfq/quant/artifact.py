@@ -11,8 +11,9 @@ import safetensors.torch
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from dynadfq.quant.config import Bits, Scheme
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model_card import model_card
+from dynadfq.quant.width_config import Bits
 from dynadfq.runtime.artifact import Checksum, Record, Size, read_record, record_bytes
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.described_file import not_finite, read_described, to_tensors, write_described

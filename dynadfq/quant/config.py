@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
 from dynadfq.graph.config import Placement, SiteSet
 from dynadfq.quant.range_config import RangeConfig, RangeSharing, ranges_of
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
+from dynadfq.quant.width_config import AllocationConfig, MixedWidths, Widths
 from dynadfq.runtime.config import LINEAGE, MAX_WIDTH, PAPER, Config, setting
-from dynadfq.runtime.errors import InvalidArgument, shown
+from dynadfq.runtime.errors import InvalidArgument
 
 DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
 
-Bits = Annotated[int, Field(ge=2, le=8)]
 SchemeName = Literal["paper", "integer"]
 Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 Rounding = Literal["nearest", "squant", "adaround", "block"]
-
-
-def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
-    if any(low >= high for low, high in pairwise(widths)):
-        raise ValueError(f"must be ascending without repetition; got {shown(widths)}")
-    return widths
-
-
-Widths = Annotated[tuple[Bits, ...], AfterValidator(_ascending)]
 
 
 class UniformQuantization(Config):
@@ -85,6 +75,7 @@ class QuantizationConfig(UniformQuantization):
         source="nearest: lineage; squant: arXiv 2202.07471; adaround: arXiv 2004.10568; block: "
         "arXiv 2102.05426, 2203.05740, 2212.07155",
     )
+    allocation: AllocationConfig = AllocationConfig()
     ranges: RangeConfig = RangeConfig()
     reconstruction: BlockReconstructionConfig = BlockReconstructionConfig()
 
@@ -142,6 +133,8 @@ class Scheme(UniformQuantization):
     activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
     ranges: "per_width" where each of several widths has a clipping range of its own at every site;
         None where all share one, as a single width does.
+    mixed: widths of single layers and sites (dynadfq.ptq.mixed_precision); None where all are
+        equal.
     folded: the float network had its BatchNorms folded first (dynadfq.graph.fold).
     relu6_as_relu: and its ReLU6 replaced by ReLU.
     """
@@ -157,6 +150,7 @@ class Scheme(UniformQuantization):
     learned_ranges: bool = RangeConfig().learned
     ranges: RangeSharing = None
     selector: SelectorShape = SelectorShape()
+    mixed: MixedWidths | None = None
     folded: bool = False
     relu6_as_relu: bool = False
 
@@ -176,6 +170,16 @@ class Scheme(UniformQuantization):
             raise InvalidArgument(
                 "ranges",
                 f"{self.ranges} needs several activation_bits; got {list(self.activation_bits)}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixed_sites_have_one_width(self) -> Scheme:
+        if self.dynamic and self.mixed is not None and self.mixed.activations:
+            raise InvalidArgument(
+                "mixed",
+                "gives single sites a width, and images choose theirs among "
+                f"{list(self.activation_bits)}; give one activation width",
             )
         return self
 
@@ -226,6 +230,14 @@ class Scheme(UniformQuantization):
     def dynamic(self) -> bool:
         """Whether images choose their widths."""
         return len(self.activation_bits) > 1
+
+    def bits_of_layer(self, name: str) -> int:
+        """Return the width of a layer's weight."""
+        return (self.mixed or MixedWidths()).weights.get(name, self.weight_bits)
+
+    def bits_of_site(self, name: str) -> int:
+        """Return the width of a site that no image chooses, or before they choose."""
+        return (self.mixed or MixedWidths()).activations.get(name, self.activation_bits[-1])
 
     @property
     def range_widths(self) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.selector import BitSelector
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.quant.width_config import MixedWidths
+from dynadfq.runtime.errors import InvalidArgument, did_you_mean
 
 # The site after the first convolution; the selector reads the activation after the second one
 # (DynaDFQ, Sec. 4.1).
@@ -50,6 +51,7 @@ def insert_quantizers(
             not read a map of channels and pixels, or a site's first axis does not count images.
     """
     sites = trace.sites(scheme.sites)
+    _require_known(sites, trace, scheme.mixed or MixedWidths())
     if scheme.dynamic:
         _require_selectable(sites, scheme)
     graph = model.graph
@@ -73,7 +75,7 @@ def insert_quantizers(
             after = allocation
         quantizer = ActivationFakeQuantize(
             index,
-            WIDEST_ACTIVATION if site.wide else scheme.activation_bits[-1],
+            WIDEST_ACTIVATION if site.wide else scheme.bits_of_site(site.name),
             scheme.learned_ranges,
             site.limits,
             site.wide,
@@ -100,6 +102,21 @@ def insert_quantizers(
     graph.lint()
     model.recompile()
     return model
+
+
+def _require_known(sites: Sequence[Site], trace: NetworkTrace, mixed: MixedWidths) -> None:
+    """Check that widths were given to layers and sites that exist and can have them."""
+    layers = {layer.name for layer in trace.layers}
+    for kind, names, known in (
+        ("weights", mixed.weights, layers),
+        ("activations", mixed.activations, {site.name for site in sites if not site.wide}),
+    ):
+        if wrong := sorted(set(names) - known):
+            raise InvalidArgument(
+                f"mixed.{kind}",
+                f"{wrong[0]!r} is none of this network whose width can be chosen"
+                + did_you_mean(wrong[0], known),
+            )
 
 
 def _require_selectable(sites: Sequence[Site], scheme: Scheme) -> None:
@@ -150,7 +167,7 @@ def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
     kind = layer_kind(old)
     if kind is not None:  # else it was replaced at an earlier call
         new = QUANTIZED[kind].from_float(
-            old, scheme.weight_bits, scheme.weight_granularity, scheme.integer
+            old, scheme.bits_of_layer(name), scheme.weight_granularity, scheme.integer
         )
         model.set_submodule(name, new)
 

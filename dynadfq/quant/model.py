@@ -27,6 +27,7 @@ from dynadfq.quant.insert import insert_quantizers, site_nodes
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
+from dynadfq.quant.width_config import MixedWidths
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
@@ -62,7 +63,9 @@ class Student(nn.Module):
         self.description = description
         self.provenance: dict[str, Any] = {}  # what `model_card.provenance` returns
         self.site_names = tuple(site.name for site in trace.sites(scheme.sites))
-        self.cost = CostModel(trace, self.site_names, scheme.weight_bits)
+        self.cost = CostModel(
+            trace, self.site_names, scheme.weight_bits, (scheme.mixed or MixedWidths()).weights
+        )
         pixels = input_range(self.preprocessing) if scheme.integer else None
         inserted = insert_quantizers(network, trace, scheme, self.cost.percent_per_bit, pixels)
         self.network = inserted.requires_grad_(True)
@@ -88,20 +91,30 @@ class Student(nn.Module):
         self.require_batch(images)
         logits, used = self.network(images, allocation)
         if used is None:
-            used = self.uniform(self.scheme.activation_bits[-1])
+            used = self.own_allocation
         return to_float32(logits), used.bits.to(images.device).expand(len(images), -1)
 
     def uniform(self, bits: int) -> BitAllocation:
         """Return one width for all images and all sites that do not always have 8 bits."""
-        return BitAllocation(torch.tensor([self._widths(bits)], dtype=torch.float32))
+        widths = [site.bits if site.wide else bits for site in self.sites]
+        return BitAllocation(torch.tensor([widths], dtype=torch.float32))
 
     @property
     def target_widths(self) -> list[int]:
-        """The target width of each site, in bits."""
-        return self._widths(self.scheme.target_bits)
+        """The target width of each site, in bits; its own in a student of fixed widths."""
+        target = self.scheme.target_bits
+        fixed = not self.scheme.dynamic
+        return [site.bits if site.wide or fixed else target for site in self.sites]
 
-    def _widths(self, bits: int) -> list[int]:
-        return [site.bits if site.wide else bits for site in self.sites]
+    @property
+    def at_target(self) -> BitAllocation:
+        """The target width of each site, for all images."""
+        return BitAllocation(torch.tensor([self.target_widths], dtype=torch.float32))
+
+    @property
+    def own_allocation(self) -> BitAllocation:
+        """The widths of all images where none are chosen; the widest where they are."""
+        return BitAllocation(torch.tensor([[float(site.bits) for site in self.sites]]))
 
     @property
     def device(self) -> torch.device:
@@ -113,11 +126,11 @@ class Student(nn.Module):
         return self.cost.percent(bits)
 
     def bit_flops_ratio(self, bits: Tensor) -> Tensor:
-        """Return the (B,) float32 cost of (B, S) bits relative to the target width everywhere.
+        """Return the (B,) float32 cost of (B, S) bits relative to the target widths everywhere.
 
         It is differentiable (DynaDFQ, Eq. 10).
         """
-        target = self.cost.total(self.uniform(self.scheme.target_bits).bits[0])
+        target = self.cost.total(self.at_target.bits[0])
         return (self.cost.total(bits) / target.to(bits.device)).float()
 
     def train(self, mode: bool = True) -> Student:
@@ -240,11 +253,11 @@ class Student(nn.Module):
 
     def cost_range(self) -> dict[str, float]:
         """Return the lowest, the target's and the highest cost in percent of the float model."""
-        widths = self.scheme.activation_bits
-        lowest, target, highest = (
-            self.uniform(width).bits[0]
-            for width in (widths[0], self.scheme.target_bits, widths[-1])
-        )
+        target = self.at_target.bits[0]
+        lowest, highest = target.clone(), target.clone()
+        if self.scheme.dynamic:
+            widths = self.scheme.activation_bits
+            lowest, highest = (self.uniform(width).bits[0] for width in (widths[0], widths[-1]))
         before_selector = len(self.sites) - self.dynamic_sites
         lowest[:before_selector] = highest[:before_selector]
         named = {"lowest": lowest, "target": target, "highest": highest}
@@ -287,7 +300,7 @@ class Student(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Return the facts of ``student.json`` (docs/format.md), in types of JSON."""
-        macs = (self.cost.per_site / self.scheme.weight_bits).tolist()
+        macs = self.cost.macs_per_site.tolist()
         layers = quantized_layers(self.network)
         return {
             "cost": {

@@ -126,18 +126,19 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     cost = facts["cost"]
     granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
     widths = ", ".join(map(str, scheme["activation_bits"]))
+    weights = _mixed(scheme, "weights", scheme["weight_bits"])
     placement = scheme["placement"]
     if scheme.get("scheme") == "integer":
         placement = "scheme integer: 8 bits at the input and where not only layers read"
     sites = f"{len(facts['sites'])} sites ({placement})"
     shared = {
-        "Weights": f"{scheme['weight_bits']} bits, one scale per {granularity}",
+        "Weights": f"{weights}, one scale per {granularity}",
         "MACs that read float32 inputs": f"{cost['float_input_macs']:.2f} %",
         "Size of `model.safetensors`": f"{facts['bytes']:,} bytes",
     }
     if not cost["dynamic_sites"]:
         return shared | {
-            "Activations": f"{widths} bits at {sites}",
+            "Activations": f"{_mixed(scheme, 'activations', widths)} at {sites}",
             "bit-FLOPs": f"{cost['target']:.3f} % of the float network's",
         }
     multiplier = facts["multiplier"]
@@ -149,6 +150,14 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
         "Lagrange multiplier": f"{multiplier:.6g} nats per percentage point of bit-FLOPs"
         + ("" if multiplier else " (as trained)"),
     }
+
+
+def _mixed(scheme: Mapping[str, Any], kind: str, bits: object) -> str:
+    """Return the width of weights or activations, or the range of those of single layers."""
+    chosen = ((scheme.get("mixed") or {}).get(kind) or {}).values()
+    if not chosen:
+        return f"{bits} bits"
+    return f"{min(chosen)} … {max(chosen)} bits by sensitivity, at the bit-FLOPs of {bits} bits"
 
 
 def _accuracy(measured: Mapping[str, Any]) -> str:

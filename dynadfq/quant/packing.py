@@ -195,7 +195,10 @@ def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor
     low = torch.stack([site.low for site in sites])
     high = torch.stack([site.high for site in sites])
     bits = torch.tensor(
-        [[site.bits if site.wide else width for width in widths] for site in sites],
+        [
+            [site.bits if site.wide or len(widths) == 1 else width for width in widths]
+            for site in sites
+        ],
         device=low.device,
     )
     scale, quant_min = choose_qparams(low.view(len(sites), -1), high.view(len(sites), -1), bits)

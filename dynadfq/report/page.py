@@ -10,6 +10,10 @@ from dynadfq.report.tables import network_results
 from dynadfq.report.text import number, p_value
 from dynadfq.report.verdict import verdict
 
+LAYER_WIDTHS = {
+    "uniform": "equal",
+    "sensitivity": "by sensitivity, at the bit-FLOPs of equal ones",
+}
 FORMAT_NAMES = {
     "qdq": "ONNX for integer engines",
     "onnx-codes": "ONNX, products of codes in float32",
@@ -82,6 +86,7 @@ def setup(evidence: Evidence, origin: Mapping[str, str]) -> dict[str, str]:
         "Network": evidence.teacher["architecture"] or "a user's own",
         "Method": metrics.get("method") or number(None),
         "Weight bits": str(quantization["weight_bits"]),
+        "Widths of layers": LAYER_WIDTHS[quantization.get("allocation", "uniform")],
         "Activation bits": ", ".join(str(bits) for bits in quantization["activation_bits"]),
         "Test data": data["name"] or "none",
         "Test images": f"{data.get('test_images', 0):,}",

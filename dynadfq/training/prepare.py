@@ -7,10 +7,12 @@ from functools import reduce
 from dynadfq.graph.normalize import normalize
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
+from dynadfq.ptq.mixed_precision import sensitivity_widths
 from dynadfq.ptq.preparation import rounding
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
+from dynadfq.runtime import distributed
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
@@ -32,6 +34,32 @@ def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
 def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: int) -> Student:
     """Return a student of the network that the method quantizes, not yet calibrated."""
     return build_student(transformed(teacher, recipe), scheme, seed)
+
+
+def with_widths(
+    teacher: Teacher,
+    recipe: StudentRecipe,
+    scheme: Scheme,
+    images: SyntheticSet,
+    quantization: QuantizationConfig,
+    scratch: Scratch,
+) -> Scheme:
+    """Return a scheme with the widths of each layer and site that ``quantization`` asks for.
+
+    The first rank measures sensitivities, and keeps its state in ``scratch``.
+
+    Raises:
+        InvalidArgument: the images are of another network.
+    """
+    if quantization.allocation.rule == "uniform":
+        return scheme
+    require_fitting(images, teacher.input_shape, teacher.num_classes)
+    network = transformed(teacher, recipe)
+    with compute_precision("float32", teacher.device):
+        mixed = distributed.from_first(
+            lambda: sensitivity_widths(network, scheme, images, quantization, scratch)
+        )
+    return scheme.model_copy(update={"mixed": mixed})
 
 
 def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
