@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import dynadfq
 from dynadfq.graph.bit_flops import CostModel
 from dynadfq.ptq import mixed_precision
 from dynadfq.ptq.mixed_precision import best_widths, sensitivities, sensitivity_widths
@@ -125,6 +126,15 @@ def test_widths_that_images_choose_stay(teacher: Teacher, synthetic: SyntheticSe
     dynamic = Scheme(weight_bits=4, activation_bits=(3, 4, 5), target_bits=4)
     found = sensitivity_widths(teacher, dynamic, synthetic, config(2, 4, 8), Scratch(None))
     assert found.activations == {} and set(found.weights) == set(LAYERS)
+
+
+def test_quantize_takes_the_images(teacher: Teacher, synthetic: SyntheticSet) -> None:
+    student = dynadfq.quantize(teacher, 4, 4, sensitivity_images=synthetic)
+    by_default = QuantizationConfig(allocation=AllocationConfig(rule="sensitivity"))
+    found = sensitivity_widths(teacher, FOUR, synthetic, by_default, Scratch(None))
+    assert student.scheme.mixed == found and set(found.weights.values()) != {4}
+    assert [layer.weight_bits for layer in student.layers] == list(found.weights.values())
+    assert [site.bits for site in student.sites] == list(found.activations.values())
 
 
 def test_sites_of_eight_bits_stay(teacher: Teacher, synthetic: SyntheticSet) -> None:
