@@ -1,4 +1,4 @@
-"""Distances of features: channel attention (HAST) and class activation maps (Grad-CAM)."""
+"""Distances of features: attention of channels (HAST) and of pixels (AKT), and Grad-CAM."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dynadfq.losses.objective import Pair, StudentStep, Term
 BRANCHES = "branches"
 LAST_MAP = "last_map"
 
+AKT_TEMPERATURE = 8.0
+
 
 def channel_attention(features: Tensor) -> Tensor:
     """Return each channel's energy, normalized over channels: (B, C, H, W) to (B, C) (HAST).
@@ -28,6 +30,46 @@ def attention_distance(pairs: Sequence[Pair]) -> Tensor:
     """Return the mean squared difference of channel attentions, summed over pairs of features."""
     gaps = [mse_loss(channel_attention(ours), channel_attention(theirs)) for ours, theirs in pairs]
     return torch.stack(gaps).sum()
+
+
+def attention_transfer(pairs: Sequence[Pair]) -> Tensor:
+    """Return T² · KL(teacher ‖ student) of channel and of spatial attention, summed over pairs.
+
+    AKT (Hong et al., SAC 2025, arXiv 2412.19125): the refined feature distillation L_RFD, as the
+    released code computes it. A map's channel attention is the softmax of each channel's energy,
+    its spatial attention each pixel's energy divided by the Euclidean norm over pixels (Zagoruyko
+    and Komodakis, arXiv 1612.03928). Both then go through a softmax at temperature T = 8. Here the
+    divergences are averaged over images and multiplied by T², as in distillation; the code sums
+    them over the batch and multiplies by 1000, which for its 200 images is a weight of 3125.
+
+    Args:
+        pairs: (B, C, H, W) features of student and teacher.
+    """
+    gaps = [
+        _divergence(attention(ours), attention(theirs))
+        for ours, theirs in pairs
+        for attention in (_channel_distribution, _spatial_attention)
+    ]
+    return torch.stack(gaps).sum()
+
+
+def _channel_distribution(features: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C)."""
+    return features.flatten(2).square().mean(dim=2).softmax(dim=1)
+
+
+def _spatial_attention(features: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, H · W)."""
+    return normalize(features.flatten(2).square().mean(dim=1), dim=1)
+
+
+def _divergence(ours: Tensor, theirs: Tensor) -> Tensor:
+    """T² · KL of attentions, averaged over images; in float64, since it is near 1e-6 / T²."""
+    log_q, log_p = (
+        (attention.double() / AKT_TEMPERATURE).log_softmax(dim=1) for attention in (ours, theirs)
+    )
+    divergence = (log_p.exp() * (log_p - log_q)).sum(dim=1).mean() * AKT_TEMPERATURE**2
+    return divergence.to(ours)
 
 
 def class_activation_map(scores: Tensor, features: Tensor) -> Tensor:
@@ -68,3 +110,10 @@ def attention_term(weight: float) -> Term[StudentStep]:
 def map_term(weight: float) -> Term[StudentStep]:
     """Return SynQ's alignment of class activation maps."""
     return Term("activation_map", weight, map_distance)
+
+
+def attention_transfer_term(weight: float) -> Term[StudentStep]:
+    """Return AKT's refined feature distillation at the ends of residual branches."""
+    return Term(
+        "attention_transfer", weight, lambda step: attention_transfer(step.features[BRANCHES])
+    )

@@ -83,6 +83,14 @@ class FinetuneConfig(Config):
         le=1,
     )
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
+    attention_transfer: float = setting(
+        0.0,
+        "weight of the distance of channel and spatial attentions of student and teacher at the "
+        "ends of residual branches, added to any method's loss; 0 is off",
+        source="AKT, arXiv 2412.19125; 3125 in its released code, whose distillation has weight 1",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
 
     def epoch_steps(self, images: int) -> int:
         """Return the steps of an epoch: as set, or a pass over the images in whole batches."""

@@ -1,7 +1,9 @@
-"""Modules whose features student and teacher are compared on, found in the teacher's graph."""
+"""Features that student and teacher are compared on: where they are, and how they are recorded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 
 import torch
@@ -11,8 +13,35 @@ from dynadfq.graph.calls import ADDITIONS, PRODUCTS, called_module
 from dynadfq.graph.trace import trace
 from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
+from dynadfq.ops.precision import to_float32
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.loss import record_outputs
+
+
+@contextmanager
+def record_outputs(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of named modules in the forward passes of this block.
+
+    A recorded output lies on the way to the logits, so that they can be differentiated with respect
+    to it. The hooks are removed at the end of the block.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> object:
+        def record(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            outputs[name] = to_float32(output)
+            return outputs[name].clone()  # the next module may work in place
+
+        return record
+
+    handles = [
+        network.get_submodule(name).register_forward_hook(recorder(name))  # type: ignore[arg-type]
+        for name in names
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def residual_branches(teacher: Teacher) -> tuple[str, ...]:

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dynadfq.losses.attention import BRANCHES, attention_transfer_term
 from dynadfq.losses.budget import BudgetedObjective
 from dynadfq.losses.objective import Objective, StudentStep, Term
-from dynadfq.ops.precision import to_float32
+from dynadfq.training.features import record_outputs, residual_branches
 from dynadfq.training.parts import LossValue, TrainingBatch, TrainingContext
 
 NO_FEATURES: Mapping[str, Sequence[str]] = {}
 
 
-@contextmanager
-def record_outputs(network: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of named modules in the forward passes of this block.
-
-    A recorded output lies on the way to the logits, so that they can be differentiated with respect
-    to it. The hooks are removed at the end of the block.
-    """
-    outputs: dict[str, Tensor] = {}
-
-    def recorder(name: str) -> object:
-        def record(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            outputs[name] = to_float32(output)
-            return outputs[name].clone()  # the next module may work in place
-
-        return record
-
-    handles = [
-        network.get_submodule(name).register_forward_hook(recorder(name))  # type: ignore[arg-type]
-        for name in names
-    ]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 class StudentLoss:
-    """A weighted sum of terms, and the bit-FLOPs term where the student has several widths.
+    """A weighted sum of terms.
+
+    The schedule may add AKT's attention transfer (``finetune.attention_transfer``), and a student
+    of several widths the bit-FLOPs term.
 
     Args:
-        context: student, teacher and bit budget.
+        context: student, teacher, schedule and bit budget.
         terms: summands of the loss.
         features: names of the modules at whose outputs student and teacher are compared, by
             purpose; with them the teacher runs again on every batch.
@@ -64,6 +40,9 @@ class StudentLoss:
     ) -> None:
         self.student = context.student
         self.teacher = context.teacher
+        if weight := context.schedule.attention_transfer:
+            terms = [*terms, attention_transfer_term(weight)]
+            features = {BRANCHES: residual_branches(context.teacher), **features}
         self.features = features
         self.teacher_gradients = teacher_gradients
         self.is_zero = not any(term.weight for term in terms)

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 
 from dynadfq.losses.attention import (
     LAST_MAP,
     attention_distance,
+    attention_transfer,
     channel_attention,
     class_activation_map,
     map_distance,
@@ -41,6 +44,38 @@ def test_attention_distance_by_hand():
 
 def test_an_empty_map_has_no_attention():
     assert torch.equal(channel_attention(torch.zeros(1, 3, 2, 2)), torch.zeros(1, 3))
+
+
+def softmax(values, temperature=1.0):
+    powers = [math.exp(value / temperature) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def divergence(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def test_attention_transfer_by_hand():
+    theirs = torch.tensor([[[[1.0, 1.0]], [[1.0, -1.0]]], [[[2.0, 0.0]], [[0.0, 0.0]]]])
+    ours = torch.tensor([[[[3.0, 1.0]], [[0.0, 1.0]]], [[[2.0, 0.0]], [[0.0, 0.0]]]])
+    # Of the first image; the second one's are equal. Energies of channels: 1, 1 and 5, 1/2.
+    # Of pixels: 1, 1 and 9/2, 1, which are divided by their norms, √2 and √(85/4).
+    channels = divergence(softmax([0.5, 0.5], 8), softmax(softmax([5, 0.5]), 8))
+    norm = (85 / 4) ** 0.5
+    pixels = divergence(softmax([0.5**0.5] * 2, 8), softmax([4.5 / norm, 1 / norm], 8))
+    expected = torch.tensor(64 * (channels + pixels) / 2)
+    torch.testing.assert_close(attention_transfer([(ours, theirs)]), expected)
+    assert attention_transfer([(theirs, theirs)]) == 0
+    torch.testing.assert_close(attention_transfer([(ours, theirs)] * 3), 3 * expected)
+
+
+def test_attention_transfer_is_the_mean_over_images_and_draws_the_student_to_the_teacher():
+    ours, theirs = maps().requires_grad_(), maps(1)
+    whole = attention_transfer([(ours, theirs)])
+    each = [attention_transfer([(ours[i : i + 1], theirs[i : i + 1])]) for i in range(5)]
+    torch.testing.assert_close(whole, torch.stack(each).mean())
+    (slope,) = torch.autograd.grad(whole, ours)
+    assert 0 <= attention_transfer([(ours - slope, theirs)]) < whole
 
 
 def scores_of(features, weights):

@@ -26,7 +26,7 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
-from dynadfq.training.loss import record_outputs
+from dynadfq.training.features import record_outputs
 
 CPU = torch.device("cpu")
 STEP = FinetuneConfig(

@@ -1,12 +1,15 @@
 import pytest
 import torch
+from finetuning import SCHEDULE, changed, context
 from torch import nn
 
 import dynadfq
+from dynadfq.methods import hast, zeroq
+from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.features import last_convolution, residual_branches
-from dynadfq.training.loss import record_outputs
+from dynadfq.training.batches import StoredBatches
+from dynadfq.training.features import last_convolution, record_outputs, residual_branches
 
 
 def convolution(inputs, outputs, size=3):
@@ -177,3 +180,22 @@ def test_a_method_that_cannot_serve_a_network_says_so_before_images_are_made():
     teacher = teacher_of(Headed(maps=False))
     with pytest.warns(UserWarning, match="hast cannot train a student of this network: .* feature"):
         dynadfq.synthesize(teacher, "hast", num_images=2, iterations=1, batch_size=2)
+
+
+@pytest.mark.parametrize("kind", [zeroq.ZeroQ, DynaDFQ, hast.HAST])
+def test_attention_transfer_joins_the_loss_of_any_method(kind, make_student, teacher, synthetic):
+    values = []
+    for weight in (0.0, 3125.0):
+        made = context(
+            make_student(4), teacher, synthetic, changed(SCHEDULE, attention_transfer=weight)
+        )
+        (batch, *_) = StoredBatches(made).epoch(0, torch.Generator().manual_seed(0))
+        values.append(kind().student.recipe().loss(made)(batch))
+    off, on = values
+    added = {name: value for name, value in on.terms.items() if name not in off.terms}
+    assert set(added) == {"attention_transfer"} | (
+        {"attention_transfer_perturbed"} if kind is hast.HAST else set()
+    )
+    assert all(value > 0 for value in added.values())
+    if kind is not hast.HAST:  # whose harder images are others
+        torch.testing.assert_close(on.total, off.total + 3125 * added["attention_transfer"])
