@@ -1,10 +1,10 @@
-"""The loss of images that are hard to classify (HAST, arXiv 2303.13826)."""
+"""Losses by difficulty: hard images (HAST, arXiv 2303.13826) and easy labels (SynQ, 2603.18423)."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from dynadfq.losses.objective import SynthesisStep, Term, soft_cross_entropy
+from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 
 EASIEST = 1e-6  # smallest difficulty: powers below 1 have no finite slope at 0
 
@@ -32,4 +32,22 @@ def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
         weight,
         lambda step: hard_sample_loss(step.logits, step.soft_labels, power),
         of_label=True,
+    )
+
+
+def easy_labels(step: StudentStep, hardest: float) -> Tensor:
+    """Return the labels, (B, classes), with rows of 0 for images harder than ``hardest``.
+
+    The difficulty is 1 - p, with p the teacher's probability of the label.
+    """
+    p = (step.soft_labels * step.teacher_logits.softmax(dim=1)).sum(dim=1)
+    return step.soft_labels * (1 - p <= hardest)[:, None]
+
+
+def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
+    """Return SynQ's cross-entropy to the labels of easy images; the mean is over all images."""
+    return Term(
+        "label",
+        weight,
+        lambda step: soft_cross_entropy(step.logits, easy_labels(step, hardest)).mean(),
     )

@@ -6,8 +6,9 @@ calibration centres. The released scripts run without centres, which is `bn_weig
 `layered_weight: 0`. Differences from the released code: activation maps are of the label's class
 and count negative weights, as the paper says, and are compared at their own resolution; the layered
 loss is not divided by the batch size; images that the label does not teach add no constant to its
-loss. Feature alignment is the code's, not in the paper's Eq. 6. Activation ranges come from the
-method's own images, not from a generator's.
+loss; the low-pass filter's cutoff shrinks with the image (`scale_cutoff`). Feature alignment is the
+code's, not in the paper's Eq. 6. Activation ranges come from the method's own images, not from a
+generator's. Defaults are those of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from dynadfq.methods.student import HardSampleStudent
 from dynadfq.runtime.config import MAX_RATE, MAX_WEIGHT, setting
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dynadfq.losses.objective import StudentStep, Term
     from dynadfq.synthesis.pixels import ImageRecipe
     from dynadfq.teacher.teacher import Teacher
     from dynadfq.training.batches import StoredBatches
@@ -34,20 +32,6 @@ if TYPE_CHECKING:
 CODE = "SynQ, released code"
 PAPER = "SynQ, Sec. 5"
 IMAGE_SIDE = 224  # pixels, of the images that the cutoff is given for
-
-
-def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
-    """Return the cross-entropy to the label of images with difficulty 1 - p up to ``hardest``.
-
-    The mean is over all images; p is the teacher's.
-    """
-    from dynadfq.losses.objective import Term, soft_cross_entropy
-
-    def value(step: StudentStep) -> Tensor:
-        p = (step.soft_labels * step.teacher_logits.softmax(dim=1)).sum(dim=1)
-        return (soft_cross_entropy(step.logits, step.soft_labels) * (1 - p <= hardest)).mean()
-
-    return Term("label", weight, value)
 
 
 class Images(HardSampleImages):
@@ -113,9 +97,9 @@ class Student(HardSampleStudent):
         0.5, "λ_CE, weight of an easy image's cross-entropy", source=CODE, ge=0, le=MAX_WEIGHT
     )
     hardest_label: float = setting(
-        0.5,
+        0.7,
         "τ, difficulty 1 - p above which an image's label is ignored",
-        source=f"{PAPER}; CIFAR-10: 0.7",
+        source=f"{PAPER}, CIFAR-10; CIFAR-100 and ImageNet: 0.5",
         ge=0,
         le=1,
     )
@@ -123,7 +107,9 @@ class Student(HardSampleStudent):
         50.0, "λ_CAM, weight of the activation maps' distance", source=CODE, ge=0, le=MAX_WEIGHT
     )
     perturbed_attention: bool = setting(
-        False, "feature alignment on the harder image too", source=f"{CODE}, CIFAR"
+        False,
+        "feature alignment on the harder image too",
+        source=f"{CODE}, CIFAR; true for ImageNet",
     )
     cutoff: float = setting(
         80.0,
@@ -137,6 +123,7 @@ class Student(HardSampleStudent):
         True,
         f"the cutoff is that of images of {IMAGE_SIDE} pixels and shrinks with their side; false: "
         "as it is",
+        source=f"dynadfq: on 32 pixels, 80 would filter next to nothing; false: {CODE}",
     )
 
     def recipe(self) -> StudentRecipe:
@@ -167,31 +154,41 @@ class Student(HardSampleStudent):
     def loss(self, context: TrainingContext) -> BatchLoss:
         """Return distillation, easy labels, feature and map alignment.
 
-        Distillation and labels, on request also features, are computed on harder images too.
+        Distillation and labels, on request also features, are computed on harder images too. These
+        are made without the activation maps' distance, and the labels are those of images that
+        were easy before.
         """
         from dynadfq.losses.attention import attention_term, map_term
+        from dynadfq.losses.hard_samples import easy_label_term, easy_labels
+        from dynadfq.losses.objective import label_term
         from dynadfq.training.loss import PerturbedLoss, StudentLoss
 
         features = self.features(context.teacher)
-        attention = attention_term(self.attention_weight)
-        harder_terms = [
-            self.distillation(),
-            easy_label_term(self.label_weight, self.hardest_label),
-        ]
-        terms = [*harder_terms, attention, map_term(self.map_weight)]
+        attention, maps = attention_term(self.attention_weight), map_term(self.map_weight)
+        labels = easy_label_term(self.label_weight, self.hardest_label)
+        terms = [self.distillation(), labels, attention, maps]
         loss = StudentLoss(context, terms, features, teacher_gradients=self.map_weight > 0)
         if not self.perturbation:
             return loss
-        if self.perturbed_attention:
-            harder_terms = [*harder_terms, attention]
-        return PerturbedLoss(loss, self.perturbation, StudentLoss(context, harder_terms, features))
+        terms = [self.distillation(), label_term(self.label_weight)]
+        harder = StudentLoss(
+            context, [*terms, attention] if self.perturbed_attention else terms, features
+        )
+        easy = partial(easy_labels, hardest=self.hardest_label)
+        return PerturbedLoss(loss, self.perturbation, harder, apart=[maps], labels=easy)
 
 
 class SynQ(Method):
     """SynQ: `images` changes the synthetic images, `student` the fine-tuning."""
 
     title: ClassVar[str] = "SynQ"
-    presets: ClassVar[Presets] = {"imagenet": {"images": {"crop_scale": 0.4}}}
+    presets: ClassVar[Presets] = {
+        "cifar100": {"student": {"hardest_label": 0.5}},
+        "imagenet": {
+            "images": {"crop_scale": 0.4},
+            "student": {"hardest_label": 0.5, "perturbed_attention": True},
+        },
+    }
 
     images: Images = Images()
     student: Student = Student()

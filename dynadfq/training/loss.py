@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -91,26 +91,39 @@ class PerturbedLoss:
         loss: loss of the images.
         size: step along the sign of the loss's gradient, in normalized pixels.
         perturbed: loss of the moved images; left out, the same one.
+        apart: terms of the loss that the step does not follow.
+        labels: maps the images' forward pass to the labels of the moved ones; left out, they keep
+            theirs.
     """
 
     def __init__(
-        self, loss: StudentLoss, size: float, perturbed: StudentLoss | None = None
+        self,
+        loss: StudentLoss,
+        size: float,
+        perturbed: StudentLoss | None = None,
+        apart: Sequence[Term[StudentStep]] = (),
+        labels: Callable[[StudentStep], Tensor] | None = None,
     ) -> None:
         self.loss = loss
         self.size = size
         self.perturbed = perturbed or loss
+        self.apart = [term for term in apart if term.weight]
+        self.labels = labels
         self.is_zero = loss.is_zero
 
     def __call__(self, batch: TrainingBatch) -> LossValue:
         """Return the sum of both losses; terms of the second have the suffix ``_perturbed``."""
         images = batch.images.detach().requires_grad_()
         value = self.loss(batch._replace(images=images))
-        (slope,) = torch.autograd.grad(value.total, images, retain_graph=True)
+        raised = value.total - sum(term.weight * value.terms[term.name] for term in self.apart)
+        (slope,) = torch.autograd.grad(raised, images, retain_graph=True)
         moved = (images + self.size * slope.sign()).detach()
-        teacher_logits = batch.teacher_logits
+        batch = batch._replace(images=moved)
         if not self.perturbed.features:  # with features the loss runs the teacher itself
             with torch.no_grad():
-                teacher_logits = self.loss.teacher(moved)
-        harder = self.perturbed(batch._replace(images=moved, teacher_logits=teacher_logits))
+                batch = batch._replace(teacher_logits=self.loss.teacher(moved))
+        if self.labels is not None:
+            batch = batch._replace(soft_labels=self.labels(value.step))
+        harder = self.perturbed(batch)
         terms = {f"{name}_perturbed": term for name, term in harder.terms.items()}
         return value._replace(total=value.total + harder.total, terms={**value.terms, **terms})

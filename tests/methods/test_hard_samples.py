@@ -10,7 +10,7 @@ from interrupts import counted_steps, killed_after
 
 from dynadfq.losses import objective
 from dynadfq.losses.bn_statistics import batch_statistics, bn_statistics_of_batch, pooled_statistics
-from dynadfq.losses.hard_samples import hard_sample_loss
+from dynadfq.losses.hard_samples import easy_label_term, hard_sample_loss
 from dynadfq.losses.objective import StudentStep, SynthesisStep, Term, soft_cross_entropy
 from dynadfq.methods import hast, synq
 from dynadfq.methods.base import MethodContext
@@ -23,6 +23,7 @@ from dynadfq.synthesis.pixels import PixelSource
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.recording import Recording
 from dynadfq.teacher.similarity import class_similarity
+from dynadfq.training.batches import StoredBatches
 
 SCHEDULE = changed(finetuning.SCHEDULE, epochs=3, crop_scale=1.0, horizontal_flip=False)
 MODULES = (hast, synq)
@@ -81,9 +82,7 @@ def test_crops_are_off_until_asked_for(images, teacher):
 def test_easy_label_loss_by_hand():
     ours = torch.zeros(2, 3)  # cross entropy log 3 each
     step = StudentStep(LABELS, ours, LOGITS, torch.ones(2))
-    values = [
-        float(synq.easy_label_term(1.0, hardest).value(step)) for hardest in (0.1, 0.5, 0.75, 1.0)
-    ]
+    values = [float(easy_label_term(1.0, hardest).value(step)) for hardest in (0.1, 0.5, 0.75, 1.0)]
     assert values == pytest.approx([0.0, math.log(3) / 2, math.log(3), math.log(3)])
 
 
@@ -145,6 +144,35 @@ def test_synqs_terms_on_harder_images(make_student, teacher, synthetic):
         assert terms <= columns
         found = {name.removesuffix("_perturbed") for name in columns if "_perturbed" in name}
         assert found == perturbed
+
+
+def test_synqs_harder_images_do_not_follow_the_activation_maps(make_student, teacher, synthetic):
+    first = [
+        images_run(make_student(4), teacher, synthetic, synq.Student(map_weight=weight).recipe())[1]
+        for weight in (0.0, 1e4)
+    ]
+    torch.testing.assert_close(*first, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("hardest", [0.2, 0.6, 1.0])
+def test_synqs_easy_labels_are_chosen_before_images_are_moved(
+    hardest, make_student, teacher, synthetic
+):
+    student = make_student(8)
+    (batch, *_) = StoredBatches(finetuning.context(student, teacher, synthetic)).epoch(
+        0, torch.Generator().manual_seed(0)
+    )
+    settings = synq.Student(hardest_label=hardest, perturbation=0.5, map_weight=0.0)
+    moved = []
+    with student.network.register_forward_pre_hook(lambda _, inputs: moved.append(inputs[0])):
+        loss = settings.recipe().loss(finetuning.context(student, teacher, synthetic))
+        value = loss(batch)
+    p, after = ((batch.soft_labels * teacher(images).softmax(dim=1)).sum(dim=1) for images in moved)
+    cross_entropy = soft_cross_entropy(student.run(moved[1])[0], batch.soft_labels)
+    expected = (cross_entropy * (1 - p <= hardest)).mean()
+    torch.testing.assert_close(value.terms["label_perturbed"], expected)
+    if hardest == 0.6:  # the moved images would choose others
+        assert ((1 - p <= hardest) != (1 - after <= hardest)).any()
 
 
 def test_synq_filters_what_student_and_teacher_see(make_student, teacher, synthetic):
