@@ -24,6 +24,8 @@ from benchmarks.settings import (
     widths,
 )
 from dynadfq.methods import METHODS
+from dynadfq.methods.schedules import schedule
+from dynadfq.params.sections import DEFAULT
 from stages.evaluate import EvaluateParams
 from stages.finetune import FinetuneParams, FixedParams
 from stages.similarity import SimilarityParams
@@ -67,9 +69,8 @@ class Expansion:
     def images(self, chain: Chain) -> str:
         """Add the images of a chain, unless there are equal ones, and return their key."""
         part = self.grid.images[chain.images]
-        document = overridden(
-            self._document(chain.teacher), {**part.set, "method.name": part.method}
-        )
+        own = {**self._set(chain, part, IMAGE_GROUPS), "method.name": part.method}
+        document = overridden(self._document(chain.teacher), own)
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed})
         params, problems = checked(document)
@@ -90,11 +91,11 @@ class Expansion:
         own = source.method == part.method
         about_images = {
             k: v
-            for k, v in {**source.set, **chain.varied}.items()
+            for k, v in {**self._set(chain, source, IMAGE_GROUPS), **chain.varied}.items()
             if k.split(".")[0] == "synthesis" or (own and k.split(".")[0] == "images")
         }
         document = overridden(self._document(chain.teacher), about_images)  # for rules
-        document = overridden(document, part.set)
+        document = overridden(document, self._set(chain, part, STUDENT_GROUPS))
         document = overridden(document, {**widths(chain.width), "method.name": part.method})
         varied = self._varied(chain, STUDENT_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed})
@@ -136,6 +137,15 @@ class Expansion:
 
     def _document(self, teacher: str) -> Document:
         return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
+
+    def _set(self, chain: Chain, part: Part, groups: tuple[str, ...]) -> Mapping[str, Any]:
+        """What a part sets: its published schedule on request, as far as it is of these groups."""
+        if not part.published:
+            return part.set
+        preset = self._document(chain.teacher).get("method", {}).get("preset", DEFAULT)
+        values = schedule(part.method, str(preset))
+        mine = {key: value for key, value in values.items() if key.split(".")[0] in groups}
+        return {**mine, **part.set}
 
     def _varied(
         self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part

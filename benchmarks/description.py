@@ -62,9 +62,12 @@ def width_of(text: str) -> Width:
 class Part(Config):
     """An image source or a learner: a method, and what of it or of its loop differs from the base
     file.
+
+    published: its own published schedule in place of the grid's protocol; ``set`` comes after it.
     """
 
     method: str
+    published: bool = False
     set: Overrides = Field(default_factory=dict)
 
 

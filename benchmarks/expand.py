@@ -15,6 +15,7 @@ from benchmarks.settings import (
     unknown_method,
 )
 from dynadfq.methods import METHODS
+from dynadfq.methods.schedules import SCHEDULES
 
 
 def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[str]]:
@@ -129,6 +130,12 @@ def _wrong_parts(grid: Description) -> Iterator[str]:
         for name, part in parts.items():
             if (problem := unknown_method(part.method)) is not None:
                 yield f"{kind}.{name}.method: {problem}"
+            if part.published and part.method not in SCHEDULES:
+                known = ", ".join(SCHEDULES)
+                yield (
+                    f"{kind}.{name}.published: {part.method} has no published schedule; those "
+                    f"that have one are {known}"
+                )
             for key in part.set:
                 if (problem := misplaced(key, groups)) is not None:
                     yield f"{kind}.{name}.set: {problem}"

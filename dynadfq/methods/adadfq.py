@@ -152,7 +152,15 @@ class AdaDFQ(Method):
 
     title: ClassVar[str] = "AdaDFQ"
     trains_generator: ClassVar[bool] = True
-    presets: ClassVar[Presets] = {"imagenet": {"student": {"temperature": 5.0}}}
+    presets: ClassVar[Presets] = {
+        "imagenet": {"student": {"temperature": 5.0}},
+        "imagenet-resnet18-w4": {"student": {"lower_margin": 0.3}},
+        "imagenet-resnet18-w5": {"student": {"lower_margin": 0.3, "disagreement_weight": 0.3}},
+        "imagenet-mobilenetv2-w4": {"student": {"disagreement_weight": 0.3}},
+        "imagenet-resnet50": {"student": {"lower_margin": 0.4}},
+        "imagenet-resnet50-w4": {"student": {"lower_margin": 0.3, "disagreement_weight": 0.1}},
+        "imagenet-resnet50-w5": {"student": {"lower_margin": 0.3}},
+    }
 
     images: Images = Images()
     student: Student = Student()

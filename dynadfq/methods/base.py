@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from dynadfq.runtime.config import Config
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from dynadfq.teacher.teacher import Teacher
 
 Presets = Mapping[str, Mapping[str, Mapping[str, bool | int | float | str]]]
+
+
+def beginnings(preset: str) -> tuple[str, ...]:
+    """Return the presets that a preset adds to, and itself.
+
+    >>> beginnings("imagenet-resnet18-w4")
+    ('imagenet', 'imagenet-resnet18', 'imagenet-resnet18-w4')
+    """
+    return tuple(accumulate(preset.split("-"), "{}-{}".format))
 
 
 class MethodContext(NamedTuple):
@@ -57,7 +67,7 @@ class Method(Config):
     trains_student: False prepares the student without fine-tuning.
     without_batch_norm: settings under which the teacher needs no BatchNorm; None: it always does.
     presets: published values that differ from the defaults, by kind of data (``small``,
-        ``cifar100``, ``imagenet``) and by group (``images``, ``student``).
+        ``cifar100``, ``imagenet``), network and width, and by group (``images``, ``student``).
     images: its ``recipe(context)`` says how images are made.
     student: its ``recipe()`` says how the student is prepared and trained.
     """
@@ -72,3 +82,12 @@ class Method(Config):
 
     images: ImagesConfig = ImagesConfig()
     student: Any = None
+
+    @classmethod
+    def preset(cls, name: str) -> dict[str, dict[str, Any]]:
+        """Return a preset's values by group, of each preset that its name begins with in turn."""
+        merged: dict[str, dict[str, Any]] = {}
+        for beginning in beginnings(name):
+            for group, values in cls.presets.get(beginning, {}).items():
+                merged.setdefault(group, {}).update(values)
+        return merged

@@ -63,10 +63,11 @@ class HAST(Method):
 
     title: ClassVar[str] = "HAST"
     presets: ClassVar[Presets] = {
+        "cifar100": {"student": {"attention_weight": 2000.0, "perturbation": 0.02}},
         "imagenet": {
             "images": {"class_weight": 0.1, "difficulty_power": 0.5, "crop_scale": 0.4},
             "student": {"attention_weight": 4000.0},
-        }
+        },
     }
 
     images: Images = Images()

@@ -145,7 +145,10 @@ class Qimera(Method):
     presets: ClassVar[Presets] = {
         "small": {"images": {"generator_batch_size": 64}},
         "cifar100": {"images": {"superposed_classes": 10, "embedding": "classifier"}},
+        "cifar100-w5": {"images": {"superposed_classes": 50}},
         "imagenet": {"images": {"generator_batch_size": 16, "superposed_classes": 100}},
+        "imagenet-resnet50": {"images": {"superposed_share": 0.7, "embedding": "classifier"}},
+        "imagenet-resnet50-w4": {"images": {"superposed_classes": 500}},
     }
 
     images: Images = Images()

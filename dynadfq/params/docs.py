@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from inspect import getdoc
 
 from dynadfq.methods import METHODS
+from dynadfq.methods.schedules import SCHEDULES
 from dynadfq.params.oddities import ODDITIES
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import PARTS, Params
@@ -52,7 +53,7 @@ def render() -> str:
 
 
 def _methods() -> Iterator[str]:
-    """Yield the hyperparameters of each method, and its presets."""
+    """Yield the hyperparameters of each method, its presets and its published schedules."""
     for name, method in METHODS.items():
         yield f"## method.name: {name}\n\n{getdoc(method)}\n"
         for preset, groups in method.presets.items():
@@ -62,6 +63,9 @@ def _methods() -> Iterator[str]:
                 for key, value in content.items()
             )
             yield f"Preset `{preset}`: {', '.join(values)}.\n"
+        for preset, published in SCHEDULES.get(name, {}).items():
+            values = (f"{key}: {shown(value)}" for key, value in published.items())
+            yield f"Published schedule, `{preset}`: {', '.join(values)}.\n"
         for part in PARTS:
             kind = type(getattr(method(), part))
             yield _section(kind, f"method.{part}", "###")

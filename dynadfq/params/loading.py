@@ -84,7 +84,7 @@ def with_preset(document: object) -> tuple[str, object]:
     if not isinstance(name, str) or name not in METHODS:
         rest = {key: value for key, value in group.items() if key not in PARTS}
         return METHOD, {**document, "method": rest}
-    preset = METHODS[name].presets.get(str(group.get("preset")), {})
+    preset = METHODS[name].preset(str(group.get("preset")))
     own = {part: group.get(part, {}) for part in preset}
     merged = {
         part: {**preset[part], **values} for part, values in own.items() if isinstance(values, dict)

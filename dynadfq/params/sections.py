@@ -14,7 +14,7 @@ from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.export.config import ExportConfig
 from dynadfq.methods import METHODS
-from dynadfq.methods.base import ImagesConfig
+from dynadfq.methods.base import ImagesConfig, beginnings
 from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.quant.config import QuantizationConfig
@@ -26,7 +26,10 @@ from dynadfq.training.config import FinetuneConfig, SelectorConfig
 
 METHOD = "dynadfq"
 DEFAULT = "default"
-PRESETS = (DEFAULT, *sorted({name for kind in METHODS.values() for name in kind.presets}))
+PUBLISHED = {
+    name for kind in METHODS.values() for preset in kind.presets for name in beginnings(preset)
+}
+PRESETS = (DEFAULT, *sorted(PUBLISHED))
 PARTS = ("images", "student")
 
 
@@ -38,8 +41,9 @@ class MethodParams(Config):
     name: Literal[tuple(METHODS)] = setting(METHOD, "the method in use")  # type: ignore[valid-type]
     preset: Literal[PRESETS] = setting(  # type: ignore[valid-type]
         DEFAULT,
-        "published values for a kind of data, in place of the defaults; a method without this "
-        "preset uses its defaults",
+        "published values for a kind of data, network and width, in place of the defaults; a "
+        "method without this preset uses the one that its name begins with (imagenet of "
+        "imagenet-resnet18-w4), or its defaults",
     )
     images: SerializeAsAny[ImagesConfig] = METHODS[METHOD]().images
     student: SerializeAsAny[StudentConfig] = METHODS[METHOD]().student

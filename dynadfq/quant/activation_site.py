@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dynadfq.graph.integer_sites import UNLIMITED
 from dynadfq.quant.bits import BitAllocation
-from dynadfq.quant.fake_quantize import FakeQuantize
+from dynadfq.quant.fake_quantize import FakeQuantize, PassGradient
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.quantize import broadcast_first, choose_qparams, levels, quantize
 
@@ -22,6 +22,9 @@ class ActivationFakeQuantize(nn.Module):
 
     ``low`` and ``high`` are () where all widths share a range, and (M,) where each of M widths has
     its own. A width without a range of its own takes that of the nearest one, the wider of two.
+
+    ``quantizing`` turns it off. ``passes_clipped`` passes the gradient of activations on that a
+    range without gradients clips, which otherwise have none.
 
     Args:
         site: column of this site in a bit allocation.
@@ -66,6 +69,7 @@ class ActivationFakeQuantize(nn.Module):
             "range_of_width", _nearest(self.range_widths or (bits,)), persistent=False
         )
         self.quantizing = True
+        self.passes_clipped = False
         self.observer: Any = None  # set by `ptq.calibration` for the time of a `with` block
 
     def forward(
@@ -82,7 +86,11 @@ class ActivationFakeQuantize(nn.Module):
         if self.training:
             probabilities, widths = self._candidates(allocation, x)
             low, high = self._ranges(widths)
-            values = FakeQuantize.apply(x, low, high, probabilities, widths)
+            passes = self.passes_clipped and not self.high.requires_grad
+            read = x.detach() if passes else x
+            values = FakeQuantize.apply(read, low, high, probabilities, widths)
+            if passes:
+                values = PassGradient.apply(x, values)
             shared = None if widths.numel() > 1 else _scale(low, high, widths)
             return values, shared
         if allocation is None:

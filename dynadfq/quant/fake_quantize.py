@@ -77,6 +77,23 @@ class FakeQuantize(torch.autograd.Function):
         return to_x, to_low, to_high, to_probabilities, None
 
 
+class PassGradient(torch.autograd.Function):
+    """Quantized values whose gradient reaches x as it is, clipped or not.
+
+    Probabilities keep theirs (DynaDFQ, Eq. 9).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, values: Tensor) -> Tensor:
+        """Return the quantized values."""
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients to x and to the quantized values."""
+        return grad, grad
+
+
 def _at(values: Tensor, index: Tensor, probabilities: Tensor) -> Tensor:
     """The chosen of (M,) or (1, M) values, (B, 1); what all candidates share stays ()."""
     return values.expand_as(probabilities).gather(1, index) if values.dim() else values

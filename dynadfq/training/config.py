@@ -83,6 +83,12 @@ class FinetuneConfig(Config):
         le=1,
     )
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
+    clipped_gradient: bool = setting(
+        False,
+        "activations that a range clips pass their gradient on, where ranges are not learned; "
+        "false: they have none",
+        source=f"false: dynadfq; true: {LINEAGE}",
+    )
     attention_transfer: float = setting(
         0.0,
         "weight of the distance of channel and spatial attentions of student and teacher at the "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -148,6 +150,18 @@ class Finetuning:
             self.budget.multiplier = state["multiplier"]
 
 
+@contextmanager
+def passing_clipped(student: Student, passes: bool) -> Iterator[None]:
+    """Let ranges without gradients pass on, or not, that of the activations which they clip."""
+    for site in student.sites:
+        site.passes_clipped = passes
+    try:
+        yield
+    finally:
+        for site in student.sites:
+            site.passes_clipped = False
+
+
 def finetune_student(
     student: Student,
     teacher: Teacher,
@@ -187,7 +201,11 @@ def finetune_student(
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)
     name = "finetune" if dynamic else "finetune_fixed"
-    with Progress(name, context.steps, run.taken) as progress, divided(student):
+    with (
+        Progress(name, context.steps, run.taken) as progress,
+        divided(student),
+        passing_clipped(student, schedule.clipped_gradient),
+    ):
         while run.epoch < context.epochs:
             run.run_epoch(seed, progress)
             if distributed.rank() == 0:

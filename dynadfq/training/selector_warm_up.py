@@ -23,7 +23,7 @@ from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import SelectorTrainingConfig
-from dynadfq.training.loss import record_outputs
+from dynadfq.training.features import record_outputs
 
 BATCH = 128  # images
 MULTIPLIER_RATE = 5.0  # step of the multiplier for a mean cost off by the whole target

@@ -157,6 +157,51 @@ def test_a_cell_holds_what_its_stage_declares(small: Content):
     assert dynamic["selector"]["candidates"] == [2, 3, 4]
 
 
+def test_a_part_may_follow_its_published_schedule(small: Content):
+    small["images"]["intraq"] = {"method": "intraq", "published": True}
+    settings = {"finetune.epochs": 2, "finetune.calibration_images": 64}
+    small["students"]["intraq"] = {"method": "intraq", "published": True, "set": settings}
+    rows(small).append({"images": "intraq", "student": "intraq", "widths": ["w4a4"]})
+    cells = cells_of(small)
+    images = cells["images"]["digits-resnet20-intraq-s0"]["params"]["synthesis"]
+    assert [images[key] for key in ("num_images", "batch_size", "iterations", "patience")] == [
+        5120,
+        256,
+        1000,
+        50,
+    ]
+    student = cells["students"]["digits-resnet20-intraq-intraq-w4a4-s0"]["params"]
+    loop = student["finetune"]
+    assert (loop["learning_rate"], loop["batch_size"], loop["steps_per_epoch"]) == (1e-4, 256, 200)
+    assert loop["epochs"] == 2 and loop["clipped_gradient"]  # its own `set` comes last
+    assert student["quantization"]["ranges"]["learned"] is False
+    untouched = cells["students"]["digits-resnet20-zeroq-zeroq-w4a4-s0"]["params"]
+    assert untouched["finetune"]["batch_size"] == 32
+
+
+def test_a_published_schedule_is_that_of_the_grids_preset(small: Content):
+    small["set"]["method.preset"] = "imagenet-resnet18-w4"
+    small["images"]["adadfq"] = {"method": "adadfq", "published": True}
+    small["students"]["adadfq"] = {"method": "adadfq", "published": True}
+    rows(small).append({"images": "adadfq", "student": "adadfq", "widths": ["w4a4"]})
+    cells = cells_of(small)
+    student = cells["students"]["digits-resnet20-adadfq-adadfq-w4a4-s0"]["params"]
+    assert student["finetune"]["learning_rate"] == 1e-5
+    assert student["method"]["student"]["lower_margin"] == 0.3
+    assert student["method"]["student"]["temperature"] == 5.0
+    images = cells["images"]["digits-resnet20-adadfq-s0"]["params"]
+    assert images["synthesis"]["iterations"] == 10_000
+
+
+def test_a_method_without_a_published_schedule_is_an_error(small: Content):
+    small["images"]["zeroq"]["published"] = True
+    _, problems = expanded(small)
+    assert problems == [
+        "images.zeroq.published: zeroq has no published schedule; those that have one are intraq, "
+        "hast, synq, gdfq, qimera, adadfq"
+    ]
+
+
 def test_real_images_are_labelled_and_nothing_else_is():
     cells = loaded("fashion-mnist")
     assert {entry["method"] for entry in cells["labelled"].values()} == {"real_data"}

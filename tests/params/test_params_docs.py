@@ -46,8 +46,9 @@ def test_the_defaults_and_presets_pass_their_own_checks(name):
     assert params.model_validate(params().model_dump()) == params()
     if name != "real_data":
         assert list(broken_rules(params())) == []
-    for groups in METHODS[name].presets.values():
-        assert set(groups) <= set(PARTS)
+    for preset, own in METHODS[name].presets.items():
+        groups = METHODS[name].preset(preset)
+        assert set(own) <= set(groups) <= set(PARTS)
         assert params.model_validate({"method": {"name": name, **groups}}).method.name == name
 
 

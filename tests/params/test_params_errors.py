@@ -10,7 +10,7 @@ from dynadfq.methods import METHODS
 from dynadfq.params import ParameterError, Params, read
 from dynadfq.params.errors import MOVED
 from dynadfq.params.loading import check
-from dynadfq.params.sections import params_of
+from dynadfq.params.sections import PRESETS, params_of
 from dynadfq.params.yaml12 import Loader
 from dynadfq.runtime.config import allowed, leaves
 from dynadfq.runtime.errors import shown
@@ -140,7 +140,7 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
         ),
         (
             "method: {preset: imagnet}",
-            "method.preset: must be one of default, cifar100, imagenet, small; "
+            f"method.preset: must be one of {', '.join(PRESETS)}; "
             'got "imagnet"; did you mean imagenet?',
         ),
         (
