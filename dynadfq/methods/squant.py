@@ -3,9 +3,10 @@
 Guo et al., ICLR 2022, arXiv 2202.07471. The student is not fine-tuned. The paper says that
 activation ranges come from BN statistics (`bn_sigma`); the released code takes them from uniform
 noise that it sends through the quantized network (`noise_sigma`), and so do the published figures.
-Images are that noise, so that a teacher without BatchNorm will do. The released code quantizes the
-classifier's input to 8 bits whatever the width; here it is like any other site, and float where
-sites are ReLU outputs (``quantization.placement``).
+Images are that noise, so that a teacher without BatchNorm will do; the network reads U(0, 1) as it
+is, since normalized noise, with its greater spread, makes ranges too wide. The released code
+quantizes the classifier's input to 8 bits whatever the width; here it is like any other site, and
+float where sites are ReLU outputs (``quantization.placement``).
 """
 
 from __future__ import annotations
@@ -24,17 +25,14 @@ if TYPE_CHECKING:
 
     from dynadfq.ptq.preparation import Preparation
     from dynadfq.synthesis.pixels import ImageRecipe
-    from dynadfq.teacher.teacher import Teacher
     from dynadfq.training.recipe import StudentRecipe
 
 
-def uniform_pixels(teacher: Teacher, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Return (B, C, H, W) normalized images of pixels from U(0, 1)."""
+def uniform(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Return (B, C, H, W) images from U(0, 1)."""
     import torch
 
-    mean = torch.tensor(teacher.mean).view(-1, 1, 1)
-    std = torch.tensor(teacher.std).view(-1, 1, 1)
-    return (torch.rand(shape, generator=rng) - mean) / std
+    return torch.rand(shape, generator=rng)
 
 
 class Images(ImagesConfig):
@@ -42,7 +40,7 @@ class Images(ImagesConfig):
 
     noise: Literal["uniform", "gaussian"] = setting(
         "uniform",
-        "pixels from U(0, 1) before normalization, or from N(0, 1) after it",
+        "what the network reads, without normalization: U(0, 1) or N(0, 1)",
         source="uniform: SQuant, released code",
     )
 
@@ -52,7 +50,6 @@ class Images(ImagesConfig):
         from dynadfq.synthesis.pixels import ImageRecipe, gaussian
 
         labels = self.labels(context)
-        uniform = partial(uniform_pixels, context.teacher)
         initial = gaussian if self.noise == "gaussian" else uniform
         return ImageRecipe(labels, Objective(()), initial, optimized=False)
 

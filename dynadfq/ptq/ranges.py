@@ -109,8 +109,8 @@ def noise_sigmas(bits: int) -> float:
 def noise_range(x: Tensor, bits: int) -> Range:
     """Return [0, kσ] with σ of the positive values, or [-kσ, kσ] with σ of all, divided by 1.25.
 
-    The second is for x with negative values. Below 6 bits neither ends beyond the largest absolute
-    value.
+    The second is for x with negative values. Below 6 bits both end at the largest value if that is
+    less, and where none is positive, at the largest absolute one.
     """
     signed = bool(x.amin() < 0)
     values = x.flatten() if signed else x[x > 0]
@@ -119,7 +119,8 @@ def noise_range(x: Tensor, bits: int) -> Range:
     deviation = values.std(correction=0) / (SIGNED_SHARE if signed else 1.0)
     high = noise_sigmas(bits) * deviation
     if bits < OBSERVED_BELOW:
-        high = high.minimum(x.abs().amax())
+        largest = x.amax()
+        high = high.minimum(torch.where(largest > 0, largest, x.abs().amax()))
     return (-high if signed else torch.zeros_like(high)), high
 
 

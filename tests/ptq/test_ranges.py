@@ -130,7 +130,10 @@ def test_values_of_both_signs_have_a_symmetric_range() -> None:
     x = normal(10000) - 0.5
     low, high = noise_range(x, 8)
     assert low == -high and high.item() == pytest.approx(25 * x.std().item() / 1.25, rel=1e-3)
-    assert noise_range(x, 4)[1] == x.abs().max()
+    assert noise_range(x, 4)[1] == x.max() < x.abs().max()
+    hard_swish = torch.tensor([-0.375, -0.2, 0.0, 0.1, 0.2])
+    assert noise_range(hard_swish, 4) == (-hard_swish.max(), hard_swish.max())
+    assert noise_range(hard_swish - 0.3, 4)[1] == torch.tensor(0.675)  # none is positive
 
 
 def test_zeros_have_an_empty_range() -> None:
