@@ -48,8 +48,9 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
     """Return the names of the modules that end the branches of residual units (HAST), in order.
 
     They are the last layer or BatchNorm before each sum, on the longer of its two paths; in
-    MobileNetV2 also those of bottlenecks without a shortcut. Without such units, they are the last
-    BatchNorm of each resolution. Vectors without pixels, as in a head, are left out.
+    MobileNetV2 also those of bottlenecks without a shortcut. Without such units, they are the
+    BatchNorms of pointwise convolutions behind depthwise ones, as in MobileNetV1; without these,
+    the last BatchNorm of each resolution. Vectors without pixels, as in a head, are left out.
 
     Raises:
         ValueError: the network has no such module.
@@ -57,6 +58,7 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
     network = trace(teacher.module, teacher.example)
     length: dict[fx.Node, int] = {}  # modules on the longest path to a node
     ends: list[str | None] = []
+    separable: list[str] = []
     for node in network.graph.nodes:
         sources = node.all_input_nodes
         longest = max((length[source] for source in sources), default=0)
@@ -69,7 +71,11 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
             ends.append(_branch_end(max(sources, key=length.__getitem__), network, length))
         elif _is_pointwise(node, network) and _is_pointwise_and_normalized(sources[0], network):
             ends.append(str(sources[0].target))
-    outputs = _maps(teacher, list(dict.fromkeys(name for name in ends if name)))
+        if _is_pointwise_and_normalized(node, network) and _is_behind_depthwise(
+            sources[0].all_input_nodes[0], network
+        ):
+            separable.append(str(node.target))
+    outputs = _maps(teacher, list(dict.fromkeys(name for name in ends if name)) or separable)
     names = tuple(outputs) or _last_of_each_resolution(teacher)
     if not names:
         raise ValueError(
@@ -121,6 +127,17 @@ def _is_pointwise(node: fx.Node, network: fx.GraphModule) -> bool:
 def _is_pointwise_and_normalized(node: fx.Node, network: fx.GraphModule) -> bool:
     is_norm = isinstance(called_module(node, network), BatchNorm)
     return is_norm and _is_pointwise(node.all_input_nodes[0], network)
+
+
+def _is_behind_depthwise(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a node is a depthwise convolution, or BatchNorm and activation after one."""
+    while True:
+        module = called_module(node, network)
+        if isinstance(module, nn.Conv2d):
+            return module.groups == module.in_channels > 1
+        if len(node.all_input_nodes) != 1 or (module is not None and layer_kind(module)):
+            return False
+        node = node.all_input_nodes[0]
 
 
 def _last_of_each_resolution(teacher: Teacher) -> tuple[str, ...]:

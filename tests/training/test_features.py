@@ -88,6 +88,13 @@ def teacher_of(module):
             "features.stage5.unit4.conv3.bn",
             "features.final_block.conv",
         ),
+        (
+            "pytorchcv/mobilenet_wd4",
+            13,
+            "features.stage1.unit1.pw_conv.bn",
+            "features.stage5.unit2.pw_conv.bn",
+            "features.stage5.unit2.pw_conv.conv",
+        ),
     ],
 )
 def test_units_of_the_literatures_networks(name, units, first, last, last_map):
@@ -101,6 +108,21 @@ def test_units_of_the_literatures_networks(name, units, first, last, last_map):
 def test_a_branch_ends_before_its_gate_and_not_in_the_shortcut(swapped):
     teacher = teacher_of(Plain(nn.Sequential(Gated(3, 5, swapped), Gated(5, 4, swapped))).eval())
     assert residual_branches(teacher) == ("body.0.two.1", "body.1.two.1")
+
+
+def test_without_shortcuts_the_pointwise_layers_behind_depthwise_ones():
+    def depthwise():
+        return nn.Conv2d(4, 4, 3, padding=1, groups=4)
+
+    separable = nn.Sequential(
+        convolution(3, 4),
+        convolution(4, 4, 1),
+        nn.Sequential(depthwise(), nn.BatchNorm2d(4), nn.ReLU6(), *convolution(4, 4, 1)),
+        nn.ReLU6(),
+        nn.Sequential(depthwise(), *convolution(4, 4, 1), nn.ReLU6()),
+        convolution(4, 4, 1),
+    )
+    assert residual_branches(teacher_of(Plain(separable))) == ("body.2.4", "body.4.2")
 
 
 def test_without_shortcuts_the_last_norm_of_each_resolution():
