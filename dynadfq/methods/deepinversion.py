@@ -75,7 +75,12 @@ class Images(ImagesConfig):
         le=MAX_WEIGHT,
     )
     norm_weight: float = setting(
-        0.0, "weight of the mean norm of an image", source=SCRIPT, ge=0, le=MAX_WEIGHT
+        0.0,
+        "weight of an image's Euclidean norm, averaged over the batch",
+        source="DeepInversion, ImageNet script, with 1e-5; the CIFAR-10 script, with 0, has the "
+        "norm of the whole batch",
+        ge=0,
+        le=MAX_WEIGHT,
     )
     jitter: int = setting(
         2,

@@ -8,8 +8,9 @@ alike. With labels, the literature's "DSG+IL", it is ``images.class_weight: 1`` 
 - The released code reads slacks from files that it lacks; here they are measured as the paper says,
   on noise like that from which images start. At 0.9 that noise is already nearly inside; a lower
   ``slack_quantile`` asks more of it.
-- Its enhancement doubles a residual before it is squared (``enhancement: 3``), for 20 layers
-    whatever the network.
+- Its enhancement doubles a residual before it is squared, in the first 20 images of a batch and for
+    as many layers whatever the network. ``enhancement: 3`` is the same for a batch of no more
+    images than layers; of a larger batch, here every image has a layer.
 - Its cross-entropy counts twice (``class_weight: 2``), and its prior (``prior_weight: 0.01``) looks
     at rolled images.
 - Spatial correlation inhibition, of the journal version, is left out. So is its generator: that

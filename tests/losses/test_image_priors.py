@@ -37,8 +37,9 @@ def test_variation_looks_at_differences_alone(images, variation):
     assert variation(flat).item() == 0 and not gradient.any()
 
 
-def test_image_norm_by_hand():
-    assert image_norm(torch.tensor([[[[3.0, 4.0]]], [[[0.0, 1.0]]]])).item() == 3.0
+def test_image_norm_is_the_mean_over_images_and_not_the_norm_of_the_batch():
+    images = torch.tensor([[[[3.0, 4.0]]], [[[5.0, 12.0]]]])  # 5 and 13; 13.9 together
+    assert image_norm(images).item() == 9.0
 
 
 def test_the_prior_term_adds_both(images):

@@ -52,6 +52,7 @@ NEEDED = {
 }
 # Values that a walk by one step would not reach or could not tell apart.
 OTHER = {
+    "synq.student.hardest_label": 0.0,
     "adadfq.student.lower_margin": 0.7,
     "qimera.images.superposed_share": 1.0,
     "adaround.student.iterations": 5,

@@ -3,7 +3,7 @@ import torch
 
 from dynadfq.losses.bn_statistics import bn_statistics_per_image
 from dynadfq.losses.objective import SynthesisStep
-from dynadfq.losses.slack import distances_beyond, measure_slack
+from dynadfq.losses.slack import distances_beyond, layerwise_enhanced, measure_slack
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dsg import DSG, Images
 from dynadfq.runtime.resume import Scratch
@@ -57,6 +57,18 @@ def test_each_image_counts_its_own_layer_more(teacher, images, enhancement):
     weights[torch.arange(10), torch.arange(10) % 4] += enhancement
     found = losses(teacher, images[:10], Images(enhancement=enhancement))["bn_statistics"]
     torch.testing.assert_close(found, (weights * each).sum() / 10)
+
+
+def test_enhancement_3_is_the_released_codes_up_to_as_many_images_as_layers():
+    """There, the residuals of image i in layer i are doubled for the first images alone."""
+    residuals = torch.arange(1.0, 25.0).view(6, 4)  # of six images in four layers
+    doubled = residuals * (1 + torch.eye(6, 4))
+    for images in (3, 4):
+        code = doubled[:images].square().sum() / images
+        torch.testing.assert_close(layerwise_enhanced(residuals[:images].square(), 3.0), code)
+    rest = 3 * (residuals[4, 0] ** 2 + residuals[5, 1] ** 2)  # which only ours enhances
+    ours = layerwise_enhanced(residuals.square(), 3.0)
+    torch.testing.assert_close(ours, (doubled.square().sum() + rest) / 6)
 
 
 def test_an_images_own_statistics_have_no_slack(teacher):

@@ -175,6 +175,15 @@ def test_synqs_easy_labels_are_chosen_before_images_are_moved(
         assert ((1 - p <= hardest) != (1 - after <= hardest)).any()
 
 
+@pytest.mark.parametrize(("scale", "gain"), [(True, 0.14086), (False, 0.96079)])
+def test_synqs_cutoff_shrinks_with_the_image_unless_it_is_the_released_codes(scale, gain, teacher):
+    """Of 16 · √2 cycles in 32 pixels, with D = 80 · 32 / 224 or 80: exp(-512 / (2 · D²))."""
+    places = torch.arange(32)
+    board = (-1.0) ** (places + places[:, None]).expand(1, 3, 32, 32)
+    batches = synq.Student(scale_cutoff=scale).batches(finetuning.context(None, teacher, [None]))
+    torch.testing.assert_close(batches.filter(board), gain * board, rtol=0, atol=5e-5)
+
+
 def test_synq_filters_what_student_and_teacher_see(make_student, teacher, synthetic):
     raw_batches, filtered_batches = (
         images_run(

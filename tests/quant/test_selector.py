@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.config import SelectorShape
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
 
@@ -62,6 +63,16 @@ def test_dropout_in_training_alone(make_student: Callable[..., Student], images:
         torch.manual_seed(0)
         draws = [student.run(images)[1] for _ in range(2)]
     assert not torch.equal(*draws)
+
+
+def test_weights_have_4_bits_and_inputs_and_sums_are_float(selector: BitSelector) -> None:
+    layers = [layer for layer in selector.modules() if isinstance(layer, QuantizedLayer)]
+    assert [layer.weight_bits for layer in layers] == [4, 4]
+    hidden = layers[0]
+    assert all(len(row.unique()) <= 16 for row in hidden.quantized_weight)
+    values = torch.rand(2, hidden.weight.shape[1])
+    expected = values @ hidden.quantized_weight.T + hidden.bias
+    torch.testing.assert_close(hidden(values), expected)
 
 
 def test_macs_are_the_linear_layers(selector: BitSelector) -> None:
