@@ -54,7 +54,7 @@ curves: $(STAMP) ## accuracy against the CPU time of images and student, hours: 
 	python -m benchmarks.time_to_accuracy --data $(DATA) $(ARGS) --page
 
 test: $(STAMP) ## the environment and the test suite (JOBS=2 processes)
-	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## linter, formatting, types
 	python -m ruff check .

@@ -26,6 +26,17 @@ from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.similarity import class_similarity
 from dynadfq.teacher.teacher import Teacher
 
+# The files that take longest begin first, so that no process is left with them at the end. The
+# first one makes the experiment that the other files of tests/pipeline wait for.
+FIRST = (
+    "tests/pipeline/test_experiments.py",
+    "tests/methods/test_all_methods.py",
+    "tests/project/test_wheel.py",
+    "tests/pipeline/test_launch.py",
+    "tests/pipeline/test_outputs.py",
+    "tests/pipeline/test_interrupts.py",
+    "tests/pipeline/test_repro.py",
+)
 SHAPE, CLASSES = (3, 8, 8), 6
 MEAN, STD = (0.5, 0.4, 0.6), (0.2, 0.3, 0.25)
 
@@ -54,6 +65,12 @@ class TinyNet(nn.Module):
         x = self.relu(x + self.bn4(self.conv4(y)))
         logits: Tensor = self.fc(self.pool(x).flatten(1))
         return logits
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of these files first, in this order; the others keep theirs."""
+    order = {path: number for number, path in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(FIRST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

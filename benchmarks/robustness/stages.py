@@ -13,7 +13,17 @@ from typing import Any
 
 import yaml
 
-from stages import check, evaluate, export, finetune, plot, similarity, synthesize, teacher
+from stages import (
+    check,
+    evaluate,
+    export,
+    finetune,
+    plot,
+    similarity,
+    synthesize,
+    teacher,
+    trial,
+)
 from stages.runtime import main
 
 # Shards, batches and epochs are several.
@@ -44,6 +54,7 @@ STAGES: dict[str, Callable[[], None]] = {
     "check": check.main,
     "teacher": partial(main, teacher.run, teacher.TeacherParams),
     "similarity": partial(main, similarity.run, similarity.SimilarityParams),
+    "trial": partial(main, trial.run, trial.TrialParams),
     "synthesize": partial(main, synthesize.run, synthesize.SynthesizeParams),
     "finetune": partial(main, finetune.dynamic, finetune.FinetuneParams),
     "finetune_fixed": partial(main, finetune.fixed, finetune.FixedParams),

@@ -5,7 +5,7 @@ import importlib
 import re
 import typing
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import torch
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import compute_precision
+from dynadfq.quant.build import load_student
 from dynadfq.quant.config import Scheme, SelectorShape
 from dynadfq.runtime.config import Config, choices, leaves
 from dynadfq.runtime.progress import Progress
@@ -70,8 +71,13 @@ OTHER = {
 # What the tiny network has nothing for: no ReLU6, no bias high enough to absorb. The method's own
 # tests have networks that do.
 ELSEWHERE = ("dfq.student.relu6_as_relu", "dfq.student.absorb")
-# Students that take long by default: long enough here for roundings to change.
-QUICK = {"adaround": {"iterations": 40, "learning_rate": 0.05, "regularization": 0.1}}
+# What takes long by default: roundings change in a few steps, and generators learn of few images.
+ROUNDING = {"iterations": 40, "learning_rate": 0.05, "regularization": 0.1}
+SMALL_BATCHES = {"generator_batch_size": 16}
+QUICK = {
+    "adaround.student": ROUNDING,
+    **{f"{name}.images": SMALL_BATCHES for name in NAMES if METHODS[name].trains_generator},
+}
 
 
 def name_of(value):
@@ -79,7 +85,7 @@ def name_of(value):
 
 
 def settings_of(name, side, **changes):
-    quick = QUICK.get(name, {}) if side == "student" else {}
+    quick = QUICK.get(f"{name}.{side}", {})
     return METHODS[name].model_fields[side].default.__class__(**{**quick, **changes})
 
 
@@ -103,17 +109,44 @@ def teach(name, teacher, images, scheme=SCHEME, schedule=FINE, **changes):
     return student, history
 
 
+def tiny_teacher(make_net):
+    return Teacher(make_net(), (3, 8, 8), 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
+
+
 @pytest.fixture(scope="session")
 def sets(make_net, tmp_path_factory):
     """Each method's own images of the tiny network, made when first asked for."""
 
     class Sets(dict[str, SyntheticSet]):
         def __missing__(self, name):
-            teacher = Teacher(make_net(), (3, 8, 8), 6, (0.5, 0.4, 0.6), (0.2, 0.3, 0.25))
-            self[name] = make_images(name, teacher, tmp_path_factory.mktemp(name))
+            folder = tmp_path_factory.mktemp(name)
+            self[name] = make_images(name, tiny_teacher(make_net), folder)
             return self[name]
 
     yield Sets()
+
+
+@pytest.fixture(scope="session")
+def content_of(make_net, tmp_path_factory):
+    """The tensors of the images of a method with some settings, made once."""
+
+    @cache
+    def made(name, changes):
+        folder = tmp_path_factory.mktemp(name)
+        return content(make_images(name, tiny_teacher(make_net), folder, **dict(changes)))
+
+    return lambda name, **changes: made(name, tuple(changes.items()))
+
+
+@pytest.fixture(scope="session")
+def taught(make_net, sets):
+    """A student of a method with some settings, taught once; no test changes it."""
+
+    @cache
+    def made(name, changes):
+        return teach(name, tiny_teacher(make_net), sets[name], **dict(changes))[0]
+
+    return lambda name, **changes: made(name, tuple(changes.items()))
 
 
 def weights(student):
@@ -251,10 +284,8 @@ def test_it_works_in_bfloat16(name, teacher, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_student_comes_back_from_a_file(name, teacher, sets, make_net, tmp_path):
-    from dynadfq.quant.build import load_student
-
-    student, _ = teach(name, teacher, sets[name])
+def test_its_student_comes_back_from_a_file(name, taught, sets, make_net, tmp_path):
+    student = taught(name)
     student.save(tmp_path)
     again = load_student(tmp_path, make_net())
     images = sets[name].take(torch.arange(16)).images
@@ -262,23 +293,17 @@ def test_its_student_comes_back_from_a_file(name, teacher, sets, make_net, tmp_p
 
 
 @pytest.mark.parametrize(("name", "key", "field"), hyperparameters("images"), ids=name_of)
-def test_no_image_hyperparameter_is_dead(name, key, field, teacher, tmp_path):
+def test_no_image_hyperparameter_is_dead(name, key, field, content_of):
     path = f"{name}.images.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}
-    one, other = (
-        content(make_images(name, teacher, tmp_path / str(i), **c))
-        for i, c in enumerate((needed, changed))
-    )
-    assert not same(one, other)
+    assert not same(content_of(name, **needed), content_of(name, **changed))
 
 
 @pytest.mark.parametrize(("name", "key", "field"), hyperparameters("student"), ids=name_of)
-def test_no_student_hyperparameter_is_dead(name, key, field, teacher, sets):
+def test_no_student_hyperparameter_is_dead(name, key, field, taught):
     path = f"{name}.student.{key}"
     needed = NEEDED.get(path, {})
     changed = {**needed, key: another_value(path, field, field.default)}
-    one, other = (
-        weights(teach(name, teacher, sets[name], **changes)[0]) for changes in (needed, changed)
-    )
+    one, other = (weights(taught(name, **changes)) for changes in (needed, changed))
     assert not same(one, other)

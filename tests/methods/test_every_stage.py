@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+import dynadfq
 from benchmarks.robustness.stages import STAGES, run_stages, tiny
 from dynadfq.methods import METHODS
 from dynadfq.report import render
@@ -48,3 +49,44 @@ def test_a_method_runs_through_every_stage(
     assert all(0 <= metrics[row]["top1"] <= 100 for row in ("student", "fixed", "control"))
     card = (folder / "artifacts/evaluation/model_card.md").read_text()
     assert METHODS[name].title in card or name in card
+
+
+NETWORKS = """
+from torch import nn
+
+class Asking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = without_maps()
+
+    def forward(self, images):
+        return self.layers(images if images.sum() > 0 else -images)
+
+def without_maps():
+    layers = nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10)
+    return nn.Sequential(nn.Flatten(), *layers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "said"),
+    [
+        ("Asking", "dynadfq", "cannot be traced"),
+        ("without_maps", "hast", "neither residual units nor BatchNorm layers"),
+        ("without_maps", "dynadfq", "selector.candidates: the network has 1 activation sites"),
+    ],
+)
+def test_a_network_that_no_student_can_be_made_of_ends_the_run_before_images(
+    network: str,
+    method: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "networks_to_try.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = f"networks_to_try:{network}"
+    teacher = dynadfq.load_teacher(path, input_shape=(1, 8, 8), num_classes=10)
+    teacher.save(tmp_path / "artifacts" / "teacher")
+    found = run_stages(tmp_path, tiny(method, **{"teacher.architecture": path}), "trial")
+    assert said in str(found) and not (tmp_path / "artifacts/tried.txt").exists()

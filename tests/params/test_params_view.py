@@ -18,11 +18,13 @@ from stages.plot import PlotParams
 from stages.similarity import SimilarityParams
 from stages.synthesize import SynthesizeParams
 from stages.teacher import TeacherParams
+from stages.trial import TrialParams
 
 ROOT = Path(__file__).parents[2]
 VIEWS = {
     "teacher": TeacherParams,
     "similarity": SimilarityParams,
+    "trial": TrialParams,
     "synthesize": SynthesizeParams,
     "finetune": FinetuneParams,
     "finetune_fixed": FixedParams,

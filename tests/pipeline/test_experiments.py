@@ -11,11 +11,12 @@ import pytest
 from project import STAGES, Project, stages_run
 
 # YAML 1.1 would read what DVC writes for this rate as text.
-CHANGES = ("--set-param", "method.name=zeroq", "--set-param", "finetune.learning_rate=1e-06")
+CHANGES = ("method.name=zeroq", "finetune.learning_rate=1e-06", "export.formats=[onnx-codes]")
 
 
 class Another(NamedTuple):
-    """A project that took over an experiment with another method and rate, as the pages say."""
+    """A project that took over an experiment with another method, another rate and a file for other
+    engines, as the pages say."""
 
     project: Project
     output: str  # of the run
@@ -28,7 +29,8 @@ class Another(NamedTuple):
 def another(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Another:
     project = finished.copy(tmp_path_factory.mktemp("experiments") / "project")
     before = (project.folder / "params.yaml").read_text()
-    output = project("dvc", "exp", "run", "--temp", "--name", "another", *CHANGES)
+    options = [word for change in CHANGES for word in ("--set-param", change)]
+    output = project("dvc", "exp", "run", "--temp", "--name", "another", *options)
     meanwhile = (project.folder / "params.yaml").read_text()
     table = json.loads(project("python", "-m", "dynadfq", "compare", "--json"))
     project("dvc", "exp", "apply", "another")
@@ -44,12 +46,17 @@ def test_an_experiment_in_a_copy_leaves_no_parameter_behind(another: Another, fi
     assert another.meanwhile == another.before
     rows = {row["experiment"]: row for row in another.table}
     assert set(rows) == {"working copy", "HEAD", "another"}
-    values = {"method.name": "zeroq", "finetune.learning_rate": 1e-6}
+    values = {
+        "method.name": "zeroq",
+        "finetune.learning_rate": 1e-6,
+        "export.formats": ["onnx-codes"],
+    }
     assert rows["another"]["differs"] == values
     assert rows["another"]["student"] == measured(another.project)["student"]["top1"]
     assert rows["working copy"]["differs"] == {
         "method.name": "dynadfq",
         "finetune.learning_rate": 1e-5,
+        "export.formats": [],
     }
     assert rows["working copy"]["student"] == measured(finished)["student"]["top1"]
 
@@ -67,11 +74,22 @@ def test_another_method_is_one_command(another: Another, finished: Project):
     assert project.scratch() == []
 
 
+def test_files_for_other_engines_are_made_when_asked_for(another: Another, finished: Project):
+    project = another.project
+    before = json.loads((finished.folder / "artifacts/export/export.json").read_text())
+    after = json.loads((project.folder / "artifacts/export/export.json").read_text())
+    assert before["files"] == [] and [file["images_checked"] for file in after["files"]] == [8]
+    assert set(project.artifacts("export")) == {"export/export.json", "export/student.onnx"}
+    page, size = (project.folder / "reports/index.html").read_text(), after["files"][0]["bytes"]
+    assert f">{size:,}</td>" in page
+
+
 def test_experiments_are_compared(another: Another, finished: Project):
     project = another.project
     assert json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"] == {
         "method.name": {"old": "dynadfq", "new": "zeroq"},
         "finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)},
+        "export.formats": {"old": [], "new": ["onnx-codes"]},
     }
     was, now = measured(finished), measured(project)
     changed = json.loads(project("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]

@@ -17,7 +17,8 @@ PIPELINE = load_yaml(ROOT / "dvc.yaml")
 GRAPH: dict[str, dict[str, Any]] = PIPELINE["stages"]
 LABELLED = {"teacher", "evaluate"}
 # Of the methods, these stages depend on the one in use.
-USES_METHOD = ("synthesize", "finetune", "finetune_fixed")
+USES_METHOD = ("trial", "synthesize", "finetune", "finetune_fixed")
+SAME_OUTPUT = ("check", "trial")  # what they write is always the same
 METHOD_IN_USE = "dynadfq/methods/${method.name}.py"
 METHODS = [f"dynadfq/methods/{name}.py" for name in methods.METHODS]
 REAL_DATA = "dynadfq/methods/real_data.py"  # the one method that may read labelled data
@@ -35,7 +36,7 @@ def paths(entries: list[Any]) -> dict[str, dict[str, Any]]:
 def code_of(stage: str) -> set[str]:
     """Every file that a stage imports; of the methods, all that read no labelled data."""
     module = stage.removesuffix("_fixed")
-    images_only = module != "finetune"
+    images_only = module == "synthesize"
     data_free = [path for path in METHODS if path != REAL_DATA] if stage in USES_METHOD else []
     entries = [f"stages/{module}.py", *data_free]
     return set().union(*(closure(entry, images_only) for entry in entries))
@@ -98,8 +99,8 @@ def test_expensive_stages_have_cached_outputs_only():
         assert set(GRAPH[stage]) == {"desc", "cmd", "params", "deps", "outs"}
         [(out, options)] = paths(GRAPH[stage]["outs"]).items()
         assert out.startswith("artifacts/")
-        # What the check writes is always the same: a failed one leaves the rest as it was.
-        assert options == ({"persist": True} if stage == "check" else {})
+        # One that fails leaves the rest as it was.
+        assert options == ({"persist": True} if stage in SAME_OUTPUT else {})
 
 
 def test_plot_alone_writes_reports_for_git():
@@ -127,12 +128,13 @@ def test_a_stage_that_reads_an_artifact_depends_on_it():
         "check": set(),
         "teacher": {"check"},
         "similarity": {"teacher"},
-        "synthesize": {"teacher", "similarity"},
+        "trial": {"teacher"},
+        "synthesize": {"teacher", "similarity", "trial"},
         "finetune": {"teacher", "synthesize"},
         "finetune_fixed": {"teacher", "synthesize"},
         "evaluate": {"teacher", "synthesize", "finetune", "finetune_fixed"},
         "export": {"teacher", "synthesize", "finetune"},
-        "plot": set(STAGES) - {"check", "plot"},
+        "plot": set(STAGES) - {*SAME_OUTPUT, "plot"},
     }
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from dvc.utils.serialize import load_yaml
@@ -150,69 +150,63 @@ def test_a_dvc_plot_names_files_and_columns_that_exist(finished: Project, plot: 
 
 # All stages in one process: random numbers that one of them draws must not reach the next.
 ONE_PROCESS = """
+import re
+import shutil
 import sys
 from pathlib import Path
 from runpy import run_module
-for line in sys.argv[1].split(","):
-    stage, *sys.argv[1:] = line.split()
-    run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+
+def run(*stages, **changes):
+    before = text = params.read_text()
+    for key, value in changes.items():
+        text = re.sub(f"^{key}: .*", f"{key}: {value}", text, flags=re.MULTILINE)
+    params.write_text(text)
+    for line in stages:
+        stage, *sys.argv[1:] = line.split()
+        run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
+    params.write_text(before)
+
 params = Path("params.yaml")
-params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1))
-Path("artifacts/synthetic").rename("artifacts/synthetic of seed 0")
-run_module("stages.synthesize", run_name="__main__", alter_sys=True)
+students = ("finetune", "finetune --fixed")
+run("check", "teacher", "similarity", "trial", "synthesize", *students, "evaluate", "export")
+shutil.copytree("artifacts", "again/artifacts")
+run(*students, "synthesize", precision="bfloat16")  # students of the same images as before
+shutil.copytree("artifacts", "bfloat16/artifacts")
+run("synthesize", seed=1)
 """
-COMPUTING = [
-    "check",
-    "teacher",
-    "similarity",
-    "synthesize",
-    "finetune",
-    "finetune --fixed",
-    "evaluate",
-    "export",
-]
+
+
+class Again(NamedTuple):
+    """All of it computed again without DVC, then in another precision, then with another seed."""
+
+    same: Project
+    bfloat16: Project
+    other_seed: Project
 
 
 @pytest.fixture(scope="module")
-def again(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """All of it computed again without DVC, and then other images with another seed."""
+def again(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Again:
     project = finished.copy(tmp_path_factory.mktemp("again") / "project")
     shutil.rmtree(project.folder / "artifacts")
-    project("python", "-c", ONE_PROCESS, ",".join(COMPUTING))
-    return project
+    project("python", "-c", ONE_PROCESS)
+    return Again(Project(project.folder / "again"), Project(project.folder / "bfloat16"), project)
 
 
-def test_from_scratch_the_same_seed_gives_the_same_bytes(again: Project, finished: Project):
-    same = {
-        path.replace(" of seed 0", ""): data
-        for path, data in again.artifacts().items()
-        if "synthetic/" not in path
-    }
-    expected = finished.artifacts()
+def test_from_scratch_the_same_seed_gives_the_same_bytes(again: Again, finished: Project):
+    same, expected = again.same.artifacts(), finished.artifacts()
     assert list(same) == list(expected)
     assert [name for name, data in expected.items() if same[name] != data] == []
 
 
-def test_precision_reaches_images_and_students(finished: Project, tmp_path: Path):
-    project = finished.copy(tmp_path / "project")
-    project.set({"precision": "bfloat16"})
-    assert {"synthesize", "finetune", "finetune_fixed"} <= project.stale()
-    for stage, folder in (
-        ("finetune", "student"),
-        ("finetune_fixed", "fixed"),
-        ("synthesize", "synthetic"),
-    ):
-        project(
-            "dvc", "repro", "--single-item", stage
-        )  # students first: of the same images as before
-        assert project.artifacts(folder) != finished.artifacts(folder)
+@pytest.mark.parametrize("folder", ["synthetic", "student", "fixed"])
+def test_precision_reaches_images_and_students(again: Again, finished: Project, folder: str):
+    assert again.bfloat16.artifacts(folder) != finished.artifacts(folder)
 
 
-def test_another_seed_gives_other_images(again: Project, finished: Project):
+def test_another_seed_gives_other_images(again: Again, finished: Project):
     for number in range(4):
         path = f"artifacts/synthetic/shard-{number:05d}.safetensors"
         new, old = (
-            load_file(again.folder / path)["images"],
-            load_file(finished.folder / path)["images"],
+            load_file(project.folder / path)["images"] for project in (again.other_seed, finished)
         )
         assert new.shape == old.shape and (abs(new - old) > 1e-3).mean() > 0.9

@@ -24,6 +24,7 @@ STAGES = [
     "check",
     "teacher",
     "similarity",
+    "trial",
     "synthesize",
     "finetune",
     "finetune_fixed",
@@ -159,7 +160,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages that DVC would run again: those whose own inputs changed, and all that depend
-        on them. What `check` writes is always the same, so nothing is stale by it."""
+        on them. What `check` and `trial` write is always the same, so nothing is stale by it."""
         with (
             catch_warnings(),
             patch.dict(os.environ, self.environment),
@@ -171,7 +172,7 @@ class Project:
                 stage.name: {s.name for s in repo.index.graph.predecessors(stage)}
                 for stage in repo.index.stages
             }
-        waiting = list(again - {"check"})
+        waiting = list(again - {"check", "trial"})
         while waiting:
             new = after[waiting.pop()] - again
             again |= new
