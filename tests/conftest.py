@@ -126,9 +126,10 @@ def images() -> Tensor:
     return (0.5 + 2 * contrast) * torch.randn(256, *SHAPE, generator=rng) + brightness
 
 
-@pytest.fixture
-def make_student(teacher: Teacher, images: Tensor) -> Callable[..., Student]:
+@pytest.fixture(scope="session")
+def make_student(make_net: Callable[[], TinyNet], images: Tensor) -> Callable[..., Student]:
     """Calibrated students; a dynamic one's selector answers differently from image to image."""
+    teacher = Teacher(make_net(), SHAPE, CLASSES, MEAN, STD)
 
     def build(
         *activation_bits: int,

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -36,24 +38,48 @@ def run(path: Path, images: Tensor, **inputs: object) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(logits), torch.from_numpy(bits)
 
 
-@pytest.mark.parametrize(("bits", "placement"), [((3, 4, 5), "layer_input"), ((4,), "relu_output")])
+class Exported(NamedTuple):
+    """A student and its file."""
+
+    student: Student
+    result: onnx_export.Export
+
+    @property
+    def path(self) -> Path:
+        return self.result.path
+
+
+@pytest.fixture(scope="module")
+def dynamic(
+    make_student: Build, images: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    student = make_student(3, 4, 5, placement="layer_input")
+    student.multiplier = 0.7
+    path = tmp_path_factory.mktemp("dynamic") / "model.onnx"
+    return Exported(student, export_onnx(student, path, images[:40]))
+
+
+@pytest.fixture(scope="module")
+def static(
+    make_student: Build, images: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    student, path = make_student(4), tmp_path_factory.mktemp("static") / "model.onnx"
+    return Exported(student, export_onnx(student, path, images[:40]))
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
-    make_student: Build,
-    images: Tensor,
-    tmp_path: Path,
-    bits: tuple[int, ...],
-    placement: str,
+    images: Tensor, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    student, path = make_student(*bits, placement=placement), tmp_path / "model.onnx"
-    export = export_onnx(student, path, images[:40])
-    assert export.path == path and export.size == path.stat().st_size and export.images == 40
+    student, export = request.getfixturevalue(kind)
+    assert export.size == export.path.stat().st_size and export.images == 40
     assert export.worst == 0
     logits, widths = to_integer_form(student).run(images)
     for size in (256, 3, 1):
-        parts = [run(path, batch) for batch in images[:12].split(size)]
+        parts = [run(export.path, batch) for batch in images[:12].split(size)]
         assert torch.equal(torch.cat([part for part, _ in parts]), logits[:12])
         assert torch.equal(torch.cat([used for _, used in parts]).float(), widths[:12])
-    model = onnx.load(path)
+    model = onnx.load(export.path)
     weights = {
         t.name: t.data_type
         for t in model.graph.initializer
@@ -65,38 +91,25 @@ def test_onnxruntime_computes_the_same_to_the_bit_in_any_batch(
 
 
 def test_the_multiplier_is_an_optional_input(
-    make_student: Build, images: Tensor, tmp_path: Path
+    dynamic: Exported, static: Exported, images: Tensor
 ) -> None:
-    student, path = make_student(), tmp_path / "model.onnx"
-    student.multiplier = 0.7
-    export_onnx(student, path, images[:8])
     for multiplier in (None, 0.0, -3.0, 5.0):
-        expected = to_integer_form(student).run(images, multiplier=multiplier)
+        expected = to_integer_form(dynamic.student).run(images, multiplier=multiplier)
         given = {} if multiplier is None else {"multiplier": np.array(multiplier)}
-        logits, bits = run(path, images, **given)
+        logits, bits = run(dynamic.path, images, **given)
         assert torch.equal(logits, expected[0]) and torch.equal(bits.float(), expected[1])
-    static = tmp_path / "static.onnx"
-    export_onnx(make_student(4), static, images[:8])
-    assert [value.name for value in onnx.load(static).graph.input] == ["images"]
+    assert [value.name for value in onnx.load(static.path).graph.input] == ["images"]
 
 
-def test_a_file_says_what_it_is(make_student: Build, images: Tensor, tmp_path: Path) -> None:
-    export_onnx(make_student(), tmp_path / "a" / "model.onnx", images[:4])
-    export_onnx(make_student(), tmp_path / "b" / "model.onnx", images[:4])
-    model = onnx.load(tmp_path / "a" / "model.onnx")
+def test_a_file_says_what_it_is(dynamic: Exported) -> None:
+    model = onnx.load(dynamic.path)
     onnx.checker.check_model(model)
     assert [opset.version for opset in model.opset_import] == [21] and not model.functions
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["dynadfq"])
     assert card["class_names"] == list("012345") and card["mean"] == [0.5, 0.4, 0.6]
-    assert (
-        card["activation_bits"] == [3, 4, 5]
-        and card["weight_bits"] == 4
-        and len(card["sites"]) == 4
-    )
+    assert card["activation_bits"] == [3, 4, 5] and card["weight_bits"] == 4
+    assert card["sites"] == list(dynamic.student.site_names)
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
-    assert (tmp_path / "a" / "model.onnx").read_bytes() == (
-        tmp_path / "b" / "model.onnx"
-    ).read_bytes()
 
 
 def test_a_file_that_disagrees_is_not_written(
@@ -114,14 +127,13 @@ def test_a_file_that_disagrees_is_not_written(
     assert not path.exists()
 
 
-def test_other_bits_are_not_written(make_student: Build, images: Tensor) -> None:
-    student = make_student()
-    content = onnx_export.onnx_model(to_integer_form(student), student)
+def test_other_bits_are_not_written(dynamic: Exported, images: Tensor) -> None:
+    student = deepcopy(dynamic.student)
     student.multiplier = 3.0
     with pytest.raises(
         ArithmeticError, match=r"onnxruntime chooses other bits for .* of 4 images; not written"
     ):
-        check(content, to_integer_form(student), images[:4])
+        check(dynamic.path.read_bytes(), to_integer_form(student), images[:4])
 
 
 def test_what_is_asked_for_wrongly(make_student: Build, images: Tensor, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_experiments_are_compared(another: Another, finished: Project):
     assert json.loads(project("dvc", "params", "diff", "--json"))["params.yaml"] == {
         "method.name": {"old": "dynadfq", "new": "zeroq"},
         "finetune.learning_rate": {"old": 1e-5, "new": 1e-6, "diff": pytest.approx(-9e-6)},
-        "export.formats": {"old": [], "new": ["onnx-codes"]},
+        "export.formats": {"old": "[]", "new": "['onnx-codes']"},
     }
     was, now = measured(finished), measured(project)
     changed = json.loads(project("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
