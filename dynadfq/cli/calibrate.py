@@ -7,18 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynadfq.cli.models import Trust
-from dynadfq.cli.network import (
-    Checkpoint,
-    InputShape,
-    Mean,
-    Network,
-    NumClasses,
-    Seed,
-    Std,
-    load_network,
-    options_named,
-)
+from dynadfq.cli.network import FloatNetwork, Seed, options_named, with_network
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "calibrate"
@@ -52,21 +41,16 @@ LayoutOption = Annotated[
 ]
 
 
+@with_network
 def run(
-    model: Network,
+    network: FloatNetwork,
     to: To,
     images: Count = 256,
-    checkpoint: Checkpoint = None,
     iterations: Iterations = ITERATIONS,
     input_name: InputName = None,
     values: ValuesOption = "float32",
     layout: LayoutOption = "nchw",
-    input_shape: InputShape = None,
-    num_classes: NumClasses = None,
-    mean: Mean = None,
-    std: Std = None,
     seed: Seed = 0,
-    trust: Trust = None,
     as_json: AsJson = False,
 ) -> None:
     """Write synthetic images for the calibration of another quantizer.
@@ -78,7 +62,7 @@ def run(
     from dynadfq.deploy.work import Work
 
     with options_named():
-        teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
+        teacher = network.load()
         calibration.check_target(to, teacher.preprocessing)
         require_statistics(teacher, "model", "calibrate on images of your own")
     work = Work.beside(to, teacher, "calibrate", images, iterations, seed)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dynadfq.cli.models import Model, Trust, description, load
+from dynadfq.cli.models import BatchSize, Model, Trust, description, load
 from dynadfq.cli.network import options_named
 from dynadfq.cli.output import AsJson, Cell, output_file, print_json, print_table
 
@@ -38,7 +38,6 @@ Card = Annotated[
     Path | None,
     typer.Option(help="Write the student's model card with the result to this file."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch; changes no result.")]
 
 
 def run(

@@ -22,6 +22,7 @@ Trust = Annotated[
         "no other is imported.",
     ),
 ]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch; changes no result.")]
 StudentModel = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a student.")]
 
 

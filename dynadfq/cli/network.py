@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
+
+from dynadfq.cli.models import Trust
 
 if TYPE_CHECKING:
     from dynadfq.teacher.teacher import Teacher
@@ -39,6 +42,7 @@ Std = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 
+KEYWORD, EMPTY = Parameter.KEYWORD_ONLY, Parameter.empty
 # Arguments of the library that errors begin with, as the commands call them.
 OPTIONS = {
     **{name: f"--{name}" for name in ("to", "data", "effort", "mean", "std", "device", "seed")},
@@ -74,44 +78,76 @@ def options_named(**others: str) -> Iterator[None]:
         raise ValueError(f"{options[name]}: {problem}") from error
 
 
-def load_network(
-    model: str,
-    checkpoint: Path | None,
-    input_shape: str | None,
-    num_classes: int | None,
-    mean: str | None,
-    std: str | None,
-    trust: list[str] | None = None,
-) -> Teacher:
-    """Return the float network that the arguments of a command name.
+class FloatNetwork(NamedTuple):
+    """The argument MODEL, and the options that say more about the network."""
 
-    Raises:
-        ValueError: MODEL is a student, or an option is wrong or missing.
-        ImportError: a library or the user's module cannot be imported.
-        FileNotFoundError: a file is missing.
-    """
-    from dynadfq.teacher.loading import load_teacher
+    model: Network
+    checkpoint: Checkpoint = None
+    input_shape: InputShape = None
+    num_classes: NumClasses = None
+    mean: Mean = None
+    std: Std = None
+    trust: Trust = None
 
-    folder = Path(model)
-    if (folder / "student.json").exists():
-        raise ValueError(
-            f"MODEL: {model} holds a student, which is quantized already; give a float network "
-            "(dynadfq export writes a student's files)"
+    def load(self) -> Teacher:
+        """Return the float network that they name.
+
+        Raises:
+            ValueError: MODEL is a student, or an option is wrong or missing.
+            ImportError: a library or the user's module cannot be imported.
+            FileNotFoundError: a file is missing.
+        """
+        from dynadfq.teacher.loading import load_teacher
+
+        folder = Path(self.model)
+        if (folder / "student.json").exists():
+            raise ValueError(
+                f"MODEL: {self.model} holds a student, which is quantized already; give a float "
+                "network (dynadfq export writes a student's files)"
+            )
+        if folder.is_dir() and not (folder / "teacher.json").exists():
+            raise ValueError(
+                f"MODEL: {self.model} has no teacher.json; give the folder of a teacher"
+            )
+        size = self.input_shape
+        shape = None if size is None else [int(n) for n in numbers("--input-shape", size)]
+        if shape is not None and len(shape) != 3:
+            raise ValueError(f"--input-shape: {size} must be three numbers C,H,W, as 3,224,224")
+        return load_teacher(
+            self.model,
+            checkpoint=self.checkpoint,
+            num_classes=self.num_classes,
+            input_shape=shape,
+            mean=None if self.mean is None else numbers("--mean", self.mean),
+            std=None if self.std is None else numbers("--std", self.std),
+            trust=self.trust or (),
         )
-    if folder.is_dir() and not (folder / "teacher.json").exists():
-        raise ValueError(f"MODEL: {model} has no teacher.json; give the folder of a teacher")
-    shape = None if input_shape is None else [int(n) for n in numbers("--input-shape", input_shape)]
-    if shape is not None and len(shape) != 3:
-        raise ValueError(f"--input-shape: {input_shape} must be three numbers C,H,W, as 3,224,224")
-    return load_teacher(
-        model,
-        checkpoint=checkpoint,
-        num_classes=num_classes,
-        input_shape=shape,
-        mean=None if mean is None else numbers("--mean", mean),
-        std=None if std is None else numbers("--std", std),
-        trust=trust or (),
+
+
+def with_network(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the fields of ``FloatNetwork`` in place of its parameter ``network``.
+
+    Typer reads the arguments and options of a command from its signature.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    fields = get_type_hints(FloatNetwork, include_extras=True)
+    del hints["return"], hints["network"]
+    own = {name: one.default for name, one in signature(command).parameters.items()}
+    defaults = own | FloatNetwork._field_defaults
+
+    def run(**values: Any) -> None:
+        network = FloatNetwork(**{name: values.pop(name) for name in fields})
+        command(network, **values)
+
+    run.__doc__ = command.__doc__
+    run.__annotations__ = fields | hints
+    run.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, KEYWORD, default=defaults.get(name, EMPTY), annotation=hint)
+            for name, hint in run.__annotations__.items()
+        ]
     )
+    return run
 
 
 def numbers(option: str, text: str) -> list[float]:

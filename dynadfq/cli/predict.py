@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynadfq.cli.images import image_paths
-from dynadfq.cli.models import Model, Trust, description, load
+from dynadfq.cli.models import BatchSize, Model, Trust, description, load
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ Multiplier = Annotated[
     float | None,
     typer.Option(help="Lagrange multiplier on bit-FLOPs; the student's own by default."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch; changes no result.")]
 
 
 def run(

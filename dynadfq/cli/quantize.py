@@ -7,18 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynadfq.cli.models import Trust
-from dynadfq.cli.network import (
-    Checkpoint,
-    InputShape,
-    Mean,
-    Network,
-    NumClasses,
-    Seed,
-    Std,
-    load_network,
-    options_named,
-)
+from dynadfq.cli.network import FloatNetwork, Seed, options_named, with_network
 from dynadfq.cli.output import AsJson, print_json, print_table
 
 NAME = "quantize"
@@ -58,22 +47,17 @@ InputOption = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
+@with_network
 def run(
-    model: Network,
+    network: FloatNetwork,
     to: To,
-    checkpoint: Checkpoint = None,
     weights: Weights = 8,
     activations: Activations = 8,
     effort: EffortOption = "minutes",
     data: Data = None,
     classes: Classes = None,
     input: InputOption = "float32",
-    input_shape: InputShape = None,
-    num_classes: NumClasses = None,
-    mean: Mean = None,
-    std: Std = None,
     device: Device = "auto",
-    trust: Trust = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +70,7 @@ def run(
     from dynadfq.runtime.device import resolve
 
     with options_named():
-        teacher = load_network(model, checkpoint, input_shape, num_classes, mean, std, trust)
+        teacher = network.load()
         made = quantize_model(
             teacher.to(resolve(device)),
             to,

@@ -54,7 +54,7 @@ def test_a_network_without_statistics_is_refused_before_anything_is_written(
     plain = Teacher(
         nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), (3, 8, 8), 6, [0.5] * 3, [0.25] * 3
     )
-    monkeypatch.setattr("dynadfq.cli.calibrate.load_network", lambda *args: plain)
+    monkeypatch.setattr("dynadfq.cli.network.FloatNetwork.load", lambda *args: plain)
     refused = run("calibrate tiny --to calib.npz")
     assert refused.status == 1 and "images of your own" in refused.err
     assert "BatchNorm statistics" in refused.err and list(tmp_path.iterdir()) == []
@@ -64,7 +64,7 @@ def test_onnxruntime_calibrates_on_the_command_s_file(
     teacher: Teacher, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dynadfq.cli.calibrate.load_network", lambda *args: teacher)
+    monkeypatch.setattr("dynadfq.cli.network.FloatNetwork.load", lambda *args: teacher)
     done = run("calibrate tiny --images 16 --iterations 5 --to calib.npz")
     assert done.status == 0, done.err
     assert "input 'images', float32 16 × 3 × 8 × 8" in done.out
