@@ -1,17 +1,32 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torch
+from pytorchcv.model_provider import _models
 
 from dynadfq.teacher.classifier import class_weights
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.zoo.architectures import build, metadata
-from dynadfq.zoo.families import efficientnet
+from dynadfq.zoo.families import efficientnet, pytorchcv
+
+
+def test_pytorchcvs_networks_are_those_of_its_provider_without_importing_it() -> None:
+    modules = {name: function.__module__ for name, function in _models.items()}
+    assert pytorchcv.networks() == modules and len(modules) > 800
+    assert all(name == function.__name__ for name, function in _models.items())
+    code = (
+        "import sys; from dynadfq.zoo.architectures import build; "
+        "build('pytorchcv/resnet20_cifar10'); "
+        "sys.exit('pytorchcv.model_provider' in sys.modules or 'torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

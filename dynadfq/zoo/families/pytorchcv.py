@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 
 import torch
-from pytorchcv import model_provider
 from pytorchcv.models.common import model_store
 from torch import nn
 
@@ -19,12 +23,47 @@ from dynadfq.zoo.metadata import Metadata
 SMALL_MEAN = (0.4914, 0.4822, 0.4465)
 SMALL_STD = (0.2023, 0.1994, 0.2010)
 CENTER_FRACTION = 0.875  # of an ImageNet image's shorter side: 224 of 256 pixels
+PROVIDER = "pytorchcv.model_provider"
 SMALL = ("_cifar10", "_cifar100", "_svhn")
+
+
+@cache
+def networks() -> dict[str, str]:
+    """Return the module that defines each network of the library, by the network's name.
+
+    They are read from the source of ``pytorchcv.model_provider``. To import it takes longer than
+    most commands: it imports all networks and, with one of them, torchvision and torch's compiler.
+    """
+    source = Path(str(find_spec(PROVIDER).origin)).read_text(encoding="utf-8")  # type: ignore[union-attr]
+    tree = ast.parse(source)
+    modules = {
+        alias.name: f"pytorchcv.{node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    [table] = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Dict)
+        and ast.unparse(node.targets[0]) == "_models"
+    )
+    return {
+        ast.literal_eval(name): modules[function.id]
+        for name, function in zip(table.keys, table.values, strict=True)
+        if name is not None and isinstance(function, ast.Name)
+    }
 
 
 def names() -> list[str]:
     """Return the names of all networks of the library."""
-    return sorted(model_provider._models)
+    return sorted(networks())
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    builder: Callable[..., nn.Module] = getattr(import_module(networks()[name]), name)
+    return builder
 
 
 def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
@@ -34,8 +73,8 @@ def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn
         ValueError: the network does not exist for so many classes; CIFAR networks have 10 or 100.
     """
     try:
-        model: nn.Module = model_provider.get_model(
-            name, in_channels=in_channels, num_classes=num_classes, pretrained=pretrained
+        model = _builder(name)(
+            in_channels=in_channels, num_classes=num_classes, pretrained=pretrained
         )
     except AssertionError as error:
         raise InvalidArgument(
@@ -54,7 +93,7 @@ def build(name: str, in_channels: int, num_classes: int, pretrained: bool) -> nn
 def metadata(name: str) -> Metadata:
     """Return size and classes of the network, and statistics of the data set in its name."""
     with torch.device("meta"):
-        network = model_provider.get_model(name)
+        network = _builder(name)()
     size = getattr(network, "in_size", None)
     num_classes = getattr(network, "num_classes", None)
     if size is None or num_classes is None:
