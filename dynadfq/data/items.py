@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
 
 from dynadfq.data.sets import from_disk_or_download
 from dynadfq.runtime.errors import InvalidArgument
@@ -41,6 +40,8 @@ def torchvision_items(kind: str, root: Path, train: bool) -> Items:
         FileNotFoundError: it is not on disk and cannot be downloaded.
         ValueError: it has no such part.
     """
+    from torchvision import datasets
+
     make = getattr(datasets, kind)
     arguments = accepted(make, root=str(root), train=train)
     instructions = f"its files, as torchvision.datasets.{kind} describes them, in {root}"

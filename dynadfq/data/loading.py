@@ -15,7 +15,6 @@ from dynadfq.data.class_file import read_classes
 from dynadfq.data.classes import LABELS, ClassOrder, are_numbers, class_order
 from dynadfq.data.config import IMAGE_FOLDER, TORCHVISION
 from dynadfq.data.decoded import decoded_files
-from dynadfq.data.folder import folder_names, image_folder
 from dynadfq.data.items import Items, class_names_of, own_items, read_item, torchvision_items
 from dynadfq.data.labelled import LabelledSet, evenly_spaced
 from dynadfq.data.sets import CARDS
@@ -35,6 +34,8 @@ def class_names(name: str, root: str | Path = "data") -> tuple[str, ...] | None:
     if name in CARDS:
         return CARDS[name].class_names
     if name == IMAGE_FOLDER:
+        from dynadfq.data.folder import folder_names
+
         return folder_names(Path(root))
     return class_names_of(_items(name, Path(root), train=True))
 
@@ -151,6 +152,8 @@ def _load_folder(
     class_file: Path | None,
     scratch: Path,
 ) -> LabelledSet:
+    from dynadfq.data.folder import image_folder
+
     files = image_folder(root, train)
     if class_names is None:
         order = ClassOrder(tuple(range(len(files.classes))), "its own")

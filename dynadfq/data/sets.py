@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 T = TypeVar("T")
 Pixels = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64
@@ -62,15 +61,20 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
         for packed in sorted(DEBIAN_FASHION_MNIST.glob("*.gz")):
             with gzip.open(packed) as source, open(raw / packed.stem, "wb") as target:
                 shutil.copyfileobj(source, target)
+    from torchvision.datasets import FashionMNIST
+
     dataset = from_disk_or_download(
         "fashion-mnist",
         f"the four IDX files (train-images-idx3-ubyte, …) in {raw}",
-        lambda download: datasets.FashionMNIST(str(root), train, download=download),
+        lambda download: FashionMNIST(str(root), train, download=download),
     )
     return dataset.data[:, None], dataset.targets.long()
 
 
-def _read_cifar(kind: type[datasets.CIFAR10], root: Path, train: bool) -> Pixels:
+def _read_cifar(name: str, root: Path, train: bool) -> Pixels:
+    from torchvision import datasets
+
+    kind = getattr(datasets, name)
     dataset = from_disk_or_download(
         kind.filename,
         f"the archive {kind.filename} in {root}",
@@ -141,7 +145,7 @@ CARDS = {
             CIFAR10,
             (0.4914, 0.4822, 0.4465),
             (0.2470, 0.2435, 0.2616),
-            partial(_read_cifar, datasets.CIFAR10),
+            partial(_read_cifar, "CIFAR10"),
         ),
         DataCard(
             "cifar100",
@@ -150,7 +154,7 @@ CARDS = {
             CIFAR100,
             (0.5071, 0.4867, 0.4408),
             (0.2675, 0.2557, 0.2761),
-            partial(_read_cifar, datasets.CIFAR100),
+            partial(_read_cifar, "CIFAR100"),
         ),
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.export import onnx_export
+from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import export_onnx
 from dynadfq.export.program import export_program
 from dynadfq.quant.model import Student
@@ -58,28 +59,25 @@ def test_a_student_whose_logits_are_no_numbers(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("broken", [0, 1, 2])
 def test_a_file_that_answers_nan_to_any_batch(
-    make_student: Build,
-    images: Tensor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    broken: int,
+    make_student: Build, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, batches = onnx_export.onnx_session, iter(range(3))
+    student = make_student(4)
+    content = onnx_export.onnx_model(to_integer_form(student), student)
+    session = onnx_export.onnx_session(content)
+    monkeypatch.setattr(onnx_export, "onnx_model", lambda *_: content)
+    for broken in range(3):
+        batches = iter(range(3))
 
-    def with_nan(content: bytes) -> Any:
-        whole = session(content)
-
-        def run(*arguments: Any) -> list[Any]:
-            logits, bits = whole.run(*arguments)
+        def run(*arguments: Any, broken: int = broken, batches: Iterator[int] = batches) -> Any:
+            logits, bits = session.run(*arguments)
             return [np.where(next(batches) == broken, np.nan, logits).astype(np.float32), bits]
 
-        return SimpleNamespace(run=run)
-
-    monkeypatch.setattr(onnx_export, "onnx_session", with_nan)
-    with pytest.raises(
-        ArithmeticError, match="onnxruntime's logits are NaN or infinite; not written"
-    ):
-        export_onnx(make_student(4), tmp_path / "model.onnx", images[: onnx_export.CHECK_BATCH + 1])
-    assert not list(tmp_path.iterdir())
+        monkeypatch.setattr(
+            onnx_export, "onnx_session", lambda _, run=run: SimpleNamespace(run=run)
+        )
+        with pytest.raises(
+            ArithmeticError, match="onnxruntime's logits are NaN or infinite; not written"
+        ):
+            export_onnx(student, tmp_path / "model.onnx", images[: onnx_export.CHECK_BATCH + 1])
+        assert list(batches) == list(range(broken + 1, 3)) and not list(tmp_path.iterdir())
