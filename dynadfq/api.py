@@ -221,6 +221,7 @@ def finetune(
     rounding: Rounding = QUANTIZATION.rounding,
     calibration_images: int = FINETUNE.calibration_images,
     warm_up_images: int = SELECTOR.warm_up_images,
+    any_width: bool = SELECTOR.any_width,
     seed: int = 0,
     schedule: FinetuneConfig | None = None,
     precision: PrecisionChoice = "float32",
@@ -250,6 +251,8 @@ def finetune(
         rounding: how weights are rounded before the first step: "nearest", "squant", "adaround".
         calibration_images: images that set the activation ranges.
         warm_up_images: images of the selector's warm-up; 0 is off.
+        any_width: whether images learn at widths that are drawn, so that the student serves any of
+            them; the selector's warm-up then comes last.
         seed: the same seed gives the same student.
         schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
             of these names.
@@ -286,7 +289,14 @@ def finetune(
         budget=budget,
         bit_weight=bit_weight,
         warm_up_images=warm_up_images,
+        any_width=any_width,
     )
+    if any_width and not student.scheme.dynamic:
+        raise InvalidArgument(
+            "any_width",
+            f"the student has one width, {student.scheme.activation_bits[0]} bits; make it with "
+            "several activation_bits",
+        )
     require_choice("ranges", ranges, get_args(RangeRule))
     quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=ranges))
     return train_student(

@@ -110,6 +110,12 @@ class FinetuneConfig(Config):
 class SelectorTrainingConfig(Config):
     """Training of the bit selector, and the bit-FLOPs budget."""
 
+    any_width: bool = setting(
+        False,
+        "fine-tune for every width: each image runs at widths that are drawn, and the selector "
+        "learns afterwards in its warm-up; false: the selector learns with the student",
+        source=f"false: {PAPER}, Eq. 11; true: sandwich rule (arXiv 1903.05134)",
+    )
     learning_rate: float = setting(
         1e-3,
         "initial learning rate of the selector, decayed as the weights' is",
@@ -133,7 +139,7 @@ class SelectorTrainingConfig(Config):
     warm_up_images: int = setting(
         0,
         "synthetic images on which the sensitivity of every site to every width is measured, to "
-        "train the selector before fine-tuning; 0 is off",
+        "train the selector before fine-tuning, or after it (any_width); 0 is off",
         unit="images",
         ge=0,
         le=MAX_COUNT,

@@ -66,7 +66,7 @@ class StudentLoss:
         """One forward pass of the student, and of the teacher where its logits do not suffice."""
         names = {name for group in self.features.values() for name in group}
         with record_outputs(self.student.network, names) as student_outputs:
-            logits, bits = self.student.run(batch.images)
+            logits, bits = self.student.run(batch.images, batch.allocation)
         teacher_logits = batch.teacher_logits
         teacher_outputs: dict[str, Tensor] = {}
         differentiable = batch.images.requires_grad

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynadfq.losses.budget import Budget
 from dynadfq.losses.objective import StudentStep
+from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -26,7 +27,7 @@ class TrainingContext:
     teacher: Teacher
     images: SyntheticSet
     schedule: FinetuneConfig
-    budget: Budget | None = None  # None: the student has one activation width
+    budget: Budget | None = None  # None: the student does not choose among widths
 
     @property
     def steps_per_epoch(self) -> int:
@@ -51,6 +52,7 @@ class TrainingBatch(NamedTuple):
     soft_labels: Tensor  # (B, classes)
     teacher_logits: Tensor  # (B, classes)
     measured: Mapping[str, float] = {}  # figures for the history, by name
+    allocation: BitAllocation | None = None  # the student's widths; None lets it choose
 
 
 class BatchStream(Protocol):

@@ -87,6 +87,8 @@ def prepare_student(
 ) -> None:
     """Set ranges, round weights, apply the method's preparations and warm up the selector.
 
+    With ``any_width`` the selector waits until the student is fine-tuned.
+
     The student changes in place. Ranges and preparations compare it with the network that was
     quantized, the selector's warm-up with the teacher. Long preparations keep their state in
     ``scratch`` and go on from there.
@@ -109,4 +111,5 @@ def prepare_student(
         preparations = (*rounding(quantization), *recipe.preparations)
         for number, preparation in enumerate(preparations):
             preparation(student, network, images, seed, scratch.part(f"preparation-{number}"))
-        warm_up_selector(student, teacher, images, selector, seed)
+        if not selector.any_width:
+            warm_up_selector(student, teacher, images, selector, seed)

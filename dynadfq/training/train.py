@@ -18,6 +18,7 @@ from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import prepare_student
 from dynadfq.training.recipe import StudentRecipe
+from dynadfq.training.selector_warm_up import warm_up_selector
 
 
 @kept_memory()
@@ -37,7 +38,8 @@ def train_student(
 ) -> pd.DataFrame:
     """Prepare and fine-tune a student in place, and record how in ``student.provenance``.
 
-    The first rank prepares; all fine-tune, and begin with what it prepared.
+    The first rank prepares; all fine-tune, and begin with what it prepared. A selector whose widths
+    were drawn (``any_width``) is trained afterwards, by the first rank, and nothing else with it.
 
     Args:
         student: what ``new_student`` returned.
@@ -64,6 +66,9 @@ def train_student(
         history = finetune_student(
             student, teacher, images, recipe, schedule, selector, seed, scratch
         )
+    if selector.any_width and distributed.rank() == 0:
+        with compute_precision("float32", teacher.device):
+            warm_up_selector(student, teacher, images, selector, seed)
     steps = int(history["step"].iloc[-1]) if len(history) else 0
     student.provenance = provenance(method, data_free, len(images), steps, quantization.rounding)
     return history
