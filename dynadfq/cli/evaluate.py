@@ -38,6 +38,10 @@ Card = Annotated[
     Path | None,
     typer.Option(help="Write the student's model card with the result to this file."),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(min=2, max=8, help="One activation width for all images, not the student's own."),
+]
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
     classes: Classes = None,
     teacher: TeacherFolder = None,
     card: Card = None,
+    bits: Bits = None,
     batch_size: BatchSize = 64,
     trust: Trust = None,
     as_json: AsJson = False,
@@ -65,6 +70,10 @@ def run(
     loaded = load(model, trust)
     if target is not None and isinstance(loaded, Teacher):
         raise ValueError("--card: a teacher has no model card; give a student as MODEL")
+    if bits is not None and isinstance(loaded, Teacher):
+        raise ValueError("--bits: a teacher has no widths; give a student as MODEL")
+    if bits is not None and card is not None:
+        raise ValueError("--bits: a model card shows the student's own widths; leave out --card")
     float_network = None if teacher is None else load(teacher, trust)
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
@@ -77,7 +86,7 @@ def run(
             class_names=description(loaded)["class_names"],
             class_file=classes,
         )
-    found = evaluate(loaded, labelled.batches(batch_size), float_network)
+    found = evaluate(loaded, labelled.batches(batch_size), float_network, bits)
     assert found.top1 is not None
     if target is not None:
         write_card(model, found, str(folder), target)

@@ -24,7 +24,7 @@ from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.errors import InvalidArgument, shown
 from dynadfq.runtime.memory import kept_memory
 from dynadfq.teacher.teacher import Teacher
 
@@ -80,7 +80,10 @@ class _BatchResult(NamedTuple):
 
 @kept_memory()
 def evaluate(
-    model: Student | Teacher, batches: Iterable[Any], teacher: Teacher | None = None
+    model: Student | Teacher,
+    batches: Iterable[Any],
+    teacher: Teacher | None = None,
+    bits: int | Sequence[int] | None = None,
 ) -> Evaluation:
     """Measure a student in integer form, or a teacher in float32.
 
@@ -91,10 +94,18 @@ def evaluate(
         batches: (images, labels), (B, C, H, W) normalized and (B,) or None, as
             ``checked_batches`` takes them; read once and not kept.
         teacher: the float model; adds its predictions and their entropies to the result.
+        bits: activation widths of all images, one for all sites or one per site; None lets the
+            student choose.
 
     Raises:
-        InvalidArgument: there are no batches, or images or labels are not the model's.
+        InvalidArgument: there are no batches, images or labels are not the model's, or ``bits`` are
+            given with a teacher or wrong.
     """
+    allocation = None
+    if bits is not None:
+        if isinstance(model, Teacher):
+            raise InvalidArgument("bits", f"{shown(bits)} given, and a teacher has no widths")
+        allocation = model.allocation(bits)
     measured = FloatModel(model) if isinstance(model, Teacher) else IntegerModel(model)
     classes = measured.num_classes
     if teacher is not None and teacher.num_classes != classes:
@@ -106,7 +117,7 @@ def evaluate(
     def measure(batch: LabelledBatch) -> _BatchResult:
         images, labels = batch
         observed = None if observer is None else observer.observe(images)
-        return _BatchResult(measured.predict(images), labels, observed)
+        return _BatchResult(measured.predict(images, allocation), labels, observed)
 
     checked = checked_batches(batches, model.preprocessing, classes)
     results = distributed.in_turns(measure, checked)
@@ -175,8 +186,8 @@ class FloatModel:
         self.teacher = teacher
         self.num_classes = teacher.num_classes
 
-    def predict(self, images: Tensor) -> Predictions:
-        """Classify (B, C, H, W) images."""
+    def predict(self, images: Tensor, allocation: BitAllocation | None = None) -> Predictions:
+        """Classify (B, C, H, W) images; there are no widths to allocate."""
         logits = float_logits(self.teacher, images)
         return _predictions(logits, torch.full((len(logits), 1), FLOAT_BITS))
 

@@ -44,6 +44,13 @@ ODDITIES = (
         "{0} is more than synthesis.num_images: {1}; all of these are used",
     ),
     Rule(
+        ("selector.any_width", "selector.warm_up_images"),
+        lambda any_width, warm_up: warm_up > 0 or not any_width,
+        "the second is above 0, or the first is false",
+        "{0} with selector.warm_up_images: {1} leaves the selector untrained: all images run at "
+        "the target",
+    ),
+    Rule(
         ("quantization.ranges.quantile", "quantization.ranges.observer"),
         lambda quantile, observer: observer == "quantile" or quantile == 0.999,
         "the second is quantile, or the first its default",

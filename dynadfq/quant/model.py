@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -24,7 +24,7 @@ from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.input_range import input_range
 from dynadfq.quant.insert import insert_quantizers, site_nodes
-from dynadfq.quant.layers import QuantizedLayer
+from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.quant.width_config import MixedWidths
@@ -98,6 +98,25 @@ class Student(nn.Module):
         """Return one width for all images and all sites that do not always have 8 bits."""
         widths = [site.bits if site.wide else bits for site in self.sites]
         return BitAllocation(torch.tensor([widths], dtype=torch.float32))
+
+    def allocation(self, bits: int | Sequence[int]) -> BitAllocation:
+        """Return widths that all images share: one for all sites, as ``uniform``, or one per site.
+
+        Raises:
+            InvalidArgument: a width is outside 2 … 8, or there are not as many as sites.
+        """
+        widths = [bits] if isinstance(bits, int) else list(bits)
+        if not isinstance(bits, int) and len(widths) != len(self.sites):
+            raise InvalidArgument(
+                "bits", f"{len(widths)} widths for {len(self.sites)} sites; give one per site"
+            )
+        for width in widths:
+            if width not in range(2, WIDEST_ACTIVATION + 1):
+                raise InvalidArgument("bits", f"{width} is outside 2 … {WIDEST_ACTIVATION}")
+        if isinstance(bits, int):
+            return self.uniform(bits)
+        own = [s.bits if s.wide else b for s, b in zip(self.sites, widths, strict=True)]
+        return BitAllocation(torch.tensor([own], dtype=torch.float32))
 
     @property
     def target_widths(self) -> list[int]:

@@ -37,6 +37,8 @@ def test_accuracy_is_that_of_the_predictions(
     cost = sum(one["bit_flops_percent"] for one in predictions) / 3
     assert found["bit_flops_percent"] == pytest.approx(cost)
     assert run("evaluate", models.student, folder, "--images 1 --json").json["images"] == 1
+    narrow = run("evaluate", models.student, folder, "--bits 3 --json").json
+    assert narrow["mean_activation_bits"] == 3
 
     card = tmp_path / "card.md"
     options = ("--teacher", models.teacher, "--card", card)
@@ -50,6 +52,9 @@ def test_accuracy_is_that_of_the_predictions(
 def test_a_teacher_is_measured_too(run: Run, models: Any, folder: Path, tmp_path: Path) -> None:
     found = run("evaluate", models.teacher, folder, "--json").json
     assert (found["bit_flops_percent"], found["mean_activation_bits"]) == (100, 32)
+    for options in (("--bits", 3), ("--bits", 3, "--card", tmp_path / "card.md")):
+        model = models.teacher if len(options) == 2 else models.student
+        assert "--bits: a " in run("evaluate", model, folder, *options).err
     refused = run("evaluate", models.teacher, folder, "--card", tmp_path / "card.md")
     assert refused.status == 1 and "a teacher has no model card" in refused.err
     other = run("evaluate", models.student, folder, "--teacher", models.student)

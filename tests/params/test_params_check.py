@@ -117,6 +117,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "selector.warm_up_images: 9999 is more than synthesis",
         ),
         (
+            "selector: {any_width: true}",
+            "selector.any_width: true with selector.warm_up_images: 0 leaves the selector unt",
+        ),
+        (
             "quantization: {ranges: {quantile: 0.9}}",
             'quantization.ranges.quantile: 0.9 has no effect with quantization.ranges.observer: "',
         ),
