@@ -53,7 +53,7 @@ class Exported(NamedTuple):
 def dynamic(
     make_student: Build, images: Tensor, tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
-    student = make_student(3, 4, 5, placement="layer_input")
+    student = make_student(3, 4, 5, placement="layer_input", ranges="per_width")
     student.multiplier = 0.7
     path = tmp_path_factory.mktemp("dynamic") / "model.onnx"
     return Exported(student, export_onnx(student, path, images[:40]))
