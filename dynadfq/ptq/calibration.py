@@ -102,7 +102,8 @@ def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
 def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[int]) -> Range:
     """Return the range of a batch at its target width, or at each of several.
 
-    At the others it is the target's, scaled as the ranges of least squared error are.
+    Narrower widths have the target's range, shrunk as the ranges of least squared error are. Wider
+    ones have what the rule gives them; most rules know no width, and clip little at the target.
 
     Args:
         rule: range at one width.
@@ -116,8 +117,13 @@ def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[i
     low, high = rule(x, bits)
     if not widths:
         return low, high
-    ratio = relative_ranges(x, bits, widths)
-    return low * ratio, high * ratio
+    narrow = [width for width in widths if width < bits]
+    ratios = relative_ranges(x, bits, narrow) if narrow else x.new_ones(0)
+    others = [(low, high) if width == bits else rule(x, width) for width in widths[len(narrow) :]]
+    lows, highs = zip(*others, strict=True)
+    return torch.cat([low * ratios, torch.stack(lows)]), torch.cat(
+        [high * ratios, torch.stack(highs)]
+    )
 
 
 def mean_of_bounds(bounds: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from dynadfq.ptq.calibration import (
     extremes,
     least_squared_error,
     legacy_ema_of_bounds,
+    ranges_of_batch,
     relative_ranges,
 )
 from dynadfq.ptq.ranges import noise_range, setting_ranges
@@ -207,7 +208,22 @@ def test_calibration_keeps_the_targets_range(
         calibrate(student, images.split(128), extremes, **more)
     for shared, own in zip(*(student.sites for student in students), strict=True):
         assert torch.equal(own.high[1], shared.high) and torch.equal(own.low[1], shared.low)
-        assert own.high[0] < own.high[1] < own.high[2]
+        assert own.high[0] < own.high[1] == own.high[2]
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 5), (4, 5), (2, 4), (2, 6)])
+def test_narrower_widths_shrink_and_wider_ones_follow_the_rule(widths: tuple[int, ...]) -> None:
+    x = torch.randn(4, 5_000, generator=torch.Generator().manual_seed(0))
+    target = 4
+    for rule in (extremes, least_squared_error):
+        low, high = ranges_of_batch(rule, x, target, widths)
+        assert low.shape == high.shape == (len(widths),)
+        for column, width in enumerate(widths):
+            expected = torch.stack(rule(x, max(width, target)))
+            if width < target:
+                expected = expected * relative_ranges(x, target, [width])
+            assert torch.equal(torch.stack([low[column], high[column]]), expected)
+    assert ranges_of_batch(extremes, x, target, ()) == extremes(x)
 
 
 def test_ranges_that_are_set_in_a_pass_belong_to_a_width_too(
@@ -217,7 +233,7 @@ def test_ranges_that_are_set_in_a_pass_belong_to_a_width_too(
     with setting_ranges(student, noise_range):
         student.run(images, student.uniform(4))
     site = student.sites[0]
-    assert site.high[0] < site.high[1] < site.high[2]
+    assert site.high[0] < site.high[1] <= site.high[2]
 
 
 def test_limits_hold_at_every_width() -> None:
