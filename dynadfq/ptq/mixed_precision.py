@@ -68,8 +68,8 @@ def sensitivity_widths(
     target = scheme.target_bits
     update = {"activation_bits": (target,), "ranges": None, "mixed": None}
     probe = build_student(teacher, scheme.model_copy(update=update))
-    table = sensitivities(probe, teacher, images, quantization, scratch)
-    return best_widths(probe, table, quantization.allocation, choose_sites=not scheme.dynamic)
+    table = sensitivities(probe, teacher, images, quantization, scratch, sites=not scheme.dynamic)
+    return best_widths(probe, table, quantization.allocation)
 
 
 @torch.no_grad()
@@ -79,17 +79,21 @@ def sensitivities(
     images: SyntheticSet,
     quantization: QuantizationConfig,
     scratch: Scratch,
+    sites: bool = True,
 ) -> Tensor:
     """Return KL(float || one layer or site quantized) in nats, (layers + S, M), of M widths.
 
-    Layers come first, in the order of execution. An activation has the range that
-    calibration gives it at the width.
+    Layers come first, in the order of execution; without ``sites`` they are all. An activation has
+    the range that calibration gives it at the width.
     """
     config = quantization.allocation
     batches = [batch.images for batch in images.batches(CALIBRATION_BATCH, config.images)]
-    ranges = _ranges(probe, batches, quantization)
     layers = _layers(probe)
-    parts: list[QuantizedLayer | ActivationFakeQuantize] = [*layers.values(), *probe.sites]
+    parts: list[QuantizedLayer | ActivationFakeQuantize] = [*layers.values()]
+    ranges: list[Range] = []
+    if sites:
+        parts += probe.sites
+        ranges = _ranges(probe, batches, quantization)
     rows: list[Tensor] = list((scratch.load() or {"rows": []})["rows"])
     expected = [teacher(batch.to(probe.device)) for batch in batches]
     steps = (len(parts) - len(rows)) * len(config.widths)
@@ -145,22 +149,20 @@ def _alone(
             part.bits = before
 
 
-def best_widths(
-    probe: Student, table: Tensor, config: AllocationConfig, choose_sites: bool = True
-) -> MixedWidths:
+def best_widths(probe: Student, table: Tensor, config: AllocationConfig) -> MixedWidths:
     """Return the widths with the least sum of sensitivities at no more than uniform bit-FLOPs.
 
     Args:
         probe: a student of uniform widths, which are the budget.
-        table: (layers + S, M) sensitivities.
+        table: (layers + S, M) sensitivities, or (layers, M), which leaves every site at its uniform
+            width.
         config: the M candidate widths, and whether size is limited too.
-        choose_sites: False leaves every site at its uniform width.
     """
     names = list(_layers(probe))
     widths = np.array(config.widths, dtype=float)
     harm = list(table[: len(names)].double().numpy())
     options = [widths] * len(names)
-    free = [choose_sites and not site.wide for site in probe.sites]
+    free = [len(table) > len(names) and not site.wide for site in probe.sites]
     for index, site in enumerate(probe.sites):
         harm.append(table[len(names) + index].double().numpy() if free[index] else np.zeros(1))
         options.append(widths if free[index] else np.array([float(site.bits)]))
