@@ -52,6 +52,7 @@ def page(rows: Sequence[Row], network: str) -> str:
     ]
     splits = [line for m in names for one in minutes if (line := split_line(rows, m, one))]
     images = max(row.test_images for row in rows)
+    held_back, iterations = HELD_BACK["count"], HELD_BACK["iterations"]
     return f"""# Accuracy against time: {network}, W{BITS}A{BITS}
 
 Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, under a budget
@@ -72,11 +73,11 @@ student gets what the images left. The learning rate falls to a tenth in the las
 steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
-teacher on {HELD_BACK["count"]} held-back synthetic images, made by DynaDFQ in
-{HELD_BACK["iterations"]} iterations with a seed of their own, the same for all methods. The test
-images have no part in the choice. The budget does not contain the search, nor the held-back images.
-Where one split was tried, it is the one chosen for the next shorter budget, with images and
-iterations that grow with the square root of the time.
+teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
+seed of their own, the same for all methods. The test images have no part in the choice. The budget
+does not contain the search, nor the held-back images. Where one split was tried, it is the one
+chosen for the next shorter budget, with images and iterations that grow with the square root of the
+time, or the first one of the search.
 
 {markdown_table(SPLIT_HEAD, splits)}
 [All rows]({network}.csv), with the splits that were not chosen.
