@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -26,7 +26,7 @@ BITS = 4  # of weights and activations
 BATCH = 64  # of a fine-tuning step
 TEST_BATCH = 100
 PARTS = 4  # of the training; the learning rate falls after the last but one
-PRESET = "small"  # of the methods that publish one
+PRESETS = ("small", "cifar100")  # of the methods that have them
 HELD_BACK: dict[str, Any] = {"count": 512, "iterations": 100, "seed": 1_000_000, "basis": "pixels"}
 
 
@@ -84,9 +84,12 @@ def optimizer(basis: Basis, iterations: int) -> PixelOptimizerConfig:
     )
 
 
-def published(method: str, part: str) -> Mapping[str, Any]:
-    """Return what the method's preset for small images changes in ``images`` or ``student``."""
-    return METHODS[method].presets.get(PRESET, {}).get(part, {})
+def published(method: str, part: str) -> dict[str, Any]:
+    """Return what the method's presets for small images change in ``images`` or ``student``."""
+    found: dict[str, Any] = {}
+    for name in PRESETS:
+        found |= METHODS[method].preset(name).get(part, {})
+    return found
 
 
 class Bench:
@@ -179,7 +182,7 @@ class Bench:
         folder: Path | None = None,
     ) -> dynadfq.SyntheticSet:
         """Make images."""
-        options: dict[str, Any] = {**published(method, "images")}
+        options = published(method, "images")
         if not METHODS[method].data_free:
             options |= {"data": "image-folder", "root": str(self.data.resolve())}
         return dynadfq.synthesize(
@@ -203,7 +206,7 @@ class Bench:
         seed: int,
     ) -> dynadfq.Student:
         """Return a student of fixed width, fine-tuned."""
-        options: dict[str, Any] = {**published(method, "student")}
+        options = published(method, "student")
         student = dynadfq.quantize(self.teacher, BITS, BITS, method=method, seed=seed, **options)
         dynadfq.finetune(
             student,

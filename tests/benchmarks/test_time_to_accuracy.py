@@ -148,10 +148,12 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     bench.images("real_data", 128, 40, 3, "pixels")
     bench.images("real_data", 128, 40, 3, "pixels")  # is there
     bench.images("gdfq", 128, 40, 3, "pixels")
-    cosines, pixels, _ = (one["optimizer"] for one in made)
+    bench.images("intraq", 128, 40, 3, "pixels")
+    cosines, pixels, *_ = (one["optimizer"] for one in made)
     assert (cosines.basis, cosines.schedule, cosines.iterations) == ("cosines", "linear", 40)
     assert (pixels.basis, pixels.schedule, pixels.patience) == ("pixels", "plateau", 10)
     assert made[2]["generator_batch_size"] == 64 and made[1]["data"] == "image-folder"
+    assert made[3]["lowest_target"] == 0.6  # of CIFAR-100
     assert {(one["seed"], one["precision"]) for one in made} == {(3, "bfloat16")}
     split = replace(START, learning_rate=1e-4, crop_scale=0.25, rounding="squant")
     bench.student("dynadfq", None, 8, split, 3)  # type: ignore[arg-type]
