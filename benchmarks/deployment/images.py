@@ -14,6 +14,7 @@ from torch import Tensor
 import dynadfq
 from benchmarks.deployment.networks import Network
 from dynadfq.data.labelled import LabelledSet
+from dynadfq.deploy.images import optimizer
 from dynadfq.ops.config import Precision
 from dynadfq.synthesis.dataset import SyntheticSet
 
@@ -70,10 +71,18 @@ def calibration_images(
     folder, clock = work / kind, work / f"{kind}.seconds"
     if not clock.exists():
         start = time.perf_counter()
-        options: Any = {"folder": folder, "precision": precision}
+        options: Any = {"optimizer": optimizer(network.iterations)}
         if kind == "dynadfq":
             options["class_weight"] = network.class_weight
-        dynadfq.synthesize(teacher, kind, count, network.iterations, SYNTHESIS_BATCH, **options)
+        dynadfq.synthesize(
+            teacher,
+            kind,
+            count,
+            batch_size=SYNTHESIS_BATCH,
+            folder=folder,
+            precision=precision,
+            **options,
+        )
         clock.write_text(str(time.perf_counter() - start))
     images = SyntheticSet(folder)
     return Images(images.take(torch.arange(len(images))).images, float(clock.read_text()))

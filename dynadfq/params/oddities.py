@@ -77,6 +77,12 @@ def oddities(params: Params) -> Iterator[str]:
     method = METHODS[params.method.name]
     if method.optimizes_images and params.synthesis.iterations == 0:
         yield "synthesis.iterations: 0 leaves the images as they start: noise"
+    cut = params.quantization.scheme == "integer" and not params.synthesis.clip
+    if method.optimizes_images and cut:
+        yield (
+            "synthesis.clip: false leaves pixels outside of the range of image files, which the "
+            "input's quantizer of quantization.scheme: integer cuts off; true keeps them inside"
+        )
     if method.trains_student and params.finetune.epochs == 0:
         yield "finetune.epochs: 0 leaves the students as they are after calibration"
     shape = image_shape(params)

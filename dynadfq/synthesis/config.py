@@ -74,6 +74,11 @@ class PixelOptimizerConfig(Config):
         ge=0,
         le=MAX_RATE,
     )
+    clip: bool = setting(
+        False,
+        "bring pixels back to the range of valid images after each step",
+        source="DeepInversion, released code for ImageNet",
+    )
     stop: bool = setting(
         False,
         "a batch ends before `iterations` when its loss has stopped decreasing at the least "

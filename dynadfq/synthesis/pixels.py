@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynadfq.losses.image_priors import clipping
 from dynadfq.losses.objective import Objective, SynthesisStep
 from dynadfq.ops.image_basis import CosineBasis, PixelBasis
 from dynadfq.runtime.progress import Progress, require_finite
@@ -142,7 +143,7 @@ class PixelSource:
         """Return optimized images, and the steps that they took."""
         settings = self.optimizer
         augment = self.recipe.augment
-        project = self.recipe.project
+        project = clipping(self.teacher) if settings.clip else self.recipe.project
         height, width = start.shape[2:]
         basis = BASES[settings.basis](height, width, start.device)
         moved = basis.from_noise(start).requires_grad_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import reduce
 
 from dynadfq.graph.normalize import normalize
@@ -24,6 +25,7 @@ from dynadfq.training.selector_warm_up import warm_up_selector
 QUANTIZATION = QuantizationConfig()
 FINETUNE = FinetuneConfig()
 SELECTOR = SelectorTrainingConfig()
+MOST_CUT_OFF = 0.01  # share of values
 
 
 def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
@@ -74,6 +76,26 @@ def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
         recipe.require(teacher)
 
 
+def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:
+    """Warn if the input's quantizer of scheme ``integer`` cuts off what the images show.
+
+    It holds what an image file can hold. The float network sees the rest too, so that roundings and
+    weights would learn to make up for it.
+    """
+    site = student.sites[0]
+    if not site.fixed:
+        return
+    pixels = next(iter(images.batches(CALIBRATION_BATCH))).images.to(student.device)
+    share = float(((pixels < site.low) | (pixels > site.high)).double().mean())
+    if share > MOST_CUT_OFF:
+        warnings.warn(
+            f"{100 * share:.1f} % of the images' values are beyond the range of image files, to "
+            "which scheme integer quantizes its input; make images with synthesis.clip: true "
+            "(optimizer=PixelOptimizerConfig(clip=True))",
+            stacklevel=3,
+        )
+
+
 def prepare_student(
     student: Student,
     teacher: Teacher,
@@ -97,6 +119,7 @@ def prepare_student(
         InvalidArgument: the images are of another network.
     """
     require_fitting(images, teacher.input_shape, teacher.num_classes)
+    warn_of_cut_off_pixels(student, images)
     scratch = scratch or Scratch(None)
     network = transformed(teacher, recipe)
     with compute_precision("float32", teacher.device):

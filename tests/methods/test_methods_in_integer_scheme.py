@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -11,15 +14,22 @@ from finetuning import SCHEDULE, changed, finetune
 from torch import Tensor
 
 from dynadfq.api import load_student, to_integer_form
+from dynadfq.losses.image_priors import clipping
 from dynadfq.methods import METHODS
 from dynadfq.ptq.calibration import least_squared_error, observing
 from dynadfq.ptq.ranges import bn_sigma_ranges
-from dynadfq.quant.config import Scheme
+from dynadfq.quant.config import Scheme, SchemeName
 from dynadfq.quant.quantize import quantize_weight
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import fold_batch_norms
-from dynadfq.training.prepare import new_student, prepare_student, transformed
+from dynadfq.training.prepare import (
+    new_student,
+    prepare_student,
+    transformed,
+    warn_of_cut_off_pixels,
+)
+from dynadfq.training.recipe import StudentRecipe
 
 CASES: list[tuple[str, dict[str, object], int, int]] = [  # method, settings, bits
     ("adaround", {"iterations": 3}, 4, 8),
@@ -95,3 +105,24 @@ def test_each_site_is_calibrated_at_its_own_width() -> None:
         student(pixels())
     assert observers[narrow].range() == least_squared_error(seen[0], 4)
     assert observers[narrow].range() != least_squared_error(seen[0], 8)
+
+
+@pytest.mark.parametrize("scheme", ["paper", "integer"])
+@pytest.mark.parametrize("outside", [True, False])
+def test_pixels_that_the_input_cuts_off_are_warned_of(
+    teacher: Teacher, synthetic: SyntheticSet, scheme: SchemeName, outside: bool
+) -> None:
+    clip = clipping(teacher)
+    batches = [
+        batch._replace(images=batch.images * 10 if outside else clip(batch.images))
+        for batch in synthetic.batches(32)
+    ]
+    images = SimpleNamespace(batches=lambda *_: iter(batches))
+    width = Scheme(scheme=scheme, activation_bits=(4,), target_bits=4)
+    student = new_student(teacher, StudentRecipe(), width, 0)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        warn_of_cut_off_pixels(student, cast(SyntheticSet, images))
+    assert ["beyond the range of image files" in str(one.message) for one in found] == (
+        [True] if scheme == "integer" and outside else []
+    )

@@ -125,6 +125,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             'quantization.ranges.quantile: 0.9 has no effect with quantization.ranges.observer: "',
         ),
         (
+            "quantization: {scheme: integer}",
+            "synthesis.clip: false leaves pixels outside of the range of image files, which the",
+        ),
+        (
             "synthesis: {patience: 9, schedule: linear}",
             'synthesis.patience: 9 has no effect with synthesis.schedule: "linear"',
         ),

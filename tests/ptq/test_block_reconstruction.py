@@ -112,10 +112,11 @@ def learned(student: Student, block: Block, data: BlockData, config: BlockRecons
         return learn_block(student, block, BlockData(*few), config, generator(0, "t"), progress)
 
 
+@pytest.mark.parametrize("scheme", ["paper", "integer"])
 def test_a_blocks_output_comes_nearer_to_the_float_networks(
-    make_student: Build, images: Tensor
+    make_student: Build, images: Tensor, scheme: str
 ) -> None:
-    student = make_student(4)
+    student = make_student(4, scheme=scheme)
     block = blocks(student)[2]
     data = data_of(student, block, images)
     config = BlockReconstructionConfig(

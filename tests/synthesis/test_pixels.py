@@ -96,6 +96,18 @@ def test_pixels_are_projected_in_either_basis(make: Make, basis: str) -> None:
     assert make(basis=basis).images.max() > 1
 
 
+@pytest.mark.parametrize("basis", ["pixels", "cosines"])
+def test_clipped_images_are_what_an_image_file_can_hold(
+    make: Make, teacher: Teacher, basis: str
+) -> None:
+    def beyond(images: Tensor) -> bool:
+        pixels = teacher.preprocessing.denormalize(images)
+        return bool(pixels.min() < -0.01 or pixels.max() > 255.01)
+
+    assert beyond(make(basis=basis).images)
+    assert not beyond(make(basis=basis, clip=True).images)
+
+
 def test_the_rate_falls_in_equal_parts(teacher: Teacher) -> None:
     flat = Objective[SynthesisStep]([Term("flat", 1.0, lambda step: step.images.sum() * 0.0)])
     seen = []
