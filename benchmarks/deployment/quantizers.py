@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import dynadfq
 from benchmarks.deployment.images import Images
+from dynadfq.deploy.efforts import RECONSTRUCTION
 from dynadfq.export.engines import float_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.ptq.calibration import CALIBRATION_BATCH, calibrate, observer
@@ -34,7 +35,8 @@ def ours(
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
     calibrate(student, batches, observer(ranges.observer, ranges.quantile))
     if weights < 8:
-        for preparation in rounding(QuantizationConfig(rounding=rule)):
+        settings = QuantizationConfig(rounding=rule, reconstruction=RECONSTRUCTION)
+        for preparation in rounding(settings):
             preparation(student, teacher, cast(SyntheticSet, images), 0, Scratch(None))
     export_qdq(student, path, images.pixels[:CHECKED], timed=False)
 

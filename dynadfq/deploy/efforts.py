@@ -9,6 +9,7 @@ import torch
 
 from dynadfq.deploy.images import PILOT_IMAGES
 from dynadfq.quant.config import Rounding
+from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.teacher import Teacher
@@ -48,9 +49,13 @@ class Effort(NamedTuple):
         return "nearest" if calibrated and weight_bits >= EXACT_ENOUGH else self.rounding
 
 
+# Block reconstruction in minutes: a rate and a weight with which roundings are decided by then.
+RECONSTRUCTION = BlockReconstructionConfig(
+    iterations=300, learning_rate=0.01, regularization=0.1, batch_size=16
+)
 EFFORTS: dict[EffortName, Effort] = {
     "seconds": Effort(0, 0, 64, "squant", None),
-    "minutes": Effort(128, 100, 64, "squant", None),
+    "minutes": Effort(128, 100, 64, "block", None),
     "hours": Effort(
         SynthesisConfig().num_images,
         SynthesisConfig().iterations,
@@ -101,6 +106,8 @@ def plan(
     rounding = effort.rounding_of(weight_bits)
     student = f"student: W{weight_bits}A{activation_bits}, weights rounded {ROUNDED[rounding]}"
     work = 2 * (effort.images + effort.held_back) * seconds
+    if rounding == "block":
+        work += RECONSTRUCTION.iterations * RECONSTRUCTION.batch_size * seconds
     if effort.finetune is not None:
         steps = effort.finetune.total_steps(effort.images)
         student += f", {steps:,} steps of fine-tuning"

@@ -73,7 +73,7 @@ def quantize_model(
         weight_bits: width of every weight.
         activation_bits: width of activations.
         effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
-            calibrates on synthetic images, and rounds weights below 8 bits by SQuant.
+            calibrates on synthetic images, and rounds weights below 8 bits block by block.
             "hours" makes more images and fine-tunes (DynaDFQ).
         data: folder of labelled images, ``<class>/<image>``, to measure accuracy on; nothing else
             reads them.
