@@ -40,7 +40,8 @@ def attention_transfer(pairs: Sequence[Pair]) -> Tensor:
     its spatial attention each pixel's energy divided by the Euclidean norm over pixels (Zagoruyko
     and Komodakis, arXiv 1612.03928). Both then go through a softmax at temperature T = 8. Here the
     divergences are averaged over images and multiplied by T², as in distillation; the code sums
-    them over the batch and multiplies by 1000, which for its 200 images is a weight of 3125.
+    them over the batch and multiplies by 1000, which for its 200 images is a weight of 3125 beside
+    a distillation of weight 1. The paper's α · L_RFD + (1 - α) · L_KL with α = 1/2 halves both.
 
     Args:
         pairs: (B, C, H, W) features of student and teacher.
