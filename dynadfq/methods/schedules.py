@@ -28,8 +28,11 @@ PIXELS: Values = {
     "synthesis.num_images": 5120,
     "synthesis.batch_size": 256,
     "synthesis.iterations": 1000,
+    "synthesis.basis": "pixels",
     "synthesis.learning_rate": 0.5,
+    "synthesis.schedule": "plateau",
     "synthesis.patience": 50,
+    "synthesis.stop": False,
 }
 STUDENT: Values = {
     "quantization.ranges.observer": "max",
