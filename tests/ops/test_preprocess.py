@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 from torchvision.transforms._presets import ImageClassification
 
+from dynadfq.api import quantize
 from dynadfq.data import loading as data
 from dynadfq.data.sets import CARDS
 from dynadfq.ops.config import Interpolation
 from dynadfq.ops.preprocess import Preprocessing, read_image
-from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -182,9 +182,9 @@ def test_values_that_do_not_fit(change: dict[str, object], message: str) -> None
     assert message in str(error.value)
 
 
-def test_a_teacher_and_its_student_have_the_same(teacher: Teacher, make_student: object) -> None:
+def test_a_teacher_and_its_student_have_the_same(teacher: Teacher) -> None:
     teacher.resize, teacher.interpolation = 10, "bicubic"
-    student: Student = make_student()  # type: ignore[operator]
+    student = quantize(teacher)
     expected = Preprocessing((3, 8, 8), teacher.mean, teacher.std, 10, "bicubic")
     assert (
         teacher.preprocessing
