@@ -79,6 +79,7 @@ def headline(
         "fixed": {
             **against(fixed.predictions, fixed.bit_flops_percent),
             "bits": student.scheme.target_bits,
+            "mean_activation_bits": fixed.mean_activation_bits,
             "agreement": percent_equal(fixed.per_image["prediction"], table["teacher_prediction"]),
         },
         "student": {
