@@ -1,0 +1,154 @@
+"""Fine-tuning of a student on synthetic images."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pandas as pd
+
+from dynadfq.api.arguments import METHOD, require_teacher, student_recipe
+from dynadfq.losses.config import Form
+from dynadfq.ops.config import PrecisionChoice
+from dynadfq.ops.precision import finetuning_precision
+from dynadfq.quant.config import (
+    QuantizationConfig,
+    Rounding,
+)
+from dynadfq.quant.model import Student
+from dynadfq.quant.range_config import RangeConfig, RangeRule
+from dynadfq.runtime.errors import InvalidArgument, require_choice, shown
+from dynadfq.runtime.resume import Scratch
+from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig, SelectorConfig
+from dynadfq.training.train import train_student
+
+# The defaults of the arguments are those of the settings.
+QUANTIZATION = QuantizationConfig()
+SELECTOR = SelectorConfig()
+FINETUNE = FinetuneConfig()
+
+
+def finetune(
+    student: Student,
+    teacher: Teacher,
+    images: SyntheticSet,
+    epochs: int = FINETUNE.epochs,
+    steps: int | None = FINETUNE.steps,
+    batch_size: int = FINETUNE.batch_size,
+    learning_rate: float = FINETUNE.learning_rate,
+    range_learning_rate: float = FINETUNE.range_learning_rate,
+    selector_learning_rate: float = SELECTOR.learning_rate,
+    decay: float = FINETUNE.decay,
+    decay_every: int = FINETUNE.decay_every,
+    method: str = METHOD,
+    budget: Form = SELECTOR.budget,
+    bit_weight: float = SELECTOR.bit_weight,
+    ranges: RangeRule = QUANTIZATION.ranges.observer,
+    rounding: Rounding = QUANTIZATION.rounding,
+    calibration_images: int = FINETUNE.calibration_images,
+    warm_up_images: int = SELECTOR.warm_up_images,
+    any_width: bool = SELECTOR.any_width,
+    seed: int = 0,
+    schedule: FinetuneConfig | None = None,
+    precision: PrecisionChoice = "float32",
+    **hyperparameters: Any,
+) -> pd.DataFrame:
+    """Calibrate a student's ranges and fine-tune it in place on synthetic images.
+
+    An epoch is one pass over the images. The defaults are the paper's; its step counts for CIFAR
+    and ImageNet stand in ``configs/``.
+
+    Args:
+        student: what ``quantize`` returned.
+        teacher: the float network that it was made from.
+        images: what it learns from.
+        epochs: length of the training, in passes over the images; 0 only calibrates.
+        steps: length of the training in steps, in place of ``epochs``.
+        batch_size: images per step.
+        learning_rate: initial learning rate of the weights.
+        range_learning_rate: that of the activation ranges.
+        selector_learning_rate: that of the bit selector.
+        decay: factor on every learning rate after each ``decay_every`` epochs.
+        decay_every: epochs between decays.
+        method: what it learns.
+        budget: how the bit-FLOPs target binds, "penalty" or "constraint".
+        bit_weight: weight of the penalty.
+        ranges: how calibration sets the activation ranges, such as "median_max".
+        rounding: how weights are rounded before the first step: "nearest", "squant", "adaround".
+        calibration_images: images that set the activation ranges.
+        warm_up_images: images of the selector's warm-up; 0 is off.
+        any_width: whether images learn at widths that are drawn, so that the student serves any of
+            them; the selector's warm-up then comes last.
+        seed: the same seed gives the same student.
+        schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
+            of these names.
+        precision: of convolutions and linear layers in the steps: "float32", "bfloat16", or on a
+            GPU "tf32"; "auto" is "float32".
+        hyperparameters: the method's settings for the student, such as ``mixup_share=0.25``.
+
+    Returns:
+        The history, one row per epoch.
+
+    Raises:
+        InvalidArgument: an argument or a hyperparameter is unknown or wrong.
+    """
+    require_teacher(teacher)
+    if not isinstance(student, Student):
+        raise InvalidArgument(
+            "student", f"must be what quantize returns; got {type(student).__name__}"
+        )
+    products = finetuning_precision(precision, teacher.device)
+    recipe = student_recipe(finetune, method, hyperparameters)
+    config = _schedule(
+        schedule,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        range_learning_rate=range_learning_rate,
+        decay=decay,
+        decay_every=decay_every,
+        calibration_images=calibration_images,
+    )
+    selector = SelectorConfig(
+        learning_rate=selector_learning_rate,
+        budget=budget,
+        bit_weight=bit_weight,
+        warm_up_images=warm_up_images,
+        any_width=any_width,
+    )
+    if any_width and not student.scheme.dynamic:
+        raise InvalidArgument(
+            "any_width",
+            f"the student has one width, {student.scheme.activation_bits[0]} bits; make it with "
+            "several activation_bits",
+        )
+    require_choice("ranges", ranges, get_args(RangeRule))
+    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=ranges))
+    return train_student(
+        student,
+        teacher,
+        images,
+        recipe,
+        quantization,
+        config,
+        selector,
+        seed,
+        products,
+        Scratch(None),
+        method,
+        data_free=None,  # the images may be anyone's, labelled ones too
+    )
+
+
+def _schedule(schedule: FinetuneConfig | None, **given: Any) -> FinetuneConfig:
+    """Return the schedule, or one with the given settings."""
+    if schedule is None:
+        return FinetuneConfig(**given)
+    for name, value in given.items():
+        if value != getattr(FINETUNE, name):
+            raise InvalidArgument(
+                name, f"{shown(value)} is given beside schedule; set it in schedule alone"
+            )
+    return schedule
