@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample, pad
+from torch.nn.functional import grid_sample, pad
 
 from dynadfq.runtime.distributed import WHOLE, BatchPart
+
+# torchvision's RandomResizedCrop.
+ATTEMPTS = 10
+WIDEST = 4 / 3  # aspect ratio; its inverse is the narrowest
 
 
 def random_flip(images: Tensor, rng: torch.Generator, part: BatchPart = WHOLE) -> Tensor:
@@ -37,13 +42,78 @@ def random_shift(images: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     return padded[index, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
+class Rectangles(NamedTuple):
+    """A rectangle of each image, (B,) whole numbers of pixels each."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+def random_rectangles(
+    count: int, height: int, width: int, smallest: float, rng: torch.Generator
+) -> Rectangles:
+    """Return random rectangles, as torchvision's ``RandomResizedCrop.get_params`` draws them.
+
+    The area is uniform in [``smallest``, 1] of the image and the aspect ratio log-uniform in [3/4,
+    4/3]; a rectangle that does not fit is drawn again. After ten attempts it is the largest one at
+    the centre whose ratio is permitted.
+
+    Args:
+        count: number of rectangles.
+        height: pixels of the image.
+        width: pixels of the image.
+        smallest: least area as a fraction of the image.
+        rng: random numbers.
+    """
+    area, ratio = torch.rand(2, ATTEMPTS, count, generator=rng)
+    area = (smallest + (1 - smallest) * area) * height * width
+    aspect = torch.exp((2 * ratio - 1) * math.log(WIDEST))
+    columns = (area * aspect).sqrt().round()
+    rows = (area / aspect).sqrt().round()
+    fits = (columns >= 1) & (columns <= width) & (rows >= 1) & (rows <= height)
+    first = fits.int().argmax(dim=0, keepdim=True)
+    found = fits.any(dim=0)
+    columns = torch.where(found, columns.gather(0, first)[0], min(width, round(height * WIDEST)))
+    rows = torch.where(found, rows.gather(0, first)[0], min(height, round(width * WIDEST)))
+    down, across = torch.rand(2, count, generator=rng)
+    top = _start(height - rows, down, found)
+    left = _start(width - columns, across, found)
+    return Rectangles(top, left, rows, columns)
+
+
+def _start(room: Tensor, share: Tensor, found: Tensor) -> Tensor:
+    """A random place among 0 … room, or the middle one of a rectangle that was not drawn."""
+    drawn = torch.minimum((share * (room + 1)).floor(), room)
+    return torch.where(found, drawn, (room / 2).floor())
+
+
+def resized(images: Tensor, rectangles: Rectangles) -> Tensor:
+    """Scale a rectangle of each image to full size, bilinear and differentiable.
+
+    As torchvision's ``resized_crop`` without antialiasing: no pixel outside the rectangle counts.
+    (B, C, H, W) to the same shape.
+    """
+    height, width = images.shape[2:]
+    y = _source_pixels(height, rectangles.top, rectangles.height)
+    x = _source_pixels(width, rectangles.left, rectangles.width)
+    rows = ((2 * y + 1) / height - 1)[:, :, None].expand(-1, -1, width)
+    columns = ((2 * x + 1) / width - 1)[:, None, :].expand(-1, height, -1)
+    grid = torch.stack([columns, rows], dim=3).to(images)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _source_pixels(side: int, start: Tensor, length: Tensor) -> Tensor:
+    """Where the pixels of a side lie in the image, (B, side), not beyond the rectangle's ends."""
+    places = (torch.arange(side) + 0.5) * length[:, None] / side - 0.5
+    return start[:, None] + torch.minimum(places.clamp(min=0), length[:, None] - 1)
+
+
 def random_resized_crop(
     images: Tensor, smallest: float, rng: torch.Generator, part: BatchPart = WHOLE
 ) -> Tensor:
     """Crop a random rectangle of each image and scale it to full size, bilinear and differentiable.
-
-    Area and aspect ratio are distributed as in torchvision's ``RandomResizedCrop``: the area is
-    uniform in [``smallest``, 1] of the image, the aspect ratio log-uniform in [3/4, 4/3].
 
     Args:
         images: the batch (B, C, H, W), or the rows of it that this rank holds.
@@ -54,19 +124,9 @@ def random_resized_crop(
     Returns:
         (B, C, H, W) images.
     """
-    batch = len(images)
-    area, ratio, x, y = torch.rand(4, batch * part.ranks, generator=rng)[:, part.rows(batch)]
-    area = smallest + (1 - smallest) * area
-    aspect = torch.exp((2 * ratio - 1) * math.log(4 / 3)).sqrt()
-    width = (area.sqrt() * aspect).clamp(max=1.0)
-    height = (area.sqrt() / aspect).clamp(max=1.0)
-    theta = torch.zeros(batch, 2, 3)
-    theta[:, 0, 0] = width
-    theta[:, 1, 1] = height
-    theta[:, 0, 2] = (2 * x - 1) * (1 - width)
-    theta[:, 1, 2] = (2 * y - 1) * (1 - height)
-    grid = affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
-    return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    height, width = images.shape[2:]
+    whole = random_rectangles(len(images) * part.ranks, height, width, smallest, rng)
+    return resized(images, Rectangles(*(part.of(values) for values in whole)))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,18 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2.functional import resized_crop
 
-from dynadfq.ops.augment import OccasionalCrops, random_flip, random_resized_crop, random_shift
+from dynadfq.ops.augment import (
+    OccasionalCrops,
+    Rectangles,
+    random_flip,
+    random_rectangles,
+    random_resized_crop,
+    random_shift,
+    resized,
+)
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 AUGMENTATIONS: dict[str, Augment] = {
@@ -75,15 +85,46 @@ def test_a_shift_moves_pixels_and_fills_with_zeros(batch: Tensor) -> None:
     assert len(offsets) > 10
 
 
-def test_a_crop_of_a_ramp_is_a_flatter_ramp_within_its_range() -> None:
-    ramp = torch.arange(10.0).expand(64, 1, 8, 10)
-    out = random_resized_crop(ramp, 0.5, rng())
-    assert out.min() >= 0 and out.max() <= 9
-    widths = (out[:, 0, 0, -2] - out[:, 0, 0, 1]) / 7  # the slope is the width of the crop
-    assert widths.min() > 0.5 * 0.75**0.5 and widths.max() <= 1 + 1e-5 and widths.std() > 0.05
-    heights = random_resized_crop(ramp.mT.contiguous(), 0.5, rng())[:, 0, :, 0]
-    areas = widths * (heights[:, -2] - heights[:, 1]) / 7
-    assert areas.min() > 0.4 and areas.max() <= 1 + 1e-5
+@pytest.mark.parametrize(("height", "width", "smallest"), [(32, 32, 0.5), (8, 10, 0.8), (20, 9, 1)])
+def test_rectangles_are_drawn_as_torchvision_draws_them(
+    height: int, width: int, smallest: float
+) -> None:
+    image = torch.empty(1, height, width)
+    expected = torch.tensor(
+        [RandomResizedCrop.get_params(image, [smallest, 1], [3 / 4, 4 / 3]) for _ in range(800)],
+        dtype=torch.float32,
+    )
+    found = torch.stack(random_rectangles(4000, height, width, smallest, rng()), dim=1)
+    assert torch.equal(found, found.round()) and bool((found[:, :2] >= 0).all())
+    assert bool((found[:, :2] + found[:, 2:] <= torch.tensor([height, width])).all())
+    error = expected.std(dim=0) * (1 / 800 + 1 / 4000) ** 0.5
+    assert bool(((found.mean(dim=0) - expected.mean(dim=0)).abs() <= 4.5 * error).all())
+    spread = found.std(dim=0), expected.std(dim=0)
+    torch.testing.assert_close(*spread, rtol=0.1, atol=0)
+
+
+def test_where_no_rectangle_fits_it_is_the_largest_at_the_centre() -> None:
+    wide = random_rectangles(3, 8, 40, 1.0, rng())  # 8 · 4/3 = 10.67 columns, (40 - 11) / 2 before
+    assert [values.tolist() for values in wide] == [[0.0] * 3, [14.0] * 3, [8.0] * 3, [11.0] * 3]
+    high = random_rectangles(1, 13, 4, 1.0, rng())  # 4 · 4/3 = 5.33 rows
+    assert [values.item() for values in high] == [4.0, 0.0, 5.0, 4.0]
+
+
+def test_a_crop_is_torchvisions_and_ignores_what_is_outside(batch: Tensor) -> None:
+    rectangles = random_rectangles(32, 8, 10, 0.3, rng())
+    out = resized(batch, rectangles)
+    for image, found, *place in zip(batch, out, *rectangles, strict=True):
+        top, left, height, width = (int(value) for value in place)
+        expected = resized_crop(image, top, left, height, width, [8, 10], antialias=False)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_crop_by_hand() -> None:
+    image = torch.tensor([[[[9.0, 9, 9, 9], [9, 0, 4, 9], [9, 8, 12, 9], [9, 9, 9, 9]]]])
+    middle = Rectangles(*(torch.tensor([float(value)]) for value in (1, 1, 2, 2)))
+    lines = torch.tensor([0.0, 1, 3, 4])  # a quarter and three quarters between two pixels
+    expected = lines + 2 * lines[:, None]
+    torch.testing.assert_close(resized(image, middle)[0, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_the_pixels(batch: Tensor) -> None:
