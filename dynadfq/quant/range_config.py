@@ -45,7 +45,7 @@ class RangeConfig(Config):
         source=f"{PAPER}, Sec. 3.1 and Eq. 2; false: {LINEAGE}",
     )
     per_width: bool = setting(
-        True,
+        False,
         "each candidate width has a range of its own at every site; false: all widths share one",
-        source=f"dynadfq; false: {PAPER}, Eq. 2; true: CADyQ (Hong et al., ECCV 2022)",
+        source=f"false: {PAPER}, Eq. 2; true: CADyQ (Hong et al., ECCV 2022)",
     )

@@ -244,10 +244,10 @@ def test_limits_hold_at_every_width() -> None:
 
 
 def test_the_setting_reaches_the_scheme() -> None:
-    shared = QuantizationConfig(ranges=RangeConfig(per_width=False))
-    assert Scheme.of(QuantizationConfig(), CandidatesConfig()).ranges == "per_width"
-    assert Scheme.of(shared, CandidatesConfig()).ranges is None
-    assert Scheme.of(QuantizationConfig(), None).ranges is None
+    own = QuantizationConfig(ranges=RangeConfig(per_width=True))
+    assert Scheme.of(own, CandidatesConfig()).ranges == "per_width"
+    assert Scheme.of(own, None).ranges is None
+    assert Scheme.of(QuantizationConfig(), CandidatesConfig()).ranges is None
     with pytest.raises(ValueError, match=r"per_width needs several activation_bits; got \[4\]"):
         Scheme(activation_bits=(4,), target_bits=4, ranges="per_width")
 
