@@ -28,7 +28,7 @@ def checked_batches(
         preprocessing: of the network that reads the images.
         num_classes: of the network.
 
-    Images that look as if they were not normalized are warned of.
+    Labelled images that look as if they were not normalized are warned of.
 
     Raises:
         InvalidArgument: ``batches`` is no iterable, there is no batch, or one is something else; it
@@ -51,7 +51,7 @@ def checked_batches(
                 "batches", f"batch {number}: labels: some batches have labels and others have none"
             )
         labelled = labels is not None
-        if number == 0 and look_like_plain_pixels(images, preprocessing):
+        if number == 0 and labels is not None and look_like_plain_pixels(images, preprocessing):
             warnings.warn(
                 "batches: all values of the first images are in 0 … 1; they have to be normalized: "
                 "subtract mean and divide by std, as the model's preprocessing does",
