@@ -25,7 +25,15 @@ also the student for torch. If the command is killed, run it again: it goes on w
 To = Annotated[
     Path, typer.Option(help="A file such as int8.onnx, or a folder.", show_default=False)
 ]
-Weights = Annotated[int, typer.Option(min=2, max=8, help="Bits of weights.")]
+Weights = Annotated[
+    int,
+    typer.Option(
+        min=2,
+        max=8,
+        help="Bits of weights; with up to 4, layers that lose most get 8, unless --uniform.",
+    ),
+]
+Uniform = Annotated[bool, typer.Option("--uniform", help="The same bits in all layers.")]
 Activations = Annotated[int, typer.Option(min=2, max=8, help="Bits of activations.")]
 EffortOption = Annotated[
     Literal["seconds", "minutes", "hours"],
@@ -58,6 +66,7 @@ def run(
     classes: Classes = None,
     input: InputOption = "float32",
     device: Device = "auto",
+    uniform: Uniform = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -81,6 +90,7 @@ def run(
             classes,
             input,
             seed,
+            uniform,
             lambda line: typer.echo(line, err=as_json),
         )
     if as_json:

@@ -18,6 +18,8 @@ from dynadfq.training.config import FinetuneConfig
 EffortName = Literal["seconds", "minutes", "hours"]
 # Bits from which rounding to nearest, and ranges that clip nothing, lose next to nothing.
 EXACT_ENOUGH = 8
+PACKED_BITS = 4  # weights up to this width take half a byte in a file, others a whole one
+WIDER_BY = 1.0  # bits, by which wide layers may raise the mean width of weights
 EXPORT_SECONDS = 30
 ROUNDED: dict[Rounding, str] = {
     "nearest": "to nearest",
@@ -76,6 +78,14 @@ def effort_of(name: str) -> Effort:
     return EFFORTS[name]  # type: ignore[index]  # checked
 
 
+def widens(effort: Effort, weight_bits: int, uniform: bool) -> bool:
+    """Return whether the layers that lose most get 8 bits.
+
+    It saves nothing from 5 bits, which a file stores as 8, and sensitivities need images.
+    """
+    return not uniform and effort.images > 0 and weight_bits <= PACKED_BITS
+
+
 def require_bits(name: str, bits: int) -> None:
     """Check a bit-width.
 
@@ -87,7 +97,7 @@ def require_bits(name: str, bits: int) -> None:
 
 
 def plan(
-    effort: Effort, weight_bits: int, activation_bits: int, file: str, seconds: float
+    effort: Effort, weight_bits: int, activation_bits: int, uniform: bool, file: str, seconds: float
 ) -> list[str]:
     """Return what will be done, a line for each of the four steps, with its time.
 
@@ -95,6 +105,7 @@ def plan(
         effort: the work.
         weight_bits: width of every weight.
         activation_bits: width of activations.
+        uniform: whether all layers have this width.
         file: the file's name.
         seconds: of one forward and backward pass of one image.
     """
@@ -104,8 +115,11 @@ def plan(
     if not effort.images:
         images = "images: none; activation ranges follow from BatchNorm statistics, or from noise"
     rounding = effort.rounding_of(weight_bits)
-    student = f"student: W{weight_bits}A{activation_bits}, weights rounded {ROUNDED[rounding]}"
+    student = f"student: W{weight_bits}A{activation_bits}"
     work = 2 * (effort.images + effort.held_back) * seconds
+    if widens(effort, weight_bits, uniform):
+        student += f" (8 bits in some layers, {weight_bits + WIDER_BY:g} on average at most)"
+    student += f", weights rounded {ROUNDED[rounding]}"
     if rounding == "block":
         work += RECONSTRUCTION.iterations * RECONSTRUCTION.batch_size * seconds
     if effort.finetune is not None:

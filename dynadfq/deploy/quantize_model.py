@@ -60,6 +60,7 @@ def quantize_model(
     classes: str | Path | None = None,
     input: InputKind = "float32",
     seed: int = 0,
+    uniform: bool = False,
     say: Callable[[str], object] = print,
 ) -> QuantizedModel:
     """Quantize a network without data, and write it as an ONNX file for integer engines.
@@ -70,7 +71,8 @@ def quantize_model(
     Args:
         teacher: the float network.
         to: the file, such as ``int8.onnx``, or a folder, which gets ``model.onnx`` and the student.
-        weight_bits: width of every weight.
+        weight_bits: width of weights. With up to 4 bits and synthetic images, the layers that lose
+            most have 8, such that the mean over all weights is at most one bit more.
         activation_bits: width of activations.
         effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
             calibrates on synthetic images, and rounds weights below 8 bits block by block.
@@ -80,6 +82,7 @@ def quantize_model(
         classes: file that says which class each folder is, where names do not.
         input: "float32" for normalized images, "uint8" for pixels, which the file normalizes.
         seed: the same seed gives the same file.
+        uniform: give all layers ``weight_bits``.
         say: gets lines of text on what is being done.
 
     Raises:
@@ -99,15 +102,16 @@ def quantize_model(
     if amount.images:
         require_statistics(teacher, "effort", "seconds needs no images")
     scheme = scheme_of(weight_bits, activation_bits)
-    work = Work.beside(target, teacher, weight_bits, activation_bits, effort, seed)
+    work = Work.beside(target, teacher, weight_bits, activation_bits, effort, seed, uniform)
     labelled = None if data is None else labelled_images(teacher, data, classes, work.top)
-    lines = plan(amount, weight_bits, activation_bits, str(path), seconds_per_image(teacher))
+    seconds = seconds_per_image(teacher)
+    lines = plan(amount, weight_bits, activation_bits, uniform, str(path), seconds)
     for number, line in enumerate(lines, 1):
         say(f"{number}. {line}")
     if amount.images:
         check_export(teacher, scheme, recipe_of(teacher, amount), input)
     images, held_back = _images(teacher, amount, seed, work)
-    student = make_student(teacher, images, amount, scheme, seed, work)
+    student = make_student(teacher, images, amount, scheme, uniform, seed, work)
     export = export_qdq(student, path, _all(held_back), input)
     measured = measure(student, teacher, held_back, bool(amount.images), labelled, data, export)
     atomic_write(card_path, card(work.folder / "student", measured).encode())

@@ -6,13 +6,14 @@ from copy import deepcopy
 
 import torch
 
-from dynadfq.deploy.efforts import EXACT_ENOUGH, RECONSTRUCTION, Effort
+from dynadfq.deploy.efforts import EXACT_ENOUGH, RECONSTRUCTION, WIDER_BY, Effort, widens
 from dynadfq.deploy.images import METHOD
 from dynadfq.deploy.work import Work
 from dynadfq.export.qdq_model import InputKind, qdq_model
 from dynadfq.methods import METHODS
 from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ptq.calibration import calibrate, extremes
+from dynadfq.ptq.mixed_precision import with_wide_layers
 from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
 from dynadfq.quant.artifact import FACTS
 from dynadfq.quant.build import load_student
@@ -69,14 +70,23 @@ def make_student(
     images: SyntheticSet,
     effort: Effort,
     scheme: Scheme,
+    uniform: bool,
     seed: int,
     work: Work,
 ) -> Student:
-    """Quantize, calibrate, and round or fine-tune; or return what an earlier call made."""
+    """Quantize, calibrate, and round or fine-tune; or return what an earlier call made.
+
+    Unless ``uniform``, weights of up to 4 bits have 8 in the layers that lose most.
+    """
     folder = work.folder / "student"
     if (folder / FACTS).exists():
         return load_student(folder, deepcopy(teacher.module)).to(teacher.device)
     recipe = recipe_of(teacher, effort)
+    if widens(effort, scheme.weight_bits, uniform):
+        mean_bits = scheme.weight_bits + WIDER_BY
+        scheme = with_wide_layers(
+            teacher, scheme, images, mean_bits, Scratch(work.folder / "sensitivity")
+        )
     student = new_student(teacher, recipe, scheme, seed)
     quantization = QuantizationConfig(
         rounding=effort.rounding_of(scheme.weight_bits),

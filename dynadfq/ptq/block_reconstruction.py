@@ -119,7 +119,7 @@ def _optimizer(
     settings: BlockReconstructionConfig,
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
     """Adam on roundings, scales and ranges; the rates of the last two fall to 0 as a cosine."""
-    scales = [s.scale.requires_grad_() for s in soft.values()] if settings.scale_rate else []
+    scales = [s.log_growth.requires_grad_() for s in soft.values()] if settings.scale_rate else []
     ranges = [p for site in _sites(student, block) for p in site.parameters() if p.requires_grad]
 
     def constant(iteration: int) -> float:

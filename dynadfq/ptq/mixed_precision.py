@@ -34,7 +34,7 @@ from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.knapsack import Floats, Limit, choose
-from dynadfq.quant.layers import QuantizedLayer
+from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.sensitivity import divergence
 from dynadfq.quant.width_config import AllocationConfig, MixedWidths
@@ -43,6 +43,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
+WIDE_LAYER_IMAGES = 32
 TOLERANCE = 1e-9  # share of the budget, between two sums of the same costs in another order
 
 
@@ -70,6 +71,35 @@ def sensitivity_widths(
     probe = build_student(teacher, scheme.model_copy(update=update))
     table = sensitivities(probe, teacher, images, quantization, scratch, sites=not scheme.dynamic)
     return best_widths(probe, table, quantization.allocation)
+
+
+def with_wide_layers(
+    teacher: Teacher, scheme: Scheme, images: SyntheticSet, mean_bits: float, scratch: Scratch
+) -> Scheme:
+    """Return a scheme with 8 bits for those weights that lose most at the scheme's width.
+
+    The sum of the layers' sensitivities is the least that is possible with a mean width, over all
+    weights, within a limit.
+
+    Args:
+        teacher: the float network that is quantized.
+        scheme: widths of all other layers.
+        images: synthetic images; the first ``WIDE_LAYER_IMAGES`` are used.
+        mean_bits: limit of the mean width, at least the scheme's.
+        scratch: keeps the sensitivities measured so far.
+    """
+    widths = (scheme.weight_bits, WIDEST_ACTIVATION)
+    probe = build_student(teacher, scheme)
+    allocation = AllocationConfig(rule="sensitivity", widths=widths, images=WIDE_LAYER_IMAGES)
+    measured = QuantizationConfig(allocation=allocation)
+    table = sensitivities(probe, teacher, images, measured, scratch, sites=False)
+    counts = {name: layer.weight.numel() for name, layer in _layers(probe).items()}
+    total = sum(counts.values())
+    means = [np.array(widths) * count / total for count in counts.values()]
+    found = choose(list(table.double().numpy()), [Limit(means, 0.0, mean_bits * (1 + TOLERANCE))])
+    assert found is not None  # the scheme's width is within the limit
+    bits = {name: widths[option] for name, option in zip(counts, found, strict=True)}
+    return scheme.model_copy(update={"mixed": MixedWidths(weights=bits)})
 
 
 @torch.no_grad()

@@ -86,6 +86,9 @@ def least_error_qparams(
 class SoftRounding:
     """A weight whose codes lie between floor and ceiling; at first it is the float weight.
 
+    Learned are ``v``, of which the rounding follows, and ``log_growth``, the logarithm of the scale
+    relative to the initial one: scales of channels and of widths differ by orders of magnitude.
+
     Args:
         weight: (out, …) float weight.
         bits: bit-width.
@@ -96,8 +99,9 @@ class SoftRounding:
     def __init__(
         self, weight: Tensor, bits: int, qparams: QParams, symmetric: bool = False
     ) -> None:
-        self.scale, self.quant_min = qparams
-        position = weight.detach() / self.scale
+        self.initial_scale, self.quant_min = qparams
+        self.log_growth = torch.zeros_like(self.initial_scale)
+        position = weight.detach() / self.initial_scale
         self.floor = torch.floor(position)
         self.levels = weight_levels(bits, symmetric).to(position)
         self.v = inverse_rectified_sigmoid(position - self.floor).requires_grad_()
@@ -109,6 +113,11 @@ class SoftRounding:
             layer.weight, layer.weight_bits, layer.granularity, layer.symmetric
         )
         return cls(layer.weight, layer.weight_bits, qparams, layer.symmetric)
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale, (out or 1, 1, …): above 0, however far its logarithm is moved."""
+        return self.initial_scale * self.log_growth.exp()
 
     @property
     def share(self) -> Tensor:

@@ -71,9 +71,10 @@ class BlockReconstructionConfig(LearnedRounding):
         le=1,
     )
     scale_rate: float = setting(
-        1e-4,
-        "initial learning rate of Adam on the scales of weights; 0 keeps those of least error",
-        source="Genie-M, released code; 0: BRECQ, QDrop",
+        1e-3,
+        "initial learning rate of Adam on the logarithms of weight scales; 0 keeps those of least "
+        "error",
+        source="dynadfq; Genie-M, released code: 1e-4, on the scales; 0: BRECQ, QDrop",
         ge=0,
         le=MAX_RATE,
     )

@@ -23,6 +23,7 @@ from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.qdq import QdqExport
 from dynadfq.export.qdq_checks import Agreement, FloatNode, Kernels
+from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
@@ -171,7 +172,7 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_bytes(
         quantize_model(teacher, whole, effort="hours")
     assert steps == []
     students = [
-        files(Work.beside(to, teacher, 8, 8, "hours", 0).folder / "student")
+        files(Work.beside(to, teacher, 8, 8, "hours", 0, False).folder / "student")
         for to in (whole, parts)
     ]
     assert students[0] == students[1]
@@ -238,19 +239,42 @@ def test_the_working_directory_is_an_output_too(
     assert Work.beside(Path("."), teacher).top == tmp_path.with_name(f"{tmp_path.name}.unfinished")
 
 
+@pytest.mark.parametrize(("weights", "uniform"), [(4, False), (4, True), (5, False)])
+def test_layers_that_lose_most_have_8_bits(
+    teacher: Teacher, tmp_path: Path, weights: int, uniform: bool
+) -> None:
+    made = quantize_model(
+        teacher, tmp_path / "w4.onnx", weights, uniform=uniform, say=lambda _: None
+    )
+    layers = {
+        name: layer
+        for name, layer in made.student.network.named_modules()
+        if isinstance(layer, QuantizedLayer)
+    }
+    widths = {name: layer.weight_bits for name, layer in layers.items()}
+    counts = {name: layer.weight.numel() for name, layer in layers.items()}
+    mean = sum(counts[name] * widths[name] for name in widths) / sum(counts.values())
+    mixed = weights == 4 and not uniform
+    assert set(widths.values()) == ({4, 8} if mixed else {weights})
+    assert weights <= mean <= weights + 1
+    form, images = to_integer_form(made.student), teacher.example.repeat(8, 1, 1, 1)
+    assert share_equal(answers(made.path, images), form(images)) == 1
+
+
 def test_the_plan_says_what_takes_how_long() -> None:
-    lines = plan(Effort(128, 100, 64, "block", None), 4, 8, "a.onnx", 0.01)
+    lines = plan(Effort(128, 100, 64, "block", None), 4, 8, False, "a.onnx", 0.01)
     assert lines == [
         "images: 128 + 64 held back, 100 steps each (about 3 min)",  # 208 · 100 · 0.01 s
-        "student: W4A8, weights rounded block by block (about 52 s)",
+        "student: W4A8 (8 bits in some layers, 5 on average at most), weights rounded block by "
+        "block (about 52 s)",
         "file: a.onnx, checked in onnxruntime (about 30 s)",
         "measurement: agreement with the float network, size and time",
     ]
-    eight = plan(Effort(128, 100, 64, "block", None), 8, 8, "a.onnx", 0.01)
+    eight = plan(Effort(128, 100, 64, "block", None), 8, 8, False, "a.onnx", 0.01)
     assert "weights rounded to nearest" in eight[1]
-    hours = plan(Effort(64, 1, 64, "nearest", FinetuneConfig(steps=100)), 4, 4, "a", 0.01)
+    hours = plan(Effort(64, 1, 64, "nearest", FinetuneConfig(steps=100)), 4, 4, True, "a", 0.01)
     assert hours[1].endswith("100 steps of fine-tuning (about 9 min)")  # 2 · 100 · 256 · 0.01 s
-    none = plan(EFFORTS["seconds"], 8, 8, "a.onnx", 0.01)
+    none = plan(EFFORTS["seconds"], 8, 8, False, "a.onnx", 0.01)
     assert none[0] == (
         "images: none; activation ranges follow from BatchNorm statistics, or from noise"
     )

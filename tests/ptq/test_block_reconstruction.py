@@ -197,6 +197,20 @@ def test_an_interrupted_run_gives_the_same_student(
     assert torch.equal(again(images), whole(images))
 
 
+def test_scales_stay_above_zero_where_a_channel_is_dead(
+    make_student: Build, teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path
+) -> None:
+    student = make_student(4, scheme="integer")
+    with torch.no_grad():
+        student.layers[1].weight[0] *= 1e-9
+    fast = FAST.model_copy(update={"scale_rate": 1.0, "iterations": 8})
+    block_reconstruction(student, teacher, synthetic, 0, Scratch(None), fast)
+    for layer in student.layers:
+        assert (layer.qparams[0] > 0).all() and layer.qparams[0].isfinite().all()
+    student.save(tmp_path)
+    load_student(tmp_path, teacher.module)
+
+
 def test_ranges_that_are_not_learned_stay(
     make_student: Build, teacher: Teacher, synthetic: SyntheticSet
 ) -> None:
