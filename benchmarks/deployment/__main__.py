@@ -25,11 +25,19 @@ from benchmarks.deployment.quantizers import onnxruntime_static, ours
 from dynadfq.export.engines import float_onnx, onnx_runner
 
 REPORTS = Path("benchmarks/reports/deployment")
-QUANTIZERS = ("onnxruntime", "dynadfq")
+QUANTIZERS = ("onnxruntime", "dynadfq", "dynadfq-uniform")  # the last: --uniform
 WIDTHS = {"w8a8": (8, 8), "w4a8": (4, 8), "w4a4": (4, 4)}
 KEYS = ("calibration", "quantizer", "weights", "activations")
 MEASURED = (
-    *("images", "top1", "float_top1", "difference", "standard_error", "same_class"),
+    *(
+        "calibration_images",
+        "images",
+        "top1",
+        "float_top1",
+        "difference",
+        "standard_error",
+        "same_class",
+    ),
     *("bytes", "of_float", "onnxruntime_1", "onnxruntime_32", "openvino_1", "openvino_32"),
     *("image_seconds", "quantize_seconds", "note"),
 )
@@ -44,11 +52,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
     parser.add_argument("--work", type=Path, default=Path(".scratch/deployment"))
     parser.add_argument("--calibration", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS)
+    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS[:2])
     parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=[*WIDTHS])
     parser.add_argument("--count", type=int, default=64, help="calibration images")
     parser.add_argument("--precision", default="float32", help="of the synthesis")
-    parser.add_argument("--rounding", default="squant", help="of weights below 8 bits, in ours")
+    parser.add_argument("--rounding", default="block", help="of weights below 8 bits, in ours")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs; 0 measures no time")
     return parser.parse_args()
 
@@ -130,7 +138,7 @@ class Bench:
             return row | {"note": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
         row |= {name: round(value, 2) for name, value in found.items()}
         size = path.stat().st_size
-        row |= {"images": len(self.images), "bytes": size}
+        row |= {"calibration_images": self.asked.count, "images": len(self.images), "bytes": size}
         row["of_float"] = round(size / self.float_file.stat().st_size, 4)
         row["image_seconds"] = round(images.seconds, 1)
         row["quantize_seconds"] = round(seconds, 1)
@@ -142,10 +150,11 @@ class Bench:
         self, quantizer: str, images: Images, weights: int, activations: int, path: Path
     ) -> None:
         """Write one file."""
-        if quantizer == "dynadfq":
-            ours(self.teacher, images, weights, activations, self.asked.rounding, path)
-        else:
+        if quantizer == "onnxruntime":
             onnxruntime_static(self.teacher, images, weights, activations, path)
+        else:
+            uniform = quantizer == "dynadfq-uniform"
+            ours(self.teacher, images, weights, activations, self.asked.rounding, uniform, path)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from typing import Any, cast
 
 import dynadfq
 from benchmarks.deployment.images import Images
-from dynadfq.deploy.efforts import RECONSTRUCTION
+from dynadfq.deploy.efforts import EFFORTS, RECONSTRUCTION, WIDER_BY, widens
+from dynadfq.deploy.student import scheme_of
 from dynadfq.export.engines import float_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.ptq.calibration import CALIBRATION_BATCH, calibrate, observer
+from dynadfq.ptq.mixed_precision import with_wide_layers
 from dynadfq.ptq.preparation import rounding
+from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, Rounding
 from dynadfq.quant.range_config import RangeConfig
 from dynadfq.runtime.resume import Scratch
@@ -27,17 +30,32 @@ def ours(
     weights: int,
     activations: int,
     rule: Rounding,
+    uniform: bool,
     path: Path,
 ) -> None:
-    """Write the file of this library; weights of fewer than 8 bits are rounded by ``rule``."""
-    student = dynadfq.quantize(teacher, weights, activations, scheme="integer")
+    """Write the file of this library, as effort "minutes" of ``dynadfq quantize`` does.
+
+    Args:
+        teacher: the float network.
+        images: calibration images.
+        weights: bits of weights.
+        activations: bits of activations.
+        rule: rounding of weights below 8 bits.
+        uniform: whether all layers have this width.
+        path: of the file.
+    """
+    scheme = scheme_of(weights, activations)
+    pictures = cast(SyntheticSet, images)
+    if widens(EFFORTS["minutes"], weights, uniform):
+        scheme = with_wide_layers(teacher, scheme, pictures, weights + WIDER_BY, Scratch(None))
+    student = build_student(teacher, scheme)
     ranges = RangeConfig(observer="max" if activations == 8 else "mse")
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
     calibrate(student, batches, observer(ranges.observer, ranges.quantile))
     if weights < 8:
         settings = QuantizationConfig(rounding=rule, reconstruction=RECONSTRUCTION)
         for preparation in rounding(settings):
-            preparation(student, teacher, cast(SyntheticSet, images), 0, Scratch(None))
+            preparation(student, teacher, pictures, 0, Scratch(None))
     export_qdq(student, path, images.pixels[:CHECKED], timed=False)
 
 
