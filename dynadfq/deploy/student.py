@@ -12,6 +12,7 @@ from dynadfq.deploy.work import Work
 from dynadfq.export.qdq_model import InputKind, qdq_model
 from dynadfq.methods import METHODS
 from dynadfq.ops.batch_norm import layers_with_statistics
+from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.ptq.mixed_precision import with_wide_layers
 from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
@@ -24,7 +25,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
-from dynadfq.training.prepare import new_student
+from dynadfq.training.prepare import new_student, transformed
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
@@ -83,10 +84,11 @@ def make_student(
         return load_student(folder, deepcopy(teacher.module)).to(teacher.device)
     recipe = recipe_of(teacher, effort)
     if widens(effort, scheme.weight_bits, uniform):
+        network = transformed(teacher, recipe)
         mean_bits = scheme.weight_bits + WIDER_BY
-        scheme = with_wide_layers(
-            teacher, scheme, images, mean_bits, Scratch(work.folder / "sensitivity")
-        )
+        scratch = Scratch(work.folder / "sensitivity")
+        with compute_precision("float32", teacher.device):
+            scheme = with_wide_layers(network, scheme, images, mean_bits, scratch)
     student = new_student(teacher, recipe, scheme, seed)
     quantization = QuantizationConfig(
         rounding=effort.rounding_of(scheme.weight_bits),

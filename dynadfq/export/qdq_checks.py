@@ -107,21 +107,31 @@ def compare(answer: Answer, expected: Tensor, images: Tensor) -> Agreement:
     Raises:
         ArithmeticError: logits are NaN or infinite.
     """
-    logits = torch.cat([answer(batch)[0] for batch in images.split(CHECK_BATCH)])
+    logits = logits_of(answer, images)
     require_finite_logits(logits, "the file's")
+    return agreement(logits, expected)
+
+
+def logits_of(answer: Answer, images: Tensor) -> Tensor:
+    """Return the (N, classes) logits of an engine, run in batches."""
+    return torch.cat([answer(batch)[0] for batch in images.split(CHECK_BATCH)])
+
+
+def agreement(logits: Tensor, expected: Tensor) -> Agreement:
+    """Compare (N, classes) finite logits of an engine with those of the student."""
     found = logits.argmax(dim=1, keepdim=True)
     lead = expected.amax(dim=1) - expected.gather(1, found)[:, 0]
     spread = expected.amax(dim=1) - expected.amin(dim=1)
     differs = found[:, 0] != expected.argmax(dim=1)
     undecided = differs & (lead < UNDECIDED * spread)
-    same, worst = len(images) - int(differs.sum()), float((logits - expected).abs().max())
-    return Agreement(len(images), same, worst, int(undecided.sum()))
+    same, worst = len(logits) - int(differs.sum()), float((logits - expected).abs().max())
+    return Agreement(len(logits), same, worst, int(undecided.sum()))
 
 
 def compare_in_openvino(
     content: bytes, expected: Tensor, images: Tensor
 ) -> Agreement | Failure | None:
-    """Run a file in OpenVINO, which need not run it: an error is a result.
+    """Run a file in OpenVINO, which need not run it: an error of OpenVINO is a result.
 
     Args:
         content: the file.
@@ -129,13 +139,18 @@ def compare_in_openvino(
         images: (N, C, H, W), as the file reads them.
 
     Returns:
-        The agreement with the student; why OpenVINO does not run the file; None without OpenVINO.
+        The agreement with the student; why OpenVINO gives no finite logits; None without OpenVINO.
     """
     try:
         answer = openvino_runner(content)
-        return None if answer is None else compare(answer, expected, images)
+        if answer is None:
+            return None
+        logits = logits_of(answer, images)
     except Exception as error:  # OpenVINO's own errors have no common type
         return Failure(f"{type(error).__name__}: {first_line(error)}")
+    if not logits.isfinite().all():
+        return Failure("its logits are not finite")
+    return agreement(logits, expected)
 
 
 def require_agreement(found: Agreement, engine: str) -> None:

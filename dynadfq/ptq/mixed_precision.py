@@ -7,6 +7,9 @@ dynamic programming. Here activations have sensitivities of their own, the limit
 uniform widths, in which the widths of a layer and of its input multiply, and the best point within
 it is found by integer programming (``quant.knapsack``).
 
+``with_wide_layers`` chooses weights alone, between the scheme's width and 8 bits, within a mean
+width: what a file of 4-bit weights may grow by.
+
 All others stay in float: with all others at their target width, a single change drowns in the error
 of the rest, and a site may seem to gain from fewer bits.
 """

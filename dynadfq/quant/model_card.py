@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 MOST_NAMES = 20  # class names on the card
@@ -70,7 +71,7 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
     widths = facts["scheme"]["activation_bits"]
     return PAGE.format(
         name=facts["teacher"].get("architecture") or "A classifier",
-        weight_bits=facts["scheme"]["weight_bits"],
+        weight_bits="-".join(map(str, dict.fromkeys(_narrowest_and_widest(facts)))),
         candidates=",".join(map(str, widths)),
         choice="chosen for each image" if len(widths) > 1 else "the same for all images",
         source=_list(_source(facts["teacher"])),
@@ -126,7 +127,10 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     cost = facts["cost"]
     granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
     widths = ", ".join(map(str, scheme["activation_bits"]))
-    weights = _mixed(scheme, "weights", scheme["weight_bits"])
+    narrowest, widest = _narrowest_and_widest(facts)
+    weights = f"{widest} bits"
+    if narrowest < widest:
+        weights = f"{narrowest} … {widest} bits by sensitivity, {_mean_width(facts):.2f} on average"
     placement = scheme["placement"]
     if scheme.get("scheme") == "integer":
         placement = "scheme integer: 8 bits at the input and where not only layers read"
@@ -138,7 +142,7 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     }
     if not cost["dynamic_sites"]:
         return shared | {
-            "Activations": f"{_mixed(scheme, 'activations', widths)} at {sites}",
+            "Activations": f"{_activations(scheme, widths)} at {sites}",
             "bit-FLOPs": f"{cost['target']:.3f} % of the float network's",
         }
     multiplier = facts["multiplier"]
@@ -152,12 +156,26 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _mixed(scheme: Mapping[str, Any], kind: str, bits: object) -> str:
-    """Return the width of weights or activations, or the range of those of single layers."""
-    chosen = ((scheme.get("mixed") or {}).get(kind) or {}).values()
+def _narrowest_and_widest(facts: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the smallest and the largest width of a layer's weights."""
+    widths = [layer["bits"] for layer in facts["layers"].values()]
+    return min(widths), max(widths)
+
+
+def _mean_width(facts: Mapping[str, Any]) -> float:
+    """Return the mean width of all weights, in bits."""
+    layers = facts["layers"].values()
+    counts = [prod(layer["shape"]) for layer in layers]
+    bits = sum(prod(layer["shape"]) * layer["bits"] for layer in layers)
+    return float(bits / sum(counts))
+
+
+def _activations(scheme: Mapping[str, Any], bits: str) -> str:
+    """Return the width of activations, or the range of those of single sites."""
+    chosen = (scheme.get("mixed") or {}).get("activations", {}).values()
     if not chosen:
         return f"{bits} bits"
-    return f"{min(chosen)} … {max(chosen)} bits by sensitivity, at the bit-FLOPs of {bits} bits"
+    return f"{min(chosen)} … {max(chosen)} bits by sensitivity"
 
 
 def _accuracy(measured: Mapping[str, Any]) -> str:

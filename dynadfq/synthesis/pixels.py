@@ -162,7 +162,10 @@ class PixelSource:
             progress.step(**as_numbers(total, values))
             if lower_rate(total.detach()):
                 break
-        return self._formatted(basis.images(moved)), iteration + 1
+        finished = basis.images(moved.detach())
+        if project is not None:  # what the basis rounds may be beyond by the last digit
+            finished = project(finished)
+        return self._formatted(finished), iteration + 1
 
     def _formatted(self, images: Tensor) -> Tensor:
         """Return images in the memory format that the teacher is fastest in."""

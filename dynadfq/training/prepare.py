@@ -86,7 +86,10 @@ def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:
     if not site.fixed:
         return
     pixels = next(iter(images.batches(CALIBRATION_BATCH))).images.to(student.device)
-    share = float(((pixels < site.low) | (pixels > site.high)).double().mean())
+    low, high = (bound.detach() for bound in site.range_at(site.bits))
+    half_a_code = (high - low) / 510  # less is rounded back
+    beyond = (pixels < low - half_a_code) | (pixels > high + half_a_code)
+    share = float(beyond.double().mean())
     if share > MOST_CUT_OFF:
         warnings.warn(
             f"{100 * share:.1f} % of the images' values are beyond the range of image files, to "
