@@ -1,26 +1,28 @@
 """``python -m benchmarks.time_to_accuracy --data FOLDER``: a row for each cell, then the page.
 
 A cell is a method with 4-bit weights and activations under a budget of CPU minutes of one thread,
-with one split of the time and one seed. The rows that OUTPUT/NETWORK.csv has are not measured
-again; a new folder starts with the committed rows. ``--page`` copies the rows to
-benchmarks/reports/time-to-accuracy/ and writes the page there, measuring nothing.
+with one split of the time and one seed, of one checkpoint and with one precision of the synthesis.
+What OUTPUT/NETWORK.csv or the committed file has is not measured again. ``--page`` adds the rows to
+the committed ones in benchmarks/reports/time-to-accuracy/ and writes the page there, measuring
+nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 
-from benchmarks.deployment.networks import NETWORKS, labelled
-from benchmarks.time_to_accuracy.cell import Bench
+from benchmarks.deployment import networks
+from benchmarks.time_to_accuracy.cell import NETWORKS, Bench
 from benchmarks.time_to_accuracy.page import write_page
-from benchmarks.time_to_accuracy.rows import Cell, append, chosen, read
+from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, read, union, write
 from benchmarks.time_to_accuracy.split import AXES, Split, axes, first_split, search
 from dynadfq.methods import METHODS
+from dynadfq.ops.config import Precision
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
 TRAINED = [name for name, method in METHODS.items() if method.trains_student]
@@ -31,7 +33,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.time_to_accuracy")
     parser.description = __doc__
-    parser.add_argument("network", nargs="?", choices=NETWORKS, default="resnet20-cifar100")
+    parser.add_argument("network", nargs="?", choices=NETWORKS, default=NETWORKS[0])
     parser.add_argument("--data", type=Path, help="folder of labelled images")
     parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=LEADING)
@@ -39,7 +41,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="of the chosen split")
     parser.add_argument("--search", nargs="*", type=float, help="minutes; all if left out")
     parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES], help="what is searched")
-    parser.add_argument("--precision", default="bfloat16", help="of the synthesis")
+    parser.add_argument("--precision", choices=get_args(Precision), default="bfloat16")
     parser.add_argument("--output", type=Path, default=Path(".scratch/time-to-accuracy"))
     parser.add_argument("--page", action="store_true", help="write the report; measure nothing")
     asked = parser.parse_args(words)
@@ -51,13 +53,17 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def measure(asked: argparse.Namespace, path: Path) -> None:
     """Measure the cells that are missing: the search with seed 0, then the chosen split."""
     torch.set_num_threads(1)
-    network = NETWORKS[asked.network]
-    teacher = network.teacher(asked.checkpoint)
-    test = labelled(teacher, asked.data, "val", None)
-    bench = Bench(teacher, asked.data, test, asked.output / asked.network, asked.precision)
+    teacher = networks.NETWORKS[asked.network].teacher(asked.checkpoint)
+    setting = {"precision": asked.precision, "weights": teacher.describe()["sha256"][:12]}
+    test = networks.labelled(teacher, asked.data, "val", None)
+    work = asked.output / f"{asked.network}-{setting['weights']}"
+    bench = Bench(teacher, asked.data, test, work, asked.precision)
+
+    def measured() -> list[Row]:
+        return [row for row in read(path) if setting.items() <= vars(row).items()]
 
     def held_back(cell: Cell) -> float:
-        for row in read(path):
+        for row in measured():
             if row.cell == cell:
                 return row.held_back
         row = bench.row(cell)
@@ -73,13 +79,13 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
             before = minutes
 
             def score(tried: Split, method: str = method, minutes: float = minutes) -> float:
-                return held_back(Cell(method, minutes, **vars(tried), seed=0))
+                return held_back(Cell(method, minutes, **vars(tried), seed=0, **setting))
 
             searched = asked.search is None or minutes in asked.search
             search(split, [a for a in axes(method) if searched and a in asked.axes], score)
-            split = chosen(read(path), method, minutes) or split
+            split = chosen(measured(), method, minutes) or split
             for seed in range(1, asked.seeds):
-                held_back(Cell(method, minutes, **vars(split), seed=seed))
+                held_back(Cell(method, minutes, **vars(split), seed=seed, **setting))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -87,16 +93,13 @@ def main(words: Sequence[str] | None = None) -> None:
     asked = arguments(words)
     committed = REPORTS / f"{asked.network}.csv"
     path = asked.output / committed.name
-    if not path.exists() and committed.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(committed, path)
-    if not asked.page:
+    rows = union(read(committed), read(path))
+    if asked.page:
+        write(committed, rows)
+        write_page(rows, committed.parent, asked.network)
+    else:
+        write(path, rows)
         measure(asked, path)
-        return
-    committed.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        shutil.copyfile(path, committed)
-    write_page(read(committed), committed.parent, asked.network)
 
 
 if __name__ == "__main__":

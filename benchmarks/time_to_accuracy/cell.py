@@ -19,7 +19,7 @@ from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
 from dynadfq.quant.config import Rounding
 from dynadfq.runtime.resume import library_digest
-from dynadfq.synthesis.config import Basis, PixelOptimizerConfig
+from dynadfq.synthesis.config import Basis, PixelOptimizerConfig, few_iterations
 from dynadfq.training.config import FinetuneConfig
 
 BITS = 4  # of weights and activations
@@ -27,6 +27,7 @@ BATCH = 64  # of a fine-tuning step
 TEST_BATCH = 100
 PARTS = 4  # of the training; the learning rate falls after the last but one
 PRESETS = ("small", "cifar100")  # of the methods that have them
+NETWORKS = ("resnet20-cifar100",)  # whose data the presets are for
 HELD_BACK: dict[str, Any] = {"count": 512, "iterations": 100, "seed": 1_000_000, "basis": "pixels"}
 
 
@@ -71,17 +72,10 @@ def schedule(steps: int, split: Split) -> FinetuneConfig:
 
 
 def optimizer(basis: Basis, iterations: int) -> PixelOptimizerConfig:
-    """Return Adam's settings: the paper's, or those of docs/performance.md for few iterations."""
+    """Return Adam's settings: the paper's on pixels, those for few iterations on cosines."""
     if basis == "pixels":
         return PixelOptimizerConfig(iterations=iterations, patience=max(1, iterations // 4))
-    return PixelOptimizerConfig(
-        iterations=iterations,
-        basis=basis,
-        schedule="linear",
-        learning_rate=0.2,
-        beta1=0.8,
-        beta2=0.9,
-    )
+    return few_iterations(iterations)
 
 
 def published(method: str, part: str) -> dict[str, Any]:
@@ -99,7 +93,7 @@ class Bench:
         teacher: the float network.
         data: folder of the labelled images, ``train/`` and ``val/``.
         test: labelled test images.
-        work: folder.
+        work: folder of these weights; what another state of the library left there is not used.
         precision: of the synthesis.
     """
 
@@ -114,9 +108,10 @@ class Bench:
         self.teacher = teacher
         self.data = data
         self.test = test
-        self.work = work
+        self.library = library_digest()[:12]
+        self.work = work / self.library
         self.precision = precision
-        work.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(parents=True, exist_ok=True)
 
     def row(self, cell: Cell) -> Row:
         """Make the images, train the student and measure it."""
@@ -142,7 +137,6 @@ class Bench:
             **vars(cell),
             iterations=iterations,
             steps=steps,
-            precision=self.precision,
             image_seconds=round(made["cpu"], 2),
             student_seconds=round(clock.cpu, 2),
             wall_seconds=round(made["wall"] + clock.wall, 2),
@@ -150,7 +144,7 @@ class Bench:
             top1=round(on_test.top1, 3),
             agreement=round(on_test.agreement, 3),
             test_images=len(self.test),
-            library=library_digest()[:12],
+            library=self.library,
         )
 
     def images(

@@ -20,6 +20,8 @@ from dynadfq.report.figures.theme import DPI, LIGHT, Theme, new_figure
 SPLIT_HEAD = (
     *(
         "method",
+        "weights",
+        "precision",
         "minutes",
         "n",
         "splits tried",
@@ -45,12 +47,15 @@ def write_page(rows: Sequence[Row], folder: Path, network: str) -> None:
 def page(rows: Sequence[Row], network: str) -> str:
     """Return the page in Markdown."""
     minutes = sorted({row.minutes for row in rows})
-    names = methods(rows)
+    drawn = lines(rows)
     head = ("method", *(f"{one:g} min" for one in minutes))
     table = [
-        [METHODS[m].title, *(accuracy(of_chosen(rows, m, one)) for one in minutes)] for m in names
+        [label, *(accuracy(of_chosen(found, found[0].method, one)) for one in minutes)]
+        for label, found in drawn.items()
     ]
-    splits = [line for m in names for one in minutes if (line := split_line(rows, m, one))]
+    splits = [
+        line for found in drawn.values() for one in minutes if (line := split_line(found, one))
+    ]
     images = max(row.test_images for row in rows)
     held_back, iterations = HELD_BACK["count"], HELD_BACK["iterations"]
     return f"""# Accuracy against time: {network}, W{BITS}A{BITS}
@@ -68,9 +73,10 @@ Real data has the student's share of the time alone: its images cost none.
 
 A split is the share of the budget for images, their number, the basis that they are optimized in,
 the learning rate, the smallest area of random crops, and the rounding of weights before the first
-step. Iterations and steps are what fits into the time, planned from a short measured rate; the
-student gets what the images left. The learning rate falls to a tenth in the last quarter of the
-steps.
+step. Weights are those of the float network, by the first digits of their sha256, and the precision
+is that of the synthesis. Iterations and steps are what fits into the time, planned from a short
+measured rate; the student gets what the images left. The learning rate falls to a tenth in the last
+quarter of the steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
@@ -84,9 +90,18 @@ time, or the first one of the search.
 """
 
 
-def methods(rows: Sequence[Row]) -> list[str]:
-    """Return the methods in the order in which they were measured."""
-    return list(dict.fromkeys(row.method for row in rows))
+def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each method, of the same weights and precision, in the order measured.
+
+    The label names weights and precision where the rows have several.
+    """
+    several = len({(row.weights, row.precision) for row in rows}) > 1
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        title = METHODS[row.method].title
+        label = f"{title} ({row.weights}, {row.precision})" if several else title
+        found.setdefault(label, []).append(row)
+    return found
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -102,13 +117,14 @@ def accuracy(rows: Sequence[Row]) -> str | None:
     return f"{mean:.2f}" + (" (n = 1)" if error is None else f" ± {error:.2f} (n = {len(rows)})")
 
 
-def split_line(rows: Sequence[Row], method: str, minutes: float) -> list[str] | None:
-    """Return a row of the second table; None for a cell that was not measured."""
+def split_line(rows: Sequence[Row], minutes: float) -> list[str] | None:
+    """Return a row of the second table, of a line; None for a budget that was not measured."""
+    method = rows[0].method
     found = of_chosen(rows, method, minutes)
     if not found:
         return None
     split = found[0].cell.split
-    tried = {r.cell.split for r in rows if (r.method, r.minutes) == (method, minutes)}
+    tried = {row.cell.split for row in rows if row.minutes == minutes}
     optimizes, data_free = METHODS[method].optimizes_images, METHODS[method].data_free
     mean = {
         name: fmean(getattr(row, name) for row in found)
@@ -119,7 +135,7 @@ def split_line(rows: Sequence[Row], method: str, minutes: float) -> list[str] | 
     }
     seconds = mean["student_seconds"] + (mean["image_seconds"] if data_free else 0.0)
     return [
-        METHODS[method].title,
+        *(METHODS[method].title, found[0].weights, found[0].precision),
         *(f"{minutes:g}", str(len(found)), str(len(tried)), f"{split.share:g}"),
         f"{split.images:,}",
         split.basis if "basis" in axes(method) else "–",
@@ -135,10 +151,10 @@ def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """Draw top-1 over the budget, a line for each method; a bar is one standard deviation."""
     figure = new_figure(3.6)
     ax = figure.subplots()
-    for number, method in enumerate(methods(rows)):
+    for number, (label, line) in enumerate(lines(rows).items()):
         points = []
-        for minutes in sorted({row.minutes for row in rows if row.method == method}):
-            found = of_chosen(rows, method, minutes)
+        for minutes in sorted({row.minutes for row in line}):
+            found = of_chosen(line, line[0].method, minutes)
             if found:
                 points.append((minutes, *mean_and_error([row.top1 for row in found])))
         ax.errorbar(
@@ -147,7 +163,7 @@ def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
             yerr=[error or 0.0 for _, _, error in points],
             capsize=2,
             markersize=5,
-            label=METHODS[method].title,
+            label=label,
             **look_of(number, theme),
         )
     shown = sorted({row.minutes for row in rows})

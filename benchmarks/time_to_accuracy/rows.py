@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from benchmarks.time_to_accuracy.split import Split
+from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.resume import atomic_write
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row measures: a method under a budget of CPU time, one split of it, one seed."""
+    """What a row measures: a method under a budget of CPU time, one split of it, one seed.
+
+    precision: of the synthesis.
+    weights: of the float network, the first twelve digits of their sha256.
+    """
 
     method: str
     minutes: float
@@ -24,6 +32,8 @@ class Cell:
     crop_scale: float
     rounding: str
     seed: int
+    precision: str
+    weights: str
 
     @property
     def split(self) -> Split:
@@ -33,11 +43,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell and what was measured.
+    """A cell (see there) and what was measured.
 
     iterations: of optimization per image, or of a generator's first training.
     steps: of fine-tuning.
-    precision: of the synthesis.
     image_seconds, student_seconds: CPU time.
     wall_seconds: of both together.
     held_back: agreement with the teacher on synthetic images that nothing learned from, percent.
@@ -55,9 +64,10 @@ class Row:
     crop_scale: float
     rounding: str
     seed: int
+    precision: str
+    weights: str
     iterations: int
     steps: int
-    precision: str
     image_seconds: float
     student_seconds: float
     wall_seconds: float
@@ -73,17 +83,49 @@ class Row:
         return Cell(**{field.name: getattr(self, field.name) for field in fields(Cell)})
 
 
+COLUMNS = [field.name for field in fields(Row)]
+
+
 def read(path: Path) -> list[Row]:
-    """Return all rows of a file; none if it does not exist. A row that was cut off is left out."""
+    """Return all rows of a file; none if it does not exist. A row that was cut off is left out.
+
+    Raises:
+        InvalidArgument: the columns are not those of a row.
+    """
     if not path.exists():
         return []
     types: dict[str, Any] = get_type_hints(Row)
     with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is not None and set(reader.fieldnames) != set(types):
+            differ = ", ".join(sorted(set(reader.fieldnames) ^ set(types)))
+            raise InvalidArgument(
+                "--output",
+                f"{path} was written by another version, its columns differ in {differ}; "
+                "give another folder",
+            )
         return [
             Row(**{name: types[name](value) for name, value in row.items()})
-            for row in csv.DictReader(file)
+            for row in reader
             if None not in row.values()
         ]
+
+
+def union(first: Iterable[Row], second: Iterable[Row]) -> list[Row]:
+    """Return a row for each cell of either; the first one's, where both have the cell."""
+    found: dict[Cell, Row] = {}
+    for row in chain(first, second):
+        found.setdefault(row.cell, row)
+    return list(found.values())
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Replace a file by these rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    atomic_write(path, text.getvalue().encode())
 
 
 def append(path: Path, row: Row) -> None:
@@ -93,7 +135,7 @@ def append(path: Path, row: Row) -> None:
     with path.open("a", newline="") as file:
         if before and not before.endswith("\n"):  # a row that was cut off
             file.write("\n")
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if not before:
             writer.writeheader()
         writer.writerow(asdict(row))

@@ -11,7 +11,7 @@ from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ops.precision import compute_precision
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch
-from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.config import PixelOptimizerConfig, few_iterations
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.manifest import MANIFEST
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -22,7 +22,7 @@ from dynadfq.teacher.teacher import Teacher
 # normalized: beside that of EfficientNet-Lite0, the paper's weight of 0.1 has no effect.
 CLASS_WEIGHTS = (0.1, 1.0, 10.0, 100.0)
 METHOD = "dynadfq"
-FEW_ITERATIONS = 1000  # below, images become better sooner with the settings of `optimizer`
+FEW_ITERATIONS = 1000  # below, images become better sooner with other settings than the paper's
 PILOT_IMAGES = 16
 RECOGNIZED = 90.0  # percent of the one-hot images of a trial
 BATCH = 32
@@ -51,23 +51,12 @@ def optimizer(iterations: int) -> PixelOptimizerConfig:
     """Return the settings of so many steps on each image.
 
     Pixels stay in the range of image files, since the input's quantizer cuts off what is beyond.
-    With few iterations, cosines and a short memory of Adam give better images than the paper's
-    settings (docs/performance.md).
-
     >>> optimizer(100).basis, optimizer(4000).basis
     ('cosines', 'pixels')
     """
     if iterations >= FEW_ITERATIONS:
         return PixelOptimizerConfig(iterations=iterations, clip=True)
-    return PixelOptimizerConfig(
-        iterations=iterations,
-        clip=True,
-        basis="cosines",
-        schedule="linear",
-        learning_rate=0.2,
-        beta1=0.8,
-        beta2=0.9,
-    )
+    return few_iterations(iterations, clip=True)
 
 
 def make_images(

@@ -86,6 +86,26 @@ class PixelOptimizerConfig(Config):
     )
 
 
+def few_iterations(iterations: int, clip: bool = False) -> PixelOptimizerConfig:
+    """Return Adam's settings with which few iterations give the best images, not the paper's.
+
+    Cosines, a linear schedule and a short memory of Adam, as measured in docs/performance.md.
+
+    Args:
+        iterations: steps of Adam on each batch.
+        clip: keep pixels in the range of valid images.
+    """
+    return PixelOptimizerConfig(
+        iterations=iterations,
+        clip=clip,
+        basis="cosines",
+        schedule="linear",
+        learning_rate=0.2,
+        beta1=0.8,
+        beta2=0.9,
+    )
+
+
 class SynthesisConfig(PixelOptimizerConfig):
     """Optimization of the synthetic images; the method determines the losses."""
 

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 import dynadfq
+from benchmarks.deployment import networks
 from benchmarks.time_to_accuracy import __main__ as command
 from benchmarks.time_to_accuracy.cell import PARTS, Bench, Rates, schedule
 from benchmarks.time_to_accuracy.page import page, write_page
-from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read
+from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read, write
 from benchmarks.time_to_accuracy.split import START, Split, search
+from dynadfq.runtime.errors import InvalidArgument
 
+SETTING: dict[str, Any] = {"precision": "bfloat16", "weights": "fedcba987654"}
 MEASURED: dict[str, Any] = {
-    **{"iterations": 130, "steps": 160, "precision": "bfloat16", "image_seconds": 24.0},
+    **{"iterations": 130, "steps": 160, "image_seconds": 24.0},
     **{"student_seconds": 35.0, "wall_seconds": 61.0, "held_back": 80.0, "top1": 60.0},
     **{"agreement": 70.0, "test_images": 10000, "library": "0123456789ab"},
 }
@@ -30,7 +33,7 @@ def row(
     seed: int = 0,
     **changed: Any,
 ) -> Row:
-    return Row(method, minutes, **vars(split), seed=seed, **(MEASURED | changed))
+    return Row(method, minutes, **vars(split), seed=seed, **(SETTING | MEASURED | changed))
 
 
 def test_the_search_changes_one_choice_after_the_other() -> None:
@@ -133,7 +136,9 @@ def test_the_work_fits_into_the_time(
     monkeypatch.setattr(dynadfq, "SyntheticSet", lambda folder: [0] * 128)
     bench = Planned(tmp_path, spent)
     with pytest.raises(StopIteration):
-        bench.row(Cell(method, 1.0, **vars(replace(START, images=128, share=0.4)), seed=0))
+        bench.row(
+            Cell(method, 1.0, **vars(replace(START, images=128, share=0.4)), seed=0, **SETTING)
+        )
     assert bench.asked == work
 
 
@@ -162,6 +167,14 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     assert given["schedule"] == schedule(8, split)
 
 
+class Weights:
+    """A network whose weights' digest begins with the name of the checkpoint."""
+
+    def teacher(self, checkpoint: Path | None) -> Any:
+        described = {"sha256": str(checkpoint).ljust(64, "0")}
+        return type("Teacher", (), {"describe": lambda self: described})()
+
+
 class Fake:
     """A bench that agrees most with a learning rate of 1e-4."""
 
@@ -179,11 +192,10 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "Bench", Fake)
-    monkeypatch.setattr(command, "labelled", lambda *_: None)
+    monkeypatch.setattr(networks, "labelled", lambda *_: None)
     monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    network = type("Network", (), {"teacher": lambda self, checkpoint: None})()
-    monkeypatch.setattr(command, "NETWORKS", {"resnet20-cifar100": network})
+    monkeypatch.setattr(networks, "NETWORKS", {"resnet20-cifar100": Weights()})
     monkeypatch.setattr(Fake, "made", [])
     words = ["--data", str(tmp_path), "--output", str(tmp_path / "work")]
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
@@ -191,7 +203,8 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     searched = len(Fake.made)
     assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
     best = replace(START.scaled(4), learning_rate=1e-4)
-    assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0)
+    setting: dict[str, Any] = {"precision": "bfloat16", "weights": "None00000000"}
+    assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0, **setting)
     command.main([*words, "--seeds", "2"])
     added = Fake.made[searched:]
     assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
@@ -204,6 +217,15 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     added = [cell for cell in Fake.made[searched + 2 :] if cell.seed == 0]
     assert {cell.method for cell in added} == {"real_data"}  # whose share is not searched
     assert [cell.rounding for cell in added] == ["nearest", "squant"]
+    before = len(Fake.made)
+    for other in (["--precision", "float32"], ["--checkpoint", "b"]):  # other cells
+        command.main([*words, "--seeds", "1", *other])
+    again = Fake.made[before:]
+    assert {(cell.precision, cell.weights) for cell in again} == {
+        ("float32", "None00000000"),
+        ("bfloat16", "b00000000000"),
+    }
+    assert len(again) == 2 * searched
 
 
 def test_the_page_by_hand(tmp_path: Path) -> None:
@@ -216,12 +238,46 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     text = page(rows, "net")
     assert "| DynaDFQ | 61.00 ± 1.41 (n = 2) | – |" in text
     assert "| real data | – | 65.00 (n = 1) |" in text
-    assert (
-        f"| DynaDFQ | 1 | 2 | 2 | {START.share:g} | {START.images} | cosines | 130 | 160 |" in text
-    )
+    assert f"| DynaDFQ | fedcba987654 | bfloat16 | 1 | 2 | 2 | {START.share:g} |" in text
+    assert f" | {START.images} | cosines | 130 | 160 |" in text
     assert "99.00" not in text
+    text = page([*rows, row(weights="0" * 12, top1=50.0)], "net")
+    assert "| DynaDFQ (fedcba987654, bfloat16) | 61.00 ± 1.41 (n = 2) | – |" in text
+    assert "| DynaDFQ (000000000000, bfloat16) | 50.00 (n = 1) | – |" in text
+    text = page(rows, "net")
     write_page(rows, tmp_path, "net")
     assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
+
+
+def test_the_page_keeps_committed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "REPORTS", tmp_path)
+    monkeypatch.setattr(command, "write_page", lambda *_: None)
+    committed = tmp_path / "resnet20-cifar100.csv"
+    write(committed, [row(), row(seed=1)])
+    write(tmp_path / "old" / committed.name, [row(top1=1.0), row(seed=2)])
+    command.main(["--page", "--output", str(tmp_path / "old")])
+    assert read(committed) == [row(), row(seed=1), row(seed=2)]
+
+
+def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
+    write(path := tmp_path / "rows.csv", [row()])
+    path.write_text(path.read_text().replace("weights", "width"))
+    with pytest.raises(InvalidArgument, match=r"--output: .*rows.csv .* differ in weights, width"):
+        read(path)
+
+
+def test_images_of_other_code_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(dynadfq, "synthesize", lambda *_, **given: made.append(given["folder"]))
+    for state in ("a" * 16, "b" * 16, "a" * 16):
+        monkeypatch.setattr(
+            "benchmarks.time_to_accuracy.cell.library_digest", lambda state=state: state
+        )
+        bench = Bench(None, tmp_path, None, tmp_path, "bfloat16")  # type: ignore[arg-type]
+        bench.images("dynadfq", 64, 1, 0, "pixels")
+    assert [folder.parent.name for folder in made] == ["a" * 12, "b" * 12]
 
 
 def test_a_folder_of_images_is_needed_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
