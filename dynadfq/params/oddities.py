@@ -9,7 +9,20 @@ from dynadfq.methods import METHODS
 from dynadfq.params.memory import image_shape
 from dynadfq.params.rules import Rule, broken_rules
 from dynadfq.params.sections import Params
-from dynadfq.synthesis.config import SynthesisConfig
+from dynadfq.runtime.errors import shown
+from dynadfq.synthesis.config import PixelOptimizerConfig
+
+
+def _of_plateau(name: str) -> Rule:
+    """Return the rule that a setting of the plateau has no effect with another schedule."""
+    default = getattr(PixelOptimizerConfig(), name)
+    return Rule(
+        (f"synthesis.{name}", "synthesis.schedule"),
+        lambda value, schedule: schedule == "plateau" or value == default,
+        "the second is plateau, or the first its default",
+        "{0} has no effect with synthesis.schedule: {1}",
+    )
+
 
 ODDITIES = (
     Rule(
@@ -56,18 +69,7 @@ ODDITIES = (
         "the second is quantile, or the first its default",
         "{0} has no effect with quantization.ranges.observer: {1}",
     ),
-    Rule(
-        ("synthesis.patience", "synthesis.schedule"),
-        lambda patience, schedule: schedule == "plateau" or patience == SynthesisConfig().patience,
-        "the second is plateau, or the first its default",
-        "{0} has no effect with synthesis.schedule: {1}",
-    ),
-    Rule(
-        ("synthesis.stop", "synthesis.schedule"),
-        lambda stop, schedule: schedule == "plateau" or not stop,
-        "the second is plateau, or the first false",
-        "{0} has no effect with synthesis.schedule: {1}",
-    ),
+    *map(_of_plateau, ("decay", "patience", "stop")),
 )
 
 
@@ -77,8 +79,11 @@ def oddities(params: Params) -> Iterator[str]:
     method = METHODS[params.method.name]
     if method.optimizes_images and params.synthesis.iterations == 0:
         yield "synthesis.iterations: 0 leaves the images as they start: noise"
-    cut = params.quantization.scheme == "integer" and not params.synthesis.clip
-    if method.optimizes_images and cut:
+    if method.trains_generator:
+        yield from _pixel_settings(params)
+    clipped = params.synthesis.clip or getattr(params.method.images, "clip", False)
+    optimizes_pixels = method.optimizes_images and not method.trains_generator
+    if params.quantization.scheme == "integer" and optimizes_pixels and not clipped:
         yield (
             "synthesis.clip: false leaves pixels outside of the range of image files, which the "
             "input's quantizer of quantization.scheme: integer cuts off; true keeps them inside"
@@ -97,4 +102,15 @@ def oddities(params: Params) -> Iterator[str]:
             yield (
                 f"teacher.crop_padding: {params.teacher.crop_padding} is no less than the {side} "
                 "pixels of an image's side; some training images are then empty"
+            )
+
+
+def _pixel_settings(params: Params) -> Iterator[str]:
+    """Yield a line for each changed setting of the pixels' optimizer, which no generator reads."""
+    for name, field in PixelOptimizerConfig.model_fields.items():
+        value = getattr(params.synthesis, name)
+        if name != "iterations" and value != field.default:
+            yield (
+                f"synthesis.{name}: {shown(value)} has no effect with method.name: "
+                f"{params.method.name}, which optimizes a generator and no pixels"
             )

@@ -93,8 +93,8 @@ def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:
     if share > MOST_CUT_OFF:
         warnings.warn(
             f"{100 * share:.1f} % of the images' values are beyond the range of image files, to "
-            "which scheme integer quantizes its input; make images with synthesis.clip: true "
-            "(optimizer=PixelOptimizerConfig(clip=True))",
+            "which scheme integer quantizes its input; make images by a method that optimizes "
+            "pixels, with synthesis.clip: true (optimizer=PixelOptimizerConfig(clip=True))",
             stacklevel=3,
         )
 

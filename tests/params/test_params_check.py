@@ -129,6 +129,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "synthesis.clip: false leaves pixels outside of the range of image files, which the",
         ),
         (
+            "synthesis: {decay: 0.5, schedule: linear}",
+            'synthesis.decay: 0.5 has no effect with synthesis.schedule: "linear"',
+        ),
+        (
             "synthesis: {patience: 9, schedule: linear}",
             'synthesis.patience: 9 has no effect with synthesis.schedule: "linear"',
         ),
@@ -143,6 +147,24 @@ def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
     assert problems == []
     [found] = oddities(params)
     assert found.startswith(note)
+
+
+def test_a_generator_has_no_use_for_the_settings_of_pixels() -> None:
+    changes = {"basis": "cosines", "beta1": 0.5, "beta2": 0.9, "clip": True, "stop": True}
+    changes |= {"learning_rate": 0.1, "iterations": 7}
+    for scheme in ("dynamic", "integer"):
+        document = {"method": {"name": "gdfq"}, "quantization": {"scheme": scheme}}
+        assert list(oddities(check(document)[0])) == []
+        lines = list(oddities(check({**document, "synthesis": changes})[0]))
+        noted = {line.split(":")[0].removeprefix("synthesis.") for line in lines}
+        assert noted == set(changes) - {"iterations"}
+
+
+def test_either_setting_keeps_the_pixels_of_deepinversion_in_range() -> None:
+    for group in ({"synthesis": {"clip": True}}, {"method": {"images": {"clip": True}}}):
+        document = {"quantization": {"scheme": "integer"}, **group}
+        document["method"] = {"name": "deepinversion", **group.get("method", {})}
+        assert list(oddities(check(document)[0])) == []
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("configs/*.yaml"))])
