@@ -93,7 +93,8 @@ class Images(ImagesConfig):
     flip: bool = setting(False, "mirror the batch before half of the forward passes", source=SCRIPT)
     clip: bool = setting(
         False,
-        "bring pixels back to the range of valid images after each step",
+        "bring pixels back to the range of valid images after each step, as `synthesis.clip` does "
+        "with any method that optimizes pixels; either is enough",
         source=f"{SCRIPT}; true for ImageNet",
     )
 

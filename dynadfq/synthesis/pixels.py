@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class ImageRecipe:
     objective: what the pixels minimize.
     initial: (B, C, H, W) shape to starting pixels, which are noise.
     augment: applied to the images before each forward pass; differentiable.
-    project: applied to the pixels after each step.
+    project: applied to the pixels after each step; the optimizer's ``clip`` comes after it.
     remember: told of every finished shard, in order; the next one's objective may depend on it.
     optimized: False leaves the starting pixels as they are.
     """
@@ -59,8 +60,14 @@ def schedule(
 ) -> Callable[[Tensor], bool]:
     """Return a function that is told each step's loss and lowers Adam's learning rate.
 
-    It returns whether further steps would gain nothing: the loss has stopped decreasing at the
-    least rate, and ``settings.stop`` is set.
+    Args:
+        adam: of one batch, at its initial learning rate.
+        settings: how the rate falls.
+        steps: so many there are; the line ends with them.
+
+    Returns:
+        A function of a step's loss, a scalar. It returns whether further steps would gain nothing:
+        the loss has stopped decreasing at the least rate, and ``settings.stop`` is set.
     """
     least = settings.min_learning_rate
     if settings.schedule == "linear":
@@ -85,6 +92,10 @@ def schedule(
         return settings.stop and last and ended
 
     return on_plateau
+
+
+def _projected(images: Tensor, projections: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    return reduce(lambda pixels, project: project(pixels), projections, images)
 
 
 class PixelSource:
@@ -143,7 +154,8 @@ class PixelSource:
         """Return optimized images, and the steps that they took."""
         settings = self.optimizer
         augment = self.recipe.augment
-        project = clipping(self.teacher) if settings.clip else self.recipe.project
+        clip = clipping(self.teacher) if settings.clip else None
+        projections = [rule for rule in (self.recipe.project, clip) if rule is not None]
         height, width = start.shape[2:]
         basis = BASES[settings.basis](height, width, start.device)
         moved = basis.from_noise(start).requires_grad_()
@@ -157,14 +169,14 @@ class PixelSource:
             require_finite(values, iteration)
             (moved.grad,) = torch.autograd.grad(total, moved)
             adam.step()
-            if project is not None:
-                moved.data.copy_(basis.coefficients(project(basis.images(moved.detach()))))
+            if projections:
+                projected = _projected(basis.images(moved.detach()), projections)
+                moved.data.copy_(basis.coefficients(projected))
             progress.step(**as_numbers(total, values))
             if lower_rate(total.detach()):
                 break
-        finished = basis.images(moved.detach())
-        if project is not None:  # what the basis rounds may be beyond by the last digit
-            finished = project(finished)
+        # What the basis rounds may be beyond by the last digit.
+        finished = _projected(basis.images(moved.detach()), projections)
         return self._formatted(finished), iteration + 1
 
     def _formatted(self, images: Tensor) -> Tensor:

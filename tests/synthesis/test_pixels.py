@@ -87,11 +87,14 @@ def test_what_stops_or_is_not_optimized_counts_its_steps(make: Make) -> None:
 
 
 @pytest.mark.parametrize("basis", ["pixels", "cosines"])
-def test_pixels_are_projected_in_either_basis(make: Make, basis: str) -> None:
+@pytest.mark.parametrize("clips", [False, True])
+def test_pixels_are_projected_in_either_basis_clipped_or_not(
+    make: Make, basis: str, clips: bool
+) -> None:
     def clip(images: Tensor) -> Tensor:
         return images.clamp(-0.25, 0.5)
 
-    images = make({"project": clip}, basis=basis).images
+    images = make({"project": clip}, basis=basis, clip=clips).images
     assert images.min() >= -0.2501 and images.max() <= 0.5001
     assert make(basis=basis).images.max() > 1
 
