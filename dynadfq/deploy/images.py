@@ -126,7 +126,8 @@ def _stored(
     recipe = settings.recipe(MethodContext(teacher, class_similarity(teacher), seed))
     batch_size = min(BATCH, count)
     source = recipe.source(teacher, optimizer(iterations))
+    unfinished = Scratch(folder / ".unfinished")
     with compute_precision("float32", teacher.device), suggest_other_methods():
         return synthesize_set(
-            source, count, batch_size, seed, folder, Scratch(folder / ".unfinished")
+            source, count, batch_size, seed, folder, unfinished, precision="float32"
         )

@@ -73,12 +73,13 @@ def compute_precision(precision: Precision, device: torch.device) -> Iterator[No
     """Multiply in this precision on a device while the block runs.
 
     Args:
-        precision: of convolutions and linear layers.
+        precision: of convolutions and linear layers; ``auto`` is none yet.
         device: where they run.
 
     Raises:
-        ValueError: as ``require_precision``.
+        ValueError: as ``require_precision``, or the precision is ``auto``.
     """
+    require_choice("precision", precision, get_args(Precision))
     require_precision(precision, device)
     # No cache: it would keep parameters as they were when the block was entered.
     autocast = torch.autocast(

@@ -59,6 +59,13 @@ def users_own(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize("precision", ["auto", "float16"])
+def test_only_a_precision_can_be_computed_in(precision: str) -> None:
+    refused = pytest.raises(ValueError, match="must be one of float32, tf32, bfloat16; got")
+    with refused, compute_precision(precision, CPU):  # type: ignore[arg-type]
+        pass
+
+
 @pytest.mark.usefixtures("users_own")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_nothing_is_left_behind(precision: str) -> None:

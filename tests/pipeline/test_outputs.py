@@ -200,7 +200,17 @@ def test_from_scratch_the_same_seed_gives_the_same_bytes(again: Again, finished:
 
 @pytest.mark.parametrize("folder", ["synthetic", "student", "fixed"])
 def test_precision_reaches_images_and_students(again: Again, finished: Project, folder: str):
-    assert again.bfloat16.artifacts(folder) != finished.artifacts(folder)
+    new, old = (
+        {k: v for k, v in project.artifacts(folder).items() if k.endswith(".safetensors")}
+        for project in (again.bfloat16, finished)
+    )
+    assert new.keys() == old.keys() and new != old
+
+
+def test_the_manifest_records_the_precision(again: Again, finished: Project):
+    for project, precision in ((again.bfloat16, "bfloat16"), (finished, "float32")):
+        manifest = json.loads(project.artifacts("synthetic")["synthetic/manifest.json"])
+        assert manifest["precision"] == precision
 
 
 def test_another_seed_gives_other_images(again: Again, finished: Project):
