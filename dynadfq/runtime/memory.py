@@ -29,11 +29,12 @@ def kept_memory() -> Iterator[None]:
     The kernel clears every page it hands out. glibc returns blocks over 32 MiB at once, and the
     next step requests them again, which on 224 × 224 images is a third of its CPU time
     (docs/performance.md). Blocks may be nested and run in several threads; the last one that ends
-    returns the memory. Does nothing without glibc, or if the environment sets
-    ``DYNADFQ_KEEP_MEMORY=0`` or options of glibc's own (``MALLOC_…``).
+    returns the memory. From then on glibc's thresholds stay fixed at what they usually grow to: a
+    program that sets one of them ends their adaptation. Does nothing without glibc, or if the
+    environment sets ``DYNADFQ_KEEP_MEMORY=0`` or options of glibc's own (``MALLOC_…``, or
+    ``glibc.malloc.…`` in ``GLIBC_TUNABLES``).
     """
-    chosen = os.environ.get(SWITCH) == "0" or any(name.startswith("MALLOC_") for name in os.environ)
-    library = None if chosen else _glibc()
+    library = None if _chosen() else _glibc()
     if library is None:
         yield
         return
@@ -42,6 +43,13 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         _count(library, -1)
+
+
+def _chosen() -> bool:
+    """Whether the environment says how memory is kept."""
+    if os.environ.get(SWITCH) == "0" or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
+        return True
+    return any(name.startswith("MALLOC_") for name in os.environ)
 
 
 @cache

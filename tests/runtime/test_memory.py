@@ -38,7 +38,11 @@ print(faults(), resident() - base)
 
 @pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="sets options of glibc")
 def test_freed_memory_is_used_again_in_a_block_and_returned_after_it() -> None:
-    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "MALLOC" not in name and name != "GLIBC_TUNABLES"
+    }
     said = subprocess.check_output(
         [sys.executable, "-c", PAGES], cwd=ROOT, env=environment, text=True
     )
@@ -71,7 +75,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """A C library whose options can be read."""
     library = Library()
     monkeypatch.setattr(memory, "_glibc", lambda: library)
-    for name in [memory.SWITCH, *(name for name in os.environ if name.startswith("MALLOC_"))]:
+    chosen = [name for name in os.environ if name.startswith("MALLOC_")]
+    for name in [memory.SWITCH, "GLIBC_TUNABLES", *chosen]:
         monkeypatch.delenv(name, raising=False)
     return library
 
@@ -88,14 +93,22 @@ def test_the_last_of_nested_blocks_returns_the_memory_after_an_exception_too(
     assert library.trimmed == 1
 
 
-@pytest.mark.parametrize("name", [memory.SWITCH, "MALLOC_TOP_PAD_"])
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        (memory.SWITCH, "0", False),
+        ("MALLOC_TOP_PAD_", "0", False),
+        ("GLIBC_TUNABLES", "glibc.rtld.nns=4:glibc.malloc.trim_threshold=0", False),
+        ("GLIBC_TUNABLES", "glibc.rtld.nns=4", True),
+    ],
+)
 def test_the_environment_turns_it_off(
-    name: str, library: Library, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, kept: bool, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, "0")
+    monkeypatch.setenv(name, value)
     with kept_memory():
         pass
-    assert not library.options and not library.trimmed
+    assert bool(library.options) == bool(library.trimmed) == kept
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
