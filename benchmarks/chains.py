@@ -19,6 +19,7 @@ from benchmarks.settings import (
     Document,
     checked,
     effective,
+    misplaced,
     overridden,
     seen_by,
     widths,
@@ -88,6 +89,7 @@ class Expansion:
         key.
         """
         part, source = self.grid.students[chain.student], self.grid.images[chain.images]
+        self._require_width(chain, source.method, part.method)
         own = source.method == part.method
         about_images = {
             k: v
@@ -139,13 +141,40 @@ class Expansion:
         return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
 
     def _set(self, chain: Chain, part: Part, groups: tuple[str, ...]) -> Mapping[str, Any]:
-        """What a part sets: its published schedule on request, as far as it is of these groups."""
+        """What a part sets: its published schedule on request, as far as it is of these groups.
+
+        Raises:
+            ValueError: the schedule has a key that is of no part of a grid.
+        """
         if not part.published:
             return part.set
-        preset = self._document(chain.teacher).get("method", {}).get("preset", DEFAULT)
-        values = schedule(part.method, str(preset))
+        values = schedule(part.method, self._preset(chain.teacher))
+        for key in values:
+            if (problem := misplaced(key, IMAGE_GROUPS + STUDENT_GROUPS)) is not None:
+                raise ValueError(f"published schedule of {part.method}: {problem}")
         mine = {key: value for key, value in values.items() if key.split(".")[0] in groups}
         return {**mine, **part.set}
+
+    def _preset(self, teacher: str) -> str:
+        """The preset of every chain of a teacher."""
+        return str(self._document(teacher).get("method", {}).get("preset", DEFAULT))
+
+    def _require_width(self, chain: Chain, *methods: str) -> None:
+        """Report a preset of another width than the chain's, if it has values for its methods."""
+        preset, key = self._preset(chain.teacher), "method.preset"
+        start, separator, bits = preset.rpartition("-w")
+        used = any(preset in METHODS[name].presets for name in methods)
+        if not (used and separator) or bits == str(chain.width.weight_bits):
+            return
+        place = "set" if key in self.grid.set else self.grid.base
+        place = f"teachers.{chain.teacher}" if key in self.grid.teachers[chain.teacher] else place
+        self.report(
+            place,
+            [
+                f"{key}: {preset} is for weights of {bits} bits, and {chain.width.words} is in a "
+                f"study; set {start}, or have one grid per width"
+            ],
+        )
 
     def _varied(
         self, chain: Chain, groups: tuple[str, ...], document: Document, part: Part

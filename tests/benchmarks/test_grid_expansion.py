@@ -20,6 +20,7 @@ from benchmarks.description import described
 from benchmarks.expand import expand
 from benchmarks.grid import GRIDS, load_grid, read_grid
 from dynadfq.methods import METHODS
+from dynadfq.methods.schedules import SCHEDULES
 from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader
 
@@ -191,6 +192,24 @@ def test_a_published_schedule_is_that_of_the_grids_preset(small: Content):
     assert student["method"]["student"]["temperature"] == 5.0
     images = cells["images"]["digits-resnet20-adadfq-s0"]["params"]
     assert images["synthesis"]["iterations"] == 10_000
+
+
+def test_a_preset_of_one_width_is_refused_where_a_method_runs_at_another(small: Content):
+    small["set"]["method.preset"] = "imagenet-resnet18-w4"  # no values for the other methods
+    small["images"]["adadfq"] = small["students"]["adadfq"] = {"method": "adadfq"}
+    rows(small).append({"images": "adadfq", "student": "adadfq", "widths": ["w4a4", "w3a3"]})
+    _, problems = expanded(small)
+    assert problems == [
+        "set: method.preset: imagenet-resnet18-w4 is for weights of 4 bits, and W3A3 is in a "
+        "study; set imagenet-resnet18, or have one grid per width"
+    ]
+
+
+def test_no_key_of_a_published_schedule_is_dropped(small: Content, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCHEDULES, "zeroq", {"default": {"precision": "float32"}})
+    small["images"]["zeroq"]["published"] = True
+    with pytest.raises(ValueError, match="published schedule of zeroq: precision: only keys of"):
+        expanded(small)
 
 
 def test_a_method_without_a_published_schedule_is_an_error(small: Content):
