@@ -36,16 +36,31 @@ def hard_sample_term(weight: float, power: float) -> Term[SynthesisStep]:
 
 
 def easy_labels(step: StudentStep, hardest: float) -> Tensor:
-    """Return the labels, (B, classes), with rows of 0 for images harder than ``hardest``.
+    """Return the labels, with zeros for hard images (SynQ).
 
     The difficulty is 1 - p, with p the teacher's probability of the label.
+
+    Args:
+        step: a step of fine-tuning; its soft labels and teacher's logits are read.
+        hardest: τ, the greatest difficulty of an image that keeps its label.
+
+    Returns:
+        (B, classes) labels.
     """
     p = (step.soft_labels * step.teacher_logits.softmax(dim=1)).sum(dim=1)
     return step.soft_labels * (1 - p <= hardest)[:, None]
 
 
 def easy_label_term(weight: float, hardest: float) -> Term[StudentStep]:
-    """Return SynQ's cross-entropy to the labels of easy images; the mean is over all images."""
+    """Return SynQ's cross-entropy to the labels of easy images.
+
+    Args:
+        weight: λ_CE.
+        hardest: see ``easy_labels``.
+
+    Returns:
+        A term named ``label``; its mean is over all images, of which hard ones count 0.
+    """
     return Term(
         "label",
         weight,

@@ -85,7 +85,16 @@ class Method(Config):
 
     @classmethod
     def preset(cls, name: str) -> dict[str, dict[str, Any]]:
-        """Return a preset's values by group, of each preset that its name begins with in turn."""
+        """Return a preset's values, those of each preset that its name begins with in turn.
+
+        Args:
+            name: of ``presets`` or longer, such as ``imagenet-resnet18-w4``; an unknown one has no
+                values.
+
+        Returns:
+            By group (``images``, ``student``), the values by hyperparameter; only those that differ
+            from the defaults.
+        """
         merged: dict[str, dict[str, Any]] = {}
         for beginning in beginnings(name):
             for group, values in cls.presets.get(beginning, {}).items():

@@ -42,7 +42,7 @@ class PixelBasis:
         pass
 
     def images(self, pixels: Tensor) -> Tensor:
-        """Return them."""
+        """Return the images, which are the pixels themselves."""
         return pixels
 
     def coefficients(self, images: Tensor) -> Tensor:

@@ -110,6 +110,7 @@ def render_page(
         repeats=metrics["control"]["repeats"],
         findings=page.findings(evidence),
         results=page.results(evidence),
+        has_static="static" in metrics,
         comparison=page.comparison(evidence),
         setup=page.setup(evidence, origin),
         gate=page.gate(metrics["synthetic"]),

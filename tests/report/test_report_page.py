@@ -15,6 +15,7 @@ from dynadfq.export.files import FORMATS
 from dynadfq.report import page as page_tables
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page, write_report
+from dynadfq.report.tables import NAMES
 
 NASTY = ["<script>alert(1)</script>", 'a "quoted" & b', *(f"class {i}" for i in range(8))]
 ONNX: dict[str, Any] = {
@@ -129,14 +130,14 @@ def test_tables_hold_the_results_and_how_far_to_trust_them(text_with: Callable[.
         "Fixed 4-bit": ["90.00", "−3.00", "2.62", "4.00", "90.00"],
         "Dynamic": ["90.50", "−2.50", "2.60", "4.00", "92.00"],
         "Same bits at random": ["89.60", "−3.40", "2.60", "4.00", "—"],
-        "One allocation for all": ["90.20", "−2.80", "2.60", "4.00", "—"],
-        "Ceiling": ["91.70", "−1.30", "2.60", "4.10", "—"],
+        NAMES["static"]: ["90.20", "−2.80", "2.60", "4.00", "—"],
+        NAMES["ceiling"]: ["91.70", "−1.30", "2.60", "4.10", "—"],
     }
     assert "Results on 300 test images" in page and "dynadfq on cifar10: W4, A{3,4,5}" in page
     compared = rows(page, "comparison")
     assert compared["Fixed 4-bit"] == ["+0.90", "0.40", "−0.8", "40", "29", "0.23"]
     assert compared["Same bits at random"] == ["+0.90", "0.40", "0.0", "40", "29", "0.23"]
-    assert set(compared) > {"One allocation for all", "Ceiling"}
+    assert set(compared) > {NAMES["static"], NAMES["ceiling"]}
     assert rows(page, "setup")["Bit selector, % of float bit-FLOPs"] == ["0.17"]
 
 

@@ -12,14 +12,8 @@ from dynadfq.report.figures.theme import Theme, new_figure
 from dynadfq.report.load import Score
 from dynadfq.report.tables import Result
 
-# Marker, and colour of the theme
-MARKS = {
-    "fixed": ("s", "fixed"),
-    "dynamic": ("o", "dynamic"),
-    "control": ("D", "control"),
-    "static": ("^", "soft"),
-    "ceiling": ("v", "one_hot"),
-}
+# Markers by role; the theme has a colour of each role's name.
+MARKS = {"fixed": "s", "dynamic": "o", "control": "D", "static": "^", "ceiling": "v"}
 
 
 def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Theme) -> Figure:
@@ -35,14 +29,13 @@ def accuracy_against_cost(results: Mapping[str, Result], score: Score, theme: Th
         if role == "teacher":
             ax.axhline(network.score, color=theme.muted, linewidth=1.3, dashes=(5, 3), label=label)
             continue
-        marker, colour = MARKS[role]
         ax.errorbar(
             network.bit_flops_percent,
             network.score,
             yerr=error,
-            fmt=marker,
+            fmt=MARKS[role],
             markersize=8.5,
-            color=getattr(theme, colour),
+            color=getattr(theme, role),
             capsize=4,
             elinewidth=1.6,
             label=label,

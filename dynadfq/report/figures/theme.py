@@ -47,6 +47,8 @@ class Theme:
     dynamic: str
     fixed: str
     control: str
+    static: str
+    ceiling: str
     one_hot: str
     soft: str
     heat: tuple[str, ...]
@@ -84,6 +86,8 @@ LIGHT = Theme(
     dynamic="#0072b2",
     fixed="#d98200",
     control="#b5578f",
+    static="#d55e00",
+    ceiling="#009e73",
     one_hot="#009e73",
     soft="#d55e00",
     heat=("#d3e7f3", "#6cb0d6", "#0072b2", "#012f52"),
@@ -97,6 +101,8 @@ DARK = Theme(
     dynamic="#56b4e9",
     fixed="#f0b13c",
     control="#dd94bf",
+    static="#ff8a4c",
+    ceiling="#2fc796",
     one_hot="#2fc796",
     soft="#ff8a4c",
     heat=("#1c3a50", "#1f6f9f", "#56b4e9", "#e4f3fc"),
