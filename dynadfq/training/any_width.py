@@ -8,15 +8,14 @@ learn from the teacher's prediction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.runtime import distributed
-from dynadfq.training.parts import BatchStream, TrainingBatch
+from dynadfq.training.parts import TrainingContext
 
 
 def draw_widths(images: int, sites: int, widths: Sequence[int], rng: torch.Generator) -> Tensor:
@@ -36,32 +35,22 @@ def draw_widths(images: int, sites: int, widths: Sequence[int], rng: torch.Gener
     return candidates[torch.where(is_uniform[:, None], turn[:, None], per_site)]
 
 
-class DrawnWidths:
-    """A stream whose batches bring their widths.
+def drawn_allocation(
+    context: TrainingContext, images: int, rng: torch.Generator
+) -> BitAllocation | None:
+    """Return the widths of this rank's images of a batch; None where the student chooses.
+
+    A stream draws them with its images, so that whatever it runs the student on has the widths that
+    the image is trained at.
 
     Args:
-        batches: the stream to wrap.
-        sites: number of activation sites.
-        widths: candidate widths in bits.
+        context: the student, and whether widths are drawn.
+        images: number of this rank's images.
+        rng: the same of all ranks, which draws for the whole batch.
     """
-
-    def __init__(self, batches: BatchStream, sites: int, widths: Sequence[int]) -> None:
-        self.batches = batches
-        self.sites = sites
-        self.widths = widths
-
-    def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """Yield the wrapped stream's batches, each with an allocation."""
-        part = distributed.part()
-        for batch in self.batches.epoch(number, rng):
-            count = len(batch.images) * part.ranks
-            bits = part.of(draw_widths(count, self.sites, self.widths, rng))
-            yield batch._replace(allocation=BitAllocation(bits.to(batch.images.device)))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the wrapped stream's state."""
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state_dict``."""
-        self.batches.load_state_dict(state)
+    if not context.any_width:
+        return None
+    student, part = context.student, distributed.part()
+    widths = student.scheme.activation_bits
+    bits = draw_widths(images * part.ranks, len(student.sites), widths, rng)
+    return BitAllocation(part.of(bits).to(student.device))

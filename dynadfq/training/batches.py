@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynadfq.ops.augment import random_flip, random_resized_crop
 from dynadfq.runtime import distributed
+from dynadfq.training.any_width import drawn_allocation
 from dynadfq.training.parts import TrainingBatch, TrainingContext
 
 
@@ -32,6 +33,7 @@ class StoredBatches:
     def __init__(
         self, context: TrainingContext, filter: Callable[[Tensor], Tensor] | None = None
     ) -> None:
+        self.context = context
         self.images = context.images
         self.teacher = context.teacher
         self.schedule = context.schedule
@@ -50,7 +52,9 @@ class StoredBatches:
                 logits = self._stored_logits[indices].to(images.device)
             else:
                 logits = self._logits(images)
-            yield TrainingBatch(images, batch.soft_labels.to(images.device), logits)
+            allocation = drawn_allocation(self.context, len(images), rng)
+            soft_labels = batch.soft_labels.to(images.device)
+            yield TrainingBatch(images, soft_labels, logits, allocation=allocation)
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return an empty state: stored images do not change."""

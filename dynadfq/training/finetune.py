@@ -19,7 +19,6 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.any_width import DrawnWidths
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.optimizer import sgd
 from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch, TrainingContext
@@ -190,17 +189,16 @@ def finetune_student(
     """
     student.eval()
     dynamic = student.scheme.dynamic
-    chooses = dynamic and not selector.any_width
+    drawn = dynamic and selector.any_width
+    chooses = dynamic and not drawn
     budget = Budget(selector.budget, selector.bit_weight) if chooses else None
-    context = TrainingContext(student, teacher, images, schedule, budget)
+    context = TrainingContext(student, teacher, images, schedule, budget, drawn)
     loss = None if recipe.loss is None else recipe.loss(context)
     if loss is None or loss.is_zero or not context.steps:
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     optimizer = sgd(student, schedule, selector.learning_rate)
     batches = recipe.batches(context)
-    if dynamic and not chooses:
-        batches = DrawnWidths(batches, len(student.sites), student.scheme.activation_bits)
     run = Finetuning(context, batches, loss, optimizer)
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:

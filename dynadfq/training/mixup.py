@@ -103,6 +103,9 @@ class EasyMixup:
         if len(own):
             teacher_logits = teacher_logits.index_copy(0, own, self.teacher(images[own]))
         measured = {f"{name}_unmixed": float(term) for name, term in unmixed.items()}
-        return TrainingBatch(
-            images, part.of(mixed_labels), teacher_logits, {**batch.measured, **measured}
+        return batch._replace(
+            images=images,
+            soft_labels=part.of(mixed_labels),
+            teacher_logits=teacher_logits,
+            measured={**batch.measured, **measured},
         )

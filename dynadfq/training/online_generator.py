@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dynadfq.quant.bits import BitAllocation
 from dynadfq.runtime.artifact import read_bytes, read_record
 from dynadfq.runtime.described_file import reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
@@ -20,6 +22,7 @@ from dynadfq.synthesis.generator import (
     GeneratorTraining,
 )
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.any_width import drawn_allocation
 from dynadfq.training.parts import TrainingBatch, TrainingContext
 
 LARGEST_GENERATOR = 1 << 32  # bytes
@@ -43,7 +46,7 @@ class OnlineGeneratorBatches:
     """
 
     def __init__(self, context: TrainingContext, method: str, recipe: GeneratorFactory) -> None:
-        self.student = context.student
+        self.context = context
         self.schedule = context.schedule
         self.steps_per_epoch = context.steps_per_epoch
         self.training = _stored_generator(context.images, context.teacher, method, recipe)
@@ -55,12 +58,13 @@ class OnlineGeneratorBatches:
     def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
         """Yield ``steps_per_epoch`` batches."""
         for _ in range(self.steps_per_epoch):
-            made = self.training.step(
-                self.schedule.batch_size, rng, self.steps, self._student_logits
-            )
+            size = self.schedule.batch_size
+            allocation = drawn_allocation(self.context, size, rng)
+            student = partial(self._student_logits, allocation)
+            made = self.training.step(size, rng, self.steps, student)
             self.steps += 1
             measured = {f"generator_{name}": value for name, value in made.losses.items()}
-            yield TrainingBatch(made.images, made.soft_labels, made.logits, measured)
+            yield TrainingBatch(made.images, made.soft_labels, made.logits, measured, allocation)
         self.rates.step()
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -77,8 +81,8 @@ class OnlineGeneratorBatches:
         self.rates.load_state_dict(state["rates"])
         self.steps = state["steps"]
 
-    def _student_logits(self, images: Tensor) -> Tensor:
-        return self.student.run(images)[0]
+    def _student_logits(self, allocation: BitAllocation | None, images: Tensor) -> Tensor:
+        return self.context.student.run(images, allocation)[0]
 
 
 def _stored_generator(

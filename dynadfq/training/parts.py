@@ -28,6 +28,7 @@ class TrainingContext:
     images: SyntheticSet
     schedule: FinetuneConfig
     budget: Budget | None = None  # None: the student does not choose among widths
+    any_width: bool = False  # batches bring widths that are drawn
 
     @property
     def steps_per_epoch(self) -> int:

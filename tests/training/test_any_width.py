@@ -22,7 +22,7 @@ from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.any_width import DrawnWidths, draw_widths
+from dynadfq.training.any_width import draw_widths
 from dynadfq.training.batches import StoredBatches
 from dynadfq.training.config import SelectorTrainingConfig
 from dynadfq.training.parts import TrainingContext
@@ -57,13 +57,13 @@ def test_a_batch_of_one_image_is_not_always_at_the_same_width() -> None:
 
 def batches_of(context: TrainingContext) -> list[Any]:
     rng = torch.Generator().manual_seed(0)
-    return list(DrawnWidths(StoredBatches(context), 4, (3, 4, 5)).epoch(0, rng))
+    return list(StoredBatches(context).epoch(0, rng))
 
 
 def test_ranks_share_the_draws_of_one_process(
     make_student: Build, teacher: Teacher, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = TrainingContext(make_student(), teacher, synthetic, SCHEDULE)
+    context = TrainingContext(make_student(), teacher, synthetic, SCHEDULE, any_width=True)
     whole = batches_of(context)
     parts = []
     for rank in (0, 1):
@@ -80,9 +80,12 @@ def test_widths_are_drawn_and_the_selector_does_not_learn(
     make_student: Build, teacher: Teacher, synthetic: SyntheticSet, recipe: Any
 ) -> None:
     student = make_student(ranges="per_width")
+    given = []
+    student.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]))
     before = state(student)
     schedule = changed(SCHEDULE, range_learning_rate=0.1)
     history = finetune(student, teacher, synthetic, recipe, schedule, ANY)
+    assert given and None not in given  # neither mixup nor perturbation asks the selector
     after = state(student)
     unchanged = {name for name in before if before[name] == after[name]}
     assert {name for name in before if name.startswith("selector.")} <= unchanged

@@ -10,6 +10,7 @@ from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.training.online_generator import OnlineGeneratorBatches
+from dynadfq.training.parts import TrainingContext
 
 SIZES = {"generator_batch_size": 8, "latent_features": 10}
 IMAGES = {"gdfq": gdfq.Images(**SIZES), "adadfq": adadfq.Images(**SIZES)}
@@ -86,6 +87,17 @@ def test_only_a_generator_that_plays_against_the_student_runs_it(
     assert len(runs) == calls
     names = {f"generator_{term}" for term in (*TERMS[name], "bn_statistics", "total")}
     assert all(set(batch.measured) == names for batch in batches)
+
+
+def test_a_generator_plays_against_the_student_at_the_drawn_widths(
+    make_student, teacher, generated
+):
+    student = make_student()
+    given = []
+    student.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[1]))
+    drawn = TrainingContext(student, teacher, generated("adadfq"), SCHEDULE, any_width=True)
+    batches = list(RECIPES["adadfq"].batches(drawn).epoch(0, torch.Generator()))
+    assert given == [batch.allocation for batch in batches] and None not in given
 
 
 def test_its_figures_are_in_the_history(make_student, teacher, generated):
