@@ -70,6 +70,9 @@ def quantize(
             activation_bits, the weights of layers alone). None leaves the widths equal.
         hyperparameters: the method's settings for the student.
 
+    Returns:
+        The student, in eval mode.
+
     Raises:
         InvalidArgument: an argument is wrong, or does not fit the network.
     """
@@ -78,6 +81,11 @@ def quantize(
         widths: tuple[int, ...] = (activation_bits,)
     else:
         widths = tuple(sorted(activation_bits))
+    if per_width_ranges and len(widths) == 1:
+        raise InvalidArgument(
+            "per_width_ranges",
+            f"the student has one width, {widths[0]} bits; give several activation_bits",
+        )
     if target_bits is None and widths:
         target_bits = widths[(len(widths) - 1) // 2]
     checked = Scheme(

@@ -75,11 +75,13 @@ def finetune(
         budget: how the bit-FLOPs target binds, "penalty" or "constraint".
         bit_weight: weight of the penalty.
         ranges: how calibration sets the activation ranges, such as "median_max".
-        rounding: how weights are rounded before the first step: "nearest", "squant", "adaround".
+        rounding: how weights are rounded before the first step: "nearest", "squant", "adaround",
+            "block".
         calibration_images: images that set the activation ranges.
         warm_up_images: images of the selector's warm-up; 0 is off.
         any_width: whether images learn at widths that are drawn, so that the student serves any of
-            them; the selector's warm-up then comes last.
+            them; the selector's warm-up then comes last, and ``budget`` and ``bit_weight`` have no
+            effect.
         seed: the same seed gives the same student.
         schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
             of these names.

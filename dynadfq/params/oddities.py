@@ -9,18 +9,30 @@ from dynadfq.methods import METHODS
 from dynadfq.params.memory import image_shape
 from dynadfq.params.rules import Rule, broken_rules
 from dynadfq.params.sections import Params
+from dynadfq.quant.range_config import RangeConfig
+from dynadfq.quant.width_config import AllocationConfig
+from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import shown
 from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.training.config import FinetuneConfig, SelectorConfig
 
 
-def _of_plateau(name: str) -> Rule:
-    """Return the rule that a setting of the plateau has no effect with another schedule."""
-    default = getattr(PixelOptimizerConfig(), name)
+def unused(key: str, config: type[Config], other: str, needed: bool | str) -> Rule:
+    """Return the rule on a key that has an effect only with one value of another key.
+
+    Args:
+        key: the key, which is expected to have its default otherwise.
+        config: the settings that it is one of.
+        other: the other key.
+        needed: its value.
+    """
+    default = getattr(config(), key.rpartition(".")[2])
     return Rule(
-        (f"synthesis.{name}", "synthesis.schedule"),
-        lambda value, schedule: schedule == "plateau" or value == default,
-        "the second is plateau, or the first its default",
-        "{0} has no effect with synthesis.schedule: {1}",
+        (key, other),
+        lambda value, found: found == needed or value == default,
+        f"the second is {needed if isinstance(needed, str) else shown(needed)}, or the first its "
+        "default",
+        f"{{0}} has no effect with {other}: {{1}}",
     )
 
 
@@ -64,12 +76,32 @@ ODDITIES = (
         "the target",
     ),
     Rule(
-        ("quantization.ranges.quantile", "quantization.ranges.observer"),
-        lambda quantile, observer: observer == "quantile" or quantile == 0.999,
-        "the second is quantile, or the first its default",
-        "{0} has no effect with quantization.ranges.observer: {1}",
+        (
+            "quantization.allocation.images",
+            "synthesis.num_images",
+            "quantization.allocation.rule",
+        ),
+        lambda measured, images, rule: measured <= images or rule == "uniform",
+        "the first is at most the second, or the third is uniform",
+        "{0} is more than synthesis.num_images: {1}; all of these are used",
     ),
-    *map(_of_plateau, ("decay", "patience", "stop")),
+    unused("quantization.ranges.quantile", RangeConfig, "quantization.ranges.observer", "quantile"),
+    *(
+        unused(
+            f"quantization.allocation.{name}",
+            AllocationConfig,
+            "quantization.allocation.rule",
+            "sensitivity",
+        )
+        for name in ("widths", "images", "keep_size")
+    ),
+    unused("finetune.clipped_gradient", FinetuneConfig, "quantization.ranges.learned", False),
+    unused("selector.budget", SelectorConfig, "selector.any_width", False),
+    unused("selector.bit_weight", SelectorConfig, "selector.any_width", False),
+    *(
+        unused(f"synthesis.{name}", PixelOptimizerConfig, "synthesis.schedule", "plateau")
+        for name in ("decay", "patience", "stop")
+    ),
 )
 
 

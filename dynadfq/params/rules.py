@@ -123,9 +123,16 @@ RULES = (
         "must be within selector.candidates: {1}; got {0}",
     ),
     Rule(
-        ("quantization.allocation.widths", "quantization.weight_bits", "quantization.target_bits"),
-        lambda widths, weights, target: widths[0] <= min(weights, target),
-        "the first begins at or below the others",
+        (
+            "quantization.allocation.widths",
+            "quantization.weight_bits",
+            "quantization.target_bits",
+            "quantization.allocation.rule",
+        ),
+        lambda widths, weights, target, rule: (
+            rule == "uniform" or widths[0] <= min(weights, target)
+        ),
+        "the first begins at or below the two after it, or the last is uniform",
         "must begin at or below weight_bits and target_bits, whose bit-FLOPs are the budget: "
         "{1} and {2}; got {0}",
     ),

@@ -133,6 +133,26 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             'synthesis.decay: 0.5 has no effect with synthesis.schedule: "linear"',
         ),
         (
+            "finetune: {clipped_gradient: true}",
+            "finetune.clipped_gradient: true has no effect with quantization.ranges.learned: true",
+        ),
+        (
+            "quantization: {weight_bits: 3, allocation: {widths: [4, 8]}}",
+            "quantization.allocation.widths: [4, 8] has no effect with quantization.allocation.rul",
+        ),
+        (
+            "quantization: {allocation: {keep_size: true}}",
+            "quantization.allocation.keep_size: true has no effect with quantization.allocation.ru",
+        ),
+        (
+            "quantization: {allocation: {rule: sensitivity, images: 9999}}",
+            "quantization.allocation.images: 9999 is more than synthesis.num_images: ",
+        ),
+        (
+            "selector: {any_width: true, warm_up_images: 64, budget: constraint}",
+            'selector.budget: "constraint" has no effect with selector.any_width: true',
+        ),
+        (
             "synthesis: {patience: 9, schedule: linear}",
             'synthesis.patience: 9 has no effect with synthesis.schedule: "linear"',
         ),
