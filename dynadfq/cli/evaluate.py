@@ -98,6 +98,7 @@ def run(
         "top1": found.top1,
         "top1_standard_error": 100 * sqrt(share * (1 - share) / len(labelled)),
         "agreement": found.agreement,
+        "bits": bits,
         "bit_flops_percent": found.bit_flops_percent,
         "mean_activation_bits": found.mean_activation_bits,
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from operator import index
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from dynadfq.runtime.errors import InvalidArgument, shown
 
 
 class BitAllocation(NamedTuple):
@@ -20,6 +23,42 @@ class BitAllocation(NamedTuple):
     bits: Tensor
     probabilities: Tensor | None = None
     widths: Tensor | None = None
+
+
+def checked_widths(bits: Any, sites: int, widest: int) -> list[int]:
+    """Return a width for each site.
+
+    >>> checked_widths(4, 3, 8), checked_widths(torch.tensor([3, 5, 4]), 3, 8)
+    ([4, 4, 4], [3, 5, 4])
+
+    Args:
+        bits: one width for all, or one per site; whole numbers of Python, NumPy or torch.
+        sites: number of sites.
+        widest: the largest width.
+
+    Raises:
+        InvalidArgument: a width is not a whole number in 2 … ``widest``, or there are not as many
+            as sites.
+    """
+    try:
+        given = list(bits)
+    except TypeError:  # a single number
+        given = [bits] * sites
+    if len(given) != sites:
+        raise InvalidArgument("bits", f"{len(given)} widths for {sites} sites; give one per site")
+    widths = []
+    for value in given:
+        try:
+            width = 0 if isinstance(value, bool) else index(value)
+        except TypeError:
+            width = 0
+        if not 2 <= width <= widest:
+            raise InvalidArgument(
+                "bits",
+                f"a width must be a whole number in 2 … {widest}; got {shown(width or value)}",
+            )
+        widths.append(width)
+    return widths
 
 
 def uniform(bits: int, sites: int) -> BitAllocation:

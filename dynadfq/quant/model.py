@@ -20,7 +20,7 @@ from dynadfq.ops.preprocess import Preprocessing
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.artifact import write_artifact
 from dynadfq.quant.bit_budget import BudgetSetting, CostCurve, before_selector
-from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.bits import BitAllocation, checked_widths
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.input_range import input_range
 from dynadfq.quant.insert import insert_quantizers, site_nodes
@@ -96,26 +96,28 @@ class Student(nn.Module):
 
     def uniform(self, bits: int) -> BitAllocation:
         """Return one width for all images and all sites that do not always have 8 bits."""
-        widths = [site.bits if site.wide else bits for site in self.sites]
-        return BitAllocation(torch.tensor([widths], dtype=torch.float32))
+        return self._shared([bits] * len(self.sites))
 
     def allocation(self, bits: int | Sequence[int]) -> BitAllocation:
-        """Return widths that all images share: one for all sites, as ``uniform``, or one per site.
+        """Return widths that all images share; sites that always have 8 bits keep them.
+
+        Args:
+            bits: one width for all sites, or one per site in the order of ``site_names``.
+
+        Returns:
+            The allocation, (1, S) bits.
 
         Raises:
-            InvalidArgument: a width is outside 2 … 8, or there are not as many as sites.
+            InvalidArgument: a width is not a whole number in 2 … 8, or there are not as many as
+                sites.
         """
-        widths = [bits] if isinstance(bits, int) else list(bits)
-        if not isinstance(bits, int) and len(widths) != len(self.sites):
-            raise InvalidArgument(
-                "bits", f"{len(widths)} widths for {len(self.sites)} sites; give one per site"
-            )
-        for width in widths:
-            if width not in range(2, WIDEST_ACTIVATION + 1):
-                raise InvalidArgument("bits", f"{width} is outside 2 … {WIDEST_ACTIVATION}")
-        if isinstance(bits, int):
-            return self.uniform(bits)
-        own = [s.bits if s.wide else b for s, b in zip(self.sites, widths, strict=True)]
+        return self._shared(checked_widths(bits, len(self.sites), WIDEST_ACTIVATION))
+
+    def _shared(self, widths: Sequence[int]) -> BitAllocation:
+        """Return these widths for all images, except at sites that always have 8 bits."""
+        own = [
+            site.bits if site.wide else bits for site, bits in zip(self.sites, widths, strict=True)
+        ]
         return BitAllocation(torch.tensor([own], dtype=torch.float32))
 
     @property

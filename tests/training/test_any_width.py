@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from finetuning import SCHEDULE, changed, finetune, state
@@ -156,12 +157,17 @@ def test_any_width_runs_from_one_student(
         assert (found.predictions == logits.argmax(dim=1)).double().mean() > 0.97
         assert torch.equal(found.bits.float(), used)
         assert found.bit_flops_percent_std < 1e-12
+    for one in (np.int64(4), torch.tensor(4), torch.tensor([4, 4, 4, 4])):
+        assert torch.equal(student.allocation(one).bits, student.uniform(4).bits)
     costs = [api.evaluate(student, batches, bits=bits).bit_flops_percent for bits in (3, 4, 5)]
     assert costs == sorted(set(costs))
     for wrong, message in (
-        (9, r"bits: 9 is outside 2 … 8"),
+        (9, r"bits: a width must be a whole number in 2 … 8; got 9"),
+        (4.0, r"bits: a width must be a whole number in 2 … 8; got 4\.0"),
+        (True, r"bits: a width must be a whole number in 2 … 8; got true"),
+        ("3", r"bits: 1 widths for 4 sites"),
         ([3, 4], r"bits: 2 widths for 4 sites"),
-        ([3, 4, 5, 1], r"bits: 1 is outside 2 … 8"),
+        ([3, 4, 5, 1], r"bits: a width must be a whole number in 2 … 8; got 1"),
     ):
         with pytest.raises(InvalidArgument, match=message):
             api.evaluate(student, batches, bits=wrong)
@@ -172,6 +178,8 @@ def test_any_width_runs_from_one_student(
 def test_a_student_of_one_width_cannot_learn_others(
     teacher: Teacher, synthetic: SyntheticSet
 ) -> None:
+    with pytest.raises(InvalidArgument, match=r"per_width_ranges: the student has one width, 4"):
+        api.quantize(teacher, activation_bits=4, per_width_ranges=True)
     student = api.quantize(teacher, activation_bits=4)
     with pytest.raises(InvalidArgument, match=r"any_width: the student has one width, 4 bits"):
         api.finetune(student, teacher, synthetic, any_width=True)
