@@ -23,7 +23,7 @@ from dynadfq.quant.model import Student
 from dynadfq.runtime import seeding
 
 CEILING_SHARES = (0.1, 0.2, 0.3, 0.4)  # of images at the lowest width; the rest follows
-EXACT = 1e-9  # images, between two sums of the same costs in another order
+ROUNDING_IMAGES = 1e-9  # images, between two sums of the same costs in another order
 
 
 def shuffled_control(
@@ -65,8 +65,8 @@ def static_widths(student: Student, bits: Tensor) -> BitAllocation:
     """Return the selector's most frequent widths that cost as much as its choices do on average.
 
     One width per site for all images: the sum over sites of the share of images with that width is
-    the largest among the allocations that cost at least the mean, and at most one step of the site
-    with the dearest step more. The control therefore costs a little more than the student.
+    the largest among the allocations that cost at least the mean, and exceed it by at most one step
+    at the site where a step costs most. The control therefore costs a little more than the student.
 
     Args:
         student: a dynamic student.
@@ -168,7 +168,7 @@ def _shares(images: int, costs: Sequence[float], mean: float) -> Iterator[tuple[
 
 def _least(cost: float, step: float) -> int:
     """Return how many steps cost at least so much; none where a step costs nothing."""
-    return math.ceil(cost / step - EXACT) if step else 0
+    return math.ceil(cost / step - ROUNDING_IMAGES) if step else 0
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,9 @@ def evaluate(
         bits: activation widths of all images, one for all sites or one per site; None lets the
             student choose.
 
+    Returns:
+        Accuracy, cost and predictions.
+
     Raises:
         InvalidArgument: there are no batches, images or labels are not the model's, or ``bits`` are
             given with a teacher or wrong.

@@ -4,8 +4,9 @@ Which keys exist depends on the data. Always: `method`, `fixed`, `student`, `tea
 with `bit_flops_percent` (the first two with `agreement`), `quantization`, `budget_curve`,
 `synthetic`, and `data.name`; where images choose their widths also `static` and `ceiling`. What the
 student is compared with (`fixed`, `control`, `static`, `ceiling`) holds the comparison, image by
-image: `difference` and `standard_error` in points of the student's score minus its own, `gained`,
-`lost` and `p_value` (``paired``).
+image: `difference` and `standard_error` in points of the student's score minus its own, and
+`p_value` (``paired``); also `gained` and `lost`, except for several repeats of `control`.
+`quantization.allocation` is "mixed" where layers or sites have widths of their own.
 
 With labelled test images also every `top1`, `entropy_bits_spearman`, `data.test_images`, and, where
 classes were matched, `data.class_order` (a sentence), `data.order_assumed`, and `data.class_names`
@@ -94,7 +95,7 @@ def headline(
             "repeats": len(controls.permuted),
         },
         "quantization": {
-            "allocation": "uniform" if student.scheme.mixed is None else "sensitivity",
+            "allocation": "uniform" if student.scheme.mixed is None else "mixed",
             "weight_bits": student.scheme.weight_bits,
             "target_bits": student.scheme.target_bits,
             "activation_bits": list(student.scheme.activation_bits),
@@ -129,8 +130,9 @@ def _compared(
     metrics = {
         score: float(np.mean(scores)),
         "bit_flops_percent": bit_flops_percent,
-        **asdict(paired(right, classes == expected)),
     }
+    compared = asdict(paired(right, classes == expected))
+    metrics |= {name: value for name, value in compared.items() if value is not None}
     if classes.dim() > 1:
         metrics[f"{score}_std"] = float(np.std(scores))
     return metrics

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-EQUAL = 1 + 1e-7  # two probabilities that differ by less are the same, but for rounding
+SAME_PROBABILITY = 1 + 1e-7  # two probabilities that differ by less are the same, but for rounding
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,15 @@ class Paired:
 
     difference: points by which the first is right more often.
     standard_error: of the difference, over images, in points.
-    gained, lost: images that only the first, and only the second gets right.
+    gained, lost: images that only the first, and only the second gets right; None where the second
+        answers several times.
     p_value: two-sided, of an exact test.
     """
 
     difference: float
     standard_error: float
-    gained: int
-    lost: int
+    gained: int | None
+    lost: int | None
     p_value: float
 
 
@@ -39,18 +40,18 @@ def paired(right: Tensor, others: Tensor) -> Paired:
 
     Args:
         right: (N,) whether each image's answer is right.
-        others: (N,) or (R, N), the same of the others; ``gained`` and ``lost`` count the first row,
-            the difference is to their mean.
+        others: (N,) or (R, N), the same of the others; the difference is to their mean.
     """
     given = others.cpu().reshape(-1, len(right)).double()
     first = right.cpu().double()
     gains = first - given.mean(dim=0)
     error = gains.std() / len(gains) ** 0.5 if len(gains) > 1 else torch.zeros(())
+    single = len(given) == 1
     return Paired(
         difference=100.0 * float(gains.mean()),
         standard_error=100.0 * float(error),
-        gained=int((first > given[0]).sum()),
-        lost=int((first < given[0]).sum()),
+        gained=int((first > given[0]).sum()) if single else None,
+        lost=int((first < given[0]).sum()) if single else None,
         p_value=_p_value(first, given),
     )
 
@@ -67,4 +68,4 @@ def _p_value(first: Tensor, others: Tensor) -> float:
             share = right / answers
             chances = np.convolve(chances, binom.pmf(np.arange(images + 1), images, share))
     found = chances[int(first[undecided].sum())]
-    return min(1.0, float(chances[chances <= found * EQUAL].sum()))
+    return min(1.0, float(chances[chances <= found * SAME_PROBABILITY].sum()))

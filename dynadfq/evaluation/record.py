@@ -5,7 +5,7 @@ A key may be left out only where its default is None.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -42,8 +42,8 @@ class ComparedMetrics(NetworkMetrics):
 
     difference: Points
     standard_error: Annotated[float, Field(ge=0)]
-    gained: Count
-    lost: Count
+    gained: Count | None = None
+    lost: Count | None = None
     p_value: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -58,7 +58,7 @@ class ControlMetrics(ComparedMetrics):
 class QuantizationMetrics(Group):
     """Widths, and what is not quantized."""
 
-    allocation: str = "uniform"
+    allocation: Literal["uniform", "mixed"] | None = None
     weight_bits: Bits
     activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)]
     float_input_macs_percent: Percent
@@ -86,7 +86,7 @@ class SyntheticMetrics(Group):
 class Metrics(Record, Group):
     """``metrics.json``."""
 
-    FORMAT: ClassVar[str] = "dynadfq-metrics/1"
+    FORMAT: ClassVar[str] = "dynadfq-metrics/2"
     STAGE: ClassVar[str] = "evaluate"
 
     method: str | None

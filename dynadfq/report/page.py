@@ -7,12 +7,12 @@ import pandas as pd
 
 from dynadfq.report.load import Evidence
 from dynadfq.report.tables import network_results
-from dynadfq.report.text import number, p_value
+from dynadfq.report.text import count, number, p_value
 from dynadfq.report.verdict import verdict
 
 LAYER_WIDTHS = {
     "uniform": "equal",
-    "sensitivity": "by sensitivity, at the bit-FLOPs of equal ones",
+    "mixed": "differ between layers",
 }
 FORMAT_NAMES = {
     "qdq": "ONNX for integer engines",
@@ -69,8 +69,8 @@ def comparison(evidence: Evidence) -> pd.DataFrame:
             f"{score.name}, points": number(other.difference, sign=True),
             "standard error": number(other.standard_error),
             "bit-FLOPs, %": number(cost, 1, sign=True),
-            f"{score.images} right in dynamic only": f"{other.gained:,}",
-            f"{score.images} right in the other only": f"{other.lost:,}",
+            f"{score.images} right in dynamic only": count(other.gained),
+            f"{score.images} right in the other only": count(other.lost),
             "p, exact test": p_value(other.p_value),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Against")

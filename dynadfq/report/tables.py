@@ -47,8 +47,8 @@ class Result(NamedTuple):
     agreement: float  # with the teacher, percent
     difference: float = math.nan  # the dynamic student's score minus this one, points
     standard_error: float = math.nan  # of the difference, points
-    gained: int | None = None  # images that only the dynamic student gets right
-    lost: int | None = None  # images that only this one gets right
+    gained: int | None = None  # images that only the dynamic student gets right, of one run
+    lost: int | None = None  # images that only this one gets right, of one run
     p_value: float = math.nan  # two-sided, of an exact test
 
     @property

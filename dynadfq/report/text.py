@@ -6,6 +6,15 @@ MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EM DASH}"
 
 
+def count(value: int | None) -> str:
+    """Format a count in groups of three digits, and a dash for None.
+
+    >>> count(12345), count(None)
+    ('12,345', '—')
+    """
+    return MISSING if value is None else f"{value:,}"
+
+
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     """Format a number with a true minus sign, and a dash for None or NaN.
 
