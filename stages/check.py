@@ -18,7 +18,10 @@ CHECKED = Path("artifacts/checked.txt")
 
 
 def main() -> None:
-    """Check ``params.yaml``, and write a file that is always the same: no stage is stale by it."""
+    """Check ``params.yaml``, and write a file that is always the same.
+
+    So no later stage runs again because of it.
+    """
     with one_line("check", "run it again"):
         for line in examine("params.yaml", Path(os.environ.get("DVC_ROOT", "."))):
             print(f"note: {line}", file=sys.stderr)

@@ -27,7 +27,10 @@ class TrialParams(View):
 
 
 def run(p: TrialParams) -> None:
-    """Quantize the teacher, and write a file that is always the same: no stage is stale by it."""
+    """Quantize the teacher, and write a file that is always the same.
+
+    So no later stage runs again because of it.
+    """
     teacher = load_teacher(TEACHER, trust=(p.teacher.architecture,))
     recipe = p.method.student.recipe()
     require_student(teacher, recipe)

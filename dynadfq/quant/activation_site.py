@@ -105,7 +105,14 @@ class ActivationFakeQuantize(nn.Module):
         return codes * image_scale, scale
 
     def range_at(self, bits: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Return the bounds at widths: of the shape of ``bits``, or () where all share a range."""
+        """Return the bounds of the range at widths.
+
+        Args:
+            bits: a width, or a tensor of widths, in bits.
+
+        Returns:
+            low and high, each of the shape of ``bits``; () where all widths share a range.
+        """
         if not self.range_widths:
             return self.low, self.high
         index = self.range_of_width[torch.as_tensor(bits, device=self.low.device).long()]

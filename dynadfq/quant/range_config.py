@@ -13,7 +13,15 @@ RangeSharing = Literal["per_width"] | None
 
 
 def ranges_of(widths: Sequence[int], per_width: bool) -> RangeSharing:
-    """Return which of some candidate widths share a clipping range; a single one has no choice."""
+    """Return the ``ranges`` of a scheme.
+
+    Args:
+        widths: candidate widths in bits.
+        per_width: whether each is to have a clipping range of its own.
+
+    Returns:
+        "per_width", or None where all share one range, as a single width does.
+    """
     return "per_width" if per_width and len(widths) > 1 else None
 
 

@@ -160,7 +160,8 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages that DVC would run again: those whose own inputs changed, and all that depend
-        on them. What `check` and `trial` write is always the same, so nothing is stale by it."""
+        on them. What `check` and `trial` write is always the same, so that no later stage runs
+        again because of it."""
         with (
             catch_warnings(),
             patch.dict(os.environ, self.environment),
