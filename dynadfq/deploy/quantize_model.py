@@ -85,6 +85,9 @@ def quantize_model(
         uniform: give all layers ``weight_bits``.
         say: gets lines of text on what is being done.
 
+    Returns:
+        The paths of the file and its card, the student, and what was measured.
+
     Raises:
         InvalidArgument: an argument is wrong; nothing has been done.
         ValueError: the network cannot be quantized or exported; nothing has been done.

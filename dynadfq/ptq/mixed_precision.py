@@ -114,10 +114,21 @@ def sensitivities(
     scratch: Scratch,
     sites: bool = True,
 ) -> Tensor:
-    """Return KL(float || one layer or site quantized) in nats, (layers + S, M), of M widths.
+    """Return KL(float || one layer or site quantized), the mean over images.
 
-    Layers come first, in the order of execution; without ``sites`` they are all. An activation has
-    the range that calibration gives it at the width.
+    An activation has the range that calibration gives it at the width.
+
+    Args:
+        probe: a student of the network; its layers and sites are quantized one by one.
+        teacher: the float network.
+        images: what both classify.
+        quantization: candidate widths, number of images, and how ranges are calibrated.
+        scratch: keeps the finished rows.
+        sites: measure activation sites too.
+
+    Returns:
+        (layers + S, M) in nats, of M widths: layers in the order of execution, then the sites;
+        without ``sites`` the layers alone.
     """
     config = quantization.allocation
     batches = [batch.images for batch in images.batches(CALIBRATION_BATCH, config.images)]

@@ -50,6 +50,17 @@ def with_widths(
 
     The first rank measures sensitivities, and keeps its state in ``scratch``.
 
+    Args:
+        teacher: the float network.
+        recipe: the method's, which may change the network first.
+        scheme: the widths whose bit-FLOPs are the budget.
+        images: on which sensitivities are measured.
+        quantization: the rule and its settings.
+        scratch: state of unfinished work.
+
+    Returns:
+        The scheme as it is where the rule is "uniform", else one with ``mixed`` widths.
+
     Raises:
         InvalidArgument: the images are of another network.
     """
