@@ -56,7 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=[*WIDTHS])
     parser.add_argument("--count", type=int, default=64, help="calibration images")
     parser.add_argument("--precision", default="float32", help="of the synthesis")
-    parser.add_argument("--rounding", default="block", help="of weights below 8 bits, in ours")
+    parser.add_argument("--rounding", default="squant", help="of weights below 8 bits, in ours")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs; 0 measures no time")
     return parser.parse_args()
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import dynadfq
 from benchmarks.deployment.images import Images
-from dynadfq.deploy.efforts import EFFORTS, RECONSTRUCTION, WIDER_BY, widens
+from dynadfq.deploy.efforts import EFFORTS, WIDER_BY, widens
 from dynadfq.deploy.student import scheme_of
 from dynadfq.export.engines import float_onnx
 from dynadfq.export.qdq import export_qdq
@@ -53,8 +53,7 @@ def ours(
     batches = (batch.images for batch in images.batches(CALIBRATION_BATCH))
     calibrate(student, batches, observer(ranges.observer, ranges.quantile))
     if weights < 8:
-        settings = QuantizationConfig(rounding=rule, reconstruction=RECONSTRUCTION)
-        for preparation in rounding(settings):
+        for preparation in rounding(QuantizationConfig(rounding=rule)):
             preparation(student, teacher, pictures, 0, Scratch(None))
     export_qdq(student, path, images.pixels[:CHECKED], timed=False)
 

@@ -9,7 +9,6 @@ import torch
 
 from dynadfq.deploy.images import PILOT_IMAGES
 from dynadfq.quant.config import Rounding
-from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.teacher import Teacher
@@ -51,13 +50,9 @@ class Effort(NamedTuple):
         return "nearest" if calibrated and weight_bits >= EXACT_ENOUGH else self.rounding
 
 
-# Block reconstruction in minutes: a rate and a weight with which roundings are decided by then.
-RECONSTRUCTION = BlockReconstructionConfig(
-    iterations=300, learning_rate=0.01, regularization=0.1, batch_size=16
-)
 EFFORTS: dict[EffortName, Effort] = {
     "seconds": Effort(0, 0, 64, "squant", None),
-    "minutes": Effort(128, 100, 64, "block", None),
+    "minutes": Effort(128, 100, 64, "squant", None),
     "hours": Effort(
         SynthesisConfig().num_images,
         SynthesisConfig().iterations,
@@ -120,8 +115,6 @@ def plan(
     if widens(effort, weight_bits, uniform):
         student += f" (8 bits in some layers, {weight_bits + WIDER_BY:g} on average at most)"
     student += f", weights rounded {ROUNDED[rounding]}"
-    if rounding == "block":
-        work += RECONSTRUCTION.iterations * RECONSTRUCTION.batch_size * seconds
     if effort.finetune is not None:
         steps = effort.finetune.total_steps(effort.images)
         student += f", {steps:,} steps of fine-tuning"

@@ -75,7 +75,7 @@ def quantize_model(
             most have 8, such that the mean over all weights is at most one bit more.
         activation_bits: width of activations.
         effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
-            calibrates on synthetic images, and rounds weights below 8 bits block by block.
+            calibrates on synthetic images, and rounds weights below 8 bits by SQuant.
             "hours" makes more images and fine-tunes (DynaDFQ).
         data: folder of labelled images, ``<class>/<image>``, to measure accuracy on; nothing else
             reads them.

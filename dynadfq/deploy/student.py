@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import torch
 
-from dynadfq.deploy.efforts import EXACT_ENOUGH, RECONSTRUCTION, WIDER_BY, Effort, widens
+from dynadfq.deploy.efforts import EXACT_ENOUGH, WIDER_BY, Effort, widens
 from dynadfq.deploy.images import METHOD
 from dynadfq.deploy.work import Work
 from dynadfq.export.qdq_model import InputKind, qdq_model
@@ -92,7 +92,6 @@ def make_student(
     student = new_student(teacher, recipe, scheme, seed)
     quantization = QuantizationConfig(
         rounding=effort.rounding_of(scheme.weight_bits),
-        reconstruction=RECONSTRUCTION,
         ranges=RangeConfig(observer="max" if scheme.target_bits >= EXACT_ENOUGH else "mse"),
     )
     train_student(

@@ -33,7 +33,7 @@ COMMANDS = README.parent / "docs" / "command-line.md"
 HOURS = EFFORTS["hours"]
 SMALL = {
     "seconds": Effort(0, 0, 8, "squant", None),
-    "minutes": Effort(16, 3, 8, "block", None),
+    "minutes": Effort(16, 3, 8, "squant", None),
     "hours": Effort(16, 3, 8, "nearest", FinetuneConfig(steps=3, batch_size=8)),
 }
 
@@ -42,8 +42,6 @@ SMALL = {
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, effort in SMALL.items():
         monkeypatch.setitem(EFFORTS, name, effort)
-    short = efforts.RECONSTRUCTION.model_copy(update={"iterations": 3})
-    monkeypatch.setattr("dynadfq.deploy.student.RECONSTRUCTION", short)
     monkeypatch.setattr("dynadfq.export.qdq.REPEATS", 1)
 
 
@@ -262,15 +260,15 @@ def test_layers_that_lose_most_have_8_bits(
 
 
 def test_the_plan_says_what_takes_how_long() -> None:
-    lines = plan(Effort(128, 100, 64, "block", None), 4, 8, False, "a.onnx", 0.01)
+    lines = plan(Effort(128, 100, 64, "squant", None), 4, 8, False, "a.onnx", 0.01)
     assert lines == [
         "images: 128 + 64 held back, 100 steps each (about 3 min)",  # 208 · 100 · 0.01 s
-        "student: W4A8 (8 bits in some layers, 5 on average at most), weights rounded block by "
-        "block (about 52 s)",
+        "student: W4A8 (8 bits in some layers, 5 on average at most), weights rounded by SQuant "
+        "(about 4 s)",
         "file: a.onnx, checked in onnxruntime (about 30 s)",
         "measurement: agreement with the float network, size and time",
     ]
-    eight = plan(Effort(128, 100, 64, "block", None), 8, 8, False, "a.onnx", 0.01)
+    eight = plan(Effort(128, 100, 64, "squant", None), 8, 8, False, "a.onnx", 0.01)
     assert "weights rounded to nearest" in eight[1]
     hours = plan(Effort(64, 1, 64, "nearest", FinetuneConfig(steps=100)), 4, 4, True, "a", 0.01)
     assert hours[1].endswith("100 steps of fine-tuning (about 9 min)")  # 2 · 100 · 256 · 0.01 s
