@@ -39,8 +39,9 @@ class VisibleImages(ImageFolder):  # type: ignore[misc]  # torchvision has no ty
 def image_folder(root: Path, train: bool) -> VisibleImages:
     """Return the images below ``root/train`` or ``root/val`` (or ``test``).
 
-    A folder without these parts is an evaluation set itself. Files without an image's extension
-    are ignored, and so are hidden ones.
+    A folder without these parts is an evaluation set itself, whose classes may have their names,
+    such as CIFAR-100's train. Files without an image's extension are ignored, and so are hidden
+    ones.
 
     Args:
         root: folder of the data set.
@@ -72,7 +73,16 @@ def _is_hidden(name: str) -> bool:
 
 
 def _has_training_part(root: Path) -> bool:
-    return any((root / name).is_dir() for name in TRAINING)
+    return any(_is_part(root / name) for name in TRAINING)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a folder holds class folders; one with images alone is a class of that name."""
+    if not path.is_dir():
+        return False
+    inside = [entry for entry in path.iterdir() if not _is_hidden(entry.name)]
+    images = (has_file_allowed_extension(entry.name, IMG_EXTENSIONS) for entry in inside)
+    return any(entry.is_dir() for entry in inside) or not any(images)
 
 
 def _part(root: Path, train: bool) -> Path:
@@ -80,7 +90,7 @@ def _part(root: Path, train: bool) -> Path:
         raise FileNotFoundError(f"root: {root} is not a folder; give the folder of the images")
     names = TRAINING if train else EVALUATION
     for name in names:
-        if (root / name).is_dir():
+        if _is_part(root / name):
             return root / name
     if train or _has_training_part(root):
         wanted = " or ".join(f"{name}/" for name in names)

@@ -166,6 +166,14 @@ def test_folders_are_found_where_imagenet_has_them(folder: Path, tmp_path: Path)
         load(tmp_path / "bare")
 
 
+@pytest.mark.parametrize("name", ["train", "val", "test", "validation"])
+def test_a_class_may_have_the_name_of_a_part(folder: Path, name: str) -> None:
+    (folder / "val" / "dog").rename(folder / "val" / name)
+    root, names = folder / "val", ("cat", "emu", name)
+    for place in (root, folder):  # the class folders themselves, and their part
+        assert sorted(load(place, class_names=names).labels.tolist()) == sorted([0, 1, 2] * 4)
+
+
 def test_labels_are_the_teachers_classes(folder: Path) -> None:
     found = load(folder, class_names=["Emu", "horse", "DOG", "cat"])
     assert found.labels.tolist() == [3] * 4 + [2] * 4 + [0] * 4
