@@ -1,4 +1,4 @@
-"""One cell: as many iterations and steps as fit into its time, and what its student is worth."""
+"""One cell: as many iterations and steps as fit into its time, and the accuracy of its student."""
 
 from __future__ import annotations
 
