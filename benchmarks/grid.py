@@ -55,7 +55,8 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
 def read_grid(path: Path) -> object:
     """Return a grid file's content, merged into that of the grid that it `extends`.
 
-    Parts and studies are added or replaced by name; everything else replaces what it inherits.
+    Parts and studies are added or replaced by name; everything else replaces what it inherits. A
+    study that is null is left out, and so are the inherited claims about it.
     """
     content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:
@@ -63,9 +64,14 @@ def read_grid(path: Path) -> object:
     inherited = read_grid(GRIDS / f"{content.pop('extends')}.yaml")
     if not isinstance(inherited, dict):
         return inherited
+    left_out = {name for name, study in content.get("studies", {}).items() if study is None}
     for group in ("images", "students", "studies"):
-        content[group] = {**inherited.get(group, {}), **content.get(group, {})}
-    return {**inherited, **content}
+        merged = {**inherited.get(group, {}), **content.get(group, {})}
+        content[group] = {name: part for name, part in merged.items() if part is not None}
+    kept = [
+        claim for claim in inherited.get("claims", []) if claim["better"]["study"] not in left_out
+    ]
+    return {**inherited, "claims": kept, **content}
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:

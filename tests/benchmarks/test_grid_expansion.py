@@ -91,6 +91,18 @@ def test_the_fashion_mnist_grid_has_every_method():
     assert {entry["method"] for entry in entries} == set(METHODS)
 
 
+def test_a_study_that_is_null_is_left_out_with_its_claims(tmp_path, monkeypatch):
+    inherited = (GRIDS / "fashion-mnist.yaml").resolve()
+    heir = tmp_path / "heir.yaml"
+    heir.write_text("extends: fashion-mnist\nstudies:\n  dsg: null\n")
+    (tmp_path / "fashion-mnist.yaml").symlink_to(inherited)
+    monkeypatch.setattr("benchmarks.grid.GRIDS", tmp_path)
+    before, after = read_grid(inherited), read_grid(heir)
+    assert before["studies"].keys() - after["studies"].keys() == {"dsg"}
+    about = [claim for claim in before["claims"] if claim["better"]["study"] == "dsg"]
+    assert about and after["claims"] == [claim for claim in before["claims"] if claim not in about]
+
+
 def test_adding_a_width_adds_students_only(small: Content):
     before = cells_of(small)
     rows(small)[0]["widths"].append("w5a5")
