@@ -26,6 +26,8 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
     """Time the block and write its cost; what the block adds to the yielded dict is written too.
 
     seconds: wall time of the block.
+    cpu_seconds: time that processors spent on this process during the block, all threads together;
+        other work on the machine changes it less than wall time.
     peak_memory_mb: largest resident memory of the process, or on a GPU the most that tensors took
         there; 2**20 bytes.
     interrupted: an earlier attempt was killed, so that the time is not all of it.
@@ -37,12 +39,13 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
     mark.touch()
     if on.type == "cuda":
         torch.cuda.reset_peak_memory_stats(on)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     yield added
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     kind = torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"
     cost = {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "peak_memory_mb": _peak(on),
         "device": kind,
         "threads": torch.get_num_threads(),
