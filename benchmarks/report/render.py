@@ -16,8 +16,8 @@ import dynadfq.report
 from benchmarks.cells import statistics_of
 from benchmarks.report import claims, tables
 from benchmarks.report.figures.layers import layer_statistics
-from benchmarks.report.figures.looks import measured
-from benchmarks.report.figures.pareto import accuracy_against_cost
+from benchmarks.report.figures.looks import measured, timed
+from benchmarks.report.figures.pareto import accuracy_against_cost, accuracy_against_time
 from benchmarks.report.figures.studies import panels, parameter_study
 from benchmarks.report.findings import findings
 from benchmarks.report.results import Line, Record, machines, missing, study_lines
@@ -31,6 +31,11 @@ CAPTIONS = {
         "The first table's methods at each of their widths, mean over seeds. Up and left is "
         "better. A bar is one standard deviation over seeds or, of one seed, one standard error "
         "over the test images. A number at the lower edge is the accuracy of a point below it."
+    ),
+    "time": (
+        "The same accuracies over the time of making the images and of fine-tuning the student, "
+        "mean over seeds: CPU time on a CPU, wall time on a GPU. One panel per bit-width of the "
+        "weights, each with its own scale."
     ),
     "layers": (
         "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to "
@@ -128,6 +133,9 @@ def _plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> It
     if lines:
         figure = partial(accuracy_against_cost, lines)
         yield Plate("pareto", "Accuracy against cost", CAPTIONS["pareto"], figure)
+    if timed(lines):
+        figure = partial(accuracy_against_time, lines)
+        yield Plate("time", "Accuracy against time", CAPTIONS["time"], figure)
     statistics = {
         entry["label"]: pd.read_csv(folder / statistics_of(key))
         for key, entry in content["statistics"].items()

@@ -18,7 +18,8 @@ class Line(NamedTuple):
     """One line of a table: the same work with one or more seeds.
 
     top1, bit_flops_percent, mean_bits, synthesis_seconds, finetune_seconds: means over seeds; None
-        where nothing was measured. A cell that was killed and went on has no time.
+        where nothing was measured. A cell that was killed and went on has no time. Times on a CPU
+        are CPU time where it was recorded, all others wall time.
     peak_memory_mb: the largest of all seeds', 2**20 bytes.
     top1_std: standard deviation over seeds (n - 1); None for one seed.
     seeds: seeds that were measured, of ``wanted``.
@@ -50,6 +51,13 @@ class Line(NamedTuple):
         if self.top1_std is not None or self.top1 is None or not self.test_images:
             return self.top1_std
         return standard_error(self.top1, self.test_images)
+
+    @property
+    def seconds(self) -> float | None:
+        """Synthesis and fine-tuning together."""
+        if self.synthesis_seconds is None or self.finetune_seconds is None:
+            return None
+        return self.synthesis_seconds + self.finetune_seconds
 
     @property
     def name(self) -> str:
@@ -89,8 +97,8 @@ def line_of(content: Record, line: Record, folder: Path) -> Line:
         wanted=len(keys),
         images=max(_values(made, "images"), default=None),
         test_images=max(_values(evaluations, "test_images"), default=None),
-        synthesis_seconds=_mean(_values(_whole(made), "seconds")),
-        finetune_seconds=_mean(_values(_whole(taught), "seconds")),
+        synthesis_seconds=_mean(_times(made)),
+        finetune_seconds=_mean(_times(taught)),
         peak_memory_mb=max(_values([*made, *taught], "peak_memory_mb"), default=None),
         cells=tuple(keys),
     )
@@ -123,8 +131,12 @@ def _found(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def _whole(costs: Sequence[Record]) -> list[Record]:
-    return [cost for cost in costs if not cost["interrupted"]]
+def _times(costs: Sequence[Record]) -> list[float]:
+    whole = [cost for cost in costs if not cost["interrupted"]]
+    return [
+        cost.get("cpu_seconds", cost["seconds"]) if cost["device"] == "cpu" else cost["seconds"]
+        for cost in whole
+    ]
 
 
 def _values(records: Sequence[Record], name: str) -> list[Any]:

@@ -116,6 +116,15 @@ def test_a_line_is_mean_and_spread_over_seeds(grid: Content, tmp_path: Path):
     assert (real.top1, real.top1_std, real.synthesis_seconds) == (93.0, None, 1.0)
 
 
+def test_a_time_on_a_cpu_is_cpu_time_and_on_a_gpu_wall_time(grid: Content, tmp_path: Path):
+    path = tmp_path / cost_of("students", "real-s0")
+    cost = {**json.loads(path.read_text()), "cpu_seconds": 4.0}
+    for device, seconds in (("cpu", 4.0), ("NVIDIA H100", 10.0)):
+        write(path, {**cost, "device": device})
+        real = study_lines(grid, "methods", tmp_path)[1]
+        assert (real.finetune_seconds, real.seconds) == (seconds, 1.0 + seconds)
+
+
 def test_the_table_has_the_papers_form(grid: Content, tmp_path: Path):
     assert shown(study_lines(grid, "methods", tmp_path)).markdown.splitlines() == [
         "| Method | W/A | Generator | Data-free | bit-FLOPs % | top-1 % | Seeds | Images "
@@ -155,7 +164,7 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
-    figures = {f"figures/{name}.png" for name in ("pareto", "layers", "study-share")}
+    figures = {f"figures/{name}.png" for name in ("pareto", "time", "layers", "study-share")}
     tables = {f"tables/{study}.{kind}" for study in ("methods", "share") for kind in ("csv", "md")}
     assert set(contents[0]) == {"index.html", *figures, *tables}
     page = contents[0]["index.html"].decode()
@@ -164,7 +173,7 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
         and "<code>evaluate@k3</code>" in page
         and "not data-free" in page
     )
-    assert 'src="http' not in page and page.count("<img") == 3
+    assert 'src="http' not in page and page.count("<img") == 4
 
 
 def test_an_empty_grid_still_has_a_page(grid: Content, tmp_path: Path):

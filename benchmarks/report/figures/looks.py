@@ -16,6 +16,11 @@ def measured(lines: Sequence[Line]) -> list[Line]:
     return [line for line in lines if line.top1 is not None and line.bit_flops_percent is not None]
 
 
+def timed(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that have an accuracy and a time."""
+    return [line for line in lines if line.top1 is not None and line.seconds is not None]
+
+
 def colours(theme: Theme) -> list[str]:
     """Return the colours of series."""
     return [theme.dynamic, theme.fixed, theme.one_hot, theme.control, theme.soft, theme.muted]

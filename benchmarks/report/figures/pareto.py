@@ -1,4 +1,4 @@
-"""Accuracy against cost."""
+"""Accuracy against cost, and against time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import StrMethodFormatter
 
-from benchmarks.report.figures.looks import accuracies_of, costs_of, look_of, measured
+from benchmarks.report.figures.looks import accuracies_of, costs_of, look_of, measured, timed
 from benchmarks.report.results import Line
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LONG_NAME = 24  # letters, more than fit in a third of the width
+PANEL = 2.0  # inches, the height of one panel of several
 # Losses against the best line are drawn to scale up to this many times the third quartile.
 FAR_BELOW = 2.0
 
@@ -35,48 +38,107 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     deviation over seeds, or, of one seed, one standard error over the test images.
     """
     lines = measured(lines)
-    names = list(dict.fromkeys(line.name for line in lines))
-    columns = 2 if max(map(len, names)) > LONG_NAME else 3
-    figure = new_figure(3.5 + 0.185 * math.ceil((len(names) + 2) / columns))
+    figure = new_figure(3.5 + legend_height(lines))
     ax = figure.subplots()
     best = front(lines)
     dotted: dict[str, Any] = {"color": theme.muted, "linewidth": 1.1, "linestyle": (0, (1, 1.5))}
-    dashed: dict[str, Any] = {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (5, 3))}
     ax.step(costs_of(best), accuracies_of(best), where="post", **dotted)
+    draw_points(ax, lines, costs_of(lines), names_of(lines), theme)
+    ax.set_xlabel("bit-FLOPs per image (% of the float network)")
+    ax.set_ylabel("top-1 (%)")
+    draw_legend(figure, lines, theme, [Line2D([], [], label="best at its cost", **dotted)])
+    return figure
+
+
+def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
+    """Draw top-1 over the time of images and student, one panel per bit-width of the weights.
+
+    Points and bars are as in `accuracy_against_cost`.
+    """
+    lines = timed(lines)
+    panels: dict[str, list[Line]] = {}
+    for line in lines:
+        panels.setdefault(line.width.partition("A")[0], []).append(line)
+    figure = new_figure(0.5 + PANEL * len(panels) + legend_height(lines))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for ax, (width, shown) in zip(axes, panels.items(), strict=True):
+        draw_points(ax, shown, [line.seconds or 0.0 for line in shown], names_of(lines), theme)
+        ax.set_ylabel(f"top-1 (%), {width}")
+    axes[-1].set_xscale("log")
+    axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes[-1].set_xlabel("synthesis and fine-tuning (seconds)")
+    draw_legend(figure, lines, theme, [])
+    return figure
+
+
+def names_of(lines: Sequence[Line]) -> list[str]:
+    """Return the methods, in the order of the lines."""
+    return list(dict.fromkeys(line.name for line in lines))
+
+
+def legend_columns(lines: Sequence[Line]) -> int:
+    """Return how many columns the methods' names fit into."""
+    return 2 if max(map(len, names_of(lines))) > LONG_NAME else 3
+
+
+def legend_height(lines: Sequence[Line]) -> float:
+    """Return the height in inches of a legend of all methods and two lines."""
+    return 0.185 * math.ceil((len(names_of(lines)) + 2) / legend_columns(lines))
+
+
+def draw_points(
+    ax: Axes, lines: Sequence[Line], places: Sequence[float], names: Sequence[str], theme: Theme
+) -> None:
+    """Draw top-1 of each line at its place, the teachers' as dashed lines, and set the range of y.
+
+    names: of all methods of the figure, whose order gives colour and marker.
+    """
     floor = lowest_to_scale(accuracies_of(lines))
-    for x, line in zip(costs_of(lines), lines, strict=True):
+    for x, line in zip(places, lines, strict=True):
         look = look_of(names.index(line.name), theme)
         top1 = line.top1 or 0.0
         ax.errorbar(x, max(top1, floor), yerr=line.top1_error, markersize=5, elinewidth=1.1, **look)
         if top1 < floor:
             below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
             ax.annotate(f"{top1:.0f}", (x, floor), (0, -5), fontsize=7, **below)
-    teachers = sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
+    teachers = teachers_of(lines)
     top = max([*accuracies_of(lines), *teachers])
     span = max(top - floor, 0.5)
     ax.set_ylim(floor - 0.09 * span, top + 0.09 * span)
+    for value in teachers:
+        ax.axhline(value, **_dashed(theme))
+
+
+def teachers_of(lines: Sequence[Line]) -> list[float]:
+    """Return the teachers' accuracies in percent, each once."""
+    return sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
+
+
+def draw_legend(
+    figure: Figure, lines: Sequence[Line], theme: Theme, more: Sequence[Line2D]
+) -> None:
+    """Put the methods' legend below the figure, with further handles and the teacher's."""
     handles = [
         Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
-        for number, name in enumerate(names)
+        for number, name in enumerate(names_of(lines))
     ]
-    handles.append(Line2D([], [], label="best at its cost", **dotted))
-    for value in teachers:
-        ax.axhline(value, **dashed)
-    if teachers:
-        handles.append(Line2D([], [], label="float teacher", **dashed))
-    ax.set_xlabel("bit-FLOPs per image (% of the float network)")
-    ax.set_ylabel("top-1 (%)")
+    handles += more
+    if teachers_of(lines):
+        handles.append(Line2D([], [], label="float teacher", **_dashed(theme)))
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=columns,
+        ncols=legend_columns(lines),
         fontsize=7.5,
         handlelength=1.6,
         handletextpad=0.5,
         columnspacing=1.2,
         labelspacing=0.35,
     )
-    return figure
+
+
+def _dashed(theme: Theme) -> dict[str, Any]:
+    return {"color": theme.muted, "linewidth": 1.2, "linestyle": (0, (5, 3))}
 
 
 def lowest_to_scale(accuracies: Sequence[float]) -> float:
