@@ -55,8 +55,8 @@ def load_grid(name: str, overrides: dict[str, Any] | None = None) -> Cells:
 def read_grid(path: Path) -> object:
     """Return a grid file's content, merged into that of the grid that it `extends`.
 
-    Parts and studies are added or replaced by name; everything else replaces what it inherits. A
-    study that is null is left out, and so are the inherited claims about it.
+    Parts and studies are added or replaced by name, and claims are added; everything else replaces
+    what it inherits. A study that is null is left out, and so are the inherited claims about it.
     """
     content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:
@@ -71,7 +71,8 @@ def read_grid(path: Path) -> object:
     kept = [
         claim for claim in inherited.get("claims", []) if claim["better"]["study"] not in left_out
     ]
-    return {**inherited, "claims": kept, **content}
+    content["claims"] = kept + content.get("claims", [])
+    return {**inherited, **content}
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:

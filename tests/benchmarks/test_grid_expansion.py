@@ -91,16 +91,21 @@ def test_the_fashion_mnist_grid_has_every_method():
     assert {entry["method"] for entry in entries} == set(METHODS)
 
 
-def test_a_study_that_is_null_is_left_out_with_its_claims(tmp_path, monkeypatch):
+def test_an_heir_adds_claims_and_leaves_out_null_studies_with_theirs(tmp_path, monkeypatch):
     inherited = (GRIDS / "fashion-mnist.yaml").resolve()
+    before = read_grid(inherited)
+    own = before["claims"][0] | {"text": "another"}
     heir = tmp_path / "heir.yaml"
-    heir.write_text("extends: fashion-mnist\nstudies:\n  dsg: null\n")
+    heir.write_text(
+        yaml.safe_dump({"extends": "fashion-mnist", "studies": {"dsg": None}, "claims": [own]})
+    )
     (tmp_path / "fashion-mnist.yaml").symlink_to(inherited)
     monkeypatch.setattr("benchmarks.grid.GRIDS", tmp_path)
-    before, after = read_grid(inherited), read_grid(heir)
+    after = read_grid(heir)
     assert before["studies"].keys() - after["studies"].keys() == {"dsg"}
     about = [claim for claim in before["claims"] if claim["better"]["study"] == "dsg"]
-    assert about and after["claims"] == [claim for claim in before["claims"] if claim not in about]
+    kept = [claim for claim in before["claims"] if claim not in about]
+    assert about and after["claims"] == [*kept, own]
 
 
 def test_adding_a_width_adds_students_only(small: Content):
