@@ -70,7 +70,7 @@ class Expansion:
     def images(self, chain: Chain) -> str:
         """Add the images of a chain, unless there are equal ones, and return their key."""
         part = self.grid.images[chain.images]
-        own = {**self._set(chain, part, IMAGE_GROUPS), "method.name": part.method}
+        own = {**self._image_set(chain, part), "method.name": part.method}
         document = overridden(self._document(chain.teacher), own)
         varied = self._varied(chain, IMAGE_GROUPS, document, part)
         document = overridden(document, {**varied, "seed": chain.seed})
@@ -93,7 +93,7 @@ class Expansion:
         own = source.method == part.method
         about_images = {
             k: v
-            for k, v in {**self._set(chain, source, IMAGE_GROUPS), **chain.varied}.items()
+            for k, v in {**self._image_set(chain, source), **chain.varied}.items()
             if k.split(".")[0] == "synthesis" or (own and k.split(".")[0] == "images")
         }
         document = overridden(self._document(chain.teacher), about_images)  # for rules
@@ -139,6 +139,15 @@ class Expansion:
 
     def _document(self, teacher: str) -> Document:
         return overridden(self.base, {**self.grid.set, **self.grid.teachers[teacher]})
+
+    def _image_set(self, chain: Chain, part: Part) -> Mapping[str, Any]:
+        """What an image source sets; labelled images are those of the grid's data set."""
+        own = self._set(chain, part, IMAGE_GROUPS)
+        if METHODS[part.method].data_free:
+            return own
+        data = self._document(chain.teacher).get("data", {})
+        named = {"name": "images.data", "root": "images.root", "classes": "images.classes"}
+        return {**{named[key]: data[key] for key in named if key in data}, **own}
 
     def _set(self, chain: Chain, part: Part, groups: tuple[str, ...]) -> Mapping[str, Any]:
         """What a part sets: its published schedule on request, as far as it is of these groups.

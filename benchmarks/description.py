@@ -107,11 +107,15 @@ class Study(Config):
 
 
 class Side(Config):
-    """One side of a claim: a line of a study."""
+    """One side of a claim: a line of a study.
+
+    control: its images have the widths that were chosen for other ones.
+    """
 
     study: str
     label: str
     vary: dict[str, Any] = Field(default_factory=dict)
+    control: bool = False
 
 
 class Claim(Config):

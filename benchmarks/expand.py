@@ -116,6 +116,7 @@ def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[D
                     "label": side.label,
                     "width": width.words,
                     "varied": side.vary,
+                    "control": side.control,
                     "cells": found[0]["cells"],
                 }
             yield {"text": claim.text, "source": claim.source, "teacher": teacher, **sides}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynadfq.data.config import DataConfig
+from dynadfq.evaluation.controls import permuted
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.metrics import entropy_cost_correlation
 from dynadfq.ops.batch_norm import running_statistics
@@ -23,6 +24,7 @@ from stages.artifacts import write_json, write_table
 from stages.labelled import test_set
 
 STATISTICS_BATCH = 64  # images
+CONTROL_SEED = 0
 
 
 def measure_student(
@@ -32,7 +34,8 @@ def measure_student(
     percent.
 
     Which images the student takes for another class is kept, by their places among those that were
-    measured.
+    measured. Of a student whose images choose their widths, the control is measured too: the same
+    widths, given to other images at random.
     """
     where = device.resolve(settings["device"])
     trust = settings["architectures"]
@@ -43,7 +46,7 @@ def measure_student(
         raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)
     table = result.per_image
-    measured = {
+    measured: dict[str, Any] = {
         "top1": result.top1,
         "bit_flops_percent": result.bit_flops_percent,
         "bit_flops_percent_std": result.bit_flops_percent_std,
@@ -51,11 +54,19 @@ def measure_student(
         "entropy_bits_spearman": entropy_cost_correlation(table),
         "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
         "test_images": len(test),
-        "wrong": table.index[
-            table["prediction"] != table["label"]
-        ].tolist(),  # for paired comparisons
+        "wrong": _places(result.predictions != test.labels),  # for paired comparisons
     }
+    if student.scheme.dynamic:
+        images = (images for images, _ in test.batches(settings["batch_size"]))
+        classes = permuted(student, images, result, CONTROL_SEED, repeats=1)[0]
+        wrong = _places(classes != test.labels)
+        measured |= {"control_top1": 100.0 * (1 - len(wrong) / len(test)), "control_wrong": wrong}
     write_json(path, measured)
+
+
+def _places(chosen: Tensor) -> list[int]:
+    """Return where (N,) booleans are true."""
+    return [int(place) for place in chosen.nonzero().flatten()]
 
 
 def measure_images(

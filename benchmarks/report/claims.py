@@ -79,12 +79,15 @@ def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
             (_read(folder, one), _read(folder, other))
             for one, other in zip(better["cells"], worse["cells"], strict=False)
         ]
-        pairs = [(one, other) for one, other in found if one is not None and other is not None]
+        pairs = [
+            (one[_wrong(better)], other[_wrong(worse)], one["test_images"])
+            for one, other in found
+            if one is not None and other is not None
+        ]
         difference = error = None
         if pairs:
-            wrong = [set(one["wrong"]) for one, _ in pairs]
-            wrong_worse = [set(other["wrong"]) for _, other in pairs]
-            difference, error = paired(wrong, wrong_worse, pairs[0][0]["test_images"])
+            ours, theirs, images = zip(*pairs, strict=True)
+            difference, error = paired([*map(set, ours)], [*map(set, theirs)], images[0])
         yield Answer(
             text=claim["text"],
             source=claim["source"],
@@ -122,6 +125,11 @@ def _read(folder: Path, key: str) -> Record | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def _wrong(side: Record) -> str:
+    return "control_wrong" if side["control"] else "wrong"
+
+
 def _words(side: Record) -> str:
-    varied = ", ".join(f"{key_words(key)} {value}" for key, value in side["varied"].items())
-    return f"{side['label']} ({varied})" if varied else str(side["label"])
+    varied = [f"{key_words(key)} {value}" for key, value in side["varied"].items()]
+    remarks = ", ".join(varied + ["control"] * side["control"])
+    return f"{side['label']} ({remarks})" if remarks else str(side["label"])

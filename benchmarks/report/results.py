@@ -22,6 +22,8 @@ class Line(NamedTuple):
         are CPU time where it was recorded, all others wall time.
     peak_memory_mb: the largest of all seeds', 2**20 bytes.
     top1_std: standard deviation over seeds (n - 1); None for one seed.
+    control_top1: mean top-1 of the same widths, given to other images at random; None where images
+        do not choose.
     seeds: seeds that were measured, of ``wanted``.
     """
 
@@ -34,6 +36,7 @@ class Line(NamedTuple):
     mean_bits: float | None
     top1: float | None
     top1_std: float | None
+    control_top1: float | None
     teacher_top1: float | None
     seeds: int
     images: int | None
@@ -92,6 +95,7 @@ def line_of(content: Record, line: Record, folder: Path) -> Line:
         mean_bits=_mean(_values(evaluations, "mean_activation_bits")),
         top1=_mean(top1),
         top1_std=stdev(top1) if len(top1) > 1 else None,
+        control_top1=_mean(_values(evaluations, "control_top1")),
         teacher_top1=_mean(_values(evaluations, "teacher_top1")),
         seeds=len(evaluations),
         wanted=len(keys),

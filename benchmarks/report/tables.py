@@ -10,7 +10,16 @@ import pandas as pd
 from benchmarks.markdown import cell_text, markdown_table
 from benchmarks.report.results import Line
 
-NUMBERS = ["bit-FLOPs %", "top-1 %", "Seeds", "Images", "Synthesis s", "Fine-tuning s", "Peak MB"]
+NUMBERS = [
+    "bit-FLOPs %",
+    "top-1 %",
+    "Control %",
+    "Seeds",
+    "Images",
+    "Synthesis s",
+    "Fine-tuning s",
+    "Peak MB",
+]
 
 
 class Table(NamedTuple):
@@ -59,7 +68,8 @@ def _numbers(line: Line) -> list[str]:
     spread = "" if line.top1_std is None else f" ± {line.top1_std:.2f}"
     costs = (line.synthesis_seconds, line.finetune_seconds, line.peak_memory_mb)
     whole = (line.images, *(None if cost is None else round(cost) for cost in costs))
-    first = [cell_text(line.bit_flops_percent), cell_text(line.top1) + spread, seeds]
+    top1 = cell_text(line.top1) + spread
+    first = [cell_text(line.bit_flops_percent), top1, cell_text(line.control_top1), seeds]
     return first + [cell_text(value) for value in whole]
 
 

@@ -55,9 +55,23 @@ def test_a_claim_holds_where_the_difference_is_beyond_its_error(
 def test_claims_are_answered_by_the_seeds_that_both_sides_have(tmp_path: Path) -> None:
     def claim(text: str, *cells: list[str]) -> dict[str, Any]:
         sides = [
-            {"label": "A", "width": "W4A4", "varied": {"images.share": 0.5}, "cells": cells[0]}
+            {
+                "label": "A",
+                "width": "W4A4",
+                "varied": {"images.share": 0.5},
+                "control": False,
+                "cells": cells[0],
+            }
         ]
-        sides += [{"label": "B", "width": "W4A{3,4,5}", "varied": {}, "cells": cells[1]}]
+        sides += [
+            {
+                "label": "B",
+                "width": "W4A{3,4,5}",
+                "varied": {},
+                "control": False,
+                "cells": cells[1],
+            }
+        ]
         return {
             "text": text,
             "source": "paper",
@@ -84,3 +98,20 @@ def test_claims_are_answered_by_the_seeds_that_both_sides_have(tmp_path: Path) -
     numbers = plain([first, second])
     assert numbers["holds"].tolist() == ["yes", "not measured"]
     assert (numbers["better"][0], numbers["worse"][0]) == ("A (share 0.5)", "B")
+
+
+def test_a_control_is_compared_by_what_it_gets_wrong(tmp_path: Path) -> None:
+    path = tmp_path / evaluation_of("a-s0")
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        json.dumps({"wrong": [1, 2], "control_wrong": [1, 3, 4, 5], "test_images": 100})
+    )
+    side = {"label": "A", "width": "W4A{3,4,5}", "varied": {}, "cells": ["a-s0"]}
+    claim = {
+        "text": "A knows its images",
+        "source": "control",
+        "better": {**side, "control": False},
+        "worse": {**side, "control": True},
+    }
+    [answer] = answers({"claims": [claim]}, tmp_path)
+    assert (answer.difference, answer.worse) == (2.0, "A (control)")

@@ -20,7 +20,7 @@ GRID: dict[str, Any] = {
     "teachers": {"tiny": {}},
     "images": {
         "zeroq": {"method": "zeroq"},
-        "real": {"method": "real_data", "set": {"images.data": "digits"}},
+        "real": {"method": "real_data"},
     },
     "students": {
         "zeroq": {"method": "zeroq"},
