@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import dotted, shown
 
@@ -16,11 +17,13 @@ Overrides = dict[
 ]  # dotted keys of params.yaml; `images.…` and `student.…` are those groups of the method
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
-WIDTH = re.compile(r"w([2-8])a([2-8])(?:-([2-8]{2,}))?")
+WIDTH = re.compile(r"w([2-8])a(?:([2-8])(?:-([2-8]{2,}))?|32)")
 
 
 class Width(NamedTuple):
-    """Integer widths of a student; without candidates it is of fixed width."""
+    """Widths of a student, activations of 32 bits being float32; without candidates it is of fixed
+    width.
+    """
 
     weight_bits: int
     target_bits: int
@@ -38,25 +41,25 @@ class Width(NamedTuple):
 
 
 def width_of(text: str) -> Width:
-    """Read ``w4a4`` (fixed width) or ``w4a4-345`` (candidates 3, 4 and 5 with the cost of 4 as
-    target).
+    """Read ``w4a4`` (fixed width), ``w4a32`` (weights alone) or ``w4a4-345`` (candidates 3, 4 and 5
+    with the cost of 4 as target).
 
-    >>> width_of("w4a4-345").candidates, width_of("w3a3").words
-    ((3, 4, 5), 'W3A3')
+    >>> width_of("w4a4-345").candidates, width_of("w3a3").words, width_of("w3a32").target_bits
+    ((3, 4, 5), 'W3A3', 32)
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of them.
     """
     match = WIDTH.fullmatch(text)
     if match is None:
         raise ValueError(
-            "neither a fixed width, such as w4a4, nor one with candidates, such as w4a4-345 "
-            "(2 … 8 bits)"
+            "neither a fixed width, such as w4a4 or, with float activations, w4a32, nor one with "
+            "candidates, such as w4a4-345 (2 … 8 bits)"
         )
     candidates = tuple(int(digit) for digit in match[3] or "")
     if any(low >= high for low, high in pairwise(candidates)):
         raise ValueError("not ascending in its candidates")
-    return Width(int(match[1]), int(match[2]), candidates)
+    return Width(int(match[1]), int(match[2] or FLOAT_BITS), candidates)
 
 
 class Part(Config):
@@ -75,7 +78,7 @@ class Row(Config):
     """Some lines of a table: one for each width and each combination of the varied values.
 
     images, student: names under ``images`` and ``students``.
-    widths: such as ``w4a4``, or ``w4a4-345`` for a dynamic student.
+    widths: such as ``w4a4``, ``w4a32``, or ``w4a4-345`` for a dynamic student.
     seeds: how many; 0, 1, … for the whole chain of images and student.
     vary: values to try of each key.
     """
@@ -144,8 +147,15 @@ class Description(Config):
     teachers: overrides by teacher, which are named after data and architecture, so that grids never
         share a key.
     claims: what the papers say of the studies' lines, to be answered by measurement.
-    statistics: names under ``images`` whose statistics per layer are compared in box plots, real
-    images first.
+    statistics: names under ``images`` whose activations are compared with the BatchNorm statistics,
+        by layer and in single channels, real images first (DSG, supplement, Figs. 1 and 2).
+    entropies: names under ``images`` whose prediction entropies are compared (DynaDFQ, Fig. 3).
+    label_studies: studies that vary the labels of images, whose entropies and images are compared
+        (DynaDFQ, Figs. 5, 9 and 10).
+    generators: names under ``students`` that train a generator, whose images are compared by the
+        student's width (AdaDFQ, supplement, Fig. 3).
+    test_images: whether the test images of lowest and highest entropy are shown, and all of them
+        compared with others (DynaDFQ, Fig. 7).
     """
 
     title: str
@@ -157,6 +167,10 @@ class Description(Config):
     studies: dict[str, Study]
     claims: list[Claim] = Field(default_factory=list)
     statistics: list[str] = Field(default_factory=list)
+    entropies: list[str] = Field(default_factory=list)
+    label_studies: list[str] = Field(default_factory=list)
+    generators: list[str] = Field(default_factory=list)
+    test_images: bool = False
 
 
 def described(content: object) -> tuple[Description | None, list[str]]:
@@ -189,7 +203,13 @@ def _loose_ends(grid: Description) -> list[str]:
                     problems.append(
                         f"{place}.{kind}: {shown(name)} is not one of {', '.join(known)}"
                     )
-    for name in grid.statistics:
-        if name not in grid.images:
-            problems.append(f"statistics: {shown(name)} is not one of {', '.join(grid.images)}")
+    for key, listed, among in (
+        ("statistics", grid.statistics, grid.images),
+        ("entropies", grid.entropies, grid.images),
+        ("label_studies", grid.label_studies, grid.studies),
+        ("generators", grid.generators, grid.students),
+    ):
+        for name in listed:
+            if name not in among:
+                problems.append(f"{key}: {shown(name)} is not one of {', '.join(among)}")
     return problems

@@ -17,8 +17,9 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
-from dynadfq.quant.config import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
+from dynadfq.quant.selector_config import SelectorShape
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet

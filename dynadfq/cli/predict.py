@@ -116,10 +116,13 @@ class _Predictor:
         """Return one prediction per image; an image whose logits are no numbers is reported."""
         import torch
 
+        from dynadfq.quant.bits import widths_or_float
+
         pixels = torch.stack([image for _, image in read])
         logits, bits, percent = self._run(self.preprocessing.normalize(pixels))
         best = logits.double().softmax(dim=1).topk(self.top)
         finite = logits.isfinite().all(dim=1).tolist()
+        mean_bits = widths_or_float(bits.double()).mean(dim=1)
         predictions = []
         for i, (path, _) in enumerate(read):
             if not finite[i]:
@@ -140,7 +143,7 @@ class _Predictor:
                     "file": str(path),
                     **classes[0],
                     **({"top": classes} if self.top > 1 else {}),
-                    "mean_bits": bits[i].double().mean().item(),
+                    "mean_bits": mean_bits[i].item(),
                     "bit_flops_percent": percent[i].item(),
                     "bits": bits[i].int().tolist(),
                 }

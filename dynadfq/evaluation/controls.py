@@ -58,7 +58,8 @@ def permuted(
 
 def allocations(student: Student, bits: Tensor) -> int:
     """Count the distinct ones of (N, S) allocations, over the sites that cost something."""
-    return len(bits[:, student.cost.per_site > 0].unique(dim=0))
+    read = bits[:, student.cost.per_site > 0]
+    return len(read.unique(dim=0)) if read.shape[1] else 1
 
 
 def static_widths(student: Student, bits: Tensor) -> BitAllocation:

@@ -19,16 +19,15 @@ from dynadfq.evaluation.teacher_statistics import (
     float_logits,
 )
 from dynadfq.export.integer_form import to_integer_form
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.ops.precision import compute_precision
-from dynadfq.quant.bits import BitAllocation
+from dynadfq.quant.bits import BitAllocation, widths_or_float
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import InvalidArgument, shown
 from dynadfq.runtime.memory import kept_memory
 from dynadfq.teacher.teacher import Teacher
-
-FLOAT_BITS = 32.0
 
 
 class Predictions(NamedTuple):
@@ -51,7 +50,8 @@ class Evaluation:
         bit_flops_percent, mean_bits; with a teacher also teacher_prediction and entropy_nats (of
         the teacher's prediction).
     predictions: (N,) predicted classes.
-    bits: (N, S) activation widths; (N, 1) of 32 bits for a teacher.
+    bits: (N, S) activation widths; (N, 1) of 32 bits for a teacher, (N, 0) for a student of float
+        activations.
     teacher: the teacher's predictions, where one was given.
     """
 
@@ -151,12 +151,13 @@ def _evaluation(
         columns["teacher_prediction"] = teacher.predictions.numpy()
         columns["entropy_nats"] = teacher.entropy_nats.numpy()
     columns["bit_flops_percent"] = percent.numpy()
-    columns["mean_bits"] = found.bits.mean(dim=1).double().numpy()
+    widths = widths_or_float(found.bits)
+    columns["mean_bits"] = widths.mean(dim=1).double().numpy()
     return Evaluation(
         top1=None if labels is None else percent_equal(found.classes, labels),
         bit_flops_percent=float(percent.mean()),
         bit_flops_percent_std=float(percent.std(correction=0)),
-        mean_activation_bits=float(found.bits.mean()),
+        mean_activation_bits=float(widths.mean()),
         per_image=pd.DataFrame(columns),
         predictions=found.classes,
         bits=found.bits,
@@ -192,7 +193,7 @@ class FloatModel:
     def predict(self, images: Tensor, allocation: BitAllocation | None = None) -> Predictions:
         """Classify (B, C, H, W) images; there are no widths to allocate."""
         logits = float_logits(self.teacher, images)
-        return _predictions(logits, torch.full((len(logits), 1), FLOAT_BITS))
+        return _predictions(logits, torch.full((len(logits), 1), float(FLOAT_BITS)))
 
     def bit_flops_percent(self, bits: Tensor) -> Tensor:
         """Return 100 for each of (N, 1) widths: (N,) float64."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.graph.description import Layer, NetworkTrace
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
@@ -14,7 +15,6 @@ from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 
 Status = Literal["dynamic", "fixed", "skipped", "float"]
-FLOAT_BITS = 32
 WHOLE = 0.999  # share of an input from which on it counts as quantized entirely
 
 
@@ -91,6 +91,8 @@ def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tup
         reason = f"its input is no activation's output (placement {scheme.placement})"
         if layer.input_site is None:
             reason = "it reads the network's input"
+        if scheme.float_activations:
+            reason = f"activations stay float32 (target_bits {FLOAT_BITS})"
         return "skipped", (FLOAT_BITS,), reason
     reason = ""
     quantized = sum(layer.fraction_from(student.site_names[i]) for i in read)

@@ -13,6 +13,7 @@ from dynadfq.runtime.artifact import Record
 from dynadfq.runtime.config import Config
 
 Bits = Annotated[int, Field(ge=2, le=8)]
+ActivationBits = Annotated[int, Field(ge=2, le=32)]  # 32 is float32
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Points = Annotated[float, Field(ge=-100, le=100)]
@@ -31,7 +32,7 @@ class NetworkMetrics(Group):
     bit_flops_percent: Cost
     top1: Percent | None = None
     agreement: Percent | None = None
-    bits: Bits | None = None
+    bits: ActivationBits | None = None
     bit_flops_percent_std: Cost | None = None
     mean_activation_bits: Cost | None = None
     selector_overhead_percent: Cost | None = None
@@ -60,7 +61,7 @@ class QuantizationMetrics(Group):
 
     allocation: Literal["uniform", "mixed"] | None = None
     weight_bits: Bits
-    activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)]
+    activation_bits: Annotated[tuple[ActivationBits, ...], Field(min_length=1)]
     float_input_macs_percent: Percent
 
 

@@ -68,14 +68,16 @@ def synthetic_table(
     )
 
 
-def per_image_table(dynamic: Evaluation, fixed: Evaluation, lowest_bits: Tensor) -> pd.DataFrame:
+def per_image_table(
+    dynamic: Evaluation, fixed: Evaluation, lowest_bits: Tensor | None
+) -> pd.DataFrame:
     """Return one row per image: the dynamic student's, with the fixed one's prediction.
 
-    ``lowest_bits`` is what ``lowest_surviving_bits`` returned, (N,).
+    ``lowest_bits`` is what ``lowest_surviving_bits`` returned, (N,); None where activations have no
+    widths.
     """
-    return dynamic.per_image.assign(
-        fixed_prediction=fixed.predictions.numpy(), lowest_bits=lowest_bits.numpy()
-    )
+    table = dynamic.per_image.assign(fixed_prediction=fixed.predictions.numpy())
+    return table if lowest_bits is None else table.assign(lowest_bits=lowest_bits.numpy())
 
 
 def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
@@ -95,7 +97,7 @@ def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
     def bounds(of: Student, width: int) -> list[list[float]]:
         """Lower and upper bounds of all sites."""
         ranges = [site.range_at(width) for site in of.sites]
-        return [[bound.item() for bound in end] for end in zip(*ranges, strict=True)]
+        return [[bounds[end].item() for bounds in ranges] for end in (0, 1)]
 
     target = student.scheme.target_bits
     fixed_low, fixed_high = bounds(fixed, target)

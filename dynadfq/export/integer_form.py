@@ -33,7 +33,7 @@ class IntegerForm:
         () float64 Lagrange multiplier to (B, classes) logits and (B, S) int64 widths.
     facts: how each layer is computed, and why one is not computed in integers of float32.
     input_shape: shape of one image, (C, H, W).
-    widths: candidate widths in bits, ascending.
+    widths: candidate widths in bits, ascending; 32 alone where activations are float32.
     widest: the largest width that sums are exact for, in bits.
     wide: whether each activation site always has 8 bits.
     """

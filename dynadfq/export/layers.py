@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynadfq.export.conversion_report import Fact
+from dynadfq.export.conversion_report import Fact, Form
 from dynadfq.export.modules import AveragePool, SelectorCodes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry, averaging_matrix
@@ -58,8 +58,9 @@ def code_layer(
     gain, shift = multiplier(layer, scale, norm)
     geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
     if reads is None:
-        fact = Fact(name, "float64", reason="reads no quantized activation")
-        return FloatInputLayer(weight, geometry, gain, shift), fact
+        form: Form = "float64" if layer.exact else "float32"
+        fact = Fact(name, form, reason="reads no quantized activation")
+        return FloatInputLayer(weight, geometry, gain, shift, layer.exact), fact
     fact = sums_fact(name, weight, geometry, reads)
     return CodeLayer(weight, geometry, gain, shift, reads, fact.form == "wide integer"), fact
 
@@ -125,4 +126,4 @@ def selector_codes(selector: BitSelector, shape: Sequence[int]) -> SelectorCodes
 def _float_input_layer(layer: QuantizedLayer) -> FloatInputLayer:
     weight, scale = integer_weight(layer)
     gain, shift = multiplier(layer, scale, None)
-    return FloatInputLayer(weight, None, gain, shift)
+    return FloatInputLayer(weight, None, gain, shift, layer.exact)

@@ -126,7 +126,7 @@ class SelectorCodes(nn.Module):
         """
         if given is not None:
             return given
-        logits = self.choice(self.hidden.in_float64(self.pool.in_float64(x).flatten(1)))
+        logits = self.choice(self.hidden.values(self.pool.in_float64(x).flatten(1)))
         if multiplier is None:
             multiplier = self.multiplier
         scores = penalized(logits.view(-1, *self.costs.shape), self.costs, multiplier)

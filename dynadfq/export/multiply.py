@@ -83,33 +83,47 @@ class CodeLayer(nn.Module):
 
 
 class FloatInputLayer(nn.Module):
-    """Multiplies floats by weight codes in float64, in layers that read no quantized activation."""
+    """Multiplies floats by weight codes, in layers that read no quantized activation.
+
+    Args:
+        weight: integer weight.
+        geometry: of a convolution; None for a linear layer.
+        gain, shift: as for ``CodeLayer``.
+        exact: compute in float64, since activations after it are rounded to codes.
+    """
 
     gain: Tensor
     shift: Tensor
 
     def __init__(
-        self, weight: WeightCodes, geometry: Geometry | None, gain: Tensor, shift: Tensor
+        self,
+        weight: WeightCodes,
+        geometry: Geometry | None,
+        gain: Tensor,
+        shift: Tensor,
+        exact: bool,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.geometry = geometry
+        self.dtype = torch.float64 if exact else torch.float32
         shape = (1, -1, 1, 1) if geometry else (-1,)
-        self.register_buffer("gain", gain.double().view(shape))
-        self.register_buffer("shift", shift.double().view(shape))
+        self.register_buffer("gain", gain.to(self.dtype).view(shape))
+        self.register_buffer("shift", shift.to(self.dtype).view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, out, …) float32 values for (B, …) floats."""
-        return self.in_float64(x).float()
+        return self.values(x).float()
 
-    def in_float64(self, x: Tensor) -> Tensor:
-        """Return (B, out, …) float64 values for (B, …) floats."""
-        x = x.double()
-        weight = self.weight.signed(torch.float64)
+    def values(self, x: Tensor) -> Tensor:
+        """Return (B, out, …) values for (B, …) floats, in the type that they are computed in."""
+        x = x.to(self.dtype)
+        weight = self.weight.signed(self.dtype)
         if self.geometry is None:
             sums = F.linear(x, weight)
         else:
-            sums = convolve_by_matrices(x, weight, self.geometry)
+            product = convolve_by_matrices if self.dtype == torch.float64 else convolve
+            sums = product(x, weight, self.geometry)
         return sums * self.gain + self.shift
 
 

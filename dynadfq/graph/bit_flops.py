@@ -21,13 +21,12 @@ import pandas as pd
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.graph.config import Placement
+from dynadfq.graph.config import FLOAT_BITS, Placement
 from dynadfq.graph.description import Layer, NetworkTrace
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.runtime.errors import InvalidArgument
 
-FLOAT_BITS = 32
 FLOAT_OPERATION = FLOAT_BITS * FLOAT_BITS  # bit-FLOPs of one float32 operation
 
 

@@ -72,10 +72,12 @@ class NetworkTrace:
     average_pool_elements: int  # input elements of all average pools
 
     def sites(self, which: SiteSet) -> tuple[Site, ...]:
-        """Return the outputs of activations, the tensors that layers read, or integer sites.
+        """Return the outputs of activations, the tensors that layers read, integer sites, or none.
 
         Layers may share an input; the network's input is a site of "integer" alone.
         """
+        if which == "none":
+            return ()
         if which == "integer":
             return self.integer_sites
         return self.activations if which == "relu_output" else self.layer_inputs

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dynadfq.data.config import CLASSES
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
 from dynadfq.params.memory import image_shape
 from dynadfq.params.rules import Rule, broken_rules
 from dynadfq.params.sections import Params
+from dynadfq.quant.config import QuantizationConfig
 from dynadfq.quant.range_config import RangeConfig
 from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.config import Config
@@ -36,11 +38,27 @@ def unused(key: str, config: type[Config], other: str, needed: bool | str) -> Ru
     )
 
 
+def without_float(key: str, config: type[Config]) -> Rule:
+    """Return the rule on a key that has no effect where activations stay float32.
+
+    Args:
+        key: the key, which is expected to have its default then.
+        config: the settings that it is one of.
+    """
+    default = getattr(config(), key.rpartition(".")[2])
+    return Rule(
+        (key, "quantization.target_bits"),
+        lambda value, target: target != FLOAT_BITS or value == default,
+        f"the second is not {FLOAT_BITS}, or the first its default",
+        f"{{0}} has no effect with quantization.target_bits: {FLOAT_BITS}",
+    )
+
+
 ODDITIES = (
     Rule(
         ("quantization.target_bits", "selector.candidates"),
-        lambda target, candidates: target in candidates,
-        "the first is in the second",
+        lambda target, candidates: target in candidates or target == FLOAT_BITS,
+        "the first is in the second, or 32",
         "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images "
         "of the dynamic one start at the candidate below",
     ),
@@ -94,6 +112,11 @@ ODDITIES = (
             "sensitivity",
         )
         for name in ("widths", "images", "keep_size")
+    ),
+    without_float("quantization.placement", QuantizationConfig),
+    *(
+        without_float(f"quantization.ranges.{name}", RangeConfig)
+        for name in RangeConfig.model_fields
     ),
     unused("finetune.clipped_gradient", FinetuneConfig, "quantization.ranges.learned", False),
     unused("selector.budget", SelectorConfig, "selector.any_width", False),

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from dynadfq.data.config import CLASSES
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.params.sections import Params
 from dynadfq.runtime.errors import shown
 
@@ -117,10 +118,17 @@ RULES = (
     Rule(
         ("quantization.target_bits", "selector.candidates", "quantization.scheme"),
         lambda target, candidates, scheme: (
-            scheme == "integer" or candidates[0] <= target <= candidates[-1]
+            scheme == "integer" or target == FLOAT_BITS or candidates[0] <= target <= candidates[-1]
         ),
-        "the first is within the second, or the third is integer",
+        "the first is within the second, or 32, or the third is integer",
         "must be within selector.candidates: {1}; got {0}",
+    ),
+    Rule(
+        ("quantization.target_bits", "quantization.scheme"),
+        lambda target, scheme: target != FLOAT_BITS or scheme != "integer",
+        "the first is 32 only where the second is paper",
+        "must be in 2 … 8 with quantization.scheme: integer, whose engines compute in integers; "
+        "float activations need scheme: paper; got {0}",
     ),
     Rule(
         (

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynadfq.graph.bit_flops import FLOAT_BITS
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.ptq.calibration import (
     AVERAGES,
     CALIBRATION_BATCH,

@@ -157,6 +157,8 @@ def noise_sigma_ranges(
     scratch: Scratch | None = None,
 ) -> None:
     """Set ranges in one pass of up to 256 images through the quantized student at target width."""
+    if not student.sites:
+        return
     batch = next(images.batches(NOISE_IMAGES, NOISE_IMAGES)).images.to(student.device)
     student.eval()
     with setting_ranges(student, noise_range):

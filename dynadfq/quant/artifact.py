@@ -83,13 +83,19 @@ class StudentRecord(Record):
     multiplier: float
     provenance: Annotated[dict[str, Any], AfterValidator(_provenance)]
     scheme: Scheme
-    sites: Annotated[tuple[SiteFacts, ...], Field(min_length=1)]
+    sites: tuple[SiteFacts, ...]
     teacher: TeacherFacts
 
     @model_validator(mode="after")
     def _one_shape(self) -> StudentRecord:
         if self.input_shape != self.teacher.input_shape:
             raise InvalidArgument("input_shape", f"{list(self.input_shape)} is not the teacher's")
+        return self
+
+    @model_validator(mode="after")
+    def _has_sites(self) -> StudentRecord:
+        if not self.sites and not self.scheme.float_activations:
+            raise InvalidArgument("sites", "must be one or more, since activations are quantized")
         return self
 
 

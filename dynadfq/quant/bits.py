@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.runtime.errors import InvalidArgument, shown
 
 
@@ -59,6 +60,16 @@ def checked_widths(bits: Any, sites: int, widest: int) -> list[int]:
             )
         widths.append(width)
     return widths
+
+
+def widths_or_float(bits: Tensor) -> Tensor:
+    """Return (B, S) widths in bits; without any site (B, 1) of 32, since activations are float32.
+
+    >>> widths_or_float(torch.zeros(2, 0))
+    tensor([[32.],
+            [32.]])
+    """
+    return bits if bits.shape[1] else bits.new_full((len(bits), 1), FLOAT_BITS)
 
 
 def uniform(bits: int, sites: int) -> BitAllocation:

@@ -1,4 +1,4 @@
-"""Settings of quantization: widths, granularity, activation ranges and the selector's shape."""
+"""Settings of quantization: widths, granularity, activation ranges; the scheme of a student."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from dynadfq.graph.config import Placement, SiteSet
+from dynadfq.graph.config import FLOAT_BITS, Placement, SiteSet
 from dynadfq.quant.range_config import RangeConfig, RangeSharing, ranges_of
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
-from dynadfq.quant.width_config import AllocationConfig, MixedWidths, Widths
-from dynadfq.runtime.config import LINEAGE, MAX_WIDTH, PAPER, Config, setting
+from dynadfq.quant.selector_config import CandidatesConfig, SelectorShape
+from dynadfq.quant.width_config import (
+    ACTIVATION_BITS,
+    ActivationBits,
+    ActivationWidths,
+    AllocationConfig,
+    MixedWidths,
+)
+from dynadfq.runtime.config import LINEAGE, PAPER, Config, setting
 from dynadfq.runtime.errors import InvalidArgument
-
-DYNAMIC_QUANT = "DynamicQuant (Liu et al., CVPR 2022), released code"
 
 SchemeName = Literal["paper", "integer"]
 Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
@@ -46,14 +51,16 @@ class UniformQuantization(Config):
         "a layer",
         source=f"channel: {LINEAGE}; tensor: DFQ, and DSG's table 3",
     )
-    target_bits: int = setting(
+    target_bits: ActivationBits = setting(
         4,
         "uniform width whose bit-FLOPs are the budget; width of every activation of the fixed "
-        "student, except those that always have 8 bits (scheme: integer)",
+        "student, except those that always have 8 bits (scheme: integer); 32 leaves activations "
+        "float32: weights alone are quantized, without ranges and selector",
         unit="bits",
-        source=f"{PAPER}, Eq. 10: the 4-bit or 5-bit model",
+        source=f"{PAPER}, Eq. 10: the 4-bit or 5-bit model; 32: AdaRound; DSG's supplement",
         ge=2,
-        le=8,
+        le=FLOAT_BITS,
+        items=ACTIVATION_BITS,
     )
     placement: Placement = setting(
         "relu_output",
@@ -80,57 +87,11 @@ class QuantizationConfig(UniformQuantization):
     reconstruction: BlockReconstructionConfig = BlockReconstructionConfig()
 
 
-class SelectorShape(Config):
-    """The network that gives each image, at each site, one of the candidate widths."""
-
-    pool: int = setting(
-        8,
-        "side to which the selector's input is average-pooled",
-        unit="pixels",
-        source=DYNAMIC_QUANT,
-        ge=1,
-        le=64,
-    )
-    hidden: int = setting(
-        64, "width of the hidden layer", unit="features", source=DYNAMIC_QUANT, ge=1, le=MAX_WIDTH
-    )
-    dropout: float = setting(
-        0.2,
-        "dropout before the last layer, while fine-tuning",
-        unit="fraction",
-        source=DYNAMIC_QUANT,
-        ge=0,
-        le=0.9,
-    )
-    initial_bias: float = setting(
-        1.0,
-        "initial bias of the target width's logit, the others' being 0: every image starts at "
-        "the target",
-        source=f"{PAPER}, Sec. 4.1 (highest probability); value from its first author's CADyQ",
-        ge=0,
-        le=100,
-    )
-
-
-class CandidatesConfig(SelectorShape):
-    """The candidate widths, and the network that chooses among them."""
-
-    candidates: Widths = setting(
-        (3, 4, 5),
-        "candidate widths of the dynamic student's activations",
-        unit="bits",
-        source=f"{PAPER}, Sec. 4.1 and appendix B",
-        allowed="a list of two or more whole numbers in 2 … 8, ascending",
-        items="2 … 8",
-        min_length=2,
-        strict=False,
-    )
-
-
 class Scheme(UniformQuantization):
     """The quantization scheme of a student: what is needed to build its network again.
 
-    activation_bits: candidate widths, ascending; a single one makes a student of fixed width.
+    activation_bits: candidate widths, ascending; a single one makes a student of fixed width, and
+        32 one of float activations, which has no sites.
     ranges: "per_width" where each of several widths has a clipping range of its own at every site;
         None where all share one, as a single width does.
     mixed: widths of single layers and sites (dynadfq.ptq.mixed_precision); None where all are
@@ -139,11 +100,10 @@ class Scheme(UniformQuantization):
     relu6_as_relu: and its ReLU6 replaced by ReLU.
     """
 
-    activation_bits: Widths = setting(
+    activation_bits: ActivationWidths = setting(
         CandidatesConfig().candidates,
         "widths of activations",
-        allowed="one or more whole numbers in 2 … 8, ascending",
-        items="2 … 8",
+        allowed=f"one or more whole numbers in 2 … 8, ascending, or {FLOAT_BITS} alone",
         min_length=1,
         strict=False,
     )
@@ -193,18 +153,29 @@ class Scheme(UniformQuantization):
             )
         return self
 
+    @model_validator(mode="after")
+    def _integer_has_no_float_activations(self) -> Scheme:
+        if self.integer and self.float_activations:
+            raise InvalidArgument(
+                "activation_bits",
+                "must be in 2 … 8 with scheme integer, whose engines compute in integers; got "
+                f"{FLOAT_BITS}; float activations: scheme paper",
+            )
+        return self
+
     @classmethod
     def of(cls, quantization: QuantizationConfig, selector: CandidatesConfig | None) -> Scheme:
         """Return the scheme of these settings.
 
-        Without a selector, or with scheme integer, it has the target width alone.
+        Without a selector, with scheme integer or float activations, it has the target width alone.
 
         Raises:
             InvalidArgument: the target is outside the candidate widths.
         """
         shared = quantization.model_dump(include=set(UniformQuantization.model_fields))
-        if selector is None or quantization.scheme == "integer":
-            widths: tuple[int, ...] = (quantization.target_bits,)
+        target = quantization.target_bits
+        if selector is None or quantization.scheme == "integer" or target == FLOAT_BITS:
+            widths: tuple[int, ...] = (target,)
         else:
             widths = selector.candidates
         shape = selector or SelectorShape()
@@ -222,8 +193,15 @@ class Scheme(UniformQuantization):
         return self.scheme == "integer"
 
     @property
+    def float_activations(self) -> bool:
+        """Whether weights alone are quantized."""
+        return self.activation_bits == (FLOAT_BITS,)
+
+    @property
     def sites(self) -> SiteSet:
         """Which tensors are quantized."""
+        if self.float_activations:
+            return "none"
         return "integer" if self.integer else self.placement
 
     @property

@@ -167,7 +167,11 @@ def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
     kind = layer_kind(old)
     if kind is not None:  # else it was replaced at an earlier call
         new = QUANTIZED[kind].from_float(
-            old, scheme.bits_of_layer(name), scheme.weight_granularity, scheme.integer
+            old,
+            scheme.bits_of_layer(name),
+            scheme.weight_granularity,
+            symmetric=scheme.integer,
+            exact=not scheme.float_activations,
         )
         model.set_submodule(name, new)
 

@@ -3,7 +3,8 @@
 In training (``layer.training``) values are fake-quantized and gradients flow. In evaluation a layer
 that reads a quantized activation convolves integer codes, whose sums are exact in any order, and
 scales afterwards; a layer that reads floats computes in float64. Either way an image's codes do not
-depend on its batch (docs/decisions/0005).
+depend on its batch (docs/decisions/0005). Where no activation has codes, layers compute in float32,
+as the float network's do.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class QuantizedLayer(nn.Module):
     weight_bits: int
     granularity: Granularity
     symmetric: bool  # codes are symmetric around 0
+    exact: bool  # evaluation computes in float64 what it reads as floats
     norm: AnyBatchNorm | None  # of scheme "integer": the one that alone reads it; no submodule
     quantizing: bool
     weight_scale: Tensor | None  # (out or 1, 1, …), of a frozen weight
@@ -57,6 +59,7 @@ class QuantizedLayer(nn.Module):
         weight_bits: int,
         granularity: Granularity = "channel",
         symmetric: bool = False,
+        exact: bool = True,
     ) -> Layer:
         """Return a quantized layer that takes over the parameters of a float one."""
         quantized = cls.__new__(cls)
@@ -64,6 +67,7 @@ class QuantizedLayer(nn.Module):
         quantized.weight_bits = weight_bits
         quantized.granularity = granularity
         quantized.symmetric = symmetric
+        quantized.exact = exact
         quantized.__dict__["norm"] = None
         quantized.quantizing = True
         quantized._buffers = {**layer._buffers, "weight_scale": None, "weight_quant_min": None}
@@ -140,6 +144,8 @@ class QuantizedLayer(nn.Module):
                 self.weight, self.weight_bits, self.qparams, self.symmetric
             )
             return self.multiply(x, weight, self.rounded_bias(scale))
+        if scale is None and not self.exact:
+            return self.multiply(x, self.quantized_weight, self.bias)
         if scale is None:
             return self.in_float64(x).float()
         return self._multiply_codes(x, scale)

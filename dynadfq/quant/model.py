@@ -28,7 +28,7 @@ from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantizedLayer
 from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.quant.width_config import MixedWidths
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.errors import InvalidArgument, shown
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.import_path import warn_without_path
@@ -108,9 +108,15 @@ class Student(nn.Module):
             The allocation, (1, S) bits.
 
         Raises:
-            InvalidArgument: a width is not a whole number in 2 … 8, or there are not as many as
-                sites.
+            InvalidArgument: a width is not a whole number in 2 … 8, there are not as many as
+                sites, or activations are float32.
         """
+        if self.scheme.float_activations:
+            raise InvalidArgument(
+                "bits",
+                f"{shown(bits)} given, and this student's activations are float32; leave it out, "
+                "or make a student with other activation_bits",
+            )
         return self._shared(checked_widths(bits, len(self.sites), WIDEST_ACTIVATION))
 
     def _shared(self, widths: Sequence[int]) -> BitAllocation:

@@ -18,8 +18,7 @@ DATA_FREE = {
 }
 PAGE = """# {name}, W{weight_bits}, A{{{candidates}}}
 
-A quantized image classifier, activation widths {choice}. `student.json` has the same facts for \
-programs.
+A quantized image classifier, {choice}. `student.json` has the same facts for programs.
 
 ## Source
 
@@ -69,11 +68,16 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
             are any.
     """
     widths = facts["scheme"]["activation_bits"]
+    choice = "activation widths the same for all images"
+    if len(widths) > 1:
+        choice = "activation widths chosen for each image"
+    elif not facts["sites"]:
+        choice = "weights alone; activations are float32"
     return PAGE.format(
         name=facts["teacher"].get("architecture") or "A classifier",
         weight_bits="-".join(map(str, dict.fromkeys(_narrowest_and_widest(facts)))),
         candidates=",".join(map(str, widths)),
-        choice="chosen for each image" if len(widths) > 1 else "the same for all images",
+        choice=choice,
         source=_list(_source(facts["teacher"])),
         training=_list(_training(facts["provenance"])),
         widths=_list(_widths(facts)),
@@ -140,6 +144,11 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
         "MACs that read float32 inputs": f"{cost['float_input_macs']:.2f} %",
         "Size of `model.safetensors`": f"{facts['bytes']:,} bytes",
     }
+    if not facts["sites"]:
+        return shared | {
+            "Activations": "float32",
+            "bit-FLOPs": f"{cost['target']:.3f} % of the float network's",
+        }
     if not cost["dynamic_sites"]:
         return shared | {
             "Activations": f"{_activations(scheme, widths)} at {sites}",

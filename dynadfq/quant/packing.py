@@ -128,11 +128,11 @@ def _require_match(network: nn.Module, tensors: Mapping[str, Tensor], candidates
         name: (value.shape, FLOAT if value.is_floating_point() else (value.dtype,))
         for name, value in _other_state(network).items()
     }
-    sites = site_nodes(network)
-    ranges = torch.Size([len(sites), *(sites[0].low.shape if sites else ())])
-    expected |= {f"sites.{part}": (ranges, FLOAT) for part in ("low", "high")}
-    widths = torch.Size([len(sites), candidates])
-    expected |= {"sites.scale": (widths, FLOAT), "sites.zero_point": (widths, INTEGERS)}
+    if sites := site_nodes(network):
+        ranges = torch.Size([len(sites), *sites[0].low.shape])
+        expected |= {f"sites.{part}": (ranges, FLOAT) for part in ("low", "high")}
+        widths = torch.Size([len(sites), candidates])
+        expected |= {"sites.scale": (widths, FLOAT), "sites.zero_point": (widths, INTEGERS)}
     for name, layer in quantized_layers(network).items():
         codes, scale, zero_point = (f"{name}.{part}" for part in WEIGHT)
         packed_bytes = (layer.weight.numel() * layer.weight_bits + 7) // 8
@@ -159,7 +159,7 @@ def _require_values(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} has a scale that is not above 0")
         if name.endswith("running_var") and (value < 0).any():
             raise ValueError(f"{name} has a negative variance")
-    if (tensors["sites.low"] > tensors["sites.high"]).any():
+    if "sites.low" in tensors and (tensors["sites.low"] > tensors["sites.high"]).any():
         raise ValueError("sites.low is above sites.high")
 
 
@@ -190,8 +190,13 @@ def _other_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _site_tensors(network: nn.Module, widths: Sequence[int]) -> dict[str, Tensor]:
-    """Ranges, (S,) or (S, M), and scale and zero point at every candidate width, (S, M) each."""
+    """Ranges, (S,) or (S, M), and scale and zero point at every candidate width, (S, M) each.
+
+    There are none without sites.
+    """
     sites = site_nodes(network)
+    if not sites:
+        return {}
     low = torch.stack([site.low for site in sites])
     high = torch.stack([site.high for site in sites])
     bits = torch.tensor(

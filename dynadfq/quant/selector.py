@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from dynadfq.ops.precision import in_float32, to_float32
 from dynadfq.quant.bits import BitAllocation, allocate, penalized
-from dynadfq.quant.config import SelectorShape
 from dynadfq.quant.layers import QuantLinear
+from dynadfq.quant.selector_config import SelectorShape
 
 # In float32 the selector would take twice the memory of a 4-bit ResNet-20.
 SELECTOR_WEIGHT_BITS = 4

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.runtime.config import MAX_COUNT, Config, setting
 from dynadfq.runtime.errors import shown
 
@@ -19,7 +20,26 @@ def _ascending(widths: tuple[int, ...]) -> tuple[int, ...]:
     return widths
 
 
+def _of_activations(width: int) -> int:
+    if width != FLOAT_BITS and not 2 <= width <= 8:
+        raise ValueError(f"must be a whole number in {ACTIVATION_BITS}; got {width}")
+    return width
+
+
+def _float_alone(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if FLOAT_BITS in widths and len(widths) > 1:
+        raise ValueError(
+            f"must be {FLOAT_BITS} alone for float activations, or without it; got {shown(widths)}"
+        )
+    return widths
+
+
+ACTIVATION_BITS = f"2 … 8, or {FLOAT_BITS} for activations that stay float32"
 Widths = Annotated[tuple[Bits, ...], AfterValidator(_ascending)]
+ActivationBits = Annotated[int, AfterValidator(_of_activations)]
+ActivationWidths = Annotated[
+    tuple[ActivationBits, ...], AfterValidator(_ascending), AfterValidator(_float_alone)
+]
 
 
 class AllocationConfig(Config):

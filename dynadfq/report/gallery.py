@@ -64,11 +64,12 @@ def plates(evidence: Evidence, easiest: list[Tile], hardest: list[Tile]) -> Iter
             lambda theme: entropy.sensitivity_against_entropy(measured, theme),
             _sensitivity_numbers(measured),
         )
-    yield Plate(
-        "bits_per_site",
-        lambda theme: sites.bits_per_site(evidence.sites, score.images, theme),
-        _site_numbers(evidence.sites),
-    )
+    if len(evidence.sites):
+        yield Plate(
+            "bits_per_site",
+            lambda theme: sites.bits_per_site(evidence.sites, score.images, theme),
+            _site_numbers(evidence.sites),
+        )
     yield from _class_maps(evidence)
     history = evidence.histories["dynamic"]
     target = float(evidence.metrics["fixed"]["bit_flops_percent"])

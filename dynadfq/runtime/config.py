@@ -88,7 +88,8 @@ def setting(
         unit: images, steps, bits, pixels, nats, a fraction …; empty where there is none.
         allowed: the permitted values in words, where type and bounds do not tell.
         ge, gt, le, lt: bounds; ``gt`` and ``lt`` leave the bound itself out.
-        items: the interval of a list's elements.
+        items: the interval of a list's elements, or of a number where it is not from bound to
+            bound.
         constraints: anything else that ``pydantic.Field`` knows.
     """
     extra: JsonDict = {

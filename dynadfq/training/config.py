@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from dynadfq.losses.config import Form
-from dynadfq.quant.config import CandidatesConfig
+from dynadfq.quant.selector_config import CandidatesConfig
 from dynadfq.runtime.config import (
     LINEAGE,
     MAX_BATCH,

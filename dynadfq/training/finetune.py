@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from dynadfq.losses.budget import Budget
+from dynadfq.quant.bits import widths_or_float
 from dynadfq.quant.model import Student
 from dynadfq.runtime import distributed
 from dynadfq.runtime.progress import Progress, require_finite
@@ -124,7 +125,7 @@ class Finetuning:
             **{name: float(value.detach()) for name, value in values.items()},
             "bit_flops_percent": float(percent.mean()),
             "bit_flops_percent_std": float(percent.std(correction=0)),
-            "mean_bits": float(bits.mean()),
+            "mean_bits": float(widths_or_float(bits).mean()),
             "multiplier": 0.0 if self.budget is None else self.budget.multiplier,
         }
 

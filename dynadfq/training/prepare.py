@@ -93,8 +93,8 @@ def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:
     It holds what an image file can hold. The float network sees the rest too, so that roundings and
     weights would learn to make up for it.
     """
-    site = student.sites[0]
-    if not site.fixed:
+    site = next(iter(student.sites), None)
+    if site is None or not site.fixed:
         return
     pixels = next(iter(images.batches(CALIBRATION_BATCH))).images.to(student.device)
     low, high = (bound.detach() for bound in site.range_at(site.bits))
@@ -139,7 +139,7 @@ def prepare_student(
     with compute_precision("float32", teacher.device):
         if recipe.ranges is not None:
             recipe.ranges(student, network, images, seed, scratch.part("ranges"))
-        else:
+        elif student.sites:
             config = quantization.ranges
             batches = images.batches(CALIBRATION_BATCH, finetune.calibration_images)
             rule = observer(config.observer, config.quantile)

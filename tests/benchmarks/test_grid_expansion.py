@@ -119,6 +119,20 @@ def test_adding_a_width_adds_students_only(small: Content):
     }
 
 
+def test_a_width_of_32_leaves_activations_float(small: Content):
+    before = cells_of(small)
+    rows(small)[0]["widths"].append("w3a32")
+    after = cells_of(small)
+    assert contains(after, before)
+    [key] = set(after["students"]) - set(before["students"])
+    assert key == "digits-resnet20-zeroq-zeroq-w3a32-s0"
+    assert after["students"][key]["fixed"]
+    quantization = after["students"][key]["params"]["quantization"]
+    assert (quantization["weight_bits"], quantization["target_bits"]) == (3, 32)
+    [line] = [one for one in after["studies"]["methods"]["lines"] if one["cells"] == [key]]
+    assert line["width"] == "W3A32"
+
+
 def test_adding_a_method_changes_no_other_cell(small: Content):
     before = cells_of(small)
     small["images"]["intraq"] = {"method": "intraq"}
@@ -272,7 +286,7 @@ def test_wrong_values_and_unknown_keys_are_those_of_params_yaml(small: Content):
     assert len(problems) == 3
 
 
-@pytest.mark.parametrize("width", ["4", "w4", "w9a4", "w4a4-543", "w4a4-", "W4A4"])
+@pytest.mark.parametrize("width", ["4", "w9a4", "w4a16", "w4a32-345", "w4a4-543", "w4a4-", "W4A4"])
 def test_a_wrong_width_is_named(small: Content, width: str):
     rows(small)[0]["widths"] = [width]
     _, problems = expanded(small)

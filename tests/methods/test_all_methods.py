@@ -16,7 +16,8 @@ from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.ops.precision import compute_precision
 from dynadfq.quant.build import load_student
-from dynadfq.quant.config import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme
+from dynadfq.quant.selector_config import SelectorShape
 from dynadfq.runtime.config import Config, choices, leaves
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import Scratch

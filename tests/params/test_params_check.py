@@ -74,6 +74,15 @@ def test_every_number_has_a_lower_and_an_upper_bound(method: str) -> None:
         ),
         ("finetune: {momentum: 1.0}", "finetune.momentum: must be in 0 … 1 (not 1); got 1.0"),
         ("finetune: {crop_scale: 1.0e-9}", "finetune.crop_scale: must be in 0.01 … 1; got 1e-09"),
+        (
+            "quantization: {scheme: integer, target_bits: 32}",
+            "quantization.target_bits: must be in 2 … 8 with quantization.scheme: integer, whose",
+        ),
+        (
+            "quantization: {target_bits: 16}",
+            "quantization.target_bits: must be a whole number in 2 … 8, or 32 for activations that "
+            "stay float32; got 16",
+        ),
         ("device: cuda:99999999999999999999", "device: must be one of auto, cpu, cuda, cuda:N"),
         ("method: {name: gdfq, preset: small, images: [1]}", "method.images: must be a group of"),
     ],
@@ -123,6 +132,14 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
         (
             "quantization: {ranges: {quantile: 0.9}}",
             'quantization.ranges.quantile: 0.9 has no effect with quantization.ranges.observer: "',
+        ),
+        (
+            "quantization: {target_bits: 32, placement: layer_input}",
+            'quantization.placement: "layer_input" has no effect with quantization.target_bits: 32',
+        ),
+        (
+            "quantization: {target_bits: 32, ranges: {average: ema}}",
+            'quantization.ranges.average: "ema" has no effect with quantization.target_bits: 32',
         ),
         (
             "quantization: {scheme: integer}",

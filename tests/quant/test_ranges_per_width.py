@@ -26,11 +26,12 @@ from dynadfq.ptq.ranges import noise_range, setting_ranges
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import load_student
-from dynadfq.quant.config import CandidatesConfig, QuantizationConfig, Scheme
+from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.fake_quantize import FakeQuantize
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import fake_quantize_reference
 from dynadfq.quant.range_config import RangeConfig
+from dynadfq.quant.selector_config import CandidatesConfig
 
 Build = Callable[..., Student]
 WIDTHS = [3, 4, 5]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.quant.bits import uniform
-from dynadfq.quant.config import SelectorShape
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
+from dynadfq.quant.selector_config import SelectorShape
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from dynadfq.losses.objective import bit_regularization
 from dynadfq.ptq.calibration import extremes, observing
 from dynadfq.quant.bits import BitAllocation, uniform
 from dynadfq.quant.build import build_student, load_student
-from dynadfq.quant.config import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.layers import EXACT_IN_FLOAT32, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import quantize_weight
+from dynadfq.quant.selector_config import SelectorShape
 from dynadfq.teacher.teacher import Teacher
 
 Build = Callable[..., Student]

@@ -48,6 +48,22 @@ def test_every_file_is_written(reports: Path, unlabelled: Path) -> None:
     assert set(contents(unlabelled)) == always | fewer
 
 
+def test_without_activation_widths_their_figures_are_left_out(
+    make_artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    changes = {"quantization": {"activation_bits": [32]}, "fixed": {"bits": 32}}
+    evaluation = make_artifacts(tmp_path / "artifacts", changes=changes) / "evaluation"
+    columns = pd.read_csv(evaluation / "per_image.csv").drop(columns="lowest_bits")
+    columns.to_csv(evaluation / "per_image.csv", index=False)
+    sites = pd.DataFrame(columns=["site", "name", "macs", "low", "high", "bits_32"])
+    sites.to_csv(evaluation / "sites.csv", index=False)
+    write_report(tmp_path / "artifacts", tmp_path / "reports", grid_images=4)
+    left_out = {"bits_per_site", "sensitivity_against_entropy"}
+    figures = {path.stem for path in (tmp_path / "reports/figures").iterdir()}
+    assert figures == FIGURES - left_out
+    assert "W4, A{32}" in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+
+
 def test_a_second_run_writes_the_same_bytes(artifacts: Path, reports: Path, tmp_path: Path) -> None:
     write_report(artifacts, tmp_path, grid_images=16)
     assert contents(tmp_path) == contents(reports)

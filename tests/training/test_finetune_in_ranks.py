@@ -13,7 +13,7 @@ from torch.nn.functional import dropout
 
 from dynadfq.losses.attention import BRANCHES, LAST_MAP, attention_term, map_term
 from dynadfq.losses.objective import distillation_term, label_term
-from dynadfq.quant.config import SelectorShape
+from dynadfq.quant.selector_config import SelectorShape
 from dynadfq.runtime import distributed
 from dynadfq.runtime.distributed import BatchPart
 from dynadfq.training.batches import StoredBatches

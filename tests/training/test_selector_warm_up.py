@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import build_student
-from dynadfq.quant.config import Scheme, SelectorShape
+from dynadfq.quant.config import Scheme
 from dynadfq.quant.model import Student
+from dynadfq.quant.selector_config import SelectorShape
 from dynadfq.quant.sensitivity import site_sensitivity
 from dynadfq.runtime.progress import Progress
 from dynadfq.teacher.teacher import Teacher
