@@ -16,7 +16,7 @@ from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import shown
 from dynadfq.synthesis.config import PixelOptimizerConfig
-from dynadfq.training.config import FinetuneConfig, SelectorConfig
+from dynadfq.training.config import EarlyStoppingConfig, FinetuneConfig, SelectorConfig
 
 
 def unused(key: str, config: type[Config], other: str, needed: bool | str) -> Rule:
@@ -119,6 +119,12 @@ ODDITIES = (
         for name in RangeConfig.model_fields
     ),
     unused("finetune.clipped_gradient", FinetuneConfig, "quantization.ranges.learned", False),
+    Rule(
+        ("finetune.early_stopping.patience", "finetune.early_stopping.images"),
+        lambda patience, images: images > 0 or patience == EarlyStoppingConfig().patience,
+        "the second is above 0, or the first its default",
+        "{0} has no effect with finetune.early_stopping.images: {1}",
+    ),
     unused("selector.budget", SelectorConfig, "selector.any_width", False),
     unused("selector.bit_weight", SelectorConfig, "selector.any_width", False),
     *(

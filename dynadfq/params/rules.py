@@ -157,6 +157,12 @@ RULES = (
         "must be at most synthesis.num_images: {1}; got {0}",
     ),
     Rule(
+        ("finetune.early_stopping.images", "synthesis.num_images"),
+        lambda held_back, images: held_back < images,
+        "the first is less than the second",
+        "must be less than synthesis.num_images: {1}, since the others are learned from; got {0}",
+    ),
+    Rule(
         ("finetune.batch_size", "launch.processes"),
         lambda batch, processes: batch % processes == 0,
         "the first is a multiple of the second",

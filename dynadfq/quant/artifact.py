@@ -55,6 +55,15 @@ class CostFacts(Config):
     dynamic_sites: Count
 
 
+class EarlyStoppingFacts(Config):
+    """Which epoch of fine-tuning was kept (``model_card.provenance``)."""
+
+    held_back_images: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    kept_epoch: Annotated[int, Field(ge=1)]
+    agreement: Annotated[float, Field(ge=0, le=100)]
+
+
 class Provenance(Config):
     """How a student was made (``model_card.provenance``)."""
 
@@ -63,10 +72,11 @@ class Provenance(Config):
     images: Count
     steps: Count
     rounding: str
+    early_stopping: EarlyStoppingFacts | None = None
 
 
 def _provenance(value: dict[str, Any]) -> dict[str, Any]:
-    return Provenance(**value).model_dump() if value else {}
+    return Provenance(**value).model_dump(exclude_unset=True) if value else {}
 
 
 class StudentRecord(Record):

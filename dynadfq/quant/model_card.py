@@ -39,24 +39,33 @@ A quantized image classifier, {choice}. `student.json` has the same facts for pr
 
 
 def provenance(
-    method: str, data_free: bool | None, images: int, steps: int, rounding: str
+    method: str,
+    data_free: bool | None,
+    images: int,
+    steps: int,
+    rounding: str,
+    early_stopping: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return how a student was made, for ``Student.provenance``.
 
     Args:
         method: name of the method.
         data_free: whether its images are made without a data set; None if that is not known.
-        images: number of images.
-        steps: steps of fine-tuning.
+        images: number of images that it learned from.
+        steps: steps of fine-tuning that it has taken.
         rounding: rounding of the weights before fine-tuning.
+        early_stopping: the number of ``held_back_images``, the ``epochs`` that were trained, the
+            ``kept_epoch`` (from 1), and its ``agreement`` with the float network on these images,
+            in percent; None where the last epoch was kept.
     """
-    return {
+    facts = {
         "method": method,
         "data_free": data_free,
         "images": images,
         "steps": steps,
         "rounding": rounding,
     }
+    return facts | ({"early_stopping": dict(early_stopping)} if early_stopping else {})
 
 
 def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = None) -> str:
@@ -81,7 +90,7 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
         source=_list(_source(facts["teacher"])),
         training=_list(_training(facts["provenance"])),
         widths=_list(_widths(facts)),
-        accuracy=NOT_MEASURED if measured is None else _accuracy(measured),
+        accuracy=NOT_MEASURED if measured is None else _accuracy(measured, _kept(facts)),
     )
 
 
@@ -117,13 +126,26 @@ def _training(provenance: Mapping[str, Any]) -> dict[str, str]:
     if not provenance:
         return {"Fine-tuning": "none, or not recorded"}
     steps = provenance["steps"]
+    stopping = provenance.get("early_stopping")
+    kept = stopping and {
+        "Early stopping": f"epoch {stopping['kept_epoch']} of {stopping['epochs']} is kept; it "
+        f"agrees with the float network on {stopping['agreement']:.2f} % of "
+        f"{stopping['held_back_images']:,} synthetic images held back from training"
+    }
     return {
         "Data-free": DATA_FREE[provenance["data_free"]],
         "Method": provenance["method"],
         "Images": f"{provenance['images']:,}" if provenance["images"] else "none",
         "Fine-tuning": f"{steps:,} steps" if steps else "none",
+        **(kept or {}),
         "Weight rounding before it": provenance["rounding"],
     }
+
+
+def _kept(facts: Mapping[str, Any]) -> str:
+    """Return which state of the student is measured."""
+    stopped = "early_stopping" in facts["provenance"]
+    return "the epoch that early stopping kept" if stopped else "the last step of fine-tuning"
 
 
 def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -187,7 +209,7 @@ def _activations(scheme: Mapping[str, Any], bits: str) -> str:
     return f"{min(chosen)} … {max(chosen)} bits by sensitivity"
 
 
-def _accuracy(measured: Mapping[str, Any]) -> str:
+def _accuracy(measured: Mapping[str, Any], kept: str) -> str:
     data = measured["data"]
     if data["name"] is None:
         images = (
@@ -211,7 +233,7 @@ def _accuracy(measured: Mapping[str, Any]) -> str:
         if "ceiling" in measured:
             rows["bound: bits by its own margin at the lowest width"] = measured["ceiling"]
     lines = [
-        f"- Measured on {images}, after the last step of fine-tuning",
+        f"- Measured on {images}, after {kept}",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",

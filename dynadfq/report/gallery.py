@@ -14,7 +14,9 @@ from dynadfq.report.figures.tiles import Tile
 from dynadfq.report.load import Evidence
 from dynadfq.report.matrices import Pairs, confused_pairs, off_diagonal, similar_pairs
 from dynadfq.report.tables import (
+    AGREEMENT,
     entropy_groups,
+    kept_epoch,
     mean_site_bits,
     mixup_start,
     network_results,
@@ -130,11 +132,16 @@ def _site_numbers(table: pd.DataFrame) -> dict[str, str]:
 
 def _curve_numbers(history: pd.DataFrame, target: float) -> dict[str, str]:
     start = mixup_start(history)
-    return {
+    numbers = {
         "Bit-FLOPs in the last epoch, % of float": number(history["bit_flops_percent"].iloc[-1]),
         "Target, % of float": number(target),
         "First epoch with mixed images": number(start, 0),
     }
+    kept = kept_epoch(history)
+    if kept is not None:
+        numbers[f"Epoch kept of {len(history)}"] = number(kept["epoch"], 0)
+        numbers["Its agreement on held-back images, %"] = number(kept[AGREEMENT])
+    return numbers
 
 
 def _class_maps(evidence: Evidence) -> Iterator[Plate]:

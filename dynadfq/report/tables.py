@@ -11,6 +11,8 @@ from scipy.stats import binomtest
 from dynadfq.report.load import Score
 from dynadfq.report.matrices import Floats
 
+AGREEMENT = "held_back_agreement"
+KEPT = "kept"
 NOT_A_LOSS = {
     "epoch",
     "step",
@@ -19,6 +21,9 @@ NOT_A_LOSS = {
     "bit_flops_percent_std",
     "mean_bits",
     "multiplier",
+    AGREEMENT,
+    "held_back_bit_flops_percent",
+    KEPT,
 }
 SIGNIFICANT = 0.05  # p-value
 DOUBT = 0.001  # a teacher that guesses is this good or better once in a thousand sets
@@ -160,6 +165,11 @@ def mixup_start(history: pd.DataFrame) -> float | None:
     """Return the first epoch that mixes images: the first with a loss measured before mixing."""
     mixing = history[history.filter(regex="_unmixed$").notna().any(axis=1)]
     return float(mixing["epoch"].iloc[0]) if len(mixing) else None
+
+
+def kept_epoch(history: pd.DataFrame) -> pd.Series | None:
+    """Return the epoch that early stopping kept; None without early stopping."""
+    return history[history[KEPT].astype(bool)].iloc[0] if KEPT in history.columns else None
 
 
 def candidate_bits(sites: pd.DataFrame) -> list[int]:

@@ -21,6 +21,29 @@ TRAINING = f"{PAPER}, Sec. 4.1"
 CIFAR = f"{TRAINING} (CIFAR)"
 
 
+class EarlyStoppingConfig(Config):
+    """The end of fine-tuning by agreement with the teacher on synthetic images held back from it.
+
+    The student of the last epoch with the highest agreement is kept.
+    """
+
+    images: int = setting(
+        0,
+        "synthetic images that are held back, as many of each class as possible: the student "
+        "neither learns from them nor is calibrated on them; 0 is off, and keeps the last epoch",
+        unit="images",
+        ge=0,
+        le=MAX_COUNT,
+    )
+    patience: int = setting(
+        10,
+        "fine-tuning ends when the highest agreement was not reached again for so many epochs",
+        unit="epochs",
+        ge=1,
+        le=MAX_COUNT,
+    )
+
+
 class FinetuneConfig(Config):
     """Training of the student on the synthetic images by SGD with Nesterov momentum."""
 
@@ -97,6 +120,8 @@ class FinetuneConfig(Config):
         ge=0,
         le=MAX_WEIGHT,
     )
+
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
     def epoch_steps(self, images: int) -> int:
         """Return the steps of an epoch: as set, or a pass over the images in whole batches."""

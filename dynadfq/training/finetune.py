@@ -21,6 +21,7 @@ from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.early_stopping import AGREEMENT, EarlyStopping
 from dynadfq.training.optimizer import sgd
 from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch, TrainingContext
 from dynadfq.training.ranks import divided, require_divisible
@@ -48,6 +49,7 @@ class Finetuning:
         batches: stream of batches.
         loss: maps a batch to its loss.
         optimizer: updates the student's parameters.
+        stopping: measures each epoch; None keeps the last one.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Finetuning:
         batches: BatchStream,
         loss: BatchLoss,
         optimizer: torch.optim.Optimizer,
+        stopping: EarlyStopping | None = None,
     ) -> None:
         self.context = context
         self.student = context.student
@@ -63,6 +66,7 @@ class Finetuning:
         self.batches = batches
         self.loss = loss
         self.optimizer = optimizer
+        self.stopping = stopping
         schedule = context.schedule
         self.rates = torch.optim.lr_scheduler.StepLR(
             optimizer, schedule.decay_every, schedule.decay
@@ -79,12 +83,20 @@ class Finetuning:
         """Number of steps of the finished epochs."""
         return min(self.epoch * self.context.steps_per_epoch, self.context.steps)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs were trained, or no later one is expected to be better."""
+        stopped = self.stopping is not None and self.stopping.is_over(self.history)
+        return stopped or self.epoch >= self.context.epochs
+
     def run_epoch(self, seed: int, progress: Progress) -> None:
         """Take the steps of the next epoch with its random stream."""
         sums: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
         rng = generator(seed, "finetune", self.epoch)
         rate = self.optimizer.param_groups[0]["lr"]
+        before = self.history[-1] if self.history else {}
+        agreement = {name: before[name] for name in (AGREEMENT,) if name in before}
         self.student.train()
         with global_stream(seed, "finetune", self.epoch):
             left = self.context.steps - self.taken
@@ -93,11 +105,14 @@ class Finetuning:
                 for name, value in values.items():
                     sums[name] += value
                     counts[name] += 1
-                progress.step(**{name: values[name] for name in SHOWN})
+                progress.step(**{name: values[name] for name in SHOWN}, **agreement)
         self.rates.step()
         means = {name: total / counts[name] for name, total in sums.items()}
         self.history.append({"epoch": self.epoch + 1, "step": 0, "learning_rate": rate, **means})
         self.history[-1]["step"] = self.taken
+        if self.stopping is not None:
+            self.history[-1] |= self.stopping.measure()
+            self.stopping.keep(self.history)
 
     def step(self, batch: TrainingBatch, number: int) -> dict[str, float]:
         """Compute the loss, its gradient, and update the parameters.
@@ -138,6 +153,7 @@ class Finetuning:
             "batches": dict(self.batches.state_dict()),
             "multiplier": 0.0 if self.budget is None else self.budget.multiplier,
             "history": self.history,
+            "stopping": None if self.stopping is None else self.stopping.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -149,6 +165,8 @@ class Finetuning:
         self.history = state["history"]
         if self.budget is not None:
             self.budget.multiplier = state["multiplier"]
+        if self.stopping is not None:
+            self.stopping.load_state_dict(state["stopping"])
 
 
 @contextmanager
@@ -172,6 +190,7 @@ def finetune_student(
     selector: SelectorTrainingConfig,
     seed: int,
     scratch: Scratch,
+    held_back: SyntheticSet | None = None,
 ) -> pd.DataFrame:
     """Fine-tune a prepared student in place and leave it in eval mode.
 
@@ -179,6 +198,17 @@ def finetune_student(
     ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch, with the same
     result. Ranks (``dynadfq.runtime.distributed``) divide every batch, and begin with the student
     and the state of the first one.
+
+    Args:
+        student: what is trained.
+        teacher: the float network.
+        images: what the student learns from.
+        recipe: the method's.
+        schedule: steps and rates.
+        selector: training of the bit selector, and the bit budget.
+        seed: of every random choice.
+        scratch: state of unfinished work.
+        held_back: images that early stopping measures agreement on; None keeps the last epoch.
 
     Returns:
         The history, one row per epoch.
@@ -199,20 +229,22 @@ def finetune_student(
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     optimizer = sgd(student, schedule, selector.learning_rate)
-    batches = recipe.batches(context)
-    run = Finetuning(context, batches, loss, optimizer)
+    stopping = None if held_back is None else EarlyStopping(context, held_back, seed)
+    run = Finetuning(context, recipe.batches(context), loss, optimizer, stopping)
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)
-    name = "finetune" if dynamic else "finetune_fixed"
     with (
-        Progress(name, context.steps, run.taken) as progress,
+        Progress("finetune" if dynamic else "finetune_fixed", context.steps, run.taken) as progress,
         divided(student),
         passing_clipped(student, schedule.clipped_gradient),
     ):
-        while run.epoch < context.epochs:
+        while not run.is_over:
             run.run_epoch(seed, progress)
             if distributed.rank() == 0:
                 scratch.save(run.state_dict())
+        progress.skip(context.steps - run.taken)
+    if stopping is not None:
+        stopping.restore(run.history)
     student.eval()
     return pd.DataFrame(run.history)

@@ -15,6 +15,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.early_stopping import KEPT, hold_back, record
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import prepare_student
 from dynadfq.training.recipe import StudentRecipe
@@ -41,6 +42,8 @@ def train_student(
     The first rank prepares; all fine-tune, and begin with what it prepared. A selector whose widths
     were drawn (``any_width``) is trained afterwards, by the first rank, and nothing else with it.
 
+    Images that early stopping holds back have no part in preparation, training and warm-up.
+
     Args:
         student: what ``new_student`` returned.
         teacher: the float network that it was made from.
@@ -58,17 +61,23 @@ def train_student(
     Returns:
         The history, one row per epoch.
     """
+    held = schedule.early_stopping.images if recipe.loss else 0
+    images, held_back = hold_back(images, held, seed)
     if distributed.rank() == 0 and not scratch.exists():
         prepare_student(
             student, teacher, images, recipe, seed, quantization, schedule, selector, scratch
         )
     with compute_precision(precision, teacher.device):
         history = finetune_student(
-            student, teacher, images, recipe, schedule, selector, seed, scratch
+            student, teacher, images, recipe, schedule, selector, seed, scratch, held_back
         )
     if selector.any_width and distributed.rank() == 0:
         with compute_precision("float32", teacher.device):
             warm_up_selector(student, teacher, images, selector, seed)
-    steps = int(history["step"].iloc[-1]) if len(history) else 0
-    student.provenance = provenance(method, data_free, len(images), steps, quantization.rounding)
+    stopped = None if held_back is None else record(history, len(held_back))
+    last = history[history[KEPT]] if stopped else history
+    steps = int(last["step"].iloc[-1]) if len(last) else 0
+    student.provenance = provenance(
+        method, data_free, len(images), steps, quantization.rounding, stopped
+    )
     return history

@@ -154,6 +154,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "finetune.clipped_gradient: true has no effect with quantization.ranges.learned: true",
         ),
         (
+            "finetune: {early_stopping: {patience: 3}}",
+            "finetune.early_stopping.patience: 3 has no effect with finetune.early_stopping.images",
+        ),
+        (
             "quantization: {weight_bits: 3, allocation: {widths: [4, 8]}}",
             "quantization.allocation.widths: [4, 8] has no effect with quantization.allocation.rul",
         ),

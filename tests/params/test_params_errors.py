@@ -189,6 +189,16 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
             "finetune.calibration_images: must be at most synthesis.num_images: 100; got 1024",
         ),
         (
+            "synthesis: {num_images: 64}\n"
+            "finetune: {calibration_images: 64, early_stopping: {images: 64}}",
+            "finetune.early_stopping.images: must be less than synthesis.num_images: 64, since the "
+            "others are learned from; got 64",
+        ),
+        (
+            "finetune: {early_stopping: {patience: 0}}",
+            "finetune.early_stopping.patience: must be in 1 … 10000000; got 0",
+        ),
+        (
             "synthesis: {learning_rate: 1.0e-5}",
             "synthesis.min_learning_rate: must be at most synthesis.learning_rate: 1e-05; "
             "got 0.0001",

@@ -12,6 +12,7 @@ import pytest
 
 from dynadfq.report import matrices, tables
 from dynadfq.report.figures.class_maps import similarity_and_co_occurrence
+from dynadfq.report.figures.curves import learning_curves_figure
 from dynadfq.report.figures.theme import DARK, LIGHT
 from dynadfq.report.figures.tiles import label_parts, to_pixels
 from dynadfq.report.gallery import plates
@@ -68,6 +69,27 @@ def test_learning_curves_stand_side_by_side_by_epoch() -> None:
     table = tables.learning_curves({"dynamic": dynamic, "fixed": fixed})
     assert table["fixed_loss"].tolist() == [4, 3, 2]
     assert table["dynamic_loss"].isna().tolist() == [False, False, True]
+
+
+def test_the_kept_epoch_is_marked_on_the_curve_of_agreement() -> None:
+    history = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "loss": [3.0, 2.0, 1.0],
+            "bit_flops_percent": 2.6,
+            "bit_flops_percent_std": 0.0,
+            "held_back_agreement": [80.0, 90.0, 85.0],
+            "kept": [False, True, False],
+        }
+    )
+    plain = history.drop(columns=["held_back_agreement", "kept"])
+    for fixed, panels in ((history, 3), (plain, 3)):
+        drawn = learning_curves_figure({"dynamic": history, "fixed": fixed}, 2.6, LIGHT)
+        assert len(drawn.axes) == panels
+    assert len(learning_curves_figure({"dynamic": plain, "fixed": plain}, 2.6, LIGHT).axes) == 2
+    [panel] = [ax for ax in drawn.axes if "held-back" in ax.get_title()]
+    marked = [line.get_xydata().tolist() for line in panel.lines if line.get_marker() == "o"]
+    assert marked == [[[2.0, 90.0]]]
 
 
 def test_extremes_never_share_an_image() -> None:

@@ -206,6 +206,20 @@ def test_what_was_not_measured_is_left_out(page_with: Callable[..., str]) -> Non
     assert rows(page, "learning_curves")["First epoch with mixed images"] == ["—"]
 
 
+def test_the_epoch_that_early_stopping_kept(page_with: Callable[..., str]) -> None:
+    def stop(folder: Path) -> None:
+        for name, epochs, kept in (("student", 12, 9), ("fixed", 8, 3)):
+            path = folder / name / "history.csv"
+            table = pd.read_csv(path).head(epochs)
+            agreement = 90.0 - (table["epoch"] - kept).abs()
+            table = table.assign(held_back_agreement=agreement, kept=table["epoch"] == kept)
+            table.assign(held_back_bit_flops_percent=2.6).to_csv(path, index=False)
+
+    shown = rows(page_with(after=stop), "learning_curves")
+    assert shown["Epoch kept of 12"] == ["9"]
+    assert shown["Its agreement on held-back images, %"] == ["90.00"]
+
+
 def test_a_student_that_was_not_trained_has_no_learning_curves(
     make_artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:

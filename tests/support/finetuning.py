@@ -12,6 +12,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.early_stopping import hold_back
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.parts import TrainingContext
 from dynadfq.training.recipe import StudentRecipe
@@ -38,8 +39,9 @@ def finetune(
     scratch: Path | None = None,
 ) -> pd.DataFrame:
     """Fine-tune with a bit budget that is met from both sides, unless another one is given."""
+    learned, held_back = hold_back(images, schedule.early_stopping.images, seed)
     return finetune_student(
-        student, teacher, images, recipe, schedule, selector, seed, Scratch(scratch)
+        student, teacher, learned, recipe, schedule, selector, seed, Scratch(scratch), held_back
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from dynadfq.report.figures.theme import Theme, new_figure
-from dynadfq.report.tables import loss_terms, mixup_start
+from dynadfq.report.tables import AGREEMENT, kept_epoch, loss_terms, mixup_start
 
 UNMIXED = (0, (2, 1.2))  # dashes
 TERM_NAMES = {
@@ -18,6 +18,7 @@ TERM_NAMES = {
     "label": "Label cross-entropy",
     "distillation": "Distillation",
     "budget": "Bit budget",
+    AGREEMENT: "Agreement on held-back images (%)",
 }
 
 
@@ -26,6 +27,8 @@ def learning_curves_figure(
 ) -> Figure:
     """Draw a panel for each loss term over epochs, and one for bit-FLOPs.
 
+    With early stopping there is one for agreement on the images held back, too.
+
     Args:
         histories: of the students "dynamic" and "fixed", by name.
         target: bit-FLOPs in percent of float.
@@ -33,6 +36,7 @@ def learning_curves_figure(
     """
     # The sum says nothing that its terms do not.
     terms = [term for term in loss_terms(histories) if term != "loss"] or ["loss"]
+    terms += [AGREEMENT] if any(AGREEMENT in h.columns for h in histories.values()) else []
     rows = math.ceil((len(terms) + 1) / 2)
     figure = new_figure(0.6 + 2.05 * rows)
     grid = figure.add_gridspec(rows, 2)
@@ -65,6 +69,9 @@ def _term(ax: Axes, history: pd.DataFrame, term: str, colour: str, theme: Theme)
     if f"{term}_unmixed" in history.columns:
         unmixed = history[f"{term}_unmixed"]
         ax.plot(epochs, unmixed, color=colour, linestyle=UNMIXED, linewidth=1.5)
+    kept = kept_epoch(history) if term == AGREEMENT else None
+    if kept is not None:
+        ax.plot(kept["epoch"], kept[term], color=colour, marker="o")
     start = mixup_start(history)
     if start is not None:
         ax.axvline(start, color=theme.muted, linewidth=1, linestyle=":")
@@ -74,7 +81,7 @@ def _scale(ax: Axes, histories: Mapping[str, pd.DataFrame], term: str) -> None:
     """Use a logarithmic scale where a positive term falls by more than a factor of 30."""
     columns = [history[term] for history in histories.values() if term in history.columns]
     values = pd.concat(columns).dropna()
-    if len(values) and values.min() > 0 and values.max() / values.min() > 30:
+    if term != AGREEMENT and len(values) and values.min() > 0 and values.max() / values.min() > 30:
         ax.set_yscale("log")
 
 
