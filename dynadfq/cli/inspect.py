@@ -64,10 +64,11 @@ def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
     from dynadfq.evaluation.layer_report import inspect_student, macs_percent
 
     layers = inspect_student(student)
+    scheme = student.scheme
     return layers, {
-        "scheme": student.scheme.scheme,
-        **({} if student.scheme.integer else {"placement": student.scheme.placement}),
-        "target_bits": student.scheme.target_bits,
+        "scheme": scheme.scheme,
+        **({"placement": scheme.placement} if scheme.sites == scheme.placement else {}),
+        "target_bits": scheme.target_bits,
         "macs_percent": macs_percent(layers),
         "bit_flops_percent": student.cost_range(),
         "multiplier": student.multiplier,

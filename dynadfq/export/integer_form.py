@@ -35,7 +35,7 @@ class IntegerForm:
     input_shape: shape of one image, (C, H, W).
     widths: candidate widths in bits, ascending; 32 alone where activations are float32.
     widest: the largest width that sums are exact for, in bits.
-    wide: whether each activation site always has 8 bits.
+    wide: whether each activation site always has 8 bits; there is none with float activations.
     """
 
     network: fx.GraphModule

@@ -18,7 +18,7 @@ from dynadfq.export.program import require_finite_logits, require_images
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import atomic_write
 
-TOLERANCE = 1e-4  # of logits
+TOLERANCE = 1e-4  # of logits; of the largest one, if above 1, where products are of floats
 CHECK_BATCH = 32  # images
 # More expensive widths, cheaper ones, and the cheapest everywhere.
 CHECK_MULTIPLIERS = (-1.0, 1.0, 1e6)
@@ -60,7 +60,7 @@ def export_onnx(student: Student, path: str | Path, images: Tensor) -> Export:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
         ValueError: there are no images, or they have another shape than the student's input.
         ArithmeticError: onnxruntime's bits differ from integer form's, or a logit by more than
-            1e-4, or logits are NaN or infinite; nothing is written.
+            ``check`` allows, or logits are NaN or infinite; nothing is written.
     """
     require_onnx()
     require_images(student, images)
@@ -83,7 +83,8 @@ def check(content: bytes, form: IntegerForm, images: Tensor) -> float:
         images: (N, C, H, W) normalized images.
 
     Raises:
-        ArithmeticError: bits differ, or a logit by more than 1e-4, or logits are NaN or infinite.
+        ArithmeticError: bits differ, or a logit by more than 1e-4 (with float activations, 1e-4 of
+            the largest logit if that is above 1), or logits are NaN or infinite.
     """
     session = onnx_session(content)
     runs: list[tuple[Tensor, float | None]] = [
@@ -104,17 +105,18 @@ def check(content: bytes, form: IntegerForm, images: Tensor) -> float:
             raise ArithmeticError(
                 f"onnxruntime chooses other bits for {wrong} of {len(batch)} images; not written"
             )
-        worst = max(worst, _difference(torch.from_numpy(their_logits), logits))
+        unit = 1.0 if form.wide else max(1.0, float(logits.abs().max()))
+        worst = max(worst, _difference(torch.from_numpy(their_logits), logits, TOLERANCE * unit))
     return worst
 
 
-def _difference(theirs: Tensor, ours: Tensor) -> float:
+def _difference(theirs: Tensor, ours: Tensor, tolerance: float) -> float:
     """The largest difference of a logit, if it is within the tolerance."""
     require_finite_logits(theirs, "onnxruntime's")
     difference = float((theirs - ours).abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise ArithmeticError(
-            f"onnxruntime's logits differ by up to {difference:.3g}, more than {TOLERANCE}; "
+            f"onnxruntime's logits differ by up to {difference:.3g}, more than {tolerance:.3g}; "
             "not written"
         )
     return difference

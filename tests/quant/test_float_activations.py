@@ -19,7 +19,7 @@ from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.layer_report import inspect_student
 from dynadfq.evaluation.record import Metrics
 from dynadfq.export.integer_form import to_integer_form
-from dynadfq.export.onnx_export import export_onnx, onnx_session
+from dynadfq.export.onnx_export import check, export_onnx, onnx_session
 from dynadfq.export.program import export_program
 from dynadfq.export.qdq import export_qdq
 from dynadfq.methods import METHODS
@@ -175,6 +175,18 @@ def test_exports_compute_the_same_in_float32(
     torch.testing.assert_close(program(images)[0], student(images), rtol=1e-5, atol=1e-5)
     with pytest.raises(InvalidArgument, match="scheme"):
         export_qdq(student, tmp_path / "qdq.onnx", images[:2])
+
+
+def test_an_export_is_refused_beyond_the_precision_of_its_logits(
+    teacher: Teacher, images: Tensor, tmp_path: Path
+) -> None:
+    torch.nn.init.normal_(teacher.module.fc.weight, std=1e5)
+    student = dynadfq.quantize(teacher, 4, 32)
+    export = export_onnx(student, tmp_path / "student.onnx", images[:40])
+    assert 1e-4 < export.worst < 1e-5 * student(images).abs().max()
+    other = to_integer_form(dynadfq.quantize(teacher, 5, 32))
+    with pytest.raises(ArithmeticError, match=r"logits differ by up to .*; not written"):
+        check((tmp_path / "student.onnx").read_bytes(), other, images[:4])
 
 
 @pytest.mark.parametrize(
