@@ -10,7 +10,7 @@ import argparse
 
 import stages.runtime  # first: it ends this process with its parent, before torch takes its seconds
 from benchmarks import cost
-from benchmarks.cells import KINDS, Cell, cell, read_cells
+from benchmarks.cells import GENERATED, KINDS, Cell, cell, read_cells
 from benchmarks.settings import stage_params
 
 
@@ -42,24 +42,32 @@ def make_images(cell: Cell) -> None:
 
 
 def make_student(cell: Cell) -> None:
-    """Prepare and fine-tune a student."""
+    """Prepare and fine-tune a student, and keep images of a generator that was trained with it."""
+    from benchmarks import generated
     from stages import finetune
 
     view = finetune.FixedParams if cell.entry["fixed"] else finetune.FinetuneParams
     p = stage_params(view, cell.entry["params"])
     folder, cost_file = cell.outputs
+    recipe, streams = generated.keeping(p.method.student.recipe())
     with cost.measured(cell.name, cost_file, p.device):
-        finetune.make(p, cell.inputs[0], cell.inputs[1], folder)
+        finetune.make(p, cell.inputs[0], cell.inputs[1], folder, recipe)
+    for stream in streams:
+        generated.write_images(folder / GENERATED, stream, p.seed)
 
 
-def measure(cell: Cell) -> None:
-    """Measure a student, or the statistics of images."""
+def measure_student(cell: Cell) -> None:
+    """Measure a student on test images."""
     from benchmarks import measurements
 
-    if cell.kind == "evaluate":
-        measurements.measure_student(cell.entry, *cell.inputs, *cell.outputs)
-    else:
-        measurements.measure_images(cell.entry, *cell.inputs, *cell.outputs)
+    measurements.measure_student(cell.entry, *cell.inputs, *cell.outputs)
+
+
+def measure_images(cell: Cell) -> None:
+    """Measure what the figures show of a set of images."""
+    from benchmarks import image_statistics
+
+    image_statistics.measure_images(cell.entry, *cell.inputs, *cell.outputs)
 
 
 MAKERS = {
@@ -68,8 +76,8 @@ MAKERS = {
     "images": make_images,
     "labelled": make_images,
     "student": make_student,
-    "evaluate": measure,
-    "statistics": measure,
+    "evaluate": measure_student,
+    "statistics": measure_images,
 }
 
 

@@ -14,6 +14,7 @@ import yaml
 
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CELLS = Path("benchmarks/cells.yaml")
+GENERATED = "generated.safetensors"  # in a student's folder: what its generator makes
 ARTIFACTS = Path("benchmarks/artifacts")
 NO_GRID = f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one"
 
@@ -94,7 +95,7 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     if kind == "evaluate":
         inputs = (teacher, _student(key))
         return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
-    return Cell(kind, key, entry, (teacher, _images(key)), (statistics_of(key),))
+    return Cell(kind, key, entry, (teacher, Path(entry["source"])), (statistics_of(key),))
 
 
 def evaluation_of(student: str) -> Path:
@@ -107,9 +108,9 @@ def cost_of(group: str, key: str) -> Path:
     return ARTIFACTS / "costs" / group / f"{key}.json"
 
 
-def statistics_of(images: str) -> Path:
-    """Return the path of the layer statistics of images."""
-    return ARTIFACTS / "evaluations" / f"{images}.csv"
+def statistics_of(key: str) -> Path:
+    """Return the folder of what was measured on a set of images."""
+    return ARTIFACTS / "evaluations" / "statistics" / key
 
 
 def _teacher(key: str) -> Path:

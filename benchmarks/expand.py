@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from benchmarks.chains import Cells, Chain, Expansion, words_of
-from benchmarks.description import Description, Row, Width, width_of
+from benchmarks.description import Description, Row, width_of
+from benchmarks.figures import Figures
 from benchmarks.settings import (
     IMAGE_GROUPS,
     STUDENT_GROUPS,
@@ -37,15 +38,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         }
         for study, content in grid.studies.items()
     }
-    statistics = {
-        expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0)): {
-            "teacher": teacher,
-            "label": source,
-            "architecture": expansion.architecture(teacher),
-        }
-        for teacher in grid.teachers
-        for source in grid.statistics
-    }
+    pictures = Figures(expansion)
     claims = list(_claims(expansion, studies))
     cells = {
         "grid": name,
@@ -54,7 +47,8 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         "title": grid.title,
         "evaluation": expansion.evaluation(),
         **expansion.cells,
-        "statistics": statistics,
+        "statistics": pictures.statistics,
+        "figures": pictures.figures,
         "studies": studies,
         "claims": claims,
     }

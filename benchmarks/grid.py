@@ -56,7 +56,8 @@ def read_grid(path: Path) -> object:
     """Return a grid file's content, merged into that of the grid that it `extends`.
 
     Parts and studies are added or replaced by name, and claims are added; everything else replaces
-    what it inherits. A study that is null is left out, and so are the inherited claims about it.
+    what it inherits. A study that is null is left out, and so are the inherited claims and figures
+    about it.
     """
     content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:
@@ -72,7 +73,8 @@ def read_grid(path: Path) -> object:
         claim for claim in inherited.get("claims", []) if claim["better"]["study"] not in left_out
     ]
     content["claims"] = kept + content.get("claims", [])
-    return {**inherited, **content}
+    labels = [name for name in inherited.get("label_studies", []) if name not in left_out]
+    return {**inherited, "label_studies": labels, **content}
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:

@@ -1,29 +1,23 @@
-"""Measurements of the grid on labelled test images, and on the teacher's BatchNorm layers."""
+"""Measurements of the grid's students on labelled test images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 from torch import Tensor
 
 from dynadfq.data.config import DataConfig
 from dynadfq.evaluation.controls import permuted
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.metrics import entropy_cost_correlation
-from dynadfq.ops.batch_norm import running_statistics
 from dynadfq.quant.build import load_student
 from dynadfq.runtime import device
-from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.loading import load_teacher
-from dynadfq.teacher.teacher import Teacher
-from stages.artifacts import write_json, write_table
+from stages.artifacts import write_json
 from stages.labelled import test_set
 
-STATISTICS_BATCH = 64  # images
 CONTROL_SEED = 0
 
 
@@ -67,43 +61,3 @@ def measure_student(
 def _places(chosen: Tensor) -> list[int]:
     """Return where (N,) booleans are true."""
     return [int(place) for place in chosen.nonzero().flatten()]
-
-
-def measure_images(
-    settings: Mapping[str, Any], teacher_folder: Path, folder: Path, path: Path
-) -> None:
-    """Compare every image's activations with the BatchNorm statistics, layer by layer."""
-    teacher = load_teacher(teacher_folder, trust=(settings["architecture"],))
-    batches = (batch.images for batch in SyntheticSet(folder).check().batches(STATISTICS_BATCH))
-    write_table(path, layer_statistics(teacher, batches))
-
-
-@torch.no_grad()
-def layer_statistics(teacher: Teacher, batches: Iterable[Tensor]) -> pd.DataFrame:
-    """Return one row per image and BatchNorm layer, from (B, C, H, W) images.
-
-    offset: mean over channels of the image's mean less the running one, in running deviations; 0 is
-        a match.
-    spread: mean over channels of the image's standard deviation over the running one; 1 is a match.
-    """
-    rows, first = [], 0
-    with teacher.recording() as recording:
-        for images in batches:
-            recording.clear()
-            teacher(images)
-            for number, (layer, x) in enumerate(recording.batch_norms):
-                mean, variance = running_statistics(layer)
-                deviation = (variance + layer.eps).sqrt()
-                pixels = x.flatten(2)
-                offset = ((pixels.mean(dim=2) - mean) / deviation).mean(dim=1)
-                spread = (pixels.std(dim=2, correction=0) / deviation).mean(dim=1)
-                index = range(first, first + len(images))
-                columns = {
-                    "layer": number,
-                    "image": index,
-                    "offset": offset.numpy(),
-                    "spread": spread.numpy(),
-                }
-                rows.append(pd.DataFrame(columns))
-            first += len(images)
-    return pd.concat(rows, ignore_index=True)

@@ -27,8 +27,8 @@ WAVES = (
     ("teacher",),
     ("similarity",),
     ("images", "labelled"),
-    ("statistics",),
     ("student", "evaluate"),
+    ("statistics",),
 )
 
 

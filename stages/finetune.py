@@ -20,6 +20,7 @@ from dynadfq.teacher.loading import load_teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig, SelectorTrainingConfig
 from dynadfq.training.prepare import new_student, with_widths
 from dynadfq.training.ranks import require_divisible
+from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 from stages.artifacts import FIXED, STUDENT, SYNTHETIC, TEACHER, write_table
 from stages.runtime import TeacherName, main, unfinished
@@ -51,8 +52,17 @@ class FinetuneParams(FixedParams):
     selector: SelectorConfig
 
 
-def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path) -> None:
-    """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``."""
+def make(
+    p: FixedParams,
+    teacher_folder: Path,
+    images_folder: Path,
+    folder: Path,
+    recipe: StudentRecipe | None = None,
+) -> None:
+    """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``.
+
+    ``recipe`` is the method's unless given.
+    """
     where = device.resolve(p.device)
     precision = finetuning_precision(p.precision, where)
     teacher = load_teacher(teacher_folder, trust=(p.teacher.architecture,)).to(where)
@@ -61,7 +71,7 @@ def make(p: FixedParams, teacher_folder: Path, images_folder: Path, folder: Path
     stage = "finetune_fixed" if selector is None else "finetune"
     seen = p.model_dump(mode="json")
     scratch = unfinished(stage, p.method.name, seen, digest(teacher_folder), digest(images_folder))
-    recipe = p.method.student.recipe()
+    recipe = recipe or p.method.student.recipe()
     require_divisible(recipe, p.finetune.batch_size)
     with distributed.on_first_rank(scratch.claimed):
         scheme = with_widths(

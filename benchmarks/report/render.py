@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 import dynadfq.report
-from benchmarks.cells import statistics_of
 from benchmarks.report import claims, tables
-from benchmarks.report.figures.layers import layer_statistics
-from benchmarks.report.figures.looks import measured, timed
-from benchmarks.report.figures.pareto import accuracy_against_cost, accuracy_against_time
-from benchmarks.report.figures.studies import panels, parameter_study
 from benchmarks.report.findings import findings
+from benchmarks.report.plate import Plate
+from benchmarks.report.plates import plates
 from benchmarks.report.results import Line, Record, machines, missing, study_lines
-from dynadfq.report.figures import DARK, LIGHT, Theme
-from dynadfq.report.images import data_uri, draw
+from dynadfq.report.figures import DARK, LIGHT
+from dynadfq.report.images import data_uri, draw, tile_png
 from dynadfq.report.render import write_text
 from stages.artifacts import write_table
-
-CAPTIONS = {
-    "pareto": (
-        "The first table's methods at each of their widths, mean over seeds. Up and left is "
-        "better. A bar is one standard deviation over seeds or, of one seed, one standard error "
-        "over the test images. A number at the lower edge is the accuracy of a point below it."
-    ),
-    "time": (
-        "The same accuracies over the time of making the images and of fine-tuning the student, "
-        "mean over seeds: CPU time on a CPU, wall time on a GPU. One panel per bit-width of the "
-        "weights, each with its own scale."
-    ),
-    "layers": (
-        "Each image's mean and standard deviation at the inputs of BatchNorm layers, relative to "
-        "the layer's own and averaged over channels. Bars hold the middle half of the images, "
-        "lines 90 %."
-    ),
-    "study": "Top-1 accuracy over the values that were tried.",
-}
 
 
 class Section(NamedTuple):
@@ -55,15 +31,6 @@ class Section(NamedTuple):
     table: tables.Table
     data_free: list[bool]
     numbers: pd.DataFrame
-
-
-class Plate(NamedTuple):
-    """A figure with its title and caption."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[Theme], Figure]
 
 
 def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> list[str]:
@@ -82,8 +49,8 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         text = f"# {section.title}\n\n{section.table.markdown}{note}"
         write_text(reports / "tables" / f"{section.name}.md", text)
     pictures = []
-    for plate in _plates(content, studies, folder):
-        light = draw(plate.draw, LIGHT)
+    for plate in plates(content, studies, folder):
+        light = draw(plate.draw, LIGHT, photographs=bool(plate.rows))
         (reports / "figures" / f"{plate.name}.png").write_bytes(light)
         pictures.append(_picture(plate, light))
     lacking = missing(content, folder)
@@ -97,7 +64,8 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         missing=lacking,
         findings=list(findings(next(iter(studies.values()), []), answers, folder)),
         sections=sections,
-        plates=pictures,
+        plates=[picture for picture in pictures if "rows" not in picture],
+        image_plates=[picture for picture in pictures if "rows" in picture],
     )
     write_text(reports / "index.html", page)
     return lacking
@@ -127,35 +95,20 @@ def _sections(
         )
 
 
-def _plates(content: Record, studies: dict[str, list[Line]], folder: Path) -> Iterator[Plate]:
-    """The figures for which something was measured."""
-    lines = measured(next(iter(studies.values()), []))
-    if lines:
-        figure = partial(accuracy_against_cost, lines)
-        yield Plate("pareto", "Accuracy against cost", CAPTIONS["pareto"], figure)
-    if timed(lines):
-        figure = partial(accuracy_against_time, lines)
-        yield Plate("time", "Accuracy against time", CAPTIONS["time"], figure)
-    statistics = {
-        entry["label"]: pd.read_csv(folder / statistics_of(key))
-        for key, entry in content["statistics"].items()
-        if (folder / statistics_of(key)).exists()
-    }
-    if statistics:
-        figure = partial(layer_statistics, statistics)
-        yield Plate("layers", "Statistics per layer", CAPTIONS["layers"], figure)
-    for name, study in studies.items():
-        if found := panels(study):
-            title = content["studies"][name]["title"]
-            figure = partial(parameter_study, found)
-            yield Plate(f"study-{name}", title, CAPTIONS["study"], figure)
-
-
 def _picture(plate: Plate, light: bytes) -> dict[str, Any]:
+    """What the template shows: a light and a dark picture, or single images."""
+    text = {"name": plate.name, "title": plate.title, "caption": plate.caption}
+    if plate.rows:
+        rows = {
+            heading: [
+                (tile, data_uri(tile_png(tile.pixels)), name)
+                for tile, name in zip(tiles, plate.classes, strict=True)
+            ]
+            for heading, tiles in plate.rows.items()
+        }
+        return {**text, "rows": rows}
     return {
-        "name": plate.name,
-        "title": plate.title,
-        "caption": plate.caption,
+        **text,
         "light": data_uri(light),
         "dark": data_uri(draw(plate.draw, DARK)),
         "width": int.from_bytes(light[16:20], "big"),

@@ -65,11 +65,16 @@ def load_tiles(artifacts: Path, evidence: Evidence, indices: list[int]) -> list[
     ]
 
 
-def tile_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the PNG of one tile; larger images are reduced to what the page shows."""
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) pixels, those of a large image reduced to what a page shows."""
     image = Image.fromarray(pixels)
     image.thumbnail((LARGEST_TILE, LARGEST_TILE))
-    return _png(image)
+    return np.asarray(image)
+
+
+def tile_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return the PNG of one tile; larger images are reduced to what the page shows."""
+    return _png(Image.fromarray(reduced(pixels)))
 
 
 def data_uri(png: bytes) -> str:

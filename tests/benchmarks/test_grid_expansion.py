@@ -103,9 +103,12 @@ def test_an_heir_adds_claims_and_leaves_out_null_studies_with_theirs(tmp_path, m
     monkeypatch.setattr("benchmarks.grid.GRIDS", tmp_path)
     after = read_grid(heir)
     assert before["studies"].keys() - after["studies"].keys() == {"dsg"}
+    assert after["label_studies"] == ["labels"]
     about = [claim for claim in before["claims"] if claim["better"]["study"] == "dsg"]
     kept = [claim for claim in before["claims"] if claim not in about]
     assert about and after["claims"] == [*kept, own]
+    heir.write_text("extends: fashion-mnist\nstudies:\n  labels: null\n")
+    assert read_grid(heir)["label_studies"] == []
 
 
 def test_adding_a_width_adds_students_only(small: Content):
@@ -299,12 +302,54 @@ def test_a_wrong_width_is_named(small: Content, width: str):
 
 def test_unknown_names_are_reported(small: Content):
     rows(small)[0]["images"] = "nothing"
-    small["statistics"] = ["nowhere"]
+    for key in ("statistics", "entropies", "label_studies", "generators"):
+        small[key] = ["nowhere"]
     _, problems = expanded(small)
     assert [problem.split(":")[0] for problem in problems] == [
         "studies.methods.rows[0].images",
         "statistics",
+        "entropies",
+        "label_studies",
+        "generators",
     ]
+
+
+def test_figures_without_what_they_show_are_reported(small: Content):
+    small["label_studies"], small["generators"] = ["mixup"], ["zeroq"]
+    _, problems = expanded(small)
+    assert problems == [
+        "label_studies: mixup varies no key of the images",
+        "generators: zeroq is in no study, or trains no generator beside the student",
+    ]
+
+
+def test_a_figure_names_sets_that_are_measured_once():
+    cells = loaded("fashion-mnist")
+    figures = {figure["kind"]: figure for figure in cells["figures"]}
+    shown = {one["key"] for figure in figures.values() for one in figure["sets"]}
+    assert shown == set(cells["statistics"])
+    start = "fashion-resnet20"
+    layered = {key for key, entry in cells["statistics"].items() if entry["layers"]}
+    assert layered == {f"{start}-{source}-s0" for source in ("real", "zeroq", "dsg")}
+    labels = [one["label"] for one in figures["entropies"]["sets"]]
+    assert labels == ["Test images", "ZeroQ", "DSG", "IntraQ", "HAST", "DynaDFQ"]
+    assert figures["layers"]["sets"][0]["label"] == "Real data"
+    varied = [(one["varied"], one["key"]) for one in figures["label-entropies"]["sets"]]
+    assert ({"images.similar_classes": 3}, f"{start}-dynadfq-similar_classes3-s0") in varied
+    assert figures["label-entropies"]["sets"] == figures["similar-classes"]["sets"]
+    widths = {one["label"]: one["key"] for one in figures["generators"]["sets"]}
+    assert list(widths) == ["Test images", "W5A5", "W4A4", "W3A3"]
+    assert widths["W3A3"] == f"{start}-adadfq-adadfq-w3a3-s0"
+    assert cells["statistics"][widths["W3A3"]]["of"] == "generator"
+
+
+def test_naming_a_figure_adds_statistics_only(small: Content):
+    before = cells_of(small)
+    small["statistics"], small["test_images"] = ["zeroq"], False
+    after = cells_of(small)
+    assert set(after["statistics"]) < set(before["statistics"])
+    kinds = ("teachers", "similarities", "images", "labelled", "students", "evaluation")
+    assert {kind: after[kind] for kind in kinds} == {kind: before[kind] for kind in kinds}
 
 
 def test_an_unknown_grid_is_compared_with_those_there_are():
@@ -313,7 +358,11 @@ def test_an_unknown_grid_is_compared_with_those_there_are():
 
 
 PIPELINE = load_yaml(ROOT / "benchmarks/dvc.yaml")["stages"]
-CODE = ("dynadfq/", "stages/", "benchmarks/measurements", "benchmarks/report")
+MEASURED_BY = {
+    "evaluate": "benchmarks/measurements.py",
+    "statistics": "benchmarks/image_statistics.py",
+}
+CODE = ("dynadfq/", "stages/", "benchmarks/generated", "benchmarks/report", *MEASURED_BY.values())
 
 
 def code_and_data(kind: str) -> tuple[list[str], list[str]]:
@@ -363,12 +412,14 @@ def test_a_cell_depends_on_the_rooms_of_its_stage(kind: str, stage: str):
     }
     if kind == "labelled":
         expected.add("dynadfq/data")
+    if kind == "student":
+        expected.add("benchmarks/generated.py")
     assert set(code_and_data(kind)[0]) == expected
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "statistics"])
+@pytest.mark.parametrize("kind", MEASURED_BY)
 def test_a_measurement_depends_on_the_rooms_it_imports(kind: str):
-    imported = {room(path) for path in closure("benchmarks/measurements.py")}
+    imported = {room(path) for path in closure(MEASURED_BY[kind])}
     assert set(code_and_data(kind)[0]) == imported
 
 

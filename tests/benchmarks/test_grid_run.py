@@ -38,6 +38,8 @@ GRID: dict[str, Any] = {
         }
     },
     "statistics": ["real", "zeroq"],
+    "entropies": ["zeroq"],
+    "test_images": True,
 }
 
 
@@ -56,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     describe(project, GRID)
     output = project("python", "-m", "benchmarks.run", "--jobs", "2")
-    assert output.count(": done") == 10 and "Traceback" not in output
+    assert output.count(": done") == 11 and "Traceback" not in output
     return project
 
 
@@ -82,7 +84,14 @@ def test_the_report_is_complete(project: Project):
         "| dynadfq",
         "| Real data (not data-free)",
     ]
-    assert {path.stem for path in (reports / "figures").iterdir()} == {"pareto", "layers"}
+    assert {path.stem for path in (reports / "figures").iterdir()} == {
+        "pareto",
+        "time",
+        "layers",
+        "channels",
+        "entropies",
+        "easy-and-hard",
+    }
 
 
 def test_nothing_is_left_to_do(project: Project):

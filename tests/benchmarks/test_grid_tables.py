@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from benchmarks import run, table
 from benchmarks.cells import CELLS, cost_of, evaluation_of, statistics_of
 from benchmarks.report.figures.pareto import front
 from benchmarks.report.figures.studies import panels
+from benchmarks.report.plates import plates
 from benchmarks.report.render import write_reports
 from benchmarks.report.results import Line, missing, study_lines
 from benchmarks.report.tables import plain, shown
@@ -40,10 +44,20 @@ def grid(tmp_path: Path) -> Content:
     content: Content = {
         "grid": "small",
         "title": "A <small> grid",
-        "images": {"im-s0": {}, "im-s1": {}},
+        "images": {
+            key: {"params": {"method": {"images": {"similar_classes": 1 + number}}}}
+            for number, key in enumerate(("im-s0", "im-s1"), start=1)
+        },
         "labelled": {"lab-s0": {}},
         "students": {key: {"images": images} for key, images in students.items()},
-        "statistics": {"im-s0": {"teacher": "t", "label": "provenance"}},
+        "statistics": {
+            "im-s0": {"teacher": "t", "of": "images"},
+            "im-s1": {"teacher": "t", "of": "images"},
+            "t-test": {"teacher": "t", "of": "test"},
+            "a-s0": {"teacher": "t", "of": "generator"},
+            "a-s1": {"teacher": "t", "of": "generator"},
+        },
+        "figures": figures(),
         "claims": [],
         "studies": {
             "methods": {
@@ -91,13 +105,65 @@ def grid(tmp_path: Path) -> Content:
         }
         write(tmp_path / cost_of("images", key), {**cost, "images": 64})
     write(tmp_path / evaluation_of("left-over"), {"top1": 99.0})
-    statistics = [
-        {"layer": n, "image": i, "offset": 0.1 * i, "spread": 1.0}
-        for n in range(3)
-        for i in range(4)
-    ]
-    pd.DataFrame(statistics).to_csv(tmp_path / statistics_of("im-s0"), index=False)
+    for key, entry in content["statistics"].items():
+        write_statistics(tmp_path / statistics_of(key), test=entry["of"] == "test")
     return content
+
+
+def figures() -> list[Content]:
+    """Every kind of figure."""
+    made = [{"label": "one", "key": "im-s0"}, {"label": "other", "key": "im-s1"}]
+    test = {"label": "Test images", "key": "t-test"}
+    varied = [
+        {"varied": {"images.similar_classes": k}, "key": key}
+        for k, key in ((2, "im-s0"), (3, "im-s1"))
+    ]
+    beside = [{"label": "W4A4", "key": "a-s0"}, {"label": "W3A3", "key": "a-s1"}]
+    sets: dict[str, tuple[list[Content], Content]] = {
+        "layers": (made, {}),
+        "channels": (made, {}),
+        "entropies": ([test, *made], {}),
+        "label-entropies": (varied, {"study": "labels"}),
+        "similar-classes": (varied, {"study": "labels"}),
+        "easy-and-hard": ([test], {}),
+        "generators": ([test, *beside], {"student": "a", "method": "A"}),
+    }
+    return [
+        {"kind": kind, "teacher": "t", "sets": shown, **about}
+        for kind, (shown, about) in sets.items()
+    ]
+
+
+def write_statistics(folder: Path, test: bool) -> None:
+    """Six images of two classes: the second and the fifth one are kept, and the third and the
+    sixth, whose labels are soft (for test images, whose entropies are highest)."""
+    folder.mkdir(parents=True)
+    entropies = [0.2, 0.1, 0.3, 0.5, 0.4, 0.6]
+    soft = [0, 0, 1, 0, 0, 1]
+    labels = [0, 0, 0, 1, 1, 1]
+    images = pd.DataFrame({"label": labels, "soft": 0 if test else soft})
+    images = images.assign(teacher_prediction=0, entropy_nats=entropies)
+    images.rename_axis("index").to_csv(folder / "images.csv")
+    (folder / "classes.json").write_text(json.dumps(["cat", "dog"] if test else ["0", "1"]))
+    shares = np.float32([[1, 0], [0.6, 0.4], [0, 1], [0.4, 0.6]])
+    if test:
+        shares = np.float32([[1, 0], [1, 0], [0, 1], [0, 1]])
+    kept = {
+        "index": np.array([1, 2, 4, 5]),
+        "pixels": np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(2, 2),
+        "soft_labels": shares,
+        "probabilities": np.float32([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.6, 0.4]]),
+    }
+    kept["pixels"] = kept["pixels"].repeat(3, 3)
+    save_file(kept, folder / "kept.safetensors")
+    rows = [(layer, image) for layer in range(3) for image in range(6)]
+    layers = pd.DataFrame(rows, columns=["layer", "image"])
+    layers.assign(offset=0.1 * layers["image"], spread=1.0).to_csv(
+        folder / "layers.csv", index=False
+    )
+    layers.assign(
+        channel=1, mean=0.1 * layers["image"], deviation=1.0, bn_mean=0.2, bn_deviation=1.5
+    ).to_csv(folder / "channels.csv", index=False)
 
 
 def write(path: Path, content: Content) -> None:
@@ -152,7 +218,7 @@ def test_varied_keys_are_columns(grid: Content, tmp_path: Path):
 def test_missing_cells_are_named_and_others_are_ignored(grid: Content, tmp_path: Path):
     assert missing(grid, tmp_path) == ["evaluate@k3"]
     (tmp_path / evaluation_of("a-s1")).unlink()
-    (tmp_path / statistics_of("im-s0")).unlink()
+    shutil.rmtree(tmp_path / statistics_of("im-s0"))
     assert missing(grid, tmp_path) == ["evaluate@a-s1", "evaluate@k3", "statistics@im-s0"]
     made, _ = study_lines(grid, "methods", tmp_path)
     assert (made.top1, made.top1_std, made.seeds, made.wanted) == (90.0, None, 1, 2)
@@ -167,7 +233,17 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
-    figures = {f"figures/{name}.png" for name in ("pareto", "time", "layers", "study-share")}
+    images = ("images-labels", "easy-and-hard", "generators-a")
+    charts = (
+        "pareto",
+        "time",
+        "study-share",
+        "layers",
+        "channels",
+        "entropies",
+        "entropies-labels",
+    )
+    figures = {f"figures/{name}.png" for name in (*charts, *images)}
     tables = {f"tables/{study}.{kind}" for study in ("methods", "share") for kind in ("csv", "md")}
     assert set(contents[0]) == {"index.html", *figures, *tables}
     page = contents[0]["index.html"].decode()
@@ -176,13 +252,82 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
         and "<code>evaluate@k3</code>" in page
         and "not data-free" in page
     )
-    assert 'src="http' not in page and page.count("<img") == 4
+    assert 'src="http' not in page
+    rows = 2 * (3 + 2 + 3)  # two classes; K of 1 to 3, two ends, test images and two widths
+    assert page.count("<img") == len(charts) + rows
 
 
 def test_an_empty_grid_still_has_a_page(grid: Content, tmp_path: Path):
     lacking = write_reports(grid, tmp_path / "reports", tmp_path / "nothing")
-    assert len(lacking) == 6
+    assert len(lacking) == 10
     assert "Not computed" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_a_figure_is_left_out_where_nothing_was_measured(grid: Content, tmp_path: Path):
+    def names() -> set[str]:
+        studies = {name: study_lines(grid, name, tmp_path) for name in grid["studies"]}
+        return {plate.name for plate in plates(grid, studies, tmp_path)}
+
+    everything = names()
+    shutil.rmtree(tmp_path / statistics_of("t-test"))
+    assert everything - names() == {"easy-and-hard"}
+    for key in ("a-s0", "a-s1"):
+        shutil.rmtree(tmp_path / statistics_of(key))
+    assert everything - names() == {"easy-and-hard", "generators-a"}
+    for key in ("im-s0", "im-s1"):
+        shutil.rmtree(tmp_path / statistics_of(key))
+    assert names() == {"pareto", "time", "study-share"}
+
+
+def test_captions_say_how_many_images_there_are(grid: Content, tmp_path: Path):
+    studies = {name: study_lines(grid, name, tmp_path) for name in grid["studies"]}
+    captions = {plate.name: plate.caption for plate in plates(grid, studies, tmp_path)}
+    for name in ("layers", "channels", "entropies-labels"):
+        assert "n = 6 images of each kind." in captions[name]
+    assert "Of the 6 test images" in captions["easy-and-hard"]
+    path = tmp_path / statistics_of("im-s1") / "images.csv"
+    pd.concat([pd.read_csv(path)] * 2).to_csv(path, index=False)
+    captions = {plate.name: plate.caption for plate in plates(grid, studies, tmp_path)}
+    assert "n = 6 (one), 12 (other)." in captions["channels"]
+    counts = "n = 6 (similar classes 2), 12 (similar classes 3)."
+    assert counts in captions["entropies-labels"]
+
+
+def test_a_teachers_name_stands_where_there_are_several(grid: Content, tmp_path: Path):
+    other = [{**figure, "teacher": "u"} for figure in figures()]
+    found = [plate.name for plate in plates({**grid, "figures": figures() + other}, {}, tmp_path)]
+    assert len(set(found)) == len(found) and {"layers-t", "layers-u"} <= set(found)
+
+
+def test_columns_are_classes_and_rows_are_what_their_headings_say(grid: Content, tmp_path: Path):
+    shown = {plate.name: plate for plate in plates(grid, {}, tmp_path)}
+    indices = {
+        name: {
+            heading.split(":")[0]: [tile.index for tile in row]
+            for heading, row in plate.rows.items()
+        }
+        for name, plate in shown.items()
+        if plate.rows
+    }
+    assert indices == {
+        "images-labels": {"K = 1": [1, 4], "K = 2": [2, 5], "K = 3": [2, 5]},
+        "easy-and-hard": {"Lowest entropy": [1, 4], "Highest entropy": [2, 5]},
+        "generators-a": {"Test images": [1, 4], "W4A4": [1, 4], "W3A3": [1, 4]},
+    }
+    names = {tuple(plate.classes) for plate in shown.values() if plate.rows}
+    assert names == {("cat", "dog")}, "the test set's, as the network knows numbers only"
+    hard = shown["easy-and-hard"].rows["Highest entropy: mean entropy 0.45 nats"][1]
+    assert hard.shares == (("cat", pytest.approx(0.6)), ("dog", pytest.approx(0.4)))
+    assert (hard.label, hard.recognized) == ((("dog", 1.0),), False)
+    two = shown["images-labels"].rows["K = 2: mean entropy 0.45 nats"][0]
+    assert two.shares == two.label == (("cat", pytest.approx(0.6)), ("dog", pytest.approx(0.4)))
+
+
+def test_a_class_that_a_row_lacks_is_not_shown(grid: Content, tmp_path: Path):
+    path = tmp_path / statistics_of("a-s1") / "images.csv"
+    pd.read_csv(path).assign(label=0).to_csv(path, index=False)
+    shown = {plate.name: plate for plate in plates(grid, {}, tmp_path)}
+    assert shown["generators-a"].classes == ["cat"]
 
 
 def lines(*points: tuple[str, float, float]) -> list[Line]:

@@ -14,6 +14,8 @@ from benchmarks.report.results import Line
 from benchmarks.report.tables import key_words, value_words
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
+APART = 0.05  # of the distance of two values, between series
+
 
 class Panel(NamedTuple):
     """A study of one key: series of (value, line), by name."""
@@ -61,7 +63,8 @@ def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
     at = {place: number for number, (place, _) in enumerate(values)}
     for number, (name, points) in enumerate(panel.series.items()):
         points = sorted(points, key=lambda point: at[_place(point[0])])
-        x = [at[_place(value)] for value, _ in points]
+        shift = APART * (number - (len(panel.series) - 1) / 2)  # so that no bar hides another
+        x = [at[_place(value)] + shift for value, _ in points]
         look = look_of(number, theme)
         spread = [line.top1_error or 0 for _, line in points]
         lines = [line for _, line in points]

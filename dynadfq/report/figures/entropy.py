@@ -43,7 +43,7 @@ def entropy_against_cost(
         _cost_panel(ax, table, theme.dynamic if name == "Test" else theme.one_hot, theme)
         rho = rank_correlation(table["entropy_nats"], table["bit_flops_percent"])
         ax.set_title(f"{name}  ρ = {number(rho)}")
-        _entropy_axis(ax, "x", top)
+        entropy_axis(ax, "x", top)
     panels[0].set_ylabel("bit-FLOPs (% of float)")
     figure.supxlabel(ENTROPY_LABEL, fontsize=10.5)
     return figure
@@ -60,25 +60,32 @@ def _cost_panel(ax: Axes, table: pd.DataFrame, colour: str, theme: Theme) -> Non
     line.set(markersize=5.5, markerfacecolor=theme.background, markeredgewidth=1.6)
 
 
-def entropy_distribution(groups: Mapping[str, Floats], theme: Theme) -> Figure:
-    """Draw the share of images by entropy, one row per kind of image; test images as outline."""
+def entropy_distribution(
+    groups: Mapping[str, Floats], theme: Theme, one_scale: bool = True
+) -> Figure:
+    """Draw the share of images by entropy, one row per kind of image.
+
+    Args:
+        groups: entropies in nats by kind; "test" are test images, the outline of the other rows.
+        theme: colours.
+        one_scale: whether all rows have the same vertical axis.
+    """
     shown = {name: values for name, values in groups.items() if len(values)}
     figure = new_figure(1.2 + 1.15 * len(shown))
-    rows = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    rows = figure.subplots(len(shown), 1, sharex=True, sharey=one_scale, squeeze=False)[:, 0]
     table = entropy_histogram(groups)
     edges = [*table["entropy_low"], table["entropy_high"].iloc[-1]]
     colours = {"test": theme.muted, "one_hot": theme.one_hot, "soft": theme.soft}
     for ax, (name, values) in zip(rows, shown.items(), strict=True):
-        ax.stairs(table[f"{name}_percent"], edges, fill=True, color=colours[name], alpha=0.85)
+        colour = colours.get(name, theme.dynamic)
+        ax.stairs(table[f"{name}_percent"], edges, fill=True, color=colour, alpha=0.85)
         if name != "test" and "test" in shown:
             ax.stairs(table["test_percent"], edges, color=theme.ink, linewidth=1.2)
-        ax.set_title(GROUP_NAMES[name], fontsize=10.5)
+        ax.set_title(GROUP_NAMES.get(name, name), fontsize=10.5)
         numbers = f"n = {len(values):,}   median {np.median(values):.3g}"
-        ax.annotate(
-            numbers, (1, 0.88), xycoords="axes fraction", ha="right", va="top", fontsize=9.5
-        )
+        ax.set_title(numbers, loc="right", fontsize=9.5, fontweight="normal")
         ax.grid(axis="x", visible=False)
-    _entropy_axis(rows[-1], "x", float(edges[-1]))
+    entropy_axis(rows[-1], "x", float(edges[-1]))
     figure.supxlabel(ENTROPY_LABEL, fontsize=10.5)
     figure.supylabel("share of images (%)", fontsize=10.5)
     return figure
@@ -106,7 +113,7 @@ def sensitivity_against_entropy(measured: pd.DataFrame, theme: Theme) -> Figure:
     ax.grid(axis="x", visible=False)
     ax.set_xlabel("lowest uniform width that keeps the prediction (bits)\nand number of images")
     ax.set_ylabel("teacher's entropy (nats)")
-    _entropy_axis(ax, "y", float(measured["entropy_nats"].max()))
+    entropy_axis(ax, "y", float(measured["entropy_nats"].max()))
     ax.legend(loc="upper left", handlelength=1)
     return figure
 
@@ -134,7 +141,7 @@ def entropy_ticks(top: float) -> list[float]:
     return [0.0, *reversed(chosen)]
 
 
-def _entropy_axis(ax: Axes, which: Literal["x", "y"], top: float) -> None:
+def entropy_axis(ax: Axes, which: Literal["x", "y"], top: float) -> None:
     """Set a square-root axis from 0 to `top` nats: most images are easy."""
     top = max(top, 1e-6)
     ax.set(**{f"{which}scale": FuncScale(None, (_root, np.square)), f"{which}lim": (0, top * 1.04)})

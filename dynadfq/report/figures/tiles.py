@@ -1,4 +1,4 @@
-"""Synthetic images with the label they were made for and the teacher's prediction."""
+"""Images with the label they were made for and the teacher's prediction."""
 
 import math
 from collections.abc import Sequence
@@ -20,18 +20,24 @@ LEAST_SHARE = 0.005
 
 @dataclass(frozen=True)
 class Tile:
-    """One synthetic image."""
+    """One image; ``probabilities`` are the teacher's, shown in place of the label where given."""
 
     index: int
     pixels: NDArray[np.uint8]  # (H, W, 3)
     label: tuple[tuple[str, float], ...]  # classes and their shares
     prediction: str  # of the teacher
     entropy_nats: float  # of that prediction
+    probabilities: tuple[tuple[str, float], ...] = ()
 
     @property
     def recognized(self) -> bool:
         """Whether the teacher predicts a class of the label."""
         return self.prediction in {name for name, _ in self.label}
+
+    @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """The classes and shares that are drawn as bars."""
+        return self.probabilities or self.label
 
 
 def to_pixels(
@@ -59,16 +65,16 @@ def image_grid(tiles: Sequence[Tile], theme: Theme) -> Figure:
     for ax in figure.subplots(rows, COLUMNS, squeeze=False).ravel():
         ax.set_axis_off()
     for ax, tile in zip(figure.axes, tiles, strict=False):
-        ax.imshow(tile.pixels, interpolation="nearest", extent=(0, 1, 0, 1))
-        _label(ax, tile, theme)
-        ax.set_xlim(0, 1)
-        ax.set_ylim(-0.62, 1)
+        draw_tile(ax, tile, theme)
     return figure
 
 
-def _label(ax: Axes, tile: Tile, theme: Theme) -> None:
-    """Draw two bars at most, then the teacher's prediction and its entropy."""
-    for line, (name, share) in enumerate(tile.label[:2]):
+def draw_tile(ax: Axes, tile: Tile, theme: Theme) -> None:
+    """Draw the image, below it two bars at most, the teacher's prediction and its entropy."""
+    ax.imshow(tile.pixels, interpolation="nearest", extent=(0, 1, 0, 1))
+    ax.set_xlim(0, 1)
+    ax.set_ylim(-0.62, 1)
+    for line, (name, share) in enumerate(tile.shares[:2]):
         top = -0.06 - 0.18 * line
         ax.add_patch(Rectangle((0, top - 0.15), 1, 0.15, color=theme.faint, linewidth=0))
         bar = Rectangle((0, top - 0.15), share, 0.15, color=theme.dynamic, alpha=0.4, linewidth=0)
