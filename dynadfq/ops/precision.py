@@ -50,7 +50,10 @@ def synthesis_precision(choice: PrecisionChoice, device: torch.device) -> Precis
 
 
 def finetuning_precision(choice: PrecisionChoice, device: torch.device) -> Precision:
-    """Return the precision of fine-tuning: auto is float32, since bfloat16 gains nothing there.
+    """Return the precision of fine-tuning: auto is float32.
+
+    bfloat16 makes a step faster, but of students only those of the digits were compared
+    (docs/performance.md).
 
     Raises:
         ValueError: as ``require_precision``.

@@ -8,15 +8,39 @@ all sums are of products with the incoming gradient (docs/performance.md has the
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dynadfq.ops.moments import chunks
-from dynadfq.quant.quantize import broadcast_first, choose_qparams, levels
+from dynadfq.quant.quantize import SMALLEST_RANGE, broadcast_first, choose_qparams, levels
 
-Candidate = tuple[Tensor, Tensor, Tensor]  # scale, quant_min, quant_max, (B or 1, 1, …) each
+
+class Candidate(NamedTuple):
+    """The qparams of one candidate width, (B or 1, 1, …) each.
+
+    numbers: (quant_min, quant_max) where all images share them and no GPU has to be awaited.
+    """
+
+    scale: Tensor
+    quant_min: Tensor
+    quant_max: Tensor
+    numbers: tuple[float, float] | None
+
+    def of(self, images: slice) -> Candidate:
+        """Return the qparams of a slice of images; what all images share is not sliced."""
+        if len(self.scale) == 1:
+            return self
+        return Candidate(self.scale[images], self.quant_min[images], self.quant_max[images], None)
+
+    def clip(self, codes: Tensor, out: Tensor) -> None:
+        """Clip codes: between numbers in one pass over them, between tensors in two."""
+        if self.numbers is None:
+            torch.minimum(torch.maximum(codes, self.quant_min, out=out), self.quant_max, out=out)
+        else:
+            torch.clamp(codes, *self.numbers, out=out)
 
 
 class FakeQuantize(torch.autograd.Function):
@@ -43,38 +67,49 @@ class FakeQuantize(torch.autograd.Function):
             widths: (B or 1, M) candidate widths in bits.
         """
         widths = widths.to(low)
-        ctx.save_for_backward(x, low, high, probabilities, widths)
-        own_low, own_high, bits = low, high, widths
+        scale, quant_min = choose_qparams(low, high, widths)
+        qparams = [scale, quant_min, quant_min + levels(widths)]
+        ctx.save_for_backward(x, low, high, probabilities, *qparams)
         if widths.shape[1] > 1:
             index = probabilities.argmax(dim=1, keepdim=True)
-            own_low, own_high, bits = (
-                _at(values, index, probabilities) for values in (low, high, widths)
-            )
-        (candidate,) = _candidates(own_low, own_high, bits, x.dim())
+            qparams = [part.expand_as(probabilities).gather(1, index) for part in qparams]
+        (candidate,) = _candidates(qparams, x.dim())
         out = torch.empty_like(x)
         for images in chunks(x):
-            scale, quant_min, quant_max = _of_images(candidate, images)
-            code = torch.div(x[images], scale).round_()
-            torch.minimum(torch.maximum(code, quant_min, out=code), quant_max, out=code)
-            torch.mul(code, scale, out=out[images])
+            own = candidate.of(images)
+            values = x[images].to(own.scale)
+            code = out[images] if x.dtype == values.dtype else torch.empty_like(values)
+            torch.div(values, own.scale, out=code).round_()
+            own.clip(code, out=code)
+            code.mul_(own.scale)
+            if x.dtype != values.dtype:
+                out[images].copy_(code)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients to x, low, high and probabilities; widths have none."""
-        x, low, high, probabilities, widths = ctx.saved_tensors
-        candidates = _candidates(low, high, widths, x.dim())
-        scale, _ = choose_qparams(low, high, widths)
-        to_x, sums, by_grad = _inner_products(
-            x, _with_layout_of(x, grad), probabilities, candidates
+        x, low, high, probabilities, *qparams = ctx.saved_tensors
+        own_ranges = low.dim() == 1
+        to_x, sums = _inner_products(
+            x,
+            _with_layout_of(x, grad),
+            probabilities,
+            _candidates(qparams, x.dim()),
+            own_ranges,
+            summed=any(ctx.needs_input_grad[1:4]),
         )
-        by_code, inside, inside_x = sums
-        outside = by_grad - inside
-        by_scale = by_code - inside_x / scale - outside * (low / scale)
-        to_high = _sum_to(probabilities * by_scale / levels(widths), high)
-        to_low = _sum_to(probabilities * outside, low) - to_high
-        to_probabilities = by_code * scale if ctx.needs_input_grad[3] else None
-        return to_x, to_low, to_high, to_probabilities, None
+        if sums is None:
+            return to_x, None, None, None, None
+        by_code, passed, passed_x, by_grad = sums
+        scale, quant_min, quant_max = qparams
+        shares = probabilities if own_ranges else probabilities.sum(dim=1, keepdim=True)
+        outside = shares * by_grad - passed
+        by_size = (passed_x + outside * low) / (high - low).clamp(min=SMALLEST_RANGE)
+        by_level = probabilities * by_code / (quant_max - quant_min)
+        to_high = _sum_to(by_level, high) - _sum_to(by_size, high)
+        to_low = _sum_to(outside, low) - to_high
+        return to_x, to_low, to_high, by_code * scale, None
 
 
 class PassGradient(torch.autograd.Function):
@@ -94,74 +129,98 @@ class PassGradient(torch.autograd.Function):
         return grad, grad
 
 
-def _at(values: Tensor, index: Tensor, probabilities: Tensor) -> Tensor:
-    """The chosen of (M,) or (1, M) values, (B, 1); what all candidates share stays ()."""
-    return values.expand_as(probabilities).gather(1, index) if values.dim() else values
-
-
 def _sum_to(gradients: Tensor, bound: Tensor) -> Tensor:
     """Sum (B, M) gradients over what shares a bound."""
     return gradients.sum_to_size(bound.shape) if bound.dim() else gradients.sum()
 
 
-def _candidates(low: Tensor, high: Tensor, widths: Tensor, dimensions: int) -> list[Candidate]:
-    """The qparams of M candidates from (B or 1, M) widths."""
-    scale, quant_min = choose_qparams(low, high, widths)
-    quant_max = quant_min + levels(widths)
+def _candidates(qparams: Sequence[Tensor], dimensions: int) -> list[Candidate]:
+    """M candidates, from the (B or 1, M) scale, quant_min and quant_max of all."""
     return [
-        (
-            broadcast_first(scale[:, column], dimensions),
-            broadcast_first(quant_min[:, column], dimensions),
-            broadcast_first(quant_max[:, column], dimensions),
+        Candidate(
+            broadcast_first(scale, dimensions),
+            broadcast_first(quant_min, dimensions),
+            broadcast_first(quant_max, dimensions),
+            _numbers(quant_min, quant_max),
         )
-        for column in range(widths.shape[1])
+        for scale, quant_min, quant_max in zip(*(part.unbind(1) for part in qparams), strict=True)
     ]
 
 
-def _of_images(candidate: Candidate, images: slice) -> Candidate:
-    """The qparams of a slice of images; qparams that all images share are not sliced."""
-    scale, quant_min, quant_max = candidate
-    if len(scale) == 1:
-        return candidate
-    return scale[images], quant_min[images], quant_max[images]
+def _numbers(quant_min: Tensor, quant_max: Tensor) -> tuple[float, float] | None:
+    if len(quant_min) > 1 or quant_min.device.type != "cpu":
+        return None
+    return quant_min.item(), quant_max.item()
 
 
 def _inner_products(
-    x: Tensor, grad: Tensor, probabilities: Tensor, candidates: list[Candidate]
-) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    x: Tensor,
+    grad: Tensor,
+    probabilities: Tensor,
+    candidates: list[Candidate],
+    own_ranges: bool,
+    summed: bool,
+) -> tuple[Tensor, Sequence[Tensor] | None]:
     """The gradient to x, (B, …), and the sums that make up all other gradients.
 
-    The sums are over the elements of an image, where g is the incoming gradient: (B, M) of
-    g · code, of g where x is within the range, and of g · x there; and (B, 1) of g.
+    Scale times levels is the size of the range. Therefore the gradient of a range that candidates
+    share needs no sum of each, but only one of the gradient that all pass to x.
+
+    Args:
+        x: (B, …) activations.
+        grad: the incoming gradient g, in the layout of x.
+        probabilities: (B or 1, M) over the candidates.
+        candidates: their qparams.
+        own_ranges: whether each candidate has a range of its own.
+        summed: whether sums are needed.
+
+    Returns:
+        The gradient to x, and None or sums over the elements of an image: (B, M) of g · code;
+        (B, R) of what each of R ranges passes to x, and of that times x; and (B, 1) of g.
     """
     to_x = torch.empty_like(x)
     axes = tuple(range(1, x.dim()))
-    weights = [
-        broadcast_first(column, x.dim()) for column in probabilities.expand(len(x), -1).unbind(1)
+    weights = probabilities.to(candidates[0].scale).expand(len(x), -1).unbind(1)
+    weighted = [
+        (candidate, broadcast_first(weight, x.dim()))
+        for candidate, weight in zip(candidates, weights, strict=True)
     ]
+    ranges = [[one] for one in weighted] if own_ranges else [weighted]
     sums = []
-    buffers: tuple[Tensor, ...] = ()
+    buffers: list[Tensor] = []
     for images in chunks(x):
-        values = x[images].to(candidates[0][0])
-        g = grad[images].to(candidates[0][0])
-        buffers = buffers or (torch.empty_like(values), torch.empty_like(values))
-        nearest, code = (buffer[: len(values)] for buffer in buffers)
-        row: list[Tensor] = []
-        for number, (candidate, weight) in enumerate(zip(candidates, weights, strict=True)):
-            scale, quant_min, quant_max = _of_images(candidate, images)
-            torch.div(values, scale, out=nearest).round_()
-            torch.minimum(torch.maximum(nearest, quant_min, out=code), quant_max, out=code)
-            inside = torch.eq(code, nearest, out=nearest).mul_(g)
-            row.append(code.mul_(g).sum(axes))
-            row.append(inside.sum(axes))
-            row.append(torch.mul(inside, values, out=code).sum(axes))
-            if number == 0:
-                torch.mul(inside, weight[images], out=to_x[images])
-            else:
-                to_x[images].addcmul_(inside, weight[images])
-        sums.append(torch.stack([*row, g.sum(axes)], dim=1))
-    every = torch.cat(sums)
-    return to_x, every[:, :-1].unflatten(1, (-1, 3)).unbind(2), every[:, -1:]
+        values = x[images].to(candidates[0].scale)
+        g = grad[images].to(values)
+        buffers = buffers or [torch.empty_like(values) for _ in range(3)]
+        nearest, code, blend = (buffer[: len(values)] for buffer in buffers)
+        by_code: list[Tensor] = []
+        by_range: list[Tensor] = []
+        for number, members in enumerate(ranges):
+            direct = number == 0 and x.dtype == values.dtype
+            passed = to_x[images] if direct else blend
+            for member, (candidate, weight) in enumerate(members):
+                own = candidate.of(images)
+                torch.div(values, own.scale, out=nearest).round_()
+                own.clip(nearest, out=code)
+                inside = torch.eq(code, nearest, out=nearest)
+                if member == 0:
+                    torch.mul(inside, weight[images], out=passed)
+                else:
+                    passed.addcmul_(inside, weight[images])
+                if summed:
+                    by_code.append(code.mul_(g).sum(axes))
+            passed.mul_(g)
+            if number > 0:
+                to_x[images].add_(passed)
+            elif not direct:
+                to_x[images].copy_(passed)
+            if summed:
+                by_range += [passed.sum(axes), torch.mul(passed, values, out=code).sum(axes)]
+        if summed:
+            row = [*by_code, *by_range[::2], *by_range[1::2], g.sum(axes)]
+            sums.append(torch.stack(row, dim=1))
+    counts = [len(weighted), len(ranges), len(ranges), 1]
+    return to_x, torch.cat(sums).split(counts, dim=1) if summed else None
 
 
 def _with_layout_of(x: Tensor, grad: Tensor) -> Tensor:

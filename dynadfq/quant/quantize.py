@@ -30,7 +30,8 @@ def levels(bits: Tensor | int) -> Tensor:
     >>> levels(torch.tensor([2, 8]))
     tensor([  3., 255.])
     """
-    bits = torch.as_tensor(bits)
+    if isinstance(bits, int):
+        return torch.tensor(2.0**bits - 1)
     return torch.exp2(bits if bits.is_floating_point() else bits.float()).round() - 1
 
 
@@ -118,9 +119,9 @@ def weight_qparams(
         granularity: "channel" gives (out, 1, …) qparams, "tensor" (1, 1, …).
         symmetric: whether codes are symmetric around 0.
     """
-    rows = weight_rows(weight, granularity)
-    low = broadcast_first(rows.amin(dim=1), weight.dim())
-    high = broadcast_first(rows.amax(dim=1), weight.dim())
+    axes = tuple(range(granularity == "channel", weight.dim()))
+    values = weight.detach()
+    low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
     return choose_weight_qparams(low, high, bits, symmetric)
 
 
