@@ -8,6 +8,10 @@ from dynadfq.report.load import Score
 from dynadfq.report.tables import Result, candidate_bits
 from dynadfq.report.text import number, p_value
 
+FLOAT_ACTIVATIONS = (
+    "Activations are float32, so that images have no bit-widths of their own: the dynamic student "
+    "is made as the fixed-width one."
+)
 CONSTANT = 99.5  # percent of images at one width from which on a site counts as constant
 
 
@@ -22,6 +26,8 @@ def verdict(results: Mapping[str, Result], sites: pd.DataFrame, score: Score) ->
 
     A difference counts if p < 0.05 in the exact test of ``evaluation.paired``.
     """
+    if not len(sites):
+        return [FLOAT_ACTIVATIONS]
     dynamic, fixed = results["dynamic"], results["fixed"]
     cost = f"at {_cost(dynamic, fixed)} % bit-FLOPs"
     if fixed.significant:

@@ -61,7 +61,9 @@ def test_without_activation_widths_their_figures_are_left_out(
     left_out = {"bits_per_site", "sensitivity_against_entropy"}
     figures = {path.stem for path in (tmp_path / "reports/figures").iterdir()}
     assert figures == FIGURES - left_out
-    assert "W4, A{32}" in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    page = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert "W4, A{32}" in page and "Activations are float32" in page
+    assert "Bit-widths differ between images" not in page
 
 
 def test_a_second_run_writes_the_same_bytes(artifacts: Path, reports: Path, tmp_path: Path) -> None:
