@@ -26,6 +26,7 @@ LABEL_BARS = (
     "Bars: the shares of classes in the label, in percent, three at most. After the arrow: the "
     "class that the float teacher predicts."
 )
+MEAN = "The mean entropy is that of the teacher's predictions on the images shown."
 PROBABILITY_BARS = (
     "Bars: the teacher's probabilities, in percent, three at most. After the arrow: its prediction."
 )
@@ -95,7 +96,7 @@ def _similar_classes(figure: Record, sets: Sequence[ImageSet]) -> Iterator[Plate
     caption = (
         "For each class the first image that was made for this class alone (K = 1), and the first "
         "ones whose label gives it the largest share among K similar classes. Shown are classes "
-        f"that every row has. {LABEL_BARS}"
+        f"that every row has. {LABEL_BARS} {MEAN} {_counts(sets)}"
     )
     title = "Images of one class by the number of similar classes in the label"
     yield from _tiles(f"images-{figure['study']}", title, caption, sets[0].class_names, rows)
@@ -111,7 +112,7 @@ def _easy_and_hard(figure: Record, sets: Sequence[ImageSet]) -> Iterator[Plate]:
     }
     caption = (
         f"Of the {len(test.images):,} test images, those of lowest and of highest entropy of the "
-        f"float teacher's prediction within a class. {PROBABILITY_BARS}"
+        f"float teacher's prediction within a class. {PROBABILITY_BARS} {MEAN}"
     )
     title = "Test images of lowest and highest entropy"
     yield from _tiles("easy-and-hard", title, caption, test.class_names, rows)
@@ -125,10 +126,16 @@ def _generators(figure: Record, sets: Sequence[ImageSet]) -> Iterator[Plate]:
         return
     rows = {one.label: {label: low for label, (low, _) in one.extremes().items()} for one in test}
     rows |= {one.label: {**one.tiles(soft=True), **one.tiles(soft=False)} for one in made}
-    lowest = " Test images are those of lowest entropy in their class." if test else ""
+    lowest = (
+        " Test images are those of lowest entropy in their class, and their bars the teacher's "
+        "probabilities."
+        if test
+        else ""
+    )
     caption = (
         "Images of the generator as it was after training beside a student of each width, from the "
-        f"same noise and labels.{lowest} {LABEL_BARS}"
+        f"same noise and labels: the first image of each class. {LABEL_BARS}{lowest} {MEAN} "
+        f"{_counts(sets)}"
     )
     title = f"Images of {figure['method']}'s generator by the student's width"
     yield from _tiles(f"generators-{figure['student']}", title, caption, sets[0].class_names, rows)

@@ -282,7 +282,7 @@ def test_a_figure_is_left_out_where_nothing_was_measured(grid: Content, tmp_path
 def test_captions_say_how_many_images_there_are(grid: Content, tmp_path: Path):
     studies = {name: study_lines(grid, name, tmp_path) for name in grid["studies"]}
     captions = {plate.name: plate.caption for plate in plates(grid, studies, tmp_path)}
-    for name in ("layers", "channels", "entropies-labels"):
+    for name in ("layers", "channels", "entropies-labels", "images-labels", "generators-a"):
         assert "n = 6 images of each kind." in captions[name]
     assert "Of the 6 test images" in captions["easy-and-hard"]
     path = tmp_path / statistics_of("im-s1") / "images.csv"
