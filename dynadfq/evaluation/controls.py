@@ -142,16 +142,33 @@ def ceiling(
     """
     used = ceiling_widths(student)
     costs = [float(student.bit_flops_percent(student.uniform(width).bits)) for width in used]
-    order = found[used[0]].margins.argsort(descending=True, stable=True)
+    margins = found[used[0]].margins
+    images = torch.arange(len(margins))
     results = []
-    for easiest, hardest in _shares(len(order), costs, mean):
-        column = torch.ones(len(order), dtype=torch.int64)
-        column[order[:easiest]] = 0
-        column[order[len(order) - hardest :]] = 2
+    for easiest, hardest in _shares(len(images), costs, mean):
+        column = by_rank(margins, easiest, hardest)
         parts = [found[width] for width in used]
         values = (torch.stack(of_widths) for of_widths in zip(*parts, strict=True))
-        results.append(Predictions(*(value[column, torch.arange(len(order))] for value in values)))
+        results.append(Predictions(*(value[column, images] for value in values)))
     return max(results, key=lambda one: int((one.classes == expected).sum()))
+
+
+def by_rank(scores: Tensor, easiest: int, hardest: int) -> Tensor:
+    """Return which of three widths each image gets: 0 lowest, 1 middle, 2 highest.
+
+    >>> by_rank(torch.tensor([0.1, 0.9, 0.5]), easiest=1, hardest=1).tolist()
+    [2, 0, 1]
+
+    Args:
+        scores: (N,), larger for easier images; of equal ones the first is easier.
+        easiest: number of images with the largest scores, which get the lowest width.
+        hardest: number of images with the smallest scores, which get the highest.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    column = torch.ones(len(order), dtype=torch.int64)
+    column[order[:easiest]] = 0
+    column[order[len(order) - hardest :]] = 2
+    return column
 
 
 def _shares(images: int, costs: Sequence[float], mean: float) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,1 @@
+"""Can a bit selector beat one width for all images at the same cost? Several are tried."""
