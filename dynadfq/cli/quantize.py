@@ -34,7 +34,12 @@ Weights = Annotated[
     ),
 ]
 Uniform = Annotated[bool, typer.Option("--uniform", help="The same bits in all layers.")]
-Activations = Annotated[int, typer.Option(min=2, max=8, help="Bits of activations.")]
+Activations = Annotated[
+    int,
+    typer.Option(
+        min=2, max=8, help="Bits of activations; Python's quantize can leave them float (32)."
+    ),
+]
 EffortOption = Annotated[
     Literal["seconds", "minutes", "hours"],
     typer.Option(
