@@ -88,7 +88,8 @@ def _moments(bench: Bench, dims: tuple[int, ...]) -> Pair:
     return run(lambda: moments(x, dims)), run(lambda: torch.var_mean(x, dims))
 
 
-def _quantizer(bench: Bench) -> Pair:
+def _quantizer(bench: Bench, own_ranges: bool = False) -> Pair:
+    """Gradients of the quantizer and of the plain blend, or of one with a range per candidate."""
     x, (low, high) = (
         _maps(bench).requires_grad_(),
         torch.tensor([0.0, 3.0], device=bench.device).unbind(),
@@ -105,9 +106,13 @@ def _quantizer(bench: Bench) -> Pair:
         )
         return torch.autograd.grad(mixed.sum(), leaves)
 
-    return lambda: torch.autograd.grad(
-        FakeQuantize.apply(x, low, high, p, widths).sum(), leaves
-    ), blended
+    def used(low: Tensor = low, high: Tensor = high) -> object:
+        return torch.autograd.grad(FakeQuantize.apply(x, low, high, p, widths).sum(), leaves)
+
+    def apart() -> object:
+        return used(low.expand(len(CANDIDATES)), high.expand(len(CANDIDATES)))
+
+    return used, apart if own_ranges else blended
 
 
 def _pieces(bench: Bench) -> Pair:
@@ -175,6 +180,7 @@ CHANGES: dict[str, Callable[[Bench], Pair]] = {
     "moments of a batch": lambda bench: _moments(bench, (0, 2, 3)),
     "moments of each image": lambda bench: _moments(bench, (2, 3)),
     "quantizer, three candidates": _quantizer,
+    "one range for three candidates": lambda bench: _quantizer(bench, own_ranges=True),
     "quantizer in pieces": _pieces,
     "weights on their grid": _weights,
     "channels last": _channels_last,
