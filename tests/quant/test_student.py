@@ -282,10 +282,15 @@ def test_the_budget_pulls_only_images_above_it(make_student: Build, images: Tens
     torch.testing.assert_close(gradient, expected, atol=1e-9, rtol=1e-5)
 
 
-def test_loading_says_what_is_missing(make_student: Build, tmp_path: Path) -> None:
+def test_loading_says_what_is_missing(make_net: Callable[[], nn.Module], tmp_path: Path) -> None:
+    class Unreachable(nn.Sequential):
+        """A network whose class no import path reaches."""
+
     with pytest.raises(FileNotFoundError, match=r"student\.json does not exist; make it first"):
         load_student(tmp_path)
-    make_student().save(tmp_path)
+    teacher = Teacher(Unreachable(make_net()), (3, 8, 8), 6, (0, 0, 0), (1, 1, 1))
+    scheme = Scheme(weight_bits=4, activation_bits=(4,), target_bits=4)
+    build_student(teacher, scheme).save(tmp_path)
     with pytest.raises(ValueError, match="in no zoo and has no import path; pass its float"):
         load_student(tmp_path)
 
