@@ -61,7 +61,14 @@ def make(
 ) -> None:
     """Prepare and fine-tune a student with all ranks; the first one saves it to ``folder``.
 
-    ``recipe`` is the method's unless given.
+    Args:
+        p: the parameters.
+        teacher_folder: of the float network.
+        images_folder: of the synthetic images.
+        folder: is written.
+        recipe: trains as the method's recipe does, which is the default, and may only keep more of
+            what it makes. Unfinished work of the two is shared: what resumes it looks at the
+            parameters alone.
     """
     where = device.resolve(p.device)
     precision = finetuning_precision(p.precision, where)

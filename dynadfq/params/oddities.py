@@ -137,7 +137,8 @@ ODDITIES = (
 def oddities(params: Params) -> Iterator[str]:
     """Yield a line for each value that does something that few want."""
     yield from broken_rules(params, rules=ODDITIES)
-    method = METHODS[params.method.name]
+    name = params.method.name
+    method = METHODS[name]
     if method.optimizes_images and params.synthesis.iterations == 0:
         yield "synthesis.iterations: 0 leaves the images as they start: noise"
     if method.trains_generator:
@@ -149,8 +150,17 @@ def oddities(params: Params) -> Iterator[str]:
             "synthesis.clip: false leaves pixels outside of the range of image files, which the "
             "input's quantizer of quantization.scheme: integer cuts off; true keeps them inside"
         )
-    if method.trains_student and params.finetune.epochs == 0:
-        yield "finetune.epochs: 0 leaves the students as they are after calibration"
+    length = "epochs" if params.finetune.steps is None else "steps"
+    trains = method.trains_student and getattr(params.finetune, length) > 0
+    if method.trains_student and not trains:
+        yield f"finetune.{length}: 0 leaves the students as they are after calibration"
+    held_back = params.finetune.early_stopping.images
+    if held_back and not trains:
+        untrained = f"finetune.{length}: 0" if method.trains_student else f"method.name: {name}"
+        yield (
+            f"finetune.early_stopping.images: {held_back} has no effect with {untrained}, which "
+            "trains no student"
+        )
     shape = image_shape(params)
     if shape is not None:
         side = min(shape[1:])

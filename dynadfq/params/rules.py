@@ -157,10 +157,15 @@ RULES = (
         "must be at most synthesis.num_images: {1}; got {0}",
     ),
     Rule(
-        ("finetune.early_stopping.images", "synthesis.num_images"),
-        lambda held_back, images: held_back < images,
-        "the first is less than the second",
-        "must be less than synthesis.num_images: {1}, since the others are learned from; got {0}",
+        (
+            "finetune.early_stopping.images",
+            "synthesis.num_images",
+            "finetune.calibration_images",
+        ),
+        lambda held_back, images, calibration: held_back == 0 or held_back + calibration <= images,
+        "the first is 0, or at most the second less the third",
+        "must leave the {2} images of finetune.calibration_images, of synthesis.num_images: {1}; "
+        "got {0}",
     ),
     Rule(
         ("finetune.batch_size", "launch.processes"),

@@ -130,7 +130,8 @@ def _training(provenance: Mapping[str, Any]) -> dict[str, str]:
     kept = stopping and {
         "Early stopping": f"epoch {stopping['kept_epoch']} of {stopping['epochs']} is kept; it "
         f"agrees with the float network on {stopping['agreement']:.2f} % of "
-        f"{stopping['held_back_images']:,} synthetic images held back from training"
+        f"{stopping['held_back_images']:,} synthetic images held back from training, by which it "
+        "was chosen (optimistic)"
     }
     return {
         "Data-free": DATA_FREE[provenance["data_free"]],

@@ -140,7 +140,9 @@ def _curve_numbers(history: pd.DataFrame, target: float) -> dict[str, str]:
     kept = kept_epoch(history)
     if kept is not None:
         numbers[f"Epoch kept of {len(history)}"] = number(kept["epoch"], 0)
-        numbers["Its agreement on held-back images, %"] = number(kept[AGREEMENT])
+        numbers["Its agreement on held-back images, by which it was chosen, %"] = number(
+            kept[AGREEMENT]
+        )
     return numbers
 
 

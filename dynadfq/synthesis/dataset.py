@@ -87,11 +87,8 @@ class SyntheticSet:
             raise DamagedArtifact(path, "has been altered or truncated", STAGE)
 
     def _check_labels(self, number: int) -> None:
-        self._check_header(number)
-        count = self.manifest["shards"][number]["num_images"]
-        labels = torch.empty(count, *self._row_shapes["soft_labels"])
-        rows = range(count)
-        read_rows(self._path(number), rows, {"soft_labels": labels}, rows)
+        start, count = self._starts[number], self.manifest["shards"][number]["num_images"]
+        labels = self._read(range(start, start + count), ["soft_labels"])["soft_labels"]
         sums = labels.sum(dim=1)
         if not (labels >= 0).all() or not ((sums - 1).abs() <= ROUNDING).all():
             problem = "holds soft labels that are no probabilities"
@@ -160,21 +157,35 @@ class SyntheticSet:
             DamagedArtifact: a shard is not what was written (see ``check``), or a pixel is NaN or
                 infinite.
         """
+        return Batch(**self._read(torch.arange(len(self))[indices].tolist(), Batch._fields))
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Return the (B, classes) soft labels of the images at (B,) indices; no pixel is read.
+
+        Raises:
+            IndexError: an index is outside the set.
+            DamagedArtifact: a shard is not what was written, or a label is NaN or infinite.
+        """
+        rows = torch.arange(len(self))[indices].tolist()
+        return self._read(rows, ["soft_labels"])["soft_labels"]
+
+    def _read(self, indices: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the rows of some tensors at indices into all shards."""
         # By shard: places in the batch, and rows of the shard.
         wanted: dict[int, tuple[list[int], list[int]]] = {}
-        for place, index in enumerate(torch.arange(len(self))[indices].tolist()):
+        for place, index in enumerate(indices):
             shard = bisect_right(self._starts, index) - 1
             places, rows = wanted.setdefault(shard, ([], []))
             places.append(place)
             rows.append(index - self._starts[shard])
-        shapes = self._row_shapes.items()
-        batch = {name: torch.empty(len(indices), *shape) for name, shape in shapes}
+        shapes = self._row_shapes
+        batch = {name: torch.empty(len(indices), *shapes[name]) for name in names}
         for shard, (places, rows) in wanted.items():
             self._check_header(shard)
             read_rows(self._path(shard), rows, batch, places)
             if not all(tensor[places].isfinite().all() for tensor in batch.values()):
                 raise DamagedArtifact(self._path(shard), "holds NaN or infinity", STAGE)
-        return Batch(**batch)
+        return batch
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
         """Yield all images, or the first ``limit``, in order."""

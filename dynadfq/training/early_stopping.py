@@ -1,9 +1,9 @@
 """Early stopping: training ends when a student no longer agrees more often with its teacher.
 
 Agreement is measured on synthetic images that are held back: the student neither learns from them
-nor is calibrated on them. The student of the last epoch with the highest agreement is kept. Labels
-have no part in this (Prechelt, "Early Stopping – But When?", 1998, with agreement in place of an
-error on labelled validation images).
+nor is calibrated on them. Of the epochs whose bit-FLOPs are within the target, or of all where none
+is, the last one with the highest agreement is kept. Labels have no part in this (Prechelt, "Early
+Stopping – But When?", 1998, with agreement in place of an error on labelled validation images).
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ class Subset(SyntheticSet):
     def take(self, indices: Tensor) -> Batch:
         """Return the images at (B,) indices into this subset, and their labels."""
         return self.whole.take(self.indices[indices])
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Return the (B, classes) labels of the images at (B,) indices into this subset."""
+        return self.whole.labels(self.indices[indices])
 
 
 def choose(classes: Sequence[int], count: int, rng: torch.Generator) -> list[int]:
@@ -103,8 +107,9 @@ def hold_back(
             f"{count} of {len(images)} images leave none to learn from; hold back fewer, or make "
             "more images",
         )
-    labels = [batch.soft_labels.argmax(dim=1) for batch in images.batches(BATCH)]
-    chosen = torch.tensor(choose(torch.cat(labels).tolist(), count, generator(seed, "held_back")))
+    parts = torch.arange(len(images)).split(BATCH)
+    classes = torch.cat([images.labels(indices).argmax(dim=1) for indices in parts])
+    chosen = torch.tensor(choose(classes.tolist(), count, generator(seed, "held_back")))
     others = torch.ones(len(images), dtype=torch.bool)
     others[chosen] = False
     return Subset(images, others.nonzero().flatten()), Subset(images, chosen)

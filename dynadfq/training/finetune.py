@@ -194,7 +194,7 @@ def finetune_student(
 ) -> pd.DataFrame:
     """Fine-tune a prepared student in place and leave it in eval mode.
 
-    A recipe without a loss, or whose terms all have weight 0, trains nothing. The state is saved to
+    Where ``recipe.loss_to_train`` returns None nothing is trained. The state is saved to
     ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch, with the same
     result. Ranks (``dynadfq.runtime.distributed``) divide every batch, and begin with the student
     and the state of the first one.
@@ -224,8 +224,8 @@ def finetune_student(
     chooses = dynamic and not drawn
     budget = Budget(selector.budget, selector.bit_weight) if chooses else None
     context = TrainingContext(student, teacher, images, schedule, budget, drawn)
-    loss = None if recipe.loss is None else recipe.loss(context)
-    if loss is None or loss.is_zero or not context.steps:
+    loss = recipe.loss_to_train(context)
+    if loss is None:
         return pd.DataFrame(columns=list(COLUMNS))
     require_divisible(recipe, schedule.batch_size)
     optimizer = sgd(student, schedule, selector.learning_rate)

@@ -33,3 +33,16 @@ class StudentRecipe:
     transforms: Sequence[Transform] = ()
     preparations: Sequence[Preparation] = ()
     require: Callable[[Teacher], None] | None = None
+
+    def loss_to_train(self, context: TrainingContext) -> BatchLoss | None:
+        """Return the loss of a batch; None where nothing is trained.
+
+        That is where there is no loss, no step, or no term with a weight above 0.
+
+        Args:
+            context: of the training.
+        """
+        if self.loss is None or not context.steps:
+            return None
+        loss = self.loss(context)
+        return None if loss.is_zero else loss

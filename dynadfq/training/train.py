@@ -17,6 +17,7 @@ from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import KEPT, hold_back, record
 from dynadfq.training.finetune import finetune_student
+from dynadfq.training.parts import TrainingContext
 from dynadfq.training.prepare import prepare_student
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.selector_warm_up import warm_up_selector
@@ -42,7 +43,8 @@ def train_student(
     The first rank prepares; all fine-tune, and begin with what it prepared. A selector whose widths
     were drawn (``any_width``) is trained afterwards, by the first rank, and nothing else with it.
 
-    Images that early stopping holds back have no part in preparation, training and warm-up.
+    Images that early stopping holds back have no part in preparation, training and warm-up. Where
+    nothing is trained, none are held back.
 
     Args:
         student: what ``new_student`` returned.
@@ -61,8 +63,8 @@ def train_student(
     Returns:
         The history, one row per epoch.
     """
-    held = schedule.early_stopping.images if recipe.loss else 0
-    images, held_back = hold_back(images, held, seed)
+    trains = recipe.loss_to_train(TrainingContext(student, teacher, images, schedule)) is not None
+    images, held_back = hold_back(images, schedule.early_stopping.images if trains else 0, seed)
     if distributed.rank() == 0 and not scratch.exists():
         prepare_student(
             student, teacher, images, recipe, seed, quantization, schedule, selector, scratch

@@ -106,6 +106,12 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "fall",
         ),
         ("finetune: {epochs: 0}", "finetune.epochs: 0 leaves the students as they are after"),
+        ("finetune: {steps: 0}", "finetune.steps: 0 leaves the students as they are after"),
+        (
+            "method: {name: adaround}\nfinetune: {early_stopping: {images: 64}}",
+            "finetune.early_stopping.images: 64 has no effect with method.name: adaround, which "
+            "trains no student",
+        ),
         ("synthesis: {iterations: 0}", "synthesis.iterations: 0 leaves the images as they start"),
         (
             "data: {name: digits}\nteacher: {pretrained: false, crop_padding: 0}\n"
@@ -199,6 +205,16 @@ def test_a_generator_has_no_use_for_the_settings_of_pixels() -> None:
         lines = list(oddities(check({**document, "synthesis": changes})[0]))
         noted = {line.split(":")[0].removeprefix("synthesis.") for line in lines}
         assert noted == set(changes) - {"iterations"}
+
+
+@pytest.mark.parametrize("length", ["epochs", "steps"])
+def test_early_stopping_of_no_steps_is_said(length: str) -> None:
+    document = {"finetune": {length: 0, "early_stopping": {"images": 64}}}
+    _, line = oddities(check(document)[0])
+    assert line == (
+        f"finetune.early_stopping.images: 64 has no effect with finetune.{length}: 0, which trains "
+        "no student"
+    )
 
 
 def test_either_setting_keeps_the_pixels_of_deepinversion_in_range() -> None:

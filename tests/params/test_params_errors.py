@@ -190,9 +190,9 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
         ),
         (
             "synthesis: {num_images: 64}\n"
-            "finetune: {calibration_images: 64, early_stopping: {images: 64}}",
-            "finetune.early_stopping.images: must be less than synthesis.num_images: 64, since the "
-            "others are learned from; got 64",
+            "finetune: {calibration_images: 57, early_stopping: {images: 8}}",
+            "finetune.early_stopping.images: must leave the 57 images of "
+            "finetune.calibration_images, of synthesis.num_images: 64; got 8",
         ),
         (
             "finetune: {early_stopping: {patience: 0}}",

@@ -217,7 +217,7 @@ def test_the_epoch_that_early_stopping_kept(page_with: Callable[..., str]) -> No
 
     shown = rows(page_with(after=stop), "learning_curves")
     assert shown["Epoch kept of 12"] == ["9"]
-    assert shown["Its agreement on held-back images, %"] == ["90.00"]
+    assert shown["Its agreement on held-back images, by which it was chosen, %"] == ["90.00"]
 
 
 def test_a_student_that_was_not_trained_has_no_learning_curves(

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from dynadfq.methods import dynadfq as method
 from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.config import EarlyStoppingConfig, FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import hold_back
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.parts import TrainingContext
@@ -21,11 +22,18 @@ SCHEDULE = FinetuneConfig(
     epochs=4, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, decay_every=2
 )
 CONSTRAINT = SelectorTrainingConfig(budget="constraint", bit_weight=3.0)
+RECIPE = method.Student().recipe()
 
 
 def changed(config: Any, **changes: Any) -> Any:
     """A copy of settings with some of them changed."""
     return config.model_copy(update=changes)
+
+
+# Early stopping with patience to the end, and without.
+NEVER = EarlyStoppingConfig(images=8, patience=100)
+SOON = EarlyStoppingConfig(images=8, patience=2)
+LONG = changed(SCHEDULE, epochs=8, learning_rate=0.02, early_stopping=NEVER)
 
 
 def finetune(

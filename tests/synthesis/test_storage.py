@@ -91,6 +91,7 @@ def test_what_is_taken_is_what_was_saved(make, storage, indices):
     )
     assert torch.equal(batch.images, tensors(images, "images").float()[indices])
     assert torch.equal(batch.soft_labels, tensors(images, "soft_labels")[indices])
+    assert torch.equal(images.labels(torch.tensor(indices, dtype=torch.int64)), batch.soft_labels)
 
 
 def test_batches_in_order_do_not_depend_on_shards(make):

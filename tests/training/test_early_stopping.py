@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 import torch
-from finetuning import SCHEDULE, changed, context, finetune, state
+from finetuning import LONG, RECIPE, SCHEDULE, SOON, changed, context, finetune, state
 from interrupts import counted_steps, killed_after
 from ranks import run_ranks
 
@@ -15,6 +15,7 @@ from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
+from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.training.config import EarlyStoppingConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import (
@@ -27,12 +28,7 @@ from dynadfq.training.early_stopping import (
     hold_back,
 )
 
-RECIPE = method.Student().recipe()
 PLAIN = method.Student(mixup_share=0.0).recipe()
-NEVER = EarlyStoppingConfig(images=8, patience=100)
-PENALTY = SelectorTrainingConfig()
-SOON = EarlyStoppingConfig(images=8, patience=2)
-LONG = changed(SCHEDULE, epochs=8, learning_rate=0.02, early_stopping=NEVER)
 
 
 def rows(*agreements, costs=()):
@@ -70,6 +66,15 @@ def test_both_parts_are_the_whole_set_image_by_image(synthetic):
     assert hold_back(synthetic, 0, 0) == (synthetic, None)
 
 
+def test_the_choice_reads_labels_alone(synthetic, monkeypatch):
+    _, part = hold_back(hold_back(synthetic, 7, 0)[0], 5, 1)
+    taken = part.take(torch.arange(5)).soft_labels
+    monkeypatch.setattr(SyntheticSet, "take", None)
+    _, again = hold_back(hold_back(synthetic, 7, 0)[0], 5, 1)
+    assert torch.equal(again.indices, part.indices)
+    assert torch.equal(again.labels(torch.arange(5)), taken)
+
+
 def test_some_images_must_be_left(synthetic):
     with pytest.raises(
         InvalidArgument, match=r"early_stopping\.images: 24 of 24 images leave none"
@@ -103,11 +108,21 @@ def test_patience_counts_the_epochs_since_the_best(make_student, teacher, synthe
 
 
 @pytest.mark.parametrize("widths", [(3, 4, 5), (4,)], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize(
+    ("first", "costs"),
+    [
+        (40.0, (1.0, 1.0, 1.0, 1.0)),
+        (90.0, (1.02, 1.0, 1.0, 1.0)),  # beyond 1 % of the target
+        (40.0, (1.0, 1.009, 1.0, 1.0)),  # within it
+        (40.0, (1.02, 1.02, 1.02, 1.02)),  # no epoch is
+    ],
+)
 def test_what_is_kept_is_a_training_that_ends_at_the_best_epoch(
-    make_student, teacher, synthetic, rising, widths
+    make_student, teacher, synthetic, rising, widths, first, costs
 ):
-    rising(40.0, 60.0, 50.0, 59.0)
     student = make_student(*widths)
+    target = student.cost_range()["target"]
+    rising(first, 60.0, 50.0, 59.0, costs=[target * cost for cost in costs])
     schedule = changed(LONG, early_stopping=SOON)
     history = finetune(student, teacher, synthetic, PLAIN, schedule)
     assert history["epoch"].tolist() == [1, 2, 3, 4]

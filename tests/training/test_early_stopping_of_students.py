@@ -1,27 +1,24 @@
 """Early stopping of a whole training: preparation, warm-up, and the record of the kept epoch."""
 
 import pytest
-from finetuning import SCHEDULE, changed, state
+import torch
+from finetuning import LONG, RECIPE, SOON, changed, state
 
 from dynadfq.methods import dynadfq as method
 from dynadfq.quant.build import load_student
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.runtime.resume import Scratch
 from dynadfq.training.config import EarlyStoppingConfig, SelectorTrainingConfig
-from dynadfq.training.early_stopping import hold_back
+from dynadfq.training.early_stopping import AGREEMENT, COST, hold_back
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
-RECIPE = method.Student().recipe()
-NEVER = EarlyStoppingConfig(images=8, patience=100)
-SOON = EarlyStoppingConfig(images=8, patience=2)
-LONG = changed(SCHEDULE, epochs=8, learning_rate=0.02, early_stopping=NEVER)
 PENALTY = SelectorTrainingConfig()
 
 
 @pytest.fixture
 def train(teacher):
-    def run(student, images, schedule, recipe=RECIPE, selector=PENALTY):
+    def run(student, images, schedule, recipe=RECIPE, selector=PENALTY, precision="float32"):
         return train_student(
             student,
             teacher,
@@ -31,7 +28,7 @@ def train(teacher):
             schedule,
             selector,
             0,
-            "float32",
+            precision,
             Scratch(None),
             "dynadfq",
             True,
@@ -72,10 +69,49 @@ def test_the_kept_epoch_is_recorded(make_student, make_net, synthetic, train, ri
     assert load_student(tmp_path, make_net()).provenance == student.provenance
     card = (tmp_path / "card.md").read_text()
     assert "epoch 2 of 4 is kept; it agrees with the float network on 60.00 % of 8 syn" in card
+    assert "by which it was chosen (optimistic)" in card
 
 
-def test_a_method_that_trains_nothing_uses_all_images(make_student, synthetic, train):
-    student = make_student()
-    history = train(student, synthetic, LONG, recipe=StudentRecipe())
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        (StudentRecipe(), {}),
+        (method.Student(label_weight=0.0, distillation_weight=0.0).recipe(), {}),
+        (RECIPE, {"epochs": 0}),
+        (RECIPE, {"steps": 0}),
+    ],
+    ids=["no loss", "no weight", "no epochs", "no steps"],
+)
+def test_a_student_that_is_not_trained_is_prepared_on_all_images(
+    make_student, synthetic, train, recipe, changes
+):
+    student, off = make_student(), make_student()
+    schedule = changed(LONG, calibration_images=24, **changes)
+    history = train(student, synthetic, schedule, recipe=recipe)
     assert history.empty and student.provenance["images"] == 24
-    assert "early_stopping" not in student.provenance
+    train(off, synthetic, changed(schedule, early_stopping=EarlyStoppingConfig()), recipe=recipe)
+    assert state(student) == state(off) and student.provenance == off.provenance
+
+
+def test_a_training_in_bfloat16_is_measured_in_float32(
+    make_student, teacher, synthetic, train, monkeypatch
+):
+    student = make_student()
+    original, seen = type(student).run, []
+
+    def run(self, images, allocation=None):
+        logits, bits = original(self, images, allocation)
+        if not self.training:
+            seen.append(logits)
+        return logits, bits
+
+    monkeypatch.setattr(type(student), "run", run)
+    schedule = changed(LONG, epochs=1)
+    history = train(student, synthetic, schedule, precision="bfloat16")
+    images = hold_back(synthetic, 8, 0)[1].take(torch.arange(8)).images
+    with torch.no_grad():
+        logits, bits = original(student, images)
+        same = logits.argmax(dim=1) == teacher(images).argmax(dim=1)
+    assert torch.equal(seen[-1], logits)  # the others are of its preparation
+    assert history[AGREEMENT].tolist() == [100 * float(same.double().mean())]
+    assert history[COST].tolist() == pytest.approx([float(student.bit_flops_percent(bits).mean())])
