@@ -98,6 +98,13 @@ def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[D
                     "width": width.words,
                     "varied": side.vary,
                 }
+                if side.control and not width.candidates:
+                    problem = (
+                        f"control: {width.words} has no candidates to give to other images; name "
+                        "a width with candidates, such as w4a4-345"
+                    )
+                    expansion.report(f"claims[{number}].{name}", [problem])
+                    continue
                 lines = studies[side.study]["lines"] if side.study in studies else []
                 found = [line for line in lines if wanted.items() <= line.items()]
                 if not found:

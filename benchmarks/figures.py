@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -33,11 +34,11 @@ class Figures:
         grid = self.grid
         test = [self._test(teacher)] if grid.test_images else []
         if grid.statistics:
-            sets = [self._images(teacher, source, layers=True) for source in grid.statistics]
+            sets = self._named(teacher, "statistics", grid.statistics, layers=True)
             yield _figure("layers", teacher, sets)
             yield _figure("channels", teacher, sets)
         if grid.entropies:
-            sets = [self._images(teacher, source) for source in grid.entropies]
+            sets = self._named(teacher, "entropies", grid.entropies)
             yield _figure("entropies", teacher, [*test, *sets])
         for name in grid.label_studies:
             sets = list(self._varied(teacher, grid.studies[name]))
@@ -55,10 +56,24 @@ class Figures:
             method = METHODS[grid.students[student].method].title
             yield _figure("generators", teacher, [*test, *sets], student=student, method=method)
 
-    def _images(self, teacher: str, source: str, layers: bool = False) -> Document:
-        """The first seed's images of a source."""
-        key = self.expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0))
-        return {"label": self._name(source), "key": self._of_images(teacher, key, layers)}
+    def _named(
+        self, teacher: str, figure: str, sources: Sequence[str], layers: bool = False
+    ) -> list[Document]:
+        """The first seed's images of some sources, whose labels tell them apart in a figure."""
+        labels = [self._name(source) for source in sources]
+        for label, count in Counter(labels).items():
+            if count > 1:
+                same = [source for source, its in zip(sources, labels, strict=True) if its == label]
+                problem = f"{' and '.join(same)} are both {label} in the tables; name one of them"
+                self.expansion.report(figure, [problem])
+        keys = (
+            self.expansion.images(Chain(teacher, source, "", Width(8, 8, ()), {}, 0))
+            for source in sources
+        )
+        return [
+            {"label": label, "key": self._of_images(teacher, key, layers)}
+            for label, key in zip(labels, keys, strict=True)
+        ]
 
     def _name(self, source: str) -> str:
         """A source as the literature calls it: its method, or the label of a row that uses it."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,28 @@ def read_grid(path: Path) -> object:
     inherited = read_grid(GRIDS / f"{content.pop('extends')}.yaml")
     if not isinstance(inherited, dict):
         return inherited
-    left_out = {name for name, study in content.get("studies", {}).items() if study is None}
     for group in ("images", "students", "studies"):
-        merged = {**inherited.get(group, {}), **content.get(group, {})}
+        own, old = content.get(group) or {}, inherited.get(group) or {}
+        strangers = [name for name, part in own.items() if part is None and name not in old]
+        if strangers:
+            raise ParameterError(
+                path,
+                [
+                    f"{group}.{name}: null leaves out what is inherited, and this name is not"
+                    f"{did_you_mean(name, list(old))}"
+                    for name in strangers
+                ],
+            )
+        merged = {**old, **own}
         content[group] = {name: part for name, part in merged.items() if part is not None}
-    kept = [
-        claim for claim in inherited.get("claims", []) if claim["better"]["study"] not in left_out
-    ]
-    content["claims"] = kept + content.get("claims", [])
-    labels = [name for name in inherited.get("label_studies", []) if name not in left_out]
+    claims = [one for one in inherited.get("claims") or [] if _is_about(one, content["studies"])]
+    content["claims"] = claims + (content.get("claims") or [])
+    labels = [name for name in inherited.get("label_studies") or [] if name in content["studies"]]
     return {**inherited, "label_studies": labels, **content}
+
+
+def _is_about(claim: Any, studies: Mapping[str, Any]) -> bool:
+    return all(claim[side]["study"] in studies for side in ("better", "worse"))
 
 
 def _with(description: Description, overrides: dict[str, Any]) -> Description:

@@ -25,6 +25,7 @@ from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader
 
 Content = dict[str, Any]
+SIDES = ("better", "worse")
 loaded = cache(load_grid)
 WORK = ("teachers", "similarities", "images", "labelled", "students", "evaluation", "statistics")
 
@@ -109,6 +110,30 @@ def test_an_heir_adds_claims_and_leaves_out_null_studies_with_theirs(tmp_path, m
     assert about and after["claims"] == [*kept, own]
     heir.write_text("extends: fashion-mnist\nstudies:\n  labels: null\n")
     assert read_grid(heir)["label_studies"] == []
+    heir.write_text("extends: fashion-mnist\nstudies:\n  methods: null\n")
+    sides = [claim[side]["study"] for claim in read_grid(heir)["claims"] for side in SIDES]
+    assert sides and "methods" not in sides
+    heir.write_text("extends: fashion-mnist\nstudies:\n")
+    assert read_grid(heir)["studies"] == before["studies"]
+    heir.write_text("extends: fashion-mnist\nstudies:\n  lables: null\n")
+    with pytest.raises(ParameterError, match=r"studies\.lables: null .*did you mean labels"):
+        read_grid(heir)
+
+
+def test_a_control_needs_candidates_and_a_figure_needs_names(small: Content):
+    side = {"study": "methods", "label": rows(small)[0]["label"]}
+    claim = {"text": "t", "source": "s", "better": side, "worse": {**side, "control": True}}
+    small["claims"] = [{**claim, "widths": rows(small)[0]["widths"][:1]}]
+    small["images"]["again"] = {"method": "zeroq"}
+    rows(small).append(
+        {"label": "ZeroQ", "images": "again", "student": rows(small)[0]["student"]}
+        | {"widths": ["w4a4"]}
+    )
+    small["entropies"] = ["zeroq", "again"]
+    _, problems = expanded(small)
+    assert [problem.split(":")[0] for problem in problems] == ["entropies", "claims[0].worse"]
+    assert "zeroq and again are both ZeroQ" in problems[0]
+    assert "control: W" in problems[1]
 
 
 def test_adding_a_width_adds_students_only(small: Content):

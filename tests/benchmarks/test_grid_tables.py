@@ -12,16 +12,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from benchmarks import run, table
 from benchmarks.cells import CELLS, cost_of, evaluation_of, statistics_of
-from benchmarks.report.figures.pareto import front
+from benchmarks.report.figures.entropies import entropies_by_label
+from benchmarks.report.figures.looks import line_of
+from benchmarks.report.figures.pareto import (
+    accuracy_against_cost,
+    accuracy_against_time,
+    front,
+)
 from benchmarks.report.figures.studies import panels
 from benchmarks.report.plates import plates
 from benchmarks.report.render import write_reports
 from benchmarks.report.results import Line, missing, study_lines
 from benchmarks.report.tables import plain, shown
+from dynadfq.report.figures import LIGHT
 
 Content = dict[str, Any]
 
@@ -377,3 +385,30 @@ def test_without_a_grid_the_commands_say_how_to_write_one(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with pytest.raises(SystemExit, match="holds no grid"):
         command()
+
+
+def test_a_figure_holds_any_number_of_series():
+    looks = [tuple(line_of(number, LIGHT).values()) for number in range(24)]
+    assert len(set(looks)) == 24 and looks[0] == tuple(line_of(24, LIGHT).values())
+    curves = {str(number): np.array([0.1 * number, 1.0]) for number in range(9)}
+    [ax] = entropies_by_label({"a": curves}).axes
+    assert len(ax.patches) == 9
+
+
+def test_a_method_looks_the_same_in_the_figures_of_cost_and_of_time():
+    base = lines(("a", 1.0, 80.0), ("b", 2.0, 90.0))
+    without, timed = base[0]._replace(synthesis_seconds=None), base[1]
+    timed = timed._replace(synthesis_seconds=1.0, finetune_seconds=1.0)
+    cost, time = (
+        colours_of(draw([without, timed]))
+        for draw in (accuracy_against_cost, accuracy_against_time)
+    )
+    assert cost["b"] == time["b"] != cost["a"]
+    assert "a" not in time
+
+
+def colours_of(figure: Figure) -> dict[str, Any]:
+    """The colours of a figure's legend."""
+    [legend] = figure.legends
+    handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    return {text.get_text(): handle.get_color() for text, handle in handles}

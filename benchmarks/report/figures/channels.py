@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.figures.looks import colours
+from benchmarks.report.figures.looks import line_of
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 BINS = 32
@@ -48,7 +48,7 @@ def channel_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT)
             ax.set_xlabel(f"{statistic} of channel {channel + 1}")
         row[0].set_title(f"BatchNorm layer {layer + 1}", fontsize=10.5)
     handles = [
-        Line2D([], [], color=colours(theme)[number], linewidth=6, label=name)
+        Line2D([], [], linewidth=3, label=name, **line_of(number, theme))
         for number, name in enumerate(tables)
     ]
     handles.append(Line2D([], [], color=theme.ink, linestyle="--", label="BN statistics"))
@@ -63,10 +63,10 @@ def _histogram(ax: Axes, tables: Mapping[str, pd.DataFrame], statistic: str, the
     edges = histogram_edges(tables, statistic)
     for number, table in enumerate(tables.values()):
         counts, _ = np.histogram(table[statistic], edges)
-        colour = colours(theme)[number]
+        look = line_of(number, theme)
         share = 100.0 * counts / len(table)
-        ax.stairs(share, edges, fill=True, color=colour, alpha=0.25)
-        ax.stairs(share, edges, color=colour, linewidth=1.3)
+        ax.stairs(share, edges, fill=True, color=look["color"], alpha=0.25)
+        ax.stairs(share, edges, linewidth=1.3, **look)
     own = next(iter(tables.values()))[STATISTICS[statistic]].iloc[0]
     ax.axvline(own, color=theme.ink, linewidth=1.3, linestyle="--")
     ax.grid(axis="x", visible=False)

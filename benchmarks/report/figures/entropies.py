@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.report.figures.looks import colours
+from benchmarks.report.figures.looks import line_of
 from dynadfq.report.figures.entropy import ENTROPY_LABEL, entropy_axis
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 from dynadfq.report.matrices import Floats
@@ -38,7 +38,7 @@ def entropies_by_label(panels: Mapping[str, Curves], theme: Theme = LIGHT) -> Fi
         for number, (name, values) in enumerate(curves.items()):
             label = f"{name}   median {np.median(values):.2g}"
             share = table[f"{panel}/{name}_percent"]
-            ax.stairs(share, edges, color=colours(theme)[number], linewidth=1.8, label=label)
+            ax.stairs(share, edges, linewidth=1.8, label=label, **line_of(number, theme))
         ax.set_title(panel, fontsize=10.5)
         ax.legend(fontsize=8, handlelength=1.2)
         ax.grid(axis="x", visible=False)

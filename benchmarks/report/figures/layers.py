@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.figures.looks import colours
+from benchmarks.report.figures.looks import line_of
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LARGEST_BOXES = 7  # layers
@@ -34,14 +34,21 @@ def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -
             shift = (number - (len(tables) - 1) / 2) * 0.8 / len(tables)
             for place, layer in enumerate(chosen):
                 values = table.loc[table["layer"] == layer, column].to_numpy(dtype=float)
-                _box(ax, place + shift, 0.62 / len(tables), values, colours(theme)[number], theme)
+                _box(
+                    ax,
+                    place + shift,
+                    0.62 / len(tables),
+                    values,
+                    line_of(number, theme)["color"],
+                    theme,
+                )
         ax.grid(axis="x", visible=False)
     above.set_ylabel("mean less BN mean\n(in BN deviations)")
     below.set_ylabel("deviation over\nBN deviation")
     below.set_xticks(range(len(chosen)), [str(layer + 1) for layer in chosen])
     below.set_xlabel("BatchNorm layer, in execution order")
     handles = [
-        Line2D([], [], color=colours(theme)[number], linewidth=6, label=name)
+        Line2D([], [], color=line_of(number, theme)["color"], linewidth=6, label=name)
         for number, name in enumerate(tables)
     ]
     handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="BN statistics"))

@@ -9,6 +9,7 @@ from benchmarks.report.results import Line
 from dynadfq.report.figures.theme import Theme
 
 MARKERS = "osD^vP"
+LINES = ("-", "--", ":", "-.")
 
 
 def measured(lines: Sequence[Line]) -> list[Line]:
@@ -24,6 +25,13 @@ def timed(lines: Sequence[Line]) -> list[Line]:
 def colours(theme: Theme) -> list[str]:
     """Return the colours of series."""
     return [theme.dynamic, theme.fixed, theme.one_hot, theme.control, theme.soft, theme.muted]
+
+
+def line_of(number: int, theme: Theme) -> dict[str, Any]:
+    """Return a colour and a line style, a different pair for each of the first 24 series."""
+    known = colours(theme)
+    style = LINES[number // len(known) % len(LINES)]
+    return {"color": known[number % len(known)], "linestyle": style}
 
 
 def look_of(number: int, theme: Theme) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def accuracy_against_cost(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     draw_points(ax, lines, costs_of(lines), names_of(lines), theme)
     ax.set_xlabel("bit-FLOPs per image (% of the float network)")
     ax.set_ylabel("top-1 (%)")
-    draw_legend(figure, lines, theme, [Line2D([], [], label="best at its cost", **dotted)])
+    draw_legend(
+        figure, lines, names_of(lines), theme, [Line2D([], [], label="best at its cost", **dotted)]
+    )
     return figure
 
 
@@ -55,6 +57,7 @@ def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
 
     Points and bars are as in `accuracy_against_cost`.
     """
+    names = names_of(measured(lines))  # colours and markers are those of the figure of costs
     lines = timed(lines)
     panels: dict[str, list[Line]] = {}
     for line in lines:
@@ -62,12 +65,12 @@ def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     figure = new_figure(0.5 + PANEL * len(panels) + legend_height(lines))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (width, shown) in zip(axes, panels.items(), strict=True):
-        draw_points(ax, shown, [line.seconds or 0.0 for line in shown], names_of(lines), theme)
+        draw_points(ax, shown, [line.seconds or 0.0 for line in shown], names, theme)
         ax.set_ylabel(f"top-1 (%), {width}")
     axes[-1].set_xscale("log")
     axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[-1].set_xlabel("synthesis and fine-tuning (seconds)")
-    draw_legend(figure, lines, theme, [])
+    draw_legend(figure, lines, names, theme, [])
     return figure
 
 
@@ -115,12 +118,21 @@ def teachers_of(lines: Sequence[Line]) -> list[float]:
 
 
 def draw_legend(
-    figure: Figure, lines: Sequence[Line], theme: Theme, more: Sequence[Line2D]
+    figure: Figure,
+    lines: Sequence[Line],
+    names: Sequence[str],
+    theme: Theme,
+    more: Sequence[Line2D],
 ) -> None:
-    """Put the methods' legend below the figure, with further handles and the teacher's."""
+    """Put the legend of the lines below the figure, with further handles and the teacher's.
+
+    names: as in `draw_points`.
+    """
     handles = [
-        Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
-        for number, name in enumerate(names_of(lines))
+        Line2D(
+            [], [], linestyle="none", markersize=5, label=name, **look_of(names.index(name), theme)
+        )
+        for name in names_of(lines)
     ]
     handles += more
     if teachers_of(lines):
