@@ -13,9 +13,8 @@ from dynadfq.evaluation.paired import Paired, paired
 from dynadfq.runtime import seeding
 
 PERMUTATIONS = 20
-FOLLOWING_RATE = (
-    0.01  # of the quantiles that follow a stream, in distances of the first two bounds per image
-)
+# Of the quantiles that follow a stream, in distances of the first two bounds per image.
+FOLLOWING_RATE = 0.01
 
 
 def affordable(

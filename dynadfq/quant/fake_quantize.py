@@ -179,6 +179,7 @@ def _inner_products(
         (B, R) of what each of R ranges passes to x, and of that times x; and (B, 1) of g.
     """
     to_x = torch.empty_like(x)
+    direct = x.dtype == candidates[0].scale.dtype
     axes = tuple(range(1, x.dim()))
     weights = probabilities.to(candidates[0].scale).expand(len(x), -1).unbind(1)
     weighted = [
@@ -191,13 +192,14 @@ def _inner_products(
     for images in chunks(x):
         values = x[images].to(candidates[0].scale)
         g = grad[images].to(values)
-        buffers = buffers or [torch.empty_like(values) for _ in range(3)]
-        nearest, code, blend = (buffer[: len(values)] for buffer in buffers)
+        needed = 2 + own_ranges + (not direct)
+        buffers = buffers or [torch.empty_like(values) for _ in range(needed)]
+        nearest, code, *others = (buffer[: len(values)] for buffer in buffers)
+        total = to_x[images] if direct else others[-1]
         by_code: list[Tensor] = []
         by_range: list[Tensor] = []
         for number, members in enumerate(ranges):
-            direct = number == 0 and x.dtype == values.dtype
-            passed = to_x[images] if direct else blend
+            passed = others[0] if number else total
             for member, (candidate, weight) in enumerate(members):
                 own = candidate.of(images)
                 torch.div(values, own.scale, out=nearest).round_()
@@ -210,12 +212,12 @@ def _inner_products(
                 if summed:
                     by_code.append(code.mul_(g).sum(axes))
             passed.mul_(g)
-            if number > 0:
-                to_x[images].add_(passed)
-            elif not direct:
-                to_x[images].copy_(passed)
+            if number:
+                total.add_(passed)
             if summed:
                 by_range += [passed.sum(axes), torch.mul(passed, values, out=code).sum(axes)]
+        if not direct:
+            to_x[images].copy_(total)
         if summed:
             row = [*by_code, *by_range[::2], *by_range[1::2], g.sum(axes)]
             sums.append(torch.stack(row, dim=1))

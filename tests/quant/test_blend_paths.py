@@ -86,9 +86,14 @@ def test_an_image_does_not_depend_on_its_batch(layout: torch.memory_format) -> N
         )
 
 
+@pytest.mark.parametrize("per_width", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_values_and_gradients_of_bfloat16_are_rounded_once(layout: torch.memory_format) -> None:
+def test_values_and_gradients_of_bfloat16_are_rounded_once(
+    layout: torch.memory_format, per_width: bool
+) -> None:
     x, low, high, p = inputs()
+    if per_width:
+        low, high = low.expand(3), high.expand(3)
     short = x.bfloat16().contiguous(memory_format=layout)
     ours = passes(short, low, high, p, WIDTHS, "xlhp")
     exact = passes(short.float(), low, high, p, WIDTHS, "xlhp")
