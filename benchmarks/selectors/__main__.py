@@ -1,13 +1,15 @@
 """``python -m benchmarks.selectors --data FOLDER --checkpoint FILE``: a row per selector and share.
 
-Images and student are made once and kept in OUTPUT. Each selector learns on synthetic images and,
-as a bound, on images of the training part, both with the teacher's answers.
+Images, student and logits are made once and kept in OUTPUT. Each selector learns on synthetic
+images and, as a bound, on images of the training part, both with the teacher's answers.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from benchmarks.selectors.measured import (
 from benchmarks.selectors.mixtures import affordable, followed, gains, thresholded
 from dynadfq.evaluation.controls import by_rank
 from dynadfq.ops.augment import random_flip, random_resized_crop
+from dynadfq.runtime.resume import atomic_write, digest, fingerprint, library_digest
 from dynadfq.synthesis.config import few_iterations
 from dynadfq.training.config import FinetuneConfig
 
@@ -41,6 +44,12 @@ IMAGES, ITERATIONS, STEPS, BATCH = 512, 100, 400, 64
 COPIES = 4  # of each synthetic image: itself, and random crops and flips
 OWN = "the student's own margin, not counted"  # its answer at 3 bits, known only afterwards
 CONTROLS = ("one_width", "permuted")
+
+
+def work_folder(output: Path, teacher: dynadfq.Teacher, seed: int) -> Path:
+    """Return the folder of a seed, a network and a state of the code."""
+    code = [library_digest(), digest(Path(__file__).parent)]
+    return output / f"seed-{seed}-{fingerprint(teacher.describe(), code)[:12]}"
 
 
 def synthesized(teacher: dynadfq.Teacher, folder: Path, seed: int) -> dynadfq.SyntheticSet:
@@ -56,7 +65,7 @@ def any_width(
     teacher: dynadfq.Teacher, images: dynadfq.SyntheticSet, folder: Path, seed: int
 ) -> dynadfq.Student:
     """Return a student that learned at drawn widths, trained unless the folder holds it."""
-    if not folder.exists():
+    if not (folder / "student.json").exists():
         student = dynadfq.quantize(teacher, MIDDLE, list(WIDTHS), target_bits=MIDDLE, seed=seed)
         schedule = FinetuneConfig(
             steps=STEPS,
@@ -79,11 +88,16 @@ def augmented(images: Tensor) -> Iterator[Tensor]:
             yield random_flip(random_resized_crop(batch, 0.5, rng), rng) if copy else batch
 
 
-def kept(path: Path, make: Callable[[], Any]) -> Any:
-    """Return what a file holds, which is made and written where it is missing."""
+def kept(stem: Path, images: Tensor, make: Callable[[], Measured]) -> Measured:
+    """Return what a file holds for these images, which is made and written where it is missing."""
+    name = hashlib.sha256(images.contiguous().numpy()).hexdigest()[:12]
+    path = stem.with_name(f"{stem.name}-{name}.pt")
     if not path.exists():
-        torch.save(make(), path)
-    return torch.load(path, mmap=True)
+        content = io.BytesIO()
+        torch.save(make(), content)
+        atomic_write(path, content.getbuffer())
+    found: Measured = torch.load(path, mmap=True)
+    return found
 
 
 def rows(
@@ -138,7 +152,7 @@ def rows(
 
 
 def main() -> None:
-    """Measure what is missing, and write OUTPUT/seed-SEED/selectors.csv."""
+    """Measure what is missing, and write OUTPUT/seed-SEED-DIGEST/selectors.csv."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
     parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
@@ -149,8 +163,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     teacher = networks.NETWORKS["resnet20-cifar100"].teacher(asked.checkpoint)
-    output = asked.output / f"seed-{asked.seed}"
-    output.mkdir(parents=True, exist_ok=True)
+    output = work_folder(asked.output, teacher, asked.seed)
     images = synthesized(teacher, output / "images", asked.seed)
     student = any_width(teacher, images, output / "student", asked.seed)
     pixels = torch.cat([batch.images for batch in images.batches(BATCH)])
@@ -158,25 +171,21 @@ def main() -> None:
         factor = least_divergence(student, pixels[:256], teacher(pixels[:256]))
     print("ranges at 3 bits are multiplied by", factor, flush=True)
 
-    def measured(name: str, batches: Callable[[], Any]) -> Measured:
-        made: Measured = kept(
-            output / f"{name}.pt", lambda: measure(student, teacher, batches(), factor)
-        )
-        return made
+    def measured(name: str, images: Tensor, batches: Iterable[Tensor]) -> Measured:
+        return kept(output / name, images, lambda: measure(student, teacher, batches, factor))
 
-    def labelled(part: str, count: int) -> Any:
+    def labelled(part: str, count: int) -> tuple[Measured, Tensor]:
         found = networks.labelled(teacher, asked.data, part, None, count)
-        return ([batch for batch, _ in found.batches(100)], found.labels)
+        return measured(part, found.pixels, (one for one, _ in found.batches(100))), found.labels
 
-    test, labels = labelled("val", asked.images)
     with torch.no_grad():
-        sources = {"synthetic": measured("synthetic", lambda: augmented(pixels))}
-        on_test = measured(f"test-{asked.images}", lambda: test)
+        sources = {"synthetic": measured("synthetic", pixels, augmented(pixels))}
+        on_test, labels = labelled("val", asked.images)
         if asked.bound:
-            train, _ = labelled("train", asked.bound)
-            sources["real"] = measured(f"real-{asked.bound}", lambda: train)
+            sources["real"], _ = labelled("train", asked.bound)
     table = pd.DataFrame(rows(on_test, labels, student, sources))
-    table.to_csv(output / "selectors.csv", index=False, float_format="%.6g")
+    text = table.to_csv(index=False, float_format="%.6g")
+    atomic_write(output / "selectors.csv", text.encode())
 
 
 if __name__ == "__main__":

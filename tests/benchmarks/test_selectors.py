@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.selectors import __main__ as command
 from benchmarks.selectors import measured
 from benchmarks.selectors.learners import LEARNERS
 from benchmarks.selectors.measured import least_divergence, measure, percent, scaled
@@ -99,13 +102,60 @@ def test_what_is_measured_is_what_the_student_answers(
         expected = student.run(images[:24], BitAllocation(bits))[0]
         torch.testing.assert_close(found[f"{name}:5"], expected)
         torch.testing.assert_close(again[f"{name}:5"], expected)
+        before = [(one.low.clone(), one.high.clone()) for one in student.sites]
         with scaled(student, 0.8):
             same_site = student.run(images[:24], BitAllocation(bits))[0]
+            for one, bounds in list(zip(student.sites, before, strict=True))[: site + 1]:
+                one.set_range(*bounds)  # scaled after the decision alone
+            bits[:, site + 1 :] = 3
+            at_3_bits = student.run(images[:24], BitAllocation(bits))[0]
         assert not torch.equal(same_site, expected)  # ranges count
+        torch.testing.assert_close(found[f"{name}:3"], at_3_bits)
+        torch.testing.assert_close(again[f"{name}:3"], at_3_bits)
+        bits[:, site + 1 :] = 5
         low, middle, high = percent(student, name)
         assert low < middle < high
         assert high == pytest.approx(float(student.bit_flops_percent(bits)))
     torch.testing.assert_close(found["4"], student.run(images[:24], student.uniform(4))[0])
+
+
+def test_another_network_seed_or_code_has_a_folder_of_its_own(
+    make_net: Callable[[], nn.Module],
+    teacher: Teacher,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def folder(network: Teacher, seed: int = 0) -> Path:
+        return command.work_folder(tmp_path, network, seed)
+
+    trained = make_net()
+    with torch.no_grad():
+        next(trained.parameters()).mul_(1.5)
+    changed = Teacher(trained, **teacher.arguments())
+    before = folder(teacher)
+    assert folder(teacher) == before
+    others = {folder(changed), folder(teacher, seed=1)}
+    for part in ("library_digest", "digest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(command, part, lambda *_: "after an edit")
+            others.add(folder(teacher))
+    assert len(others | {before}) == 5
+
+
+def test_what_is_kept_is_of_the_same_images(tmp_path: Path) -> None:
+    def failing() -> dict[str, Tensor]:
+        raise RuntimeError("stop")
+
+    stem, images = tmp_path / "work" / "val", torch.arange(6.0).reshape(2, 3)
+    with pytest.raises(RuntimeError, match="stop"):
+        command.kept(stem, images, failing)
+    made = command.kept(stem, images, lambda: {"4": images})
+    again = command.kept(stem, images.clone(), failing)  # read, not made
+    assert torch.equal(made["4"], images) and torch.equal(again["4"], images)
+    for other in (images + 1, images[:1]):
+        found = command.kept(stem, other, partial(dict, {"4": other}))
+        assert torch.equal(found["4"], other)
+    assert len(list(stem.parent.iterdir())) == 3  # and no temporary file
 
 
 def test_ranges_are_restored(make_student: Callable[..., Student]) -> None:
