@@ -102,7 +102,7 @@ def test_a_training_in_bfloat16_is_measured_in_float32(
     def run(self, images, allocation=None):
         logits, bits = original(self, images, allocation)
         if not self.training:
-            seen.append(logits)
+            seen.append((logits, torch.is_autocast_enabled("cpu")))
         return logits, bits
 
     monkeypatch.setattr(type(student), "run", run)
@@ -112,6 +112,7 @@ def test_a_training_in_bfloat16_is_measured_in_float32(
     with torch.no_grad():
         logits, bits = original(student, images)
         same = logits.argmax(dim=1) == teacher(images).argmax(dim=1)
-    assert torch.equal(seen[-1], logits)  # the others are of its preparation
+    measured, autocast = seen[-1]  # the others are of its preparation
+    assert torch.equal(measured, logits) and not autocast
     assert history[AGREEMENT].tolist() == [100 * float(same.double().mean())]
     assert history[COST].tolist() == pytest.approx([float(student.bit_flops_percent(bits).mean())])
