@@ -90,7 +90,7 @@ def augmented(images: Tensor) -> Iterator[Tensor]:
 
 def kept(stem: Path, images: Tensor, make: Callable[[], Measured]) -> Measured:
     """Return what a file holds for these images, which is made and written where it is missing."""
-    name = hashlib.sha256(memoryview(images.contiguous().numpy())).hexdigest()[:12]
+    name = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:12]
     path = stem.with_name(f"{stem.name}-{name}.pt")
     if not path.exists():
         content = io.BytesIO()
