@@ -72,6 +72,7 @@ def run(
 
     The file is checked against the student before it is written.
     """
+    from dynadfq.export.conversion_report import in_floats
     from dynadfq.export.onnx_export import export_onnx
     from dynadfq.export.program import export_program
     from dynadfq.export.qdq import export_qdq
@@ -99,7 +100,7 @@ def run(
             facts = export.facts
         else:
             facts = export_program(student, path, images).facts
-        not_integer = [str(fact) for fact in facts if not fact.exact]
+        not_integer = in_floats(facts)
     size = path.stat().st_size
     if as_json:
         print_json(found | {"bytes": size, "not_integer": not_integer})

@@ -31,7 +31,7 @@ def run(model: Model, trust: Trust = None, as_json: AsJson = False) -> None:
     """Show the layers of a student or a teacher.
 
     For each layer: MACs, bit-widths, the range of its input, and whether its activation bit-width
-    is fixed or dynamic, or why the layer was skipped.
+    is fixed or dynamic, or why the layer was skipped; or that its weights alone are quantized.
     """
     from dynadfq.quant.model import Student
 
@@ -69,6 +69,7 @@ def _student(student: Student) -> tuple[list[LayerReport], dict[str, Any]]:
         "scheme": scheme.scheme,
         **({"placement": scheme.placement} if scheme.sites == scheme.placement else {}),
         "target_bits": scheme.target_bits,
+        **({"activations": "stay float32"} if scheme.float_activations else {}),
         "macs_percent": macs_percent(layers),
         "bit_flops_percent": student.cost_range(),
         "multiplier": student.multiplier,

@@ -95,7 +95,8 @@ def compare(
     """
     size = config.batch_size
     repeats = config.control_repeats
-    widths = () if student.scheme.float_activations else config.sensitivity_bits
+    floats = student.scheme.float_activations
+    widths = () if floats else config.sensitivity_bits
     uniform = set(widths)
     passes = 2 + 2 * config.budgets  # at most
     if student.scheme.dynamic:
@@ -113,7 +114,7 @@ def compare(
         expected = answers if test is None else test.labels
         at_width = uniform_predictions(student, measured, uniform)
         controls = measure_controls(student, measured, dynamic, at_width, expected, seed, repeats)
-        lowest = lowest_surviving_bits(at_width, answers, widths) if widths else None
+        lowest = None if floats else lowest_surviving_bits(at_width, answers, widths)
         curve = budget_table(
             student, synthetic, measured, expected, config.budgets, seed, size, score
         )

@@ -94,8 +94,8 @@ def evaluate(
         batches: (images, labels), (B, C, H, W) normalized and (B,) or None, as
             ``checked_batches`` takes them; read once and not kept.
         teacher: the float model; adds its predictions and their entropies to the result.
-        bits: activation widths of all images, one for all sites or one per site; None lets the
-            student choose.
+        bits: activation widths of all images, one for all sites or one per site (32 for a student
+            of float activations); None lets the student choose.
 
     Returns:
         Accuracy, cost and predictions.

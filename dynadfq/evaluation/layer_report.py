@@ -14,7 +14,7 @@ from dynadfq.quant.insert import FIXED_SITES
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 
-Status = Literal["dynamic", "fixed", "skipped", "float"]
+Status = Literal["dynamic", "fixed", "skipped", "weights", "float"]
 WHOLE = 0.999  # share of an input from which on it counts as quantized entirely
 
 
@@ -26,7 +26,8 @@ class LayerReport:
     range: (low, high) of each activation site that it reads; where the candidate widths have
         ranges of their own, of the lowest width first.
     status: "dynamic": the width of its input is chosen per image. "fixed": it is the same for all
-        images. "skipped": its input stays float32, for a ``reason``. "float": the network is not
+        images. "skipped": its input stays float32, for a ``reason``. "weights": its weights
+        alone are quantized, since all activations stay float32. "float": the network is not
         quantized.
     """
 
@@ -87,12 +88,12 @@ def _layer(student: Student, layer: Layer) -> LayerReport:
 def _input(student: Student, layer: Layer, read: list[int]) -> tuple[Status, tuple[int, ...], str]:
     """Return how a layer's input is quantized, its widths, and why its width is not chosen."""
     scheme = student.scheme
+    if scheme.float_activations:
+        return "weights", (FLOAT_BITS,), ""
     if not read:
         reason = f"its input is no activation's output (placement {scheme.placement})"
         if layer.input_site is None:
             reason = "it reads the network's input"
-        if scheme.float_activations:
-            reason = f"activations stay float32 (target_bits {FLOAT_BITS})"
         return "skipped", (FLOAT_BITS,), reason
     reason = ""
     quantized = sum(layer.fraction_from(student.site_names[i]) for i in read)

@@ -30,6 +30,7 @@ from dynadfq.export.requantize import (
 )
 from dynadfq.export.safe import safe_function, safe_module
 from dynadfq.graph.calls import called_module, only_user
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.ops.batch_norm import AnyBatchNorm, gain_and_shift
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.layers import QuantizedLayer
@@ -50,7 +51,7 @@ class Conversion:
 
     Args:
         network: a copy of a student's network.
-        widths: candidate widths in bits, ascending.
+        widths: candidate widths in bits, ascending; 32 alone where activations are float32.
         widest: the largest width that sums must be exact for, in bits; at sites that always have
             8 bits, these are.
         shapes: shapes of the graph's tensors, by node name.
@@ -67,6 +68,7 @@ class Conversion:
         self.graph = network.graph
         self.widths = widths
         self.widest = widest
+        self.floats = widths == (FLOAT_BITS,)
         self.shapes = shapes
         self.facts: list[Fact] = []
         self.scales: dict[fx.Node, fx.Node] = {}  # a site's codes: their scale
@@ -88,7 +90,7 @@ class Conversion:
             if module is not None:
                 self.convert_module(node, module)
             elif node.op in ("call_function", "call_method"):
-                self.facts += safe_function(self.network, node, self.shapes)
+                self.facts += safe_function(self.network, node, self.shapes, self.floats)
         self.set_output(images)
         self.graph.eliminate_dead_code()
         self.network.delete_all_unused_submodules()
@@ -129,7 +131,7 @@ class Conversion:
         elif isinstance(module, AnyBatchNorm):
             replace_module(self.network, node, ScaleShift(*gain_and_shift(module)))
         else:
-            self.facts += safe_module(self.network, node, self.shapes)
+            self.facts += safe_module(self.network, node, self.shapes, self.floats)
 
     def convert_selector(self, node: fx.Node, selector: BitSelector) -> None:
         """Convert the bit selector."""

@@ -15,8 +15,8 @@ class Fact:
 
     name: path of its module, or name of the call.
     form: "integer": integers in float32. "wide integer": integers in float64, since float32 would
-        not be exact. "float64": sums of floats, rounded to float32 once. "float32": not converted;
-        engines may differ in the last bit.
+        not be exact. "float64": sums of floats, rounded to float32 once. "float32": not converted,
+        or asked for by float activations; engines may differ in the last bit.
     largest_sum: the largest magnitude of an accumulator at the widest candidate; None where no
         codes are summed.
     reason: why the form is not a faster one; empty if it is the desired one.
@@ -36,6 +36,17 @@ class Fact:
         bound = "" if self.largest_sum is None else f", sums up to {self.largest_sum:.0f}"
         reason = f" ({self.reason})" if self.reason else ""
         return f"{self.name}: {self.form}{bound}{reason}"
+
+
+def in_floats(facts: Iterable[Fact]) -> list[str]:
+    """Return a line for each part that is not computed in integers.
+
+    The parts that compute in float32 because activations are float32 share the first line.
+    """
+    floats = [fact for fact in facts if not fact.exact]
+    wanted = [fact.name for fact in floats if fact.form == "float32" and not fact.reason]
+    lines = [f"{', '.join(wanted)}: float32, as all activations"] if wanted else []
+    return [*lines, *(str(fact) for fact in floats if fact.name not in wanted)]
 
 
 def unsafe(facts: Iterable[Fact]) -> list[Fact]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dynadfq.export.conversion_report import in_floats
 from dynadfq.export.onnx_export import PACKAGES, export_onnx, require_onnx
 from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import export_program
@@ -62,7 +63,7 @@ def write_file(student: Student, name: str, folder: Path, images: Tensor) -> dic
             worst, facts = export.worst, export.facts
         else:
             facts = export_program(student, path, images).facts
-        not_integer = [str(fact) for fact in facts if not fact.exact]
+        not_integer = in_floats(facts)
     packages = ["torch"] if name == "pt2" else ["torch", *PACKAGES]
     return {
         "format": name,

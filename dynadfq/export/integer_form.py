@@ -111,6 +111,8 @@ class IntegerForm:
                 f"allocation: {bits.shape[-1]} widths per image for {sites} sites; "
                 "give one width per site"
             )
+        if not sites:
+            return
         narrowest = int(bits.min())
         if narrowest < NARROWEST:
             raise ValueError(f"allocation: {narrowest} bits are fewer than {NARROWEST}")

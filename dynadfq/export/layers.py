@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynadfq.export.conversion_report import Fact, Form
+from dynadfq.export.conversion_report import Fact
 from dynadfq.export.modules import AveragePool, SelectorCodes
 from dynadfq.export.multiply import CodeLayer, FloatInputLayer, WeightCodes
 from dynadfq.export.products import Geometry, averaging_matrix
@@ -58,8 +58,9 @@ def code_layer(
     gain, shift = multiplier(layer, scale, norm)
     geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
     if reads is None:
-        form: Form = "float64" if layer.exact else "float32"
-        fact = Fact(name, form, reason="reads no quantized activation")
+        fact = Fact(name, "float32")  # all activations are float32
+        if layer.exact:
+            fact = Fact(name, "float64", reason="reads no quantized activation")
         return FloatInputLayer(weight, geometry, gain, shift, layer.exact), fact
     fact = sums_fact(name, weight, geometry, reads)
     return CodeLayer(weight, geometry, gain, shift, reads, fact.form == "wide integer"), fact

@@ -126,7 +126,7 @@ class SelectorCodes(nn.Module):
         """
         if given is not None:
             return given
-        logits = self.choice(self.hidden.values(self.pool.in_float64(x).flatten(1)))
+        logits = self.choice(self.hidden.values(self.pool.unrounded(x).flatten(1)))
         if multiplier is None:
             multiplier = self.multiplier
         scores = penalized(logits.view(-1, *self.costs.shape), self.costs, multiplier)
@@ -179,7 +179,12 @@ class ScaleShift(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """Average pooling along both axes as two float64 matrix products."""
+    """Average pooling along both axes as two matrix products, in the number type of the matrices.
+
+    Args:
+        rows: (H', H) weights of the averages.
+        columns: (W', W) weights.
+    """
 
     rows: Tensor
     columns: Tensor
@@ -191,11 +196,11 @@ class AveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the (B, C, H', W') averages of (B, C, H, W)."""
-        return self.in_float64(x).float()
+        return self.unrounded(x).float()
 
-    def in_float64(self, x: Tensor) -> Tensor:
-        """Return the averages in float64."""
-        return torch.matmul(torch.matmul(self.rows, x.double()), self.columns)
+    def unrounded(self, x: Tensor) -> Tensor:
+        """Return the averages in the number type of the matrices."""
+        return torch.matmul(torch.matmul(self.rows, x.to(self.rows.dtype)), self.columns)
 
 
 class InFloat64(nn.Module):

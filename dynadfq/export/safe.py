@@ -3,6 +3,7 @@
 Additions, maxima, comparisons and whatever only moves values are defined to the bit and are not
 changed; activations composed of these alone are written out. Average pools, other activations and
 gates are computed in float64 and rounded once. What is not known to be exact stays and is reported.
+With float activations, where all layers compute in float32, average pools do too.
 """
 
 from __future__ import annotations
@@ -37,10 +38,19 @@ EXACT_FUNCTIONS = frozenset(
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
-    """Replace a float module by its safe form, in place, and return how it is computed.
+def safe_module(
+    network: fx.GraphModule, node: fx.Node, shapes: Shapes, float_activations: bool
+) -> list[Fact]:
+    """Replace a float module by its safe form, in place.
 
-    The list is empty where the module is exact.
+    Args:
+        network: the graph's module.
+        node: the call.
+        shapes: shapes of the graph's tensors, by node name.
+        float_activations: whether no activation is quantized.
+
+    Returns:
+        How it is computed; nothing where it is exact.
     """
     name = str(node.target)
     module = network.get_submodule(name)
@@ -49,23 +59,25 @@ def safe_module(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AvgPool2d)):
         pool = _average_pool(module, _input_shape(node, shapes))
         if pool is not None:
-            return _replace(network, node, pool, "sums of floats")
+            return _replace_pool(network, node, pool, float_activations)
     if is_activation(module) or isinstance(module, (*GATES, nn.RReLU)):
         return _replace_pointwise(network, node, module)
     return [Fact(name, "float32", reason=f"{type(module).__name__} is not converted")]
 
 
-def safe_function(network: fx.GraphModule, node: fx.Node, shapes: Shapes) -> list[Fact]:
+def safe_function(
+    network: fx.GraphModule, node: fx.Node, shapes: Shapes, float_activations: bool
+) -> list[Fact]:
     """Replace a call of a function or method by its safe form, in place.
 
-    Returns as ``safe_module``.
+    Args and Returns as of ``safe_module``.
     """
     called = called_function(node)
     if node.name not in shapes or moves_values(node, network):  # a call without shape is a size
         return []
     pool = _function_pool(network, node, _input_shape(node, shapes))
     if pool is not None:
-        return _replace(network, as_module_call(node), pool, "sums of floats")
+        return _replace_pool(network, as_module_call(node), pool, float_activations)
     gate = _gate(called.strip("_"), node)
     if gate is not None:
         return _replace_pointwise(network, as_module_call(node), gate)
@@ -108,6 +120,14 @@ def _gate(called: str, node: fx.Node) -> nn.Module | None:
     if called == "softmax" and isinstance(axis, int) and node.kwargs.get("dtype") is None:
         return nn.Softmax(dim=axis)
     return None
+
+
+def _replace_pool(
+    network: fx.GraphModule, node: fx.Node, pool: AveragePool, float_activations: bool
+) -> list[Fact]:
+    if float_activations:
+        return [Fact(replace_module(network, node, pool.float()), "float32")]
+    return _replace(network, node, pool, "sums of floats")
 
 
 def _replace_pointwise(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> list[Fact]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dynadfq.data.config import CLASSES
+from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
 from dynadfq.params.memory import image_shape
@@ -54,7 +55,23 @@ def without_float(key: str, config: type[Config]) -> Rule:
     )
 
 
+WITHOUT_FLOAT = tuple(
+    without_float(f"{group}.{name}", config)
+    for group, config, names in (
+        ("selector", SelectorConfig, SelectorConfig.model_fields),
+        ("quantization", QuantizationConfig, ("placement",)),
+        ("quantization.ranges", RangeConfig, RangeConfig.model_fields),
+        (
+            "finetune",
+            FinetuneConfig,
+            ("calibration_images", "range_learning_rate", "clipped_gradient"),
+        ),
+        ("evaluation", EvaluationConfig, ("sensitivity_bits", "budgets")),
+    )
+    for name in names
+)
 ODDITIES = (
+    *WITHOUT_FLOAT,
     Rule(
         ("quantization.target_bits", "selector.candidates"),
         lambda target, candidates: target in candidates or target == FLOAT_BITS,
@@ -113,11 +130,6 @@ ODDITIES = (
         )
         for name in ("widths", "images", "keep_size")
     ),
-    without_float("quantization.placement", QuantizationConfig),
-    *(
-        without_float(f"quantization.ranges.{name}", RangeConfig)
-        for name in RangeConfig.model_fields
-    ),
     unused("finetune.clipped_gradient", FinetuneConfig, "quantization.ranges.learned", False),
     Rule(
         ("finetune.early_stopping.patience", "finetune.early_stopping.images"),
@@ -136,7 +148,13 @@ ODDITIES = (
 
 def oddities(params: Params) -> Iterator[str]:
     """Yield a line for each value that does something that few want."""
-    yield from broken_rules(params, rules=ODDITIES)
+    rules = ODDITIES
+    floats = params.quantization.target_bits == FLOAT_BITS
+    if floats:  # no other note on what has no effect then
+        without = {rule.keys[0] for rule in WITHOUT_FLOAT}
+        others = (rule for rule in ODDITIES if rule.keys[0] not in without)
+        rules = (*WITHOUT_FLOAT, *others)
+    yield from broken_rules(params, rules=rules)
     name = params.method.name
     method = METHODS[name]
     if method.optimizes_images and params.synthesis.iterations == 0:
@@ -164,7 +182,7 @@ def oddities(params: Params) -> Iterator[str]:
     shape = image_shape(params)
     if shape is not None:
         side = min(shape[1:])
-        if params.selector.pool > side:
+        if params.selector.pool > side and not floats:
             yield (
                 f"selector.pool: {params.selector.pool} is more than the {side} pixels of an "
                 "image's side; pooling then repeats values"

@@ -3,9 +3,9 @@
 Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020,
 arXiv 2004.10568. Any images will do; labels are not used. The loss of a layer is asymmetric (Eq.
 25): its inputs come from the student, whose earlier layers are rounded already, its targets from
-the float model on float inputs. The student's activations are quantized, each at its target width;
-the paper quantizes them afterwards, which costs accuracy at few bits (QDrop, arXiv 2203.05740), or
-leaves them in float (``target_bits: 32``).
+the float model on float inputs. The paper leaves activations in float or quantizes them afterwards,
+which costs accuracy at few bits (QDrop, arXiv 2203.05740). Here the student's activations are
+quantized, each at its target width, or stay float32 (``target_bits: 32``).
 
 The paper folds BatchNorm into the layer. Here it stays after the layer, in the student and in the
 float model, and both are compared after it, and after the activation that directly follows:

@@ -8,10 +8,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dynadfq.graph.bit_flops import FLOAT_OPERATION, CostModel
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.ops.image_batch import require_batch
@@ -102,21 +104,24 @@ class Student(nn.Module):
         """Return widths that all images share; sites that always have 8 bits keep them.
 
         Args:
-            bits: one width for all sites, or one per site in the order of ``site_names``.
+            bits: one width for all sites, or one per site in the order of ``site_names``; 32 alone
+                where activations are float32.
 
         Returns:
             The allocation, (1, S) bits.
 
         Raises:
             InvalidArgument: a width is not a whole number in 2 … 8, there are not as many as
-                sites, or activations are float32.
+                sites, or activations are float32 and it is not 32.
         """
         if self.scheme.float_activations:
-            raise InvalidArgument(
-                "bits",
-                f"{shown(bits)} given, and this student's activations are float32; leave it out, "
-                "or make a student with other activation_bits",
-            )
+            if not np.array_equal(bits, FLOAT_BITS):
+                raise InvalidArgument(
+                    "bits",
+                    f"{shown(bits)} given, and this student's activations are float32; leave it "
+                    f"out or give {FLOAT_BITS}, or make a student with other activation_bits",
+                )
+            return self.own_allocation
         return self._shared(checked_widths(bits, len(self.sites), WIDEST_ACTIVATION))
 
     def _shared(self, widths: Sequence[int]) -> BitAllocation:

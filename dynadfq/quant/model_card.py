@@ -18,7 +18,7 @@ DATA_FREE = {
 }
 PAGE = """# {name}, W{weight_bits}, A{{{candidates}}}
 
-A quantized image classifier, {choice}. `student.json` has the same facts for programs.
+{kind}. `student.json` has the same facts for programs.
 
 ## Source
 
@@ -77,20 +77,20 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
             are any.
     """
     widths = facts["scheme"]["activation_bits"]
-    choice = "activation widths the same for all images"
+    kind = "A quantized image classifier, activation widths the same for all images"
     if len(widths) > 1:
-        choice = "activation widths chosen for each image"
+        kind = "A quantized image classifier, activation widths chosen for each image"
     elif not facts["sites"]:
-        choice = "weights alone; activations are float32"
+        kind = "An image classifier with quantized weights; activations are float32"
     return PAGE.format(
         name=facts["teacher"].get("architecture") or "A classifier",
         weight_bits="-".join(map(str, dict.fromkeys(_narrowest_and_widest(facts)))),
         candidates=",".join(map(str, widths)),
-        choice=choice,
+        kind=kind,
         source=_list(_source(facts["teacher"])),
         training=_list(_training(facts["provenance"])),
         widths=_list(_widths(facts)),
-        accuracy=NOT_MEASURED if measured is None else _accuracy(measured, _kept(facts)),
+        accuracy=NOT_MEASURED if measured is None else _accuracy(measured, facts),
     )
 
 
@@ -210,7 +210,7 @@ def _activations(scheme: Mapping[str, Any], bits: str) -> str:
     return f"{min(chosen)} … {max(chosen)} bits by sensitivity"
 
 
-def _accuracy(measured: Mapping[str, Any], kept: str) -> str:
+def _accuracy(measured: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     data = measured["data"]
     if data["name"] is None:
         images = (
@@ -222,19 +222,17 @@ def _accuracy(measured: Mapping[str, Any], kept: str) -> str:
     student = measured["student"]
     rows = {"this student": student}
     if "fixed" in measured:  # a whole experiment, not a student alone
-        fixed = measured["fixed"]
-        rows = {
-            "float": measured["teacher"],
-            f"fixed width, {fixed['bits']} bits": fixed,
-            **rows,
-            "control: its bits given to other images": measured["control"],
-        }
+        rows = {"float": measured["teacher"], **rows}
+        if facts["sites"]:  # others have no widths to compare
+            fixed = {f"fixed width, {measured['fixed']['bits']} bits": measured["fixed"]}
+            control = {"control: its bits given to other images": measured["control"]}
+            rows = {"float": measured["teacher"], **fixed, "this student": student, **control}
         if "static" in measured:
             rows["control: one allocation for all images"] = measured["static"]
         if "ceiling" in measured:
             rows["bound: bits by its own margin at the lowest width"] = measured["ceiling"]
     lines = [
-        f"- Measured on {images}, after {kept}",
+        f"- Measured on {images}, after {_kept(facts)}",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",

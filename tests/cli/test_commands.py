@@ -139,6 +139,16 @@ def test_inspect_names_what_is_fixed_dynamic_and_skipped(run: Run, models: Any) 
     assert all(name in text for name in layers) and "it runs before the selector" in text
 
 
+def test_inspect_a_student_whose_weights_alone_are_quantized(
+    run: Run, models: Any, tmp_path: Path
+) -> None:
+    dynadfq.quantize(dynadfq.load_teacher(models.teacher), 4, 32).save(tmp_path)
+    found = run("inspect", tmp_path, "--json").json
+    assert found["macs_percent"] == {"weights": 100}
+    assert {layer["reason"] for layer in found["layers"]} == {""}
+    assert run("inspect", tmp_path).out.count("activations: stay float32") == 1
+
+
 def test_inspect_a_fixed_student_and_a_teacher(run: Run, models: Any) -> None:
     fixed = run("inspect", models.fixed, "--json").json
     assert {layer["status"] for layer in fixed["layers"]} == {"fixed", "skipped"}

@@ -67,3 +67,12 @@ def test_everything_is_measured_in_the_announced_passes(
     assert metrics["budget_curve"]["budgets"] == len(tables["budget_curve"]) == 3
     assert "NaN" not in json.dumps(metrics)
     assert metrics["data"]["name"] == ("some" if labelled else None)
+
+
+def test_without_sensitivity_bits_no_width_is_the_lowest(
+    make_student: Callable[..., Student], teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    config = EvaluationConfig(batch_size=24, control_repeats=1, sensitivity_bits=(), budgets=0)
+    student = make_student(4)
+    _, tables = comparison.compare(student, student, teacher, synthetic, None, None, config, 0)
+    assert tables["per_image"]["lowest_bits"].eq(0).all()

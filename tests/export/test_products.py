@@ -45,7 +45,7 @@ def test_both_products_are_the_layers_own(name: str, x: Tensor) -> None:
 def test_adaptive_pools(output: int, x: Tensor) -> None:
     pool = AveragePool(averaging_matrix(9, output), averaging_matrix(8, output))
     torch.testing.assert_close(
-        pool.in_float64(x), F.adaptive_avg_pool2d(x, output), atol=1e-14, rtol=0
+        pool.unrounded(x), F.adaptive_avg_pool2d(x, output), atol=1e-14, rtol=0
     )
 
 
@@ -58,4 +58,4 @@ def test_window_pools(
 ) -> None:
     pool = AveragePool(*(window_matrix(size, kernel, stride, padding, *ends) for size in (9, 8)))
     expected = F.avg_pool2d(x, kernel, stride, padding, *ends)
-    torch.testing.assert_close(pool.in_float64(x), expected, atol=1e-14, rtol=0)
+    torch.testing.assert_close(pool.unrounded(x), expected, atol=1e-14, rtol=0)

@@ -196,6 +196,26 @@ def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
     assert found.startswith(note)
 
 
+def test_float_activations_have_no_use_for_settings_of_widths_and_ranges() -> None:
+    document: dict[str, Any] = {
+        "quantization": {"target_bits": 32, "ranges": {"observer": "max", "quantile": 0.9}},
+        "selector": {"candidates": [2, 8], "any_width": True, "hidden": 8, "bit_weight": 1.0},
+        "finetune": {"calibration_images": 64, "range_learning_rate": 0.1},
+        "evaluation": {"sensitivity_bits": [], "budgets": 3},
+    }
+    document["finetune"]["clipped_gradient"] = True
+    lines = list(oddities(check(document)[0]))
+    assert all(line.endswith("has no effect with quantization.target_bits: 32") for line in lines)
+    changed = {
+        "quantization.ranges": document["quantization"]["ranges"],
+        **{name: document[name] for name in ("selector", "finetune", "evaluation")},
+    }
+    keys = [f"{group}.{name}" for group, values in changed.items() for name in values]
+    assert sorted(line.split(":")[0] for line in lines) == sorted(keys)
+    unchanged = {"quantization": {"target_bits": 32, "weight_bits": 3}}
+    assert list(oddities(check(unchanged)[0])) == []
+
+
 def test_a_generator_has_no_use_for_the_settings_of_pixels() -> None:
     changes = {"basis": "cosines", "beta1": 0.5, "beta2": 0.9, "clip": True, "stop": True}
     changes |= {"learning_rate": 0.1, "iterations": 7}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.layer_report import inspect_student
 from dynadfq.evaluation.record import Metrics
+from dynadfq.export.conversion_report import in_floats
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import check, export_onnx, onnx_session
 from dynadfq.export.program import export_program
@@ -28,6 +30,7 @@ from dynadfq.quant.artifact import FACTS, StudentRecord, read_facts
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
+from dynadfq.quant.model_card import model_card
 from dynadfq.quant.packing import to_tensors
 from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.quant.selector_config import CandidatesConfig
@@ -122,7 +125,10 @@ def test_a_saved_student_is_the_same(
         assert first.read_bytes() == second.read_bytes()
     assert not [n for n in to_tensors(student.network, (32,)) if n.startswith("sites.")]
     card = (tmp_path / "first/card.md").read_text()
-    assert "W4, A{32}" in card and "weights alone; activations are float32" in card
+    assert (
+        "W4, A{32}" in card
+        and "An image classifier with quantized weights; activations are float32. `" in card
+    )
     assert "- Activations: float32\n" in card
 
 
@@ -151,9 +157,12 @@ def test_it_is_evaluated_and_reported_with_32_bits(
     assert "lowest_bits" not in tables["per_image"] and tables["sites"].empty
     rows = inspect_student(student)
     assert {(row.status, row.activation_bits, row.weight_bits) for row in rows} == {
-        ("skipped", (32,), 4)
+        ("weights", (32,), 4)
     }
-    assert {row.reason for row in rows} == {"activations stay float32 (target_bits 32)"}
+    assert {row.reason for row in rows} == {""}
+    card = model_card(student.describe() | {"bytes": 7}, metrics)
+    table = [line for line in card.splitlines() if line.startswith("| ")][2:]
+    assert [line.split(" | ")[0] for line in table] == ["| float", "| this student"]
 
 
 def test_exports_compute_the_same_in_float32(
@@ -162,8 +171,12 @@ def test_exports_compute_the_same_in_float32(
     student = make_student(32, mixed=MixedWidths(weights={"conv1": 8, "conv2": 3, "fc": 5}))
     form = to_integer_form(student)
     torch.testing.assert_close(form(images), student(images), rtol=1e-5, atol=1e-5)
-    layers = {fact.form for fact in form.facts if fact.name != "pool"}
-    assert layers == {"float32"}
+    assert {fact.form for fact in form.facts} == {"float32"}
+    assert {tensor.dtype for tensor in form.network.buffers() if tensor.is_floating_point()} == {
+        torch.float32
+    }
+    [line] = in_floats(form.facts)
+    assert "pool" in line and line.endswith(": float32, as all activations")
     export = export_onnx(student, tmp_path / "student.onnx", images[:40])
     assert export.worst < 1e-5
     session = onnx_session((tmp_path / "student.onnx").read_bytes())
@@ -265,8 +278,15 @@ def test_what_makes_no_sense_is_refused(values: dict[str, object], message: str)
 def test_it_has_no_widths_to_choose(
     student: Student, teacher: Teacher, synthetic: SyntheticSet, images: Tensor
 ) -> None:
-    with pytest.raises(InvalidArgument, match="bits: 4 given, and this student's activations are"):
-        evaluate(student, [(images, None)], bits=4)
+    wrong: Any
+    for wrong in (4, [], torch.tensor([32, 32])):
+        with pytest.raises(InvalidArgument, match=r"bits: .* this student's activations are float"):
+            evaluate(student, [(images, None)], bits=wrong)
+    own = evaluate(student, [(images, None)])
+    given = evaluate(student, [(images, None)], bits=32)
+    assert given.per_image.equals(own.per_image) and torch.equal(given.bits, own.bits)
+    logits, bits = student.run(images[:3], student.allocation(32))
+    assert torch.equal(logits, student(images[:3])) and bits.shape == (3, 0)
     with pytest.raises(ValueError, match="fixed width, 32 bits, and no bit selector"):
         student.set_budget(5.0, synthetic)
     some = student.cost.trace.activations[0].name
