@@ -142,15 +142,24 @@ def test_length_and_rates_of_finetuning_are_arguments(
     [
         ({"weight_bits": 1}, "weight_bits: must be in 2 … 8; got 1"),
         ({"weight_bits": 9}, "weight_bits: must be in 2 … 8; got 9"),
-        ({"activation_bits": 16}, "activation_bits[0]: must be in 2 … 8; got 16"),
-        ({"activation_bits": (3, 4, 12)}, "activation_bits[2]: must be in 2 … 8; got 12"),
+        (
+            {"activation_bits": 16},
+            "activation_bits[0]: must be a whole number in 2 … 8, or 32 for activations that stay "
+            "float32; got 16",
+        ),
+        (
+            {"activation_bits": (3, 4, 12)},
+            "activation_bits[2]: must be a whole number in 2 … 8, or 32 for activations that stay "
+            "float32; got 12",
+        ),
         (
             {"activation_bits": (3, 4, 5), "target_bits": 6},
             "target_bits: must be within activation_bits [3, 4, 5]; got 6",
         ),
         (
             {"activation_bits": ()},
-            "activation_bits: must be one or more whole numbers in 2 … 8, ascending; got []",
+            "activation_bits: must be one or more whole numbers in 2 … 8, ascending, or 32 alone; "
+            "got []",
         ),
         (
             {"activation_bits": (4, 4, 5)},

@@ -164,11 +164,13 @@ def test_a_histogram_holds_every_image_and_batch_norms_own_value():
     assert (edges[0], edges[-1]) == (0.0, 5.0)
 
 
-def test_a_stored_set_is_measured_and_nothing_else_is_written(teacher: Teacher, tmp_path: Path):
+def test_a_stored_set_is_measured_and_nothing_else_is_written(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(image_statistics, "load_teacher", lambda folder, trust: teacher)
     recipe = zeroq.Images().recipe(MethodContext(teacher, torch.eye(CLASSES), 0))
     source = recipe.source(teacher, PixelOptimizerConfig(iterations=1))
     synthesize_set(source, 8, 8, 0, tmp_path / "images", Scratch(None))
-    teacher.save(tmp_path / "teacher")
     settings = {"architecture": teacher.architecture, "device": "cpu", "of": "images"}
     for layers in (False, True):
         folder = tmp_path / f"layers-{layers}"
