@@ -48,7 +48,7 @@ def width_of(text: str) -> Width:
     ((3, 4, 5), 'W3A3', 32)
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: the text has another form, or candidates are not ascending.
     """
     match = WIDTH.fullmatch(text)
     if match is None:
