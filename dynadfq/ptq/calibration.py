@@ -17,9 +17,8 @@ from dynadfq.quant.range_config import RangeAverage, RangeRule
 
 CALIBRATION_BATCH = 64  # images
 EMA_DECAY = 0.9
-SHRINKS = 40  # ranges tried by `least_squared_error`
-BINS = 2048  # of the histogram of `relative_ranges`
-RELATIVE = 0.97 ** torch.arange(100.0)  # ranges tried there, relative to the extremes
+BINS = 2048  # of a histogram of activations
+SHARES = 0.97 ** torch.arange(100.0)  # ranges tried there, relative to the extremes
 
 Range = tuple[Tensor, Tensor]  # (low, high)
 RangeOfBatch = Callable[[Tensor, int], Range]  # of (B, …) activations at a width in bits
@@ -53,19 +52,13 @@ def quantiles(x: Tensor, share: float) -> Range:
 
 
 def least_squared_error(x: Tensor, bits: int) -> Range:
-    """Return the range with the least squared error at a width, of 40 shrunk ranges of a batch."""
+    """Return the range with the least squared error at a width, of 100 shrunk ranges of a batch.
+
+    Errors are those of a histogram's bins.
+    """
     low, high = extremes(x)
-    best = (low, high)
-    best_error = float("inf")
-    for step in range(SHRINKS):
-        ratio = 1 - step / (SHRINKS + 5)
-        scale, quant_min = choose_qparams(low * ratio, high * ratio, bits)
-        values = quantize(x, scale, quant_min, levels(bits).to(x)) * scale
-        error = float((values - x).square().mean())
-        if error < best_error:
-            best = (low * ratio, high * ratio)
-            best_error = error
-    return best
+    share = _best_shares(x, [bits])[0]
+    return low * share, high * share
 
 
 def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
@@ -85,18 +78,24 @@ def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
     Returns:
         (M,), of the range's size.
     """
+    shares = _best_shares(x, [bits, *widths])
+    return shares[1:] / shares[0]
+
+
+def _best_shares(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return the range of least squared error at each of M widths, divided by the extremes: (M,)."""
     low, high = extremes(x)
     counts = torch.histc(x.float(), BINS, float(low), float(high))
-    width = (high - low) / BINS
-    values = low + width * (torch.arange(BINS, device=x.device) + 0.5)
-    shares = RELATIVE.to(x.device)[:, None]
+    step = (high - low) / BINS
+    values = low + step * (torch.arange(BINS, device=x.device) + 0.5)
+    shares = SHARES.to(x.device)[:, None]
 
     def best(bits: int) -> Tensor:
         scale, quant_min = choose_qparams(low * shares, high * shares, bits)
         error = quantize(values, scale, quant_min, levels(bits).to(values)) * scale - values
         return shares[(error.square() * counts).sum(dim=1).argmin()]
 
-    return torch.cat([best(width) for width in widths]) / best(bits)
+    return torch.cat([best(width) for width in widths])
 
 
 def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[int]) -> Range:
@@ -149,7 +148,7 @@ def legacy_ema_of_bounds(bounds: Tensor) -> Tensor:
     [1.0, 5.26, 3945.1, 1.0]
     """
     average = bounds.new_zeros((), dtype=torch.float64)
-    for number, bound in enumerate(bounds, start=1):
+    for number, bound in enumerate(bounds.double(), start=1):
         average = (EMA_DECAY * average + (1 - EMA_DECAY) * bound) / (1 - EMA_DECAY**number)
     return average.to(bounds)
 
