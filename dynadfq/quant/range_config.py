@@ -29,7 +29,7 @@ class RangeConfig(Config):
     """The clipping range [low, high] of each activation site."""
 
     observer: RangeRule = setting(
-        "median_max",
+        "mse",
         "range of a batch: its extremes (max), its quantiles, the range of least squared error, "
         "or the median of its images' extremes",
         source=f"dynadfq; max: {LINEAGE}",
