@@ -1,10 +1,10 @@
 """``python -m benchmarks.time_to_accuracy --data FOLDER``: a row for each cell, then the page.
 
-A cell is a method with 4-bit weights and activations under a budget of CPU minutes of one thread,
-with one split of the time and one seed, of one checkpoint and with one precision of the synthesis.
-What OUTPUT/NETWORK.csv or the committed file has is not measured again. ``--page`` adds the rows to
-the committed ones in benchmarks/reports/time-to-accuracy/ and writes the page there, measuring
-nothing.
+A cell is a method under a budget of CPU minutes of one thread, with one split of the time and one
+seed, of one checkpoint and with one precision of the synthesis. Each width of weights and
+activations has a file of rows and a page, such as resnet20-cifar100-w4a4. What the file in OUTPUT
+or the committed one has is not measured again. ``--page`` adds the rows to the committed ones in
+benchmarks/reports/time-to-accuracy/ and writes the page there, measuring nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("network", nargs="?", choices=NETWORKS, default=NETWORKS[0])
     parser.add_argument("--data", type=Path, help="folder of labelled images")
     parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument(
+        "--bits", type=int, choices=range(2, 9), default=4, help="of weights and activations"
+    )
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=LEADING)
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, default=3, help="of the chosen split")
@@ -57,7 +60,7 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
     setting = {"precision": asked.precision, "weights": teacher.describe()["sha256"][:12]}
     test = networks.labelled(teacher, asked.data, "val", None)
     work = asked.output / f"{asked.network}-{setting['weights']}"
-    bench = Bench(teacher, asked.data, test, work, asked.precision)
+    bench = Bench(teacher, asked.data, test, work, asked.precision, asked.bits)
 
     def measured() -> list[Row]:
         return [row for row in read(path) if setting.items() <= vars(row).items()]
@@ -91,12 +94,13 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, or write the page."""
     asked = arguments(words)
-    committed = REPORTS / f"{asked.network}.csv"
+    name = f"{asked.network}-w{asked.bits}a{asked.bits}"
+    committed = REPORTS / f"{name}.csv"
     path = asked.output / committed.name
     rows = union(read(committed), read(path))
     if asked.page:
         write(committed, rows)
-        write_page(rows, committed.parent, asked.network)
+        write_page(rows, committed.parent, name)
     else:
         write(path, rows)
         measure(asked, path)

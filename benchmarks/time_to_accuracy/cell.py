@@ -22,7 +22,6 @@ from dynadfq.runtime.resume import library_digest
 from dynadfq.synthesis.config import Basis, PixelOptimizerConfig, few_iterations
 from dynadfq.training.config import FinetuneConfig
 
-BITS = 4  # of weights and activations
 BATCH = 64  # of a fine-tuning step
 TEST_BATCH = 100
 PARTS = 4  # of the training; the learning rate falls after the last but one
@@ -95,6 +94,7 @@ class Bench:
         test: labelled test images.
         work: folder of these weights; what another state of the library left there is not used.
         precision: of the synthesis.
+        bits: of the student's weights and activations.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Bench:
         test: LabelledSet,
         work: Path,
         precision: Precision,
+        bits: int,
     ) -> None:
         self.teacher = teacher
         self.data = data
@@ -111,6 +112,7 @@ class Bench:
         self.library = library_digest()[:12]
         self.work = work / self.library
         self.precision = precision
+        self.bits = bits
         self.work.mkdir(parents=True, exist_ok=True)
 
     def row(self, cell: Cell) -> Row:
@@ -201,7 +203,9 @@ class Bench:
     ) -> dynadfq.Student:
         """Return a student of fixed width, fine-tuned."""
         options = published(method, "student")
-        student = dynadfq.quantize(self.teacher, BITS, BITS, method=method, seed=seed, **options)
+        student = dynadfq.quantize(
+            self.teacher, self.bits, self.bits, method=method, seed=seed, **options
+        )
         dynadfq.finetune(
             student,
             self.teacher,

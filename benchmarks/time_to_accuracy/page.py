@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.markdown import markdown_table
 from benchmarks.report.figures.looks import look_of
-from benchmarks.time_to_accuracy.cell import BITS, HELD_BACK
+from benchmarks.time_to_accuracy.cell import HELD_BACK
 from benchmarks.time_to_accuracy.rows import Row, of_chosen
 from benchmarks.time_to_accuracy.split import axes
 from dynadfq.methods import METHODS
@@ -35,16 +35,16 @@ SPLIT_HEAD = (
 )
 
 
-def write_page(rows: Sequence[Row], folder: Path, network: str) -> None:
-    """Write NETWORK.md and NETWORK.png beside the rows."""
+def write_page(rows: Sequence[Row], folder: Path, name: str) -> None:
+    """Write NAME.md and NAME.png beside the rows; the name is that of a network and a width."""
     with LIGHT.style():
         picture = BytesIO()
         curves(rows).savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
-    (folder / f"{network}.png").write_bytes(picture.getvalue())
-    (folder / f"{network}.md").write_text(page(rows, network))
+    (folder / f"{name}.png").write_bytes(picture.getvalue())
+    (folder / f"{name}.md").write_text(page(rows, name))
 
 
-def page(rows: Sequence[Row], network: str) -> str:
+def page(rows: Sequence[Row], name: str) -> str:
     """Return the page in Markdown."""
     minutes = sorted({row.minutes for row in rows})
     drawn = lines(rows)
@@ -58,7 +58,7 @@ def page(rows: Sequence[Row], network: str) -> str:
     ]
     images = max(row.test_images for row in rows)
     held_back, iterations = HELD_BACK["count"], HELD_BACK["iterations"]
-    return f"""# Accuracy against time: {network}, W{BITS}A{BITS}
+    return f"""# Accuracy against time: {name}
 
 Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, under a budget
 of CPU minutes of one thread: making the images, and everything after them up to the finished
@@ -67,7 +67,7 @@ changes it less than wall time, which stands beside it. A dash is a cell that wa
 Real data has the student's share of the time alone: its images cost none.
 
 {markdown_table(head, table)}
-![Top-1 over CPU minutes]({network}.png)
+![Top-1 over CPU minutes]({name}.png)
 
 ## Splits
 
@@ -86,7 +86,7 @@ chosen for the next shorter budget, with images and iterations that grow with th
 time, or the first one of the search.
 
 {markdown_table(SPLIT_HEAD, splits)}
-[All rows]({network}.csv), with the splits that were not chosen.
+[All rows]({name}.csv), with the splits that were not chosen.
 """
 
 

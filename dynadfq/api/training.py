@@ -74,7 +74,7 @@ def finetune(
         method: what it learns.
         budget: how the bit-FLOPs target binds, "penalty" or "constraint".
         bit_weight: weight of the penalty.
-        ranges: how calibration sets the activation ranges, such as "median_max".
+        ranges: how calibration sets the activation ranges, such as "mse".
         rounding: how weights are rounded before the first step: "nearest", "squant", "adaround",
             "block".
         calibration_images: images that set the activation ranges.

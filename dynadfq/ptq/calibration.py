@@ -83,7 +83,7 @@ def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
 
 
 def _best_shares(x: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return the range of least squared error at each of M widths, divided by the extremes: (M,)."""
+    """Return the range of least squared error at M widths, as shares of the extremes: (M,)."""
     low, high = extremes(x)
     counts = torch.histc(x.float(), BINS, float(low), float(high))
     step = (high - low) / BINS

@@ -146,9 +146,10 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     made: list[dict[str, Any]] = []
     trained: list[dict[str, Any]] = []
     monkeypatch.setattr(dynadfq, "synthesize", lambda *_, **given: made.append(given))
-    monkeypatch.setattr(dynadfq, "quantize", lambda *_, **given: None)
+    widths: list[tuple[int, ...]] = []
+    monkeypatch.setattr(dynadfq, "quantize", lambda _, *given, **more: widths.append(given))
     monkeypatch.setattr(dynadfq, "finetune", lambda *_, **given: trained.append(given))
-    bench = Bench(None, tmp_path, None, tmp_path, "bfloat16")  # type: ignore[arg-type]
+    bench = Bench(None, tmp_path, None, tmp_path, "bfloat16", 3)  # type: ignore[arg-type]
     bench.images("dynadfq", 128, 40, 3, "cosines")
     bench.images("real_data", 128, 40, 3, "pixels")
     bench.images("real_data", 128, 40, 3, "pixels")  # is there
@@ -165,6 +166,7 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     [given] = trained
     assert (given["rounding"], given["seed"], given["method"]) == ("squant", 3, "dynadfq")
     assert given["schedule"] == schedule(8, split)
+    assert widths == [(3, 3)]
 
 
 class Weights:
@@ -218,14 +220,14 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     assert {cell.method for cell in added} == {"real_data"}  # whose share is not searched
     assert [cell.rounding for cell in added] == ["nearest", "squant"]
     before = len(Fake.made)
-    for other in (["--precision", "float32"], ["--checkpoint", "b"]):  # other cells
+    for other in (["--precision", "float32"], ["--checkpoint", "b"], ["--bits", "3"]):
         command.main([*words, "--seeds", "1", *other])
     again = Fake.made[before:]
-    assert {(cell.precision, cell.weights) for cell in again} == {
-        ("float32", "None00000000"),
-        ("bfloat16", "b00000000000"),
-    }
-    assert len(again) == 2 * searched
+    others = {("float32", "None00000000"), ("bfloat16", "b00000000000"), tuple(setting.values())}
+    assert {(cell.precision, cell.weights) for cell in again} == others
+    assert len(again) == 3 * searched
+    files = {path.name for path in (tmp_path / "work").glob("*.csv")}
+    assert files == {"resnet20-cifar100-w4a4.csv", "resnet20-cifar100-w3a3.csv"}
 
 
 def test_the_page_by_hand(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
 def test_the_page_keeps_committed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "REPORTS", tmp_path)
     monkeypatch.setattr(command, "write_page", lambda *_: None)
-    committed = tmp_path / "resnet20-cifar100.csv"
+    committed = tmp_path / "resnet20-cifar100-w4a4.csv"
     write(committed, [row(), row(seed=1)])
     write(tmp_path / "old" / committed.name, [row(top1=1.0), row(seed=2)])
     command.main(["--page", "--output", str(tmp_path / "old")])
@@ -275,7 +277,7 @@ def test_images_of_other_code_are_made_again(
         monkeypatch.setattr(
             "benchmarks.time_to_accuracy.cell.library_digest", lambda state=state: state
         )
-        bench = Bench(None, tmp_path, None, tmp_path, "bfloat16")  # type: ignore[arg-type]
+        bench = Bench(None, tmp_path, None, tmp_path, "bfloat16", 4)  # type: ignore[arg-type]
         bench.images("dynadfq", 64, 1, 0, "pixels")
     assert [folder.parent.name for folder in made] == ["a" * 12, "b" * 12]
 
