@@ -111,9 +111,11 @@ def unquantized_onnx(student: Student) -> bytes:
         return float_onnx(Logits(student), student.cost.trace.input_shape)
 
 
-def onnx_runner(model: bytes, outputs: tuple[str, ...], threads: int) -> Answer:
-    """Return an ONNX model as a function, in onnxruntime on the CPU."""
-    session = onnx_session(model, threads)
+def onnx_runner(
+    model: bytes, outputs: tuple[str, ...], threads: int, exact: bool = False
+) -> Answer:
+    """Return an ONNX model as a function, in onnxruntime on the CPU; see ``onnx_session``."""
+    session = onnx_session(model, threads, exact)
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         found = session.run(outputs, {"images": images.contiguous().numpy()})

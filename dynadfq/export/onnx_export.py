@@ -19,6 +19,7 @@ from dynadfq.quant.model import Student
 from dynadfq.runtime.resume import atomic_write
 
 TOLERANCE = 1e-4  # of logits; of the largest one, if above 1, where products are of floats
+EXACT_SUMS = ("session.x64quantprecision", "1")  # an entry of onnxruntime's session options
 CHECK_BATCH = 32  # images
 # More expensive widths, cheaper ones, and the cheapest everywhere.
 CHECK_MULTIPLIERS = (-1.0, 1.0, 1e6)
@@ -122,25 +123,29 @@ def _difference(theirs: Tensor, ours: Tensor, tolerance: float) -> float:
     return difference
 
 
-def onnx_session(content: bytes, threads: int = 0) -> Any:
+def onnx_session(content: bytes, threads: int = 0, exact: bool = False) -> Any:
     """Return an onnxruntime session of an ONNX model on the CPU.
 
     Args:
         content: the ONNX file.
         threads: threads that it may use; 0 leaves the number to onnxruntime.
+        exact: no sum of 8-bit products overflows, as some do on x86 processors without VNNI.
     """
     import onnxruntime  # optional dependency
 
-    return onnxruntime.InferenceSession(content, session_options(threads), ["CPUExecutionProvider"])
+    options = session_options(threads, exact)
+    return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
 
 
-def session_options(threads: int = 0) -> Any:
+def session_options(threads: int = 0, exact: bool = False) -> Any:
     """Return onnxruntime's options of a session; see ``onnx_session``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    if exact:
+        options.add_session_config_entry(*EXACT_SUMS)
     return options
 
 

@@ -15,17 +15,16 @@ from torch import Tensor
 
 from dynadfq.export.engines import Answer, onnx_runner, unquantized_onnx
 from dynadfq.export.integer_form import to_integer_form
-from dynadfq.export.onnx_export import require_onnx
+from dynadfq.export.onnx_export import EXACT_SUMS, require_onnx
 from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import described, require_finite_logits, require_images
 from dynadfq.export.qdq_checks import (
     Agreement,
     Failure,
     Kernels,
-    compare,
+    checked_in_onnxruntime,
     compare_in_openvino,
     kernels_in_onnxruntime,
-    require_agreement,
 )
 from dynadfq.export.qdq_model import InputKind, qdq_model
 from dynadfq.quant.model import Student
@@ -51,6 +50,8 @@ class QdqExport:
         installed.
     times: rows with ``batch``, ``float_ms`` and ``file_ms`` per image, and their ``ratio``.
     saturating: layers whose sums processors without VNNI may compute wrong.
+    overflown: agreement without onnxruntime's option for exact sums, where this processor needs
+        it.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class QdqExport:
     openvino: Agreement | Failure | None
     times: tuple[dict[str, float], ...]
     saturating: tuple[str, ...] = ()
+    overflown: Agreement | None = None
 
     def remarks(self) -> list[str]:
         """Return a line for each kind of operation in float32, and for each engine's limits."""
@@ -69,7 +71,14 @@ class QdqExport:
         elif self.openvino is not None:
             same, images = self.openvino.same_class, self.openvino.images
             lines.append(f"OpenVINO gives {same} of {images} check images the student's class")
-        if self.saturating:
+        if self.overflown is not None:
+            same, images = self.overflown.same_class, self.overflown.images
+            lines.append(
+                f"on this processor, which has no VNNI, sums overflow: {same} of {images} check "
+                f"images have the student's class, {self.agreement.same_class} with onnxruntime's "
+                f"session option {'='.join(EXACT_SUMS)}; weights of 7 bits never overflow"
+            )
+        elif self.saturating:
             first, *rest = self.saturating
             others = f" and {len(rest)} more" if rest else ""
             lines.append(
@@ -105,8 +114,8 @@ def export_qdq(
         ImportError: onnx, onnxscript or onnxruntime is not installed.
         InvalidArgument: the student has per-image widths or another scheme, the input kind is
             unknown, there are no images, or they have another shape than the student's input.
-        ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class, or
-            logits are NaN or infinite; nothing is written.
+        ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class,
+            with its option for exact sums, too, or logits are NaN or infinite; nothing is written.
     """
     import onnx
 
@@ -122,13 +131,19 @@ def export_qdq(
     require_finite_logits(expected, "the student's own")
     content, float_layers, saturating = qdq_model(student, input)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    agreement = compare(onnx_runner(content, ("logits",), threads=0), expected, read)
-    require_agreement(agreement, "onnxruntime")
+    agreement, overflown = checked_in_onnxruntime(content, expected, read, bool(saturating))
     kernels = kernels_in_onnxruntime(content, read[:PROFILED], float_layers)
     openvino = compare_in_openvino(content, expected, read)
     times = _times(content, unquantized_onnx(student), images, read) if timed else ()
     export = QdqExport(
-        Path(path), len(content), agreement, kernels, openvino, times, tuple(saturating)
+        Path(path),
+        len(content),
+        agreement,
+        kernels,
+        openvino,
+        times,
+        tuple(saturating),
+        overflown,
     )
     atomic_write(Path(path), content)
     notes = _notes(student, export, content, input)

@@ -92,6 +92,7 @@ def qdq_model(student: Student, input: InputKind = "float32") -> QdqModel:
     model = program.model
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     _name_nodes(model)
+    _separate_zero_points(model)
     layers = list(network.named_modules())
     integer = {name: m for name, m in layers if isinstance(m, IntegerLayer)}
     _store_in_4_bits(model, {name for name, m in integer.items() if m.bits <= 4})
@@ -114,6 +115,28 @@ def _name_nodes(model: onnx_ir.Model) -> None:
 
 def _module_of(scopes: list[str]) -> str:
     return scopes[-2] if len(scopes) > 1 else scopes[-1]
+
+
+def _separate_zero_points(model: onnx_ir.Model) -> None:
+    """Give each weight a zero point of its own, which equal ones share after the optimization.
+
+    With its option for exact sums, onnxruntime does not run a file in which weights share one.
+    """
+    import onnx_ir
+
+    for node in model.graph:
+        if node.op_type != "DequantizeLinear" or len(node.inputs) < 3:
+            continue
+        codes, _, zero = node.inputs
+        if codes is None or zero is None or not codes.is_initializer() or len(zero.uses()) == 1:
+            continue
+        assert codes.name is not None and zero.const_value is not None
+        name = f"{codes.name.removesuffix('.codes')}.zero_point"
+        own = onnx_ir.Value(
+            name=name, const_value=onnx_ir.tensor(zero.const_value.numpy(), name=name)
+        )
+        model.graph.initializers.setdefault(name, own)
+        node.replace_input_with(2, model.graph.initializers[name])
 
 
 def _store_in_4_bits(model: onnx_ir.Model, layers: set[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import pytest
 import torch
 from interrupts import counted_steps, files, killed_after
@@ -21,6 +20,7 @@ from dynadfq.deploy.efforts import EFFORTS, Effort, plan
 from dynadfq.deploy.quantize_model import quantize_model
 from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
+from dynadfq.export.onnx_export import onnx_session
 from dynadfq.export.qdq import QdqExport
 from dynadfq.export.qdq_checks import Agreement, FloatNode, Kernels
 from dynadfq.quant.layers import QuantizedLayer
@@ -46,7 +46,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answers(path: Path, images: Tensor) -> Tensor:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnx_session(path.read_bytes(), exact=True)
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
@@ -109,8 +109,7 @@ def test_the_readme_s_lines_give_a_file_that_computes_the_student(
     assert written == {"model.onnx", "model.json", "card.md", "student"}
     assert json.loads(Path("out/model.json").read_text())["input"]["type"] == "uint8"
 
-    session = onnxruntime.InferenceSession(made.path, providers=["CPUExecutionProvider"])
-    answer = torch.from_numpy(session.run(None, {"images": pixels.numpy()})[0])
+    answer = answers(made.path, pixels)
     read = teacher.preprocessing.normalize(pixels)
     expected = to_integer_form(dynadfq.load_student("out/student", teacher.module))(read)
     torch.testing.assert_close(answer, expected, atol=0.03 * float(expected.abs().max()), rtol=0)
