@@ -107,14 +107,14 @@ def insert_quantizers(
 def _require_known(sites: Sequence[Site], trace: NetworkTrace, mixed: MixedWidths) -> None:
     """Check that widths were given to layers and sites that exist and can have them."""
     layers = {layer.name for layer in trace.layers}
-    for kind, names, known in (
-        ("weights", mixed.weights, layers),
-        ("activations", mixed.activations, {site.name for site in sites if not site.wide}),
+    for kind, part, names, known in (
+        ("weights", "layer", mixed.weights, layers),
+        ("activations", "site", mixed.activations, {site.name for site in sites if not site.wide}),
     ):
         if wrong := sorted(set(names) - known):
             raise InvalidArgument(
                 f"mixed.{kind}",
-                f"{wrong[0]!r} is none of this network whose width can be chosen"
+                f"this network has no {part} {wrong[0]!r} whose width can be chosen"
                 + did_you_mean(wrong[0], known),
             )
 
