@@ -132,7 +132,7 @@ class Bench:
         try:
             self.quantize(quantizer, images, weights, activations, path)
             seconds = time.perf_counter() - start
-            answer = onnx_runner(path.read_bytes(), ("logits",), threads=1)
+            answer = onnx_runner(path.read_bytes(), ("logits",), threads=1, exact=True)
             found = accuracy(classes(answer, self.images), self.floats, self.images.labels)
         except Exception as error:  # whatever a quantizer or an engine refuses is a result
             return row | {"note": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}

@@ -2,9 +2,9 @@
 
 A cell is a method under a budget of CPU minutes of one thread, with one split of the time and one
 seed, of one checkpoint and with one precision of the synthesis. Each width of weights and
-activations has a file of rows and a page, such as resnet20-cifar100-w4a4. What the file in OUTPUT
-or the committed one has is not measured again. ``--page`` adds the rows to the committed ones in
-benchmarks/reports/time-to-accuracy/ and writes the page there, measuring nothing.
+activations has a file of rows and a page, such as resnet20-cifar100-w4a4. Cells that are already in
+OUTPUT's file or the committed one are not measured again. ``--page`` adds the rows to the committed
+ones in benchmarks/reports/time-to-accuracy/ and writes the page there, measuring nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, read, un
 from benchmarks.time_to_accuracy.split import AXES, Split, axes, first_split, search
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
+from dynadfq.runtime.errors import InvalidArgument
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
 TRAINED = [name for name, method in METHODS.items() if method.trains_student]
@@ -99,6 +100,8 @@ def main(words: Sequence[str] | None = None) -> None:
     path = asked.output / committed.name
     rows = union(read(committed), read(path))
     if asked.page:
+        if not rows:
+            raise InvalidArgument("--page", f"there are no rows of {name} yet; measure some first")
         write(committed, rows)
         write_page(rows, committed.parent, name)
     else:

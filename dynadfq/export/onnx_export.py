@@ -129,7 +129,7 @@ def onnx_session(content: bytes, threads: int = 0, exact: bool = False) -> Any:
     Args:
         content: the ONNX file.
         threads: threads that it may use; 0 leaves the number to onnxruntime.
-        exact: no sum of 8-bit products overflows, as some do on x86 processors without VNNI.
+        exact: avoid the overflow of sums of 8-bit products on x86 processors without VNNI.
     """
     import onnxruntime  # optional dependency
 

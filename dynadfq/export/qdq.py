@@ -20,6 +20,7 @@ from dynadfq.export.onnx_model import OPSET
 from dynadfq.export.program import described, require_finite_logits, require_images
 from dynadfq.export.qdq_checks import (
     Agreement,
+    EngineCheck,
     Failure,
     Kernels,
     checked_in_onnxruntime,
@@ -44,24 +45,26 @@ class QdqExport:
 
     path: the file.
     size: its size in bytes.
-    agreement: with the student, in onnxruntime.
+    check: what onnxruntime computes.
     kernels: what onnxruntime computes in integers.
     openvino: agreement in OpenVINO, or why it does not run the file; None where it is not
         installed.
     times: rows with ``batch``, ``float_ms`` and ``file_ms`` per image, and their ``ratio``.
     saturating: layers whose sums processors without VNNI may compute wrong.
-    overflown: agreement without onnxruntime's option for exact sums, where this processor needs
-        it.
     """
 
     path: Path
     size: int
-    agreement: Agreement
+    check: EngineCheck
     kernels: Kernels
     openvino: Agreement | Failure | None
     times: tuple[dict[str, float], ...]
     saturating: tuple[str, ...] = ()
-    overflown: Agreement | None = None
+
+    @property
+    def agreement(self) -> Agreement:
+        """Agreement with the student in onnxruntime."""
+        return self.check.agreement
 
     def remarks(self) -> list[str]:
         """Return a line for each kind of operation in float32, and for each engine's limits."""
@@ -71,12 +74,13 @@ class QdqExport:
         elif self.openvino is not None:
             same, images = self.openvino.same_class, self.openvino.images
             lines.append(f"OpenVINO gives {same} of {images} check images the student's class")
-        if self.overflown is not None:
-            same, images = self.overflown.same_class, self.overflown.images
+        overflown = self.check.overflown
+        if overflown is not None:
             lines.append(
-                f"on this processor, which has no VNNI, sums overflow: {same} of {images} check "
-                f"images have the student's class, {self.agreement.same_class} with onnxruntime's "
-                f"session option {'='.join(EXACT_SUMS)}; weights of 7 bits never overflow"
+                "on this processor sums overflow (it probably has no VNNI): "
+                f"{overflown.same_class} of {overflown.images} check images have the student's "
+                f"class, {self.agreement.same_class} with onnxruntime's session option "
+                f"{'='.join(EXACT_SUMS)}; weights of 7 bits never overflow"
             )
         elif self.saturating:
             first, *rest = self.saturating
@@ -114,8 +118,8 @@ def export_qdq(
         ImportError: onnx, onnxscript or onnxruntime is not installed.
         InvalidArgument: the student has per-image widths or another scheme, the input kind is
             unknown, there are no images, or they have another shape than the student's input.
-        ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class,
-            with its option for exact sums, too, or logits are NaN or infinite; nothing is written.
+        ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class, or
+            logits are NaN or infinite; nothing is written.
     """
     import onnx
 
@@ -131,19 +135,18 @@ def export_qdq(
     require_finite_logits(expected, "the student's own")
     content, float_layers, saturating = qdq_model(student, input)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    agreement, overflown = checked_in_onnxruntime(content, expected, read, bool(saturating))
+    check = checked_in_onnxruntime(content, expected, read, bool(saturating))
     kernels = kernels_in_onnxruntime(content, read[:PROFILED], float_layers)
     openvino = compare_in_openvino(content, expected, read)
     times = _times(content, unquantized_onnx(student), images, read) if timed else ()
     export = QdqExport(
         Path(path),
         len(content),
-        agreement,
+        check,
         kernels,
         openvino,
         times,
         tuple(saturating),
-        overflown,
     )
     atomic_write(Path(path), content)
     notes = _notes(student, export, content, input)
@@ -215,6 +218,7 @@ def _notes(student: Student, export: QdqExport, content: bytes, input: InputKind
         "bytes": export.size,
         "float_bytes": 4 * sum(parameter.numel() for parameter in student.network.parameters()),
         "onnxruntime": asdict(export.agreement) | asdict(export.kernels),
+        "session_options": dict([EXACT_SUMS]) if export.check.exact else {},
         "openvino": None if export.openvino is None else asdict(export.openvino),
         "saturating": list(export.saturating),
         "times": list(export.times),

@@ -46,6 +46,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class EngineCheck:
+    """What onnxruntime computes of a file.
+
+    agreement: with the student.
+    exact: whether it was run with the option for exact sums.
+    overflown: agreement without that option, where fewer images have the same class.
+    """
+
+    agreement: Agreement
+    exact: bool
+    overflown: Agreement | None
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why an engine does not run a file.
 
@@ -151,21 +165,21 @@ def compare_in_openvino(
 
 def checked_in_onnxruntime(
     content: bytes, expected: Tensor, images: Tensor, may_overflow: bool
-) -> tuple[Agreement, Agreement | None]:
+) -> EngineCheck:
     """Check that a file computes what the student computes.
 
-    Where sums may overflow on this processor, the file is checked with onnxruntime's option for
-    exact sums, if onnxruntime runs it so: files whose layers share a weight, it does not.
+    If sums of the file can overflow on some processors, it is checked with onnxruntime's option for
+    exact sums. onnxruntime cannot do this for files whose layers share a weight; these are checked
+    without it.
 
     Args:
         content: the file.
         expected: (N, classes) logits of the student.
         images: (N, C, H, W), as the file reads them.
-        may_overflow: whether sums of the file overflow on processors without VNNI.
+        may_overflow: whether sums of the file can overflow on processors without VNNI.
 
     Returns:
-        The agreement; and where the file is the student with that option alone, that without it,
-        else None.
+        The checks.
 
     Raises:
         ArithmeticError: fewer than 99.8 % of the images have the same class, or logits are NaN or
@@ -177,19 +191,22 @@ def checked_in_onnxruntime(
         return compare(answer, expected, images)
 
     found = default = compared(exact=False)
-    hint = ""
+    exact, hint = False, ""
     if may_overflow:
         try:
             found = compared(exact=True)
+            exact = True
+        except ArithmeticError:
+            raise
         except Exception:  # onnxruntime's own errors have no common type
-            hint = "; sums may overflow on processors without VNNI, with weights of 7 bits never"
+            hint = "; on processors without VNNI, sums may overflow: use 7-bit weights"
     if not found.sufficient:
         raise ArithmeticError(
             f"onnxruntime gives {found.same_class} of {found.images} images the student's class, "
             f"fewer than {SAME_CLASS:.1%} (logits differ by up to {found.worst:.3g}); not written"
             f"{hint}"
         )
-    return found, None if default.sufficient else default
+    return EngineCheck(found, exact, default if default.same_class < found.same_class else None)
 
 
 def kernels_in_onnxruntime(content: bytes, images: Tensor, unread: Collection[str]) -> Kernels:

@@ -118,9 +118,9 @@ def _module_of(scopes: list[str]) -> str:
 
 
 def _separate_zero_points(model: onnx_ir.Model) -> None:
-    """Give each weight a zero point of its own, which equal ones share after the optimization.
+    """Give each weight its own zero point; the optimizer merges equal ones.
 
-    With its option for exact sums, onnxruntime does not run a file in which weights share one.
+    With its option for exact sums, onnxruntime cannot run a file in which weights share one.
     """
     import onnx_ir
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from dynadfq.quant.layers import WIDEST_ACTIVATION
 from dynadfq.quant.model import Student
-from dynadfq.quant.quantize import choose_qparams, levels, quantize
+from dynadfq.quant.quantize import SMALLEST_RANGE, choose_qparams, levels, quantize
 from dynadfq.quant.range_config import RangeAverage, RangeRule
 
 CALIBRATION_BATCH = 64  # images
 EMA_DECAY = 0.9
 BINS = 2048  # of a histogram of activations
+HISTOGRAM_PART = 2**22  # values that are counted at a time; their bins take 8 bytes each
 SHARES = 0.97 ** torch.arange(100.0)  # ranges tried there, relative to the extremes
 
 Range = tuple[Tensor, Tensor]  # (low, high)
@@ -52,11 +53,11 @@ def quantiles(x: Tensor, share: float) -> Range:
 
 
 def least_squared_error(x: Tensor, bits: int) -> Range:
-    """Return the range with the least squared error at a width, of 100 shrunk ranges of a batch.
+    """Return the range with the least squared error at a width, among 100 shares of the full range.
 
-    Errors are those of a histogram's bins.
+    The full range is that of the batch, with 0. Errors are estimated from a histogram.
     """
-    low, high = extremes(x)
+    low, high = _extremes_and_zero(x)
     share = _best_shares(x, [bits])[0]
     return low * share, high * share
 
@@ -82,11 +83,19 @@ def relative_ranges(x: Tensor, bits: int, widths: Sequence[int]) -> Tensor:
     return shares[1:] / shares[0]
 
 
+def _extremes_and_zero(x: Tensor) -> Range:
+    low, high = extremes(x.float())
+    return low.clamp(max=0), high.clamp(min=0)
+
+
 def _best_shares(x: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return the range of least squared error at M widths, as shares of the extremes: (M,)."""
-    low, high = extremes(x)
-    counts = torch.histc(x.float(), BINS, float(low), float(high))
-    step = (high - low) / BINS
+    """Return the range of least squared error at M widths, as shares of the full range: (M,)."""
+    low, high = _extremes_and_zero(x)
+    step = ((high - low) / BINS).clamp(min=SMALLEST_RANGE)
+    counts = torch.zeros(BINS, dtype=torch.int64, device=x.device)
+    for part in x.flatten().split(HISTOGRAM_PART):
+        bins = ((part.float() - low) / step).long().clamp_(0, BINS - 1)
+        counts += torch.bincount(bins, minlength=BINS)
     values = low + step * (torch.arange(BINS, device=x.device) + 0.5)
     shares = SHARES.to(x.device)[:, None]
 
@@ -102,7 +111,7 @@ def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[i
     """Return the range of a batch at its target width, or at each of several.
 
     Narrower widths have the target's range, shrunk as the ranges of least squared error are. Wider
-    ones have what the rule gives them; most rules know no width, and clip little at the target.
+    ones have what the rule gives them; all rules but `least_squared_error` ignore the width.
 
     Args:
         rule: range at one width.

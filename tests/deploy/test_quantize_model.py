@@ -22,7 +22,7 @@ from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import onnx_session
 from dynadfq.export.qdq import QdqExport
-from dynadfq.export.qdq_checks import Agreement, FloatNode, Kernels
+from dynadfq.export.qdq_checks import Agreement, EngineCheck, FloatNode, Kernels
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
@@ -57,7 +57,7 @@ def export_nothing(student: Student, path: Path, images: Tensor, input: str) -> 
     times = ({"batch": 1, "float_ms": 2.0, "file_ms": 1.0, "ratio": 0.5},)
     agreement = Agreement(len(images), len(images), 0.0)
     kernels = Kernels({}, (FloatNode("gate", "HardSigmoid", 0.25, "no kernel"),))
-    return QdqExport(path, 250_000, agreement, kernels, None, times)
+    return QdqExport(path, 250_000, EngineCheck(agreement, False, None), kernels, None, times)
 
 
 class Stop(Exception):

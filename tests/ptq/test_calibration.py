@@ -37,21 +37,28 @@ def test_ranges_of_a_batch_by_hand() -> None:
     assert quantiles(X + 4, 0.75)[0] == 0.0  # zero stays in the range
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_least_squared_error_beats_the_full_range(bits: int) -> None:
-    x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).relu()
+NOISE = torch.randn(2000, generator=torch.Generator().manual_seed(0))
 
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("x", [NOISE.relu(), NOISE, NOISE + 4, NOISE - 9, 50 * NOISE**3])
+def test_no_range_has_less_error_than_that_of_least_squared_error(x: Tensor, bits: int) -> None:
     def error(low: Tensor, high: Tensor) -> float:
         scale, quant_min = choose_qparams(low, high, bits)
         return float((quantize(x, scale, quant_min, levels(bits)) * scale - x).square().mean())
 
     low, high = least_squared_error(x, bits)
-    assert low == 0 and 0 < high < x.max()
-    assert error(low, high) < 0.9 * error(*extremes(x))
-    assert (
-        error(low, high)
-        <= min(error(x.min(), x.max() * (1 - step / 45)) for step in range(40)) * 1.001
+    least, most = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    assert least <= low <= 0 <= high <= most
+    assert error(low, high) <= 1.1 * min(
+        error(least * share, most * share) for share in torch.linspace(0.05, 1, 400)
     )
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
+def test_a_constant_is_in_its_range(value: float) -> None:
+    low, high = least_squared_error(torch.full((4, 5), value), 4)
+    assert low == min(value, 0) and high == max(value, 0)
 
 
 @pytest.mark.parametrize("name", ["max", "median_max", "quantile", "mse"])
