@@ -1,0 +1,169 @@
+"""``python -m benchmarks.record save|restore``: the active grid's measurements as one file for git.
+
+``save`` writes benchmarks/records/GRID.jsonl, a line for each student that was measured: its
+evaluation, with the test images that it takes for another class, and what it and its images cost.
+``restore`` gives them back to ``benchmarks/artifacts`` on another machine, where
+``python -m benchmarks.run --missing`` goes on with the rest and ``python -m benchmarks.table``
+draws the tables and tests the claims.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cells import ARTIFACTS, NO_GRID, cost_of, evaluation_of, read_cells
+from dynadfq.runtime.resume import atomic_write
+from stages.artifacts import write_json
+
+RECORDS = Path("benchmarks/records")
+PLACES = ("root", "checkpoint", "weights", "fingerprint")  # settings that differ by machine
+PACKED = ("wrong", "control_wrong")  # places among the test images
+
+Content = Mapping[str, Any]
+Line = dict[str, Any]
+
+
+def settings_digest(content: Content, student: str) -> str:
+    """Return a digest of what a student and its images are made with, and how it is measured."""
+    entry = content["students"][student]
+    images = entry["images"]
+    made = content["images"].get(images) or content["labelled"][images]
+    text = json.dumps(_portable([entry, made, content["evaluation"]]), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _portable(found) for key, found in value.items() if key not in PLACES}
+    return [_portable(found) for found in value] if isinstance(value, list) else value
+
+
+def pack(places: list[int], count: int) -> str:
+    """Return places among ``count`` images as text, one bit for each image.
+
+    >>> unpack(pack([0, 9], 10), 10)
+    [0, 9]
+    """
+    bits = np.zeros(count, dtype=bool)
+    bits[places] = True
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def unpack(text: str, count: int) -> list[int]:
+    """Return the places that ``pack`` was given."""
+    packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    return [int(place) for place in np.unpackbits(packed, count=count).nonzero()[0]]
+
+
+def read(path: Path) -> dict[str, Line]:
+    """Return the lines of a record by student; none if it does not exist."""
+    if not path.exists():
+        return {}
+    lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    return {line["student"]: line for line in lines}
+
+
+def save(content: Content, path: Path, folder: Path = Path(".")) -> int:
+    """Write what was measured; return the number of students.
+
+    A line of an earlier record is kept where this folder has no evaluation of the student and the
+    settings are still its own.
+    """
+    lines = read(path)
+    for student in content["students"]:
+        evaluation = _json(folder / evaluation_of(student))
+        if evaluation is not None:
+            lines[student] = _line(content, student, evaluation, folder)
+    current = [line for line in lines.values() if _is_current(content, line)]
+    order = {student: place for place, student in enumerate(content["students"])}
+    current.sort(key=lambda line: order[line["student"]])
+    text = "".join(json.dumps(line) + "\n" for line in current)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, text.encode())
+    return len(current)
+
+
+def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
+    """Write the evaluations and costs that are not there; return the number of evaluations.
+
+    A line is passed over if the settings have changed since, or the teacher that is there has other
+    weights.
+    """
+    restored = 0
+    for student, line in read(path).items():
+        target = folder / evaluation_of(student)
+        if target.exists() or not _is_current(content, line):
+            continue
+        entry = content["students"][student]
+        weights = _weights(content, student, folder)
+        if weights is not None and weights != line["teacher"]:
+            continue
+        evaluation = dict(line["evaluation"])
+        for name in evaluation.keys() & PACKED:
+            evaluation[name] = unpack(evaluation[name], evaluation["test_images"])
+        write_json(target, evaluation)
+        keys = {"images": entry["images"], "students": student}
+        for group, key in keys.items():
+            cost = folder / cost_of(group, key)
+            if line["costs"][group] is not None and not cost.exists():
+                write_json(cost, line["costs"][group])
+        restored += 1
+    return restored
+
+
+def _line(content: Content, student: str, evaluation: dict[str, Any], folder: Path) -> Line:
+    images = content["students"][student]["images"]
+    count = evaluation["test_images"]
+    packed = {name: pack(evaluation[name], count) for name in evaluation.keys() & PACKED}
+    return {
+        "student": student,
+        "settings": settings_digest(content, student),
+        "teacher": _weights(content, student, folder),
+        "evaluation": evaluation | dict(sorted(packed.items())),
+        "costs": {
+            "images": _json(folder / cost_of("images", images)),
+            "students": _json(folder / cost_of("students", student)),
+        },
+    }
+
+
+def _is_current(content: Content, line: Line) -> bool:
+    student = line["student"]
+    return student in content["students"] and line["settings"] == settings_digest(content, student)
+
+
+def _weights(content: Content, student: str, folder: Path) -> str | None:
+    """The digest of the weights of a student's teacher; None where there is no teacher."""
+    teacher = content["students"][student]["teacher"]
+    found = _json(folder / ARTIFACTS / "teachers" / teacher / "teacher.json")
+    return None if found is None else str(found["sha256"])
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def main(words: list[str] | None = None) -> None:
+    """Save or restore, and say how many students."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description=__doc__)
+    parser.add_argument("action", choices=("save", "restore"))
+    action = parser.parse_args(words).action
+    content = read_cells()
+    if not content["reports"]:
+        sys.exit(NO_GRID)
+    path = RECORDS / f"{content['grid']}.jsonl"
+    count = save(content, path) if action == "save" else restore(content, path)
+    print(f"{path}: {count} of {len(content['students'])} students")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A grid's measurements as one file: what comes back, and what is passed over."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import record, run
+from benchmarks.cells import ARTIFACTS, cost_of, evaluation_of
+from stages.artifacts import write_json
+
+EVALUATION = {
+    "control_top1": 70.0,
+    "control_wrong": [0, 3, 9],
+    "test_images": 10,
+    "top1": 80.0,
+    "wrong": [2, 8],
+}
+COST = {"seconds": 2.0, "device": "cpu"}
+
+
+def described(**method: Any) -> dict[str, Any]:
+    return {"params": {"method": method, "teacher": {"checkpoint": "/here/weights.pth"}}}
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    students = {
+        "a-s0": {"images": "im-s0", "teacher": "t", **described(share=0.5)},
+        "b-s0": {"images": "im-s0", "teacher": "t", **described(share=1.0)},
+        "real-s0": {"images": "lab-s0", "teacher": "t", **described(share=0.0)},
+    }
+    return {
+        "grid": "small",
+        "evaluation": {"data": {"name": "digits", "root": "/here"}, "test_images": 10},
+        "teachers": {"t": {}},
+        "images": {"im-s0": {"teacher": "t", **described(classes=2)}},
+        "labelled": {"lab-s0": {"teacher": "t", **described()}},
+        "students": students,
+        "statistics": {},
+    }
+
+
+def measure(folder: Path, *students: str, weights: str = "ab12", **changed: Any) -> None:
+    write_teacher(folder, weights)
+    for student in students:
+        write_json(folder / evaluation_of(student), EVALUATION | changed)
+        write_json(folder / cost_of("students", student), COST)
+    write_json(folder / cost_of("images", "im-s0"), COST)
+
+
+def write_teacher(folder: Path, weights: str) -> None:
+    write_json(folder / ARTIFACTS / "teachers/t/teacher.json", {"sha256": weights})
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    found = (folder / ARTIFACTS).rglob("*.json")
+    return {path.relative_to(folder): path.read_bytes() for path in found}
+
+
+def test_what_is_restored_is_what_was_saved(content: dict[str, Any], tmp_path: Path) -> None:
+    here, there, path = tmp_path / "here", tmp_path / "there", tmp_path / "small.jsonl"
+    measure(here, "a-s0", "real-s0")
+    assert record.save(content, path, here) == 2
+    write_teacher(there, "ab12")
+    elsewhere = deepcopy(content)
+    elsewhere["evaluation"]["data"]["root"] = "/there"
+    elsewhere["students"]["a-s0"]["params"]["teacher"]["checkpoint"] = "/there/weights.pth"
+    assert record.restore(elsewhere, path, there) == 2
+    assert files(there) == files(here)
+    assert record.restore(elsewhere, path, there) == 0  # nothing is written over
+
+
+def test_a_later_record_keeps_what_is_not_measured_again(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "small.jsonl"
+    measure(tmp_path / "first", "b-s0", "real-s0")
+    record.save(content, path, tmp_path / "first")
+    measure(tmp_path / "second", "a-s0", "b-s0", top1=60.0)
+    assert record.save(content, path, tmp_path / "second") == 3
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    found = {line["student"]: line["evaluation"]["top1"] for line in lines}
+    assert list(found.items()) == [("a-s0", 60.0), ("b-s0", 60.0), ("real-s0", 80.0)]
+
+
+@pytest.mark.parametrize("part", ["student", "images", "evaluation", "weights", "removed"])
+def test_what_is_measured_otherwise_is_passed_over(
+    part: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    here, there, path = tmp_path / "here", tmp_path / "there", tmp_path / "small.jsonl"
+    measure(here, "a-s0")
+    record.save(content, path, here)
+    write_teacher(there, "cd34" if part == "weights" else "ab12")
+    changed = deepcopy(content)
+    if part == "student":
+        changed["students"]["a-s0"]["params"]["method"]["share"] = 0.6
+    elif part == "images":
+        changed["images"]["im-s0"]["params"]["method"]["classes"] = 3
+    elif part == "evaluation":
+        changed["evaluation"]["test_images"] = 5
+    elif part == "removed":
+        del changed["students"]["a-s0"]
+    assert record.restore(changed, path, there) == 0
+    assert not (there / evaluation_of("a-s0")).exists()
+    if part != "weights":
+        assert record.save(changed, path, there) == 0
+
+
+def test_missing_students_alone_are_computed(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    left_out = {"labelled@lab-s0", "student@real-s0", "evaluate@real-s0"}
+    measure(tmp_path, "real-s0")
+    assert run.measured(content) == left_out
+    measure(tmp_path, "a-s0")
+    assert run.measured(content) == left_out | {"student@a-s0", "evaluate@a-s0"}
+    measure(tmp_path, "b-s0")
+    assert "images@im-s0" in run.measured(content)
+
+
+def test_a_record_of_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "read_cells", lambda: {"reports": []})
+    with pytest.raises(SystemExit, match="holds no grid"):
+        record.main(["save"])
