@@ -84,8 +84,8 @@ def test_a_uniform_student_is_as_before(make_student: Callable[..., Student]) ->
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"weights": {"conv9": 4}}, r"mixed\.weights: 'conv9' is none .* did you mean conv\d"),
-        ({"activations": {"nowhere": 4}}, r"mixed\.activations: 'nowhere' is none"),
+        ({"weights": {"conv9": 4}}, r"mixed\.weights: .* no layer 'conv9' .* did you mean conv\d"),
+        ({"activations": {"nowhere": 4}}, r"mixed\.activations: .* no site 'nowhere'"),
     ],
 )
 def test_unknown_names_are_refused(
