@@ -25,7 +25,7 @@ from dynadfq.runtime.resume import atomic_write
 from stages.artifacts import write_json
 
 RECORDS = Path("benchmarks/records")
-PLACES = ("root", "checkpoint", "weights", "fingerprint")  # settings that differ by machine
+PLACES = ("root", "checkpoint", "weights")  # paths, which differ by machine
 PACKED = ("wrong", "control_wrong")  # places among the test images
 
 Content = Mapping[str, Any]
@@ -75,15 +75,16 @@ def read(path: Path) -> dict[str, Line]:
 def save(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """Write what was measured; return the number of students.
 
-    A line of an earlier record is kept where this folder has no evaluation of the student and the
-    settings are still its own.
+    A line of an earlier record is kept where this folder has no evaluation of the student, and
+    settings and teacher are still the same.
     """
     lines = read(path)
     for student in content["students"]:
         evaluation = _json(folder / evaluation_of(student))
-        if evaluation is not None:
-            lines[student] = _line(content, student, evaluation, folder)
-    current = [line for line in lines.values() if _is_current(content, line)]
+        weights = _weights(content, student, folder)
+        if evaluation is not None and weights is not None:  # without a teacher it was restored
+            lines[student] = _line(content, student, weights, evaluation, folder)
+    current = [line for line in lines.values() if _is_current(content, line, folder)]
     order = {student: place for place, student in enumerate(content["students"])}
     current.sort(key=lambda line: order[line["student"]])
     text = "".join(json.dumps(line) + "\n" for line in current)
@@ -96,22 +97,18 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """Write the evaluations and costs that are not there; return the number of evaluations.
 
     A line is passed over if the settings have changed since, or the teacher that is there has other
-    weights.
+    weights. The state of the library is not compared.
     """
     restored = 0
     for student, line in read(path).items():
         target = folder / evaluation_of(student)
-        if target.exists() or not _is_current(content, line):
-            continue
-        entry = content["students"][student]
-        weights = _weights(content, student, folder)
-        if weights is not None and weights != line["teacher"]:
+        if target.exists() or not _is_current(content, line, folder):
             continue
         evaluation = dict(line["evaluation"])
         for name in evaluation.keys() & PACKED:
             evaluation[name] = unpack(evaluation[name], evaluation["test_images"])
         write_json(target, evaluation)
-        keys = {"images": entry["images"], "students": student}
+        keys = {"images": content["students"][student]["images"], "students": student}
         for group, key in keys.items():
             cost = folder / cost_of(group, key)
             if line["costs"][group] is not None and not cost.exists():
@@ -120,14 +117,16 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     return restored
 
 
-def _line(content: Content, student: str, evaluation: dict[str, Any], folder: Path) -> Line:
+def _line(
+    content: Content, student: str, weights: str, evaluation: dict[str, Any], folder: Path
+) -> Line:
     images = content["students"][student]["images"]
     count = evaluation["test_images"]
     packed = {name: pack(evaluation[name], count) for name in evaluation.keys() & PACKED}
     return {
         "student": student,
         "settings": settings_digest(content, student),
-        "teacher": _weights(content, student, folder),
+        "teacher": weights,
         "evaluation": evaluation | dict(sorted(packed.items())),
         "costs": {
             "images": _json(folder / cost_of("images", images)),
@@ -136,9 +135,13 @@ def _line(content: Content, student: str, evaluation: dict[str, Any], folder: Pa
     }
 
 
-def _is_current(content: Content, line: Line) -> bool:
+def _is_current(content: Content, line: Line, folder: Path) -> bool:
+    """Whether a line is of this grid's settings, and of the teacher that is there, if one is."""
     student = line["student"]
-    return student in content["students"] and line["settings"] == settings_digest(content, student)
+    if student not in content["students"]:
+        return False
+    same = line["settings"] == settings_digest(content, student)
+    return same and _weights(content, student, folder) in (None, line["teacher"])
 
 
 def _weights(content: Content, student: str, folder: Path) -> str | None:

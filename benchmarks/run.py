@@ -39,8 +39,8 @@ def changed() -> set[str]:
     return {name.rpartition(":")[2] for name in json.loads(output or "{}")}
 
 
-def measured(content: Mapping[str, Any]) -> set[str]:
-    """Return the cells that no student without an evaluation needs, whatever DVC says of them."""
+def not_needed(content: Mapping[str, Any]) -> set[str]:
+    """Return the cells that no student without an evaluation needs, and figures without images."""
     students = content["students"]
     lacking = [key for key in students if not evaluation_of(key).exists()]
     needed = {*lacking, *(students[key]["images"] for key in lacking)}
@@ -94,10 +94,10 @@ def main() -> str:
         return "All cells are up to date"
     for kinds in WAVES:
         with ThreadPoolExecutor(jobs) as pool:
-            left_out = measured(content) if asked.missing else set()
+            left_out = not_needed(content) if asked.missing else set()
             list(pool.map(reproduce, tasks(content, kinds, left_out)))
     reproduce([f"table@{name}" for name in content["reports"]])
-    missing = sorted(changed().difference(measured(content) if asked.missing else ()))
+    missing = sorted(changed().difference(not_needed(content) if asked.missing else ()))
     if missing:
         sys.exit(f"{len(missing)} cells failed or read one that did: {', '.join(missing)}")
     return "All cells are up to date; the report is benchmarks/reports/*/index.html"

@@ -36,7 +36,10 @@ def content() -> dict[str, Any]:
     }
     return {
         "grid": "small",
-        "evaluation": {"data": {"name": "digits", "root": "/here"}, "test_images": 10},
+        "evaluation": {
+            "data": {"name": "digits", "root": "/here", "fingerprint": None},
+            "test_images": 10,
+        },
         "teachers": {"t": {}},
         "images": {"im-s0": {"teacher": "t", **described(classes=2)}},
         "labelled": {"lab-s0": {"teacher": "t", **described()}},
@@ -73,6 +76,11 @@ def test_what_is_restored_is_what_was_saved(content: dict[str, Any], tmp_path: P
     assert record.restore(elsewhere, path, there) == 2
     assert files(there) == files(here)
     assert record.restore(elsewhere, path, there) == 0  # nothing is written over
+    before = path.read_bytes()
+    record.restore(content, path, tmp_path / "without a teacher")
+    for folder in (there, tmp_path / "without a teacher"):
+        assert record.save(content, path, folder) == 2
+        assert path.read_bytes() == before
 
 
 def test_a_later_record_keeps_what_is_not_measured_again(
@@ -88,7 +96,9 @@ def test_a_later_record_keeps_what_is_not_measured_again(
     assert list(found.items()) == [("a-s0", 60.0), ("b-s0", 60.0), ("real-s0", 80.0)]
 
 
-@pytest.mark.parametrize("part", ["student", "images", "evaluation", "weights", "removed"])
+@pytest.mark.parametrize(
+    "part", ["student", "images", "evaluation", "fingerprint", "weights", "removed"]
+)
 def test_what_is_measured_otherwise_is_passed_over(
     part: str, content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -103,12 +113,13 @@ def test_what_is_measured_otherwise_is_passed_over(
         changed["images"]["im-s0"]["params"]["method"]["classes"] = 3
     elif part == "evaluation":
         changed["evaluation"]["test_images"] = 5
+    elif part == "fingerprint":
+        changed["evaluation"]["data"]["fingerprint"] = "of other files"
     elif part == "removed":
         del changed["students"]["a-s0"]
     assert record.restore(changed, path, there) == 0
     assert not (there / evaluation_of("a-s0")).exists()
-    if part != "weights":
-        assert record.save(changed, path, there) == 0
+    assert record.save(changed, path, there) == 0
 
 
 def test_missing_students_alone_are_computed(
@@ -117,11 +128,11 @@ def test_missing_students_alone_are_computed(
     monkeypatch.chdir(tmp_path)
     left_out = {"labelled@lab-s0", "student@real-s0", "evaluate@real-s0"}
     measure(tmp_path, "real-s0")
-    assert run.measured(content) == left_out
+    assert run.not_needed(content) == left_out
     measure(tmp_path, "a-s0")
-    assert run.measured(content) == left_out | {"student@a-s0", "evaluate@a-s0"}
+    assert run.not_needed(content) == left_out | {"student@a-s0", "evaluate@a-s0"}
     measure(tmp_path, "b-s0")
-    assert "images@im-s0" in run.measured(content)
+    assert "images@im-s0" in run.not_needed(content)
 
 
 def test_a_record_of_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
