@@ -138,3 +138,25 @@ def test_a_new_width_runs_its_own_cells_only(project: Project, tmp_path: Path):
     describe(copy, wider)
     new = "tiny-zeroq-zeroq-w3a3-s0"
     assert stale(copy) == {f"student@{new}", f"evaluate@{new}", "table@tiny"}
+
+
+def test_a_grid_is_finished_from_its_record(project: Project, tmp_path: Path):
+    copy = project.copy(tmp_path / "project")
+    copy("python", "-m", "benchmarks.record", "save")
+    record = copy.folder / "benchmarks/records/tiny.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    missing = "tiny-zeroq-dynadfq-w4a4-35-s0"
+    record.write_text("".join(line for line in lines if missing not in line))
+    for path in ("benchmarks/artifacts", ".dvc/cache"):
+        shutil.rmtree(copy.folder / path)
+    (copy.folder / "benchmarks/dvc.lock").unlink()
+    assert "2 of 3 students" in copy("python", "-m", "benchmarks.record", "restore")
+    output = copy("python", "-m", "benchmarks.run", "--missing")
+    assert f"student@{missing}, evaluate@{missing}: done" in output
+    assert "zeroq-zeroq" not in output and "labelled@" not in output
+    evaluations = Path("benchmarks/artifacts/evaluations")
+    made = {path.name: path.read_bytes() for path in (copy.folder / evaluations).glob("*.json")}
+    assert made == {
+        path.name: path.read_bytes() for path in (project.folder / evaluations).glob("*.json")
+    }
+    assert copy("python", "-m", "benchmarks.record", "save").endswith("3 of 3 students\n")
