@@ -10,6 +10,7 @@ ones in benchmarks/reports/time-to-accuracy/ and writes the page there, measurin
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -23,7 +24,6 @@ from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, read, un
 from benchmarks.time_to_accuracy.split import AXES, Split, axes, first_split, search
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
-from dynadfq.runtime.errors import InvalidArgument
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
 TRAINED = [name for name, method in METHODS.items() if method.trains_student]
@@ -101,7 +101,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = union(read(committed), read(path))
     if asked.page:
         if not rows:
-            raise InvalidArgument("--page", f"there are no rows of {name} yet; measure some first")
+            sys.exit(f"--page: there are no rows of {name} yet; measure some first")
         write(committed, rows)
         write_page(rows, committed.parent, name)
     else:

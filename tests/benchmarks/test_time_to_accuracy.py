@@ -261,6 +261,13 @@ def test_the_page_keeps_committed_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert read(committed) == [row(), row(seed=1), row(seed=2)]
 
 
+def test_a_page_without_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
+    with pytest.raises(SystemExit, match="--page: there are no rows of resnet20-cifar100-w5a5 yet"):
+        command.main(["--page", "--bits", "5", "--output", str(tmp_path)])
+    assert not (tmp_path / "reports").exists()
+
+
 def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
     write(path := tmp_path / "rows.csv", [row()])
     path.write_text(path.read_text().replace("weights", "width"))
