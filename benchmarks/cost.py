@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dynadfq.runtime import device
+from dynadfq.runtime.resume import library_digest
 from stages.artifacts import write_json
 from stages.runtime import root
 
@@ -30,6 +31,7 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
         other work on the machine changes it less than wall time.
     peak_memory_mb: largest resident memory of the process, or on a GPU the most that tensors took
         there; 2**20 bytes.
+    library: state of the library's code, see ``library_digest``.
     interrupted: an earlier attempt was killed, so that the time is not all of it.
     """
     on = device.resolve(where)
@@ -49,6 +51,7 @@ def measured(name: str, path: Path, where: str) -> Iterator[dict[str, Any]]:
         "peak_memory_mb": _peak(on),
         "device": kind,
         "threads": torch.get_num_threads(),
+        "library": library_digest()[:12],
     }
     write_json(path, {**cost, **added})
     mark.unlink()

@@ -374,6 +374,14 @@ def test_each_key_that_is_varied_alone_has_a_panel():
     assert [panel.key for panel in panels(study)] == ["images.x", "images.y"]
 
 
+def test_a_key_with_one_measured_value_has_no_panel():
+    base = lines(("a", 1.0, 80.0))[0]
+    study = [base._replace(varied={"images.x": 1}), base._replace(varied={"images.y": 1})]
+    assert panels(study) == []
+    also = [base._replace(varied={"images.y": 2}), base._replace(varied={"images.x": 2}, top1=None)]
+    assert [panel.key for panel in panels(study + also)] == ["images.y"]
+
+
 @pytest.mark.parametrize("command", [run.main, table.run])
 def test_without_a_grid_the_commands_say_how_to_write_one(
     command: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

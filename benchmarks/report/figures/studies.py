@@ -23,9 +23,18 @@ class Panel(NamedTuple):
     key: str
     series: Mapping[str, list[tuple[Any, Line]]]
 
+    @property
+    def values(self) -> list[Any]:
+        """The values of the key, numbers in their order before words."""
+        every = [value for points in self.series.values() for value, _ in points]
+        return [value for _, value in sorted({_place(value): value for value in every}.items())]
+
 
 def panels(lines: Sequence[Line]) -> list[Panel]:
-    """Return a panel per varied key; of several, the last, with a series per other value."""
+    """Return a panel per varied key of which two values or more were measured.
+
+    Lines that vary several keys belong to the panel of the last, with a series per other value.
+    """
     found: dict[str, dict[str, list[tuple[Any, Line]]]] = {}
     several = len({(line.name, line.width) for line in lines}) > 1
     for line in measured(lines):
@@ -38,7 +47,8 @@ def panels(lines: Sequence[Line]) -> list[Panel]:
         if not name:
             name = f"{line.name} {line.width}" if several else ""
         found.setdefault(key, {}).setdefault(name, []).append((line.varied[key], line))
-    return [Panel(key, series) for key, series in found.items()]
+    all_panels = [Panel(key, series) for key, series in found.items()]
+    return [panel for panel in all_panels if len(panel.values) > 1]
 
 
 def parameter_study(found: Sequence[Panel], theme: Theme = LIGHT) -> Figure:
@@ -57,10 +67,7 @@ def parameter_study(found: Sequence[Panel], theme: Theme = LIGHT) -> Figure:
 
 
 def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
-    values = sorted(
-        {_place(value): value for points in panel.series.values() for value, _ in points}.items()
-    )
-    at = {place: number for number, (place, _) in enumerate(values)}
+    at = {_place(value): number for number, value in enumerate(panel.values)}
     for number, (name, points) in enumerate(panel.series.items()):
         points = sorted(points, key=lambda point: at[_place(point[0])])
         shift = APART * (number - (len(panel.series) - 1) / 2)  # so that no bar hides another
@@ -71,8 +78,8 @@ def _study(ax: Axes, panel: Panel, theme: Theme) -> None:
         ax.errorbar(
             x, accuracies_of(lines), yerr=spread, markersize=5.5, elinewidth=1.2, label=name, **look
         )
-    ax.set_xticks(range(len(values)), [value_words(value) for _, value in values])
-    ax.set_xlim(-0.4, len(values) - 0.6)
+    ax.set_xticks(range(len(at)), [value_words(value) for value in panel.values])
+    ax.set_xlim(-0.4, len(at) - 0.6)
     ax.margins(y=0.2)
     ax.set_title(key_words(panel.key), fontsize=10.5)
     ax.grid(axis="x", visible=False)
