@@ -20,7 +20,7 @@ import torch
 import dynadfq
 from benchmarks.deployment.images import KINDS, Images, calibration_images
 from benchmarks.deployment.measure import accuracy, classes, times
-from benchmarks.deployment.networks import NETWORKS, labelled
+from benchmarks.deployment.networks import CHECKPOINT, NETWORKS, labelled
 from benchmarks.deployment.quantizers import onnxruntime_static, ours
 from dynadfq.export.engines import float_onnx, onnx_runner
 
@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--data", type=Path, required=True, help="folder of labelled images")
     parser.add_argument("--classes", type=Path, help="file with the network's class of each folder")
-    parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument("--checkpoint", type=Path, help=CHECKPOINT)
     parser.add_argument("--work", type=Path, default=Path(".scratch/deployment"))
     parser.add_argument("--calibration", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS[:2])

@@ -10,7 +10,12 @@ import dynadfq
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
 
+# The usual statistics of CIFAR-100; pytorchcv's own weights were trained with others.
 CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}
+CHECKPOINT = (
+    "weights; published ones if left out, and CIFAR-100's are taken to have learned from pixels of "
+    "mean .5071 .4865 .4409 and deviation .2673 .2564 .2762"
+)
 
 
 @dataclass(frozen=True)
@@ -18,20 +23,23 @@ class Network:
     """A network and how images are made of it.
 
     architecture: as ``teacher.architecture``.
-    arguments: of ``load_teacher``, but for the checkpoint.
+    with_checkpoint: further arguments of ``load_teacher`` for weights that are not the published
+        ones.
     class_weight: weight of the class loss, where images are made by ``dynadfq``.
     iterations: steps of Adam for each image.
     """
 
     architecture: str
-    arguments: dict[str, Any]
+    with_checkpoint: dict[str, Any]
     class_weight: float
     iterations: int
 
     def teacher(self, checkpoint: Path | None) -> dynadfq.Teacher:
         """Load the network, with published weights unless there is a checkpoint."""
+        if checkpoint is None:
+            return dynadfq.load_teacher(self.architecture, pretrained=True)
         return dynadfq.load_teacher(
-            self.architecture, checkpoint, pretrained=checkpoint is None, **self.arguments
+            self.architecture, checkpoint, pretrained=False, **self.with_checkpoint
         )
 
 

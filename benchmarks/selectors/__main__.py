@@ -155,7 +155,7 @@ def main() -> None:
     """Measure what is missing, and write OUTPUT/seed-SEED-DIGEST/selectors.csv."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.selectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
-    parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument("--checkpoint", type=Path, help=networks.CHECKPOINT)
     parser.add_argument("--images", type=int, default=10_000, help="test images")
     parser.add_argument("--bound", type=int, default=2_500, help="training images of the bound")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,5 +1,5 @@
 """``python -m benchmarks.speed``: every ratio in one run, with aims, as a table in
-benchmarks/reports/speed/.
+benchmarks/reports/speed/ when nothing is left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     """Measure, print, and write speed-DEVICE.md and speed-DEVICE.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
-    parser.add_argument("--network", nargs="+", choices=[*NETWORKS], default=["resnet20"])
+    parser.add_argument("--network", nargs="+", choices=[*NETWORKS], default=[*NETWORKS])
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
         ".md": as_markdown(found, on),
     }
     print(written[".json" if asked.json else ".md"], end="")
-    if tuple(asked.only) == NAMES:  # a part is no report
+    if set(asked.only) == set(NAMES) and set(asked.network) == set(NETWORKS):  # a part is no report
         REPORTS.mkdir(parents=True, exist_ok=True)
         for suffix, text in written.items():
             (REPORTS / f"speed-{on.type}").with_suffix(suffix).write_text(text)

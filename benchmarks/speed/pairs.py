@@ -58,9 +58,11 @@ def _frozen(bench: Bench) -> Pair:
             layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
             for layer in layers
         ]
-        yield
-        for handle in handles:
-            handle.remove()
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     run = _to_images(bench, bench.teacher)
 

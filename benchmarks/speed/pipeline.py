@@ -55,6 +55,5 @@ def _output(command: list[str], folder: Path) -> str:
         check=True,
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         env=environment,
     ).stdout.strip()

@@ -16,7 +16,7 @@ WARM_UP = 2  # rounds that do not count
 class Result:
     """A ratio, or a time, and the aim that was set for it.
 
-    name: what was measured. of: the unit's meaning, "A / B" or a unit.
+    name: what was measured, such as "A / B".
     median, lower, upper: over the rounds, with quartiles. above, below: medians of the two parts,
         in ``unit``.
     aim: largest value that is good enough; None where none was set.

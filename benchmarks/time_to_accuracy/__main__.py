@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +25,7 @@ from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, read, un
 from benchmarks.time_to_accuracy.split import AXES, Split, axes, first_split, search
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
+from dynadfq.runtime.errors import InvalidArgument
 
 REPORTS = Path("benchmarks/reports/time-to-accuracy")
 TRAINED = [name for name, method in METHODS.items() if method.trains_student]
@@ -36,22 +38,44 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.description = __doc__
     parser.add_argument("network", nargs="?", choices=NETWORKS, default=NETWORKS[0])
     parser.add_argument("--data", type=Path, help="folder of labelled images")
-    parser.add_argument("--checkpoint", type=Path, help="weights; published ones if left out")
+    parser.add_argument("--checkpoint", type=Path, help=networks.CHECKPOINT)
     parser.add_argument(
         "--bits", type=int, choices=range(2, 9), default=4, help="of weights and activations"
     )
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=LEADING)
     parser.add_argument("--minutes", nargs="+", type=float, default=[1, 2, 5, 10, 20, 40])
     parser.add_argument("--seeds", type=int, default=3, help="of the chosen split")
-    parser.add_argument("--search", nargs="*", type=float, help="minutes; all if left out")
+    parser.add_argument(
+        "--search", nargs="*", type=float, help="minutes; none if it stands alone, all if left out"
+    )
     parser.add_argument("--axes", nargs="+", choices=AXES, default=[*AXES], help="what is searched")
     parser.add_argument("--precision", choices=get_args(Precision), default="bfloat16")
     parser.add_argument("--output", type=Path, default=Path(".scratch/time-to-accuracy"))
     parser.add_argument("--page", action="store_true", help="write the report; measure nothing")
     asked = parser.parse_args(words)
-    if not asked.page and asked.data is None:
-        parser.error("--data: give a folder with train/<class>/ and val/<class>/")
+    for problem in problems(asked):
+        parser.error(problem)
     return asked
+
+
+def problems(asked: argparse.Namespace) -> Iterator[str]:
+    """Yield what is wrong with the command line."""
+    for minutes in asked.minutes:
+        if not (isfinite(minutes) and minutes > 0):
+            yield f"--minutes: {minutes:g} is no time above 0"
+    for minutes in asked.search or ():
+        if minutes not in asked.minutes:
+            yield f"--search: {minutes:g} is not one of --minutes"
+    if asked.seeds < 1:
+        yield f"--seeds: {asked.seeds} given; 1 or more are needed"
+    if asked.page:
+        return
+    parts = ("train", "val") if "real_data" in asked.methods else ("val",)
+    if asked.data is None or not all((asked.data / part).is_dir() for part in parts):
+        wanted = " and ".join(f"{part}/<class>/" for part in parts)
+        yield f"--data: {asked.data or 'nothing given'}; give a folder with {wanted}"
+    if asked.checkpoint is not None and not asked.checkpoint.is_file():
+        yield f"--checkpoint: there is no file {asked.checkpoint}"
 
 
 def measure(asked: argparse.Namespace, path: Path) -> None:
@@ -76,25 +100,31 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
         return row.held_back
 
     for method in asked.methods:
-        split, before = first_split(method), 1.0
+        known, under = first_split(method), 1.0  # the last split that was not scaled, its minutes
         for minutes in sorted(asked.minutes):
-            if "images" in axes(method):
-                split = split.scaled(minutes / before)
-            before = minutes
+            start = known.scaled(minutes / under) if "images" in axes(method) else known
 
             def score(tried: Split, method: str = method, minutes: float = minutes) -> float:
                 return held_back(Cell(method, minutes, **vars(tried), seed=0, **setting))
 
             searched = asked.search is None or minutes in asked.search
-            search(split, [a for a in axes(method) if searched and a in asked.axes], score)
-            split = chosen(measured(), method, minutes) or split
+            search(start, [a for a in axes(method) if searched and a in asked.axes], score)
+            split = chosen(measured(), method, minutes) or start
+            if split != start:
+                known, under = split, minutes
             for seed in range(1, asked.seeds):
                 held_back(Cell(method, minutes, **vars(split), seed=seed, **setting))
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, or write the page."""
-    asked = arguments(words)
+    try:
+        _run(arguments(words))
+    except InvalidArgument as error:
+        sys.exit(str(error))
+
+
+def _run(asked: argparse.Namespace) -> None:
     name = f"{asked.network}-w{asked.bits}a{asked.bits}"
     committed = REPORTS / f"{name}.csv"
     path = asked.output / committed.name

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -34,13 +35,15 @@ class Rates(NamedTuple):
     """CPU time of a method on this machine, in seconds.
 
     per_iteration: of an image, or of the generator's batch.
-    fixed: of an image set, whatever its iterations.
+    per_set: of an image set, whatever its iterations.
     per_step: of fine-tuning.
+    per_student: of a student, whatever its steps: quantization, calibration and the like.
     """
 
     per_iteration: float
-    fixed: float
+    per_set: float
     per_step: float
+    per_student: float
 
 
 class Clock:
@@ -120,14 +123,15 @@ class Bench:
         settings = METHODS[cell.method]
         rates = self.rates(cell.method)
         budget = 60 * cell.minutes
-        per_set = 1 if settings.trains_generator else cell.images
+        optimized = 1 if settings.trains_generator else cell.images
         iterations = 0
         if settings.optimizes_images:
-            seconds = cell.share * budget - rates.fixed
-            iterations = max(1, int(seconds / (per_set * rates.per_iteration)))
+            seconds = cell.share * budget - rates.per_set
+            iterations = max(1, int(seconds / (optimized * rates.per_iteration)))
         made = self.images(cell.method, cell.images, iterations, cell.seed, cast(Basis, cell.basis))
         spent = made["cpu"] if settings.data_free else cell.share * budget
-        steps = max(1, int((budget - spent) / rates.per_step / PARTS)) * PARTS
+        seconds = budget - spent - rates.per_student
+        steps = max(1, int(seconds / rates.per_step / PARTS)) * PARTS
         images = dynadfq.SyntheticSet(Path(made["folder"]))
         with Clock() as clock:
             student = self.student(cell.method, images, steps, cell.split, cell.seed)
@@ -227,29 +231,31 @@ class Bench:
         if not record.exists():
             few, more = 4, 24
 
-            def make(iterations: int) -> dynadfq.SyntheticSet:
-                return self.synthesize(method, SHARD, iterations, 0, "pixels")
+            def make(iterations: int, count: int = SHARD) -> dynadfq.SyntheticSet:
+                return self.synthesize(method, count, iterations, 0, "pixels")
 
-            make(few)  # imports and allocates
-            short, _ = self._seconds(lambda: make(few))
-            long, images = self._seconds(lambda: make(more))
-            per_set = 1 if METHODS[method].trains_generator else SHARD
-            per_iteration = (long - short) / (more - few)
-            brief, _ = self._seconds(lambda: self.student(method, images, few, START, 0))
-            whole, _ = self._seconds(lambda: self.student(method, images, more, START, 0))
+            images = make(few, CALIBRATION)  # this imports and allocates, too
+            short = self._seconds(lambda: make(few))
+            per_iteration = (self._seconds(lambda: make(more)) - short) / (more - few)
+            split = replace(START, images=CALIBRATION)
+            brief = self._seconds(lambda: self.student(method, images, few, split, 0))
+            whole = self._seconds(lambda: self.student(method, images, more, split, 0))
+            per_step = (whole - brief) / (more - few)
+            optimized = 1 if METHODS[method].trains_generator else SHARD
             rates = Rates(
-                per_iteration / per_set,
+                per_iteration / optimized,
                 max(0.0, short - few * per_iteration),
-                (whole - brief) / (more - few),
+                per_step,
+                max(0.0, brief - few * per_step),
             )
             record.write_text(json.dumps(rates._asdict()))
         return Rates(**json.loads(record.read_text()))
 
     @staticmethod
-    def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    def _seconds(work: Callable[[], object]) -> float:
         with Clock() as clock:
-            result = work()
-        return clock.cpu, result
+            work()
+        return clock.cpu
 
     @cached_property
     def held_back(self) -> list[tuple[Any, None]]:

@@ -58,6 +58,7 @@ def page(rows: Sequence[Row], name: str) -> str:
     ]
     images = max(row.test_images for row in rows)
     held_back, iterations = HELD_BACK["count"], HELD_BACK["iterations"]
+    states = ", ".join(dict.fromkeys(row.library for row in rows))
     return f"""# Accuracy against time: {name}
 
 Top-1 in percent on {images:,} test images, ± the standard deviation over n seeds, under a budget
@@ -81,12 +82,13 @@ quarter of the steps.
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
 seed of their own, the same for all methods. The test images have no part in the choice. The budget
-does not contain the search, nor the held-back images. Where one split was tried, it is the one
-chosen for the next shorter budget, with images and iterations that grow with the square root of the
-time, or the first one of the search.
+does not contain the search, nor the held-back images. Where one split was tried, it is the one that
+was searched for a shorter budget, or the first one of the search, with images and iterations that
+grow with the square root of the time.
 
 {markdown_table(SPLIT_HEAD, splits)}
-[All rows]({name}.csv), with the splits that were not chosen.
+[All rows]({name}.csv), with the splits that were not chosen. They are of these states of the
+library's code: {states}.
 """
 
 
@@ -104,7 +106,7 @@ def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Return mean and standard deviation; one value has none."""
     return fmean(values), stdev(values) if len(values) > 1 else None
 
@@ -113,8 +115,10 @@ def accuracy(rows: Sequence[Row]) -> str | None:
     """Return top-1 over seeds in words; None without rows."""
     if not rows:
         return None
-    mean, error = mean_and_error([row.top1 for row in rows])
-    return f"{mean:.2f}" + (" (n = 1)" if error is None else f" ± {error:.2f} (n = {len(rows)})")
+    mean, deviation = mean_and_deviation([row.top1 for row in rows])
+    return f"{mean:.2f}" + (
+        " (n = 1)" if deviation is None else f" ± {deviation:.2f} (n = {len(rows)})"
+    )
 
 
 def split_line(rows: Sequence[Row], minutes: float) -> list[str] | None:
@@ -156,11 +160,11 @@ def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
         for minutes in sorted({row.minutes for row in line}):
             found = of_chosen(line, line[0].method, minutes)
             if found:
-                points.append((minutes, *mean_and_error([row.top1 for row in found])))
+                points.append((minutes, *mean_and_deviation([row.top1 for row in found])))
         ax.errorbar(
             [x for x, _, _ in points],
             [y for _, y, _ in points],
-            yerr=[error or 0.0 for _, _, error in points],
+            yerr=[deviation or 0.0 for _, _, deviation in points],
             capsize=2,
             markersize=5,
             label=label,

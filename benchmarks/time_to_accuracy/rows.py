@@ -87,7 +87,7 @@ COLUMNS = [field.name for field in fields(Row)]
 
 
 def read(path: Path) -> list[Row]:
-    """Return all rows of a file; none if it does not exist. A row that was cut off is left out.
+    """Return all rows of a file; none if it does not exist.
 
     Raises:
         InvalidArgument: the columns are not those of a row.
@@ -95,20 +95,15 @@ def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
     types: dict[str, Any] = get_type_hints(Row)
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is not None and set(reader.fieldnames) != set(types):
-            differ = ", ".join(sorted(set(reader.fieldnames) ^ set(types)))
-            raise InvalidArgument(
-                "--output",
-                f"{path} was written by another version, its columns differ in {differ}; "
-                "give another folder",
-            )
-        return [
-            Row(**{name: types[name](value) for name, value in row.items()})
-            for row in reader
-            if None not in row.values()
-        ]
+    reader = csv.DictReader(path.read_text().splitlines())
+    if reader.fieldnames is not None and set(reader.fieldnames) != set(types):
+        differ = ", ".join(sorted(set(reader.fieldnames) ^ set(types)))
+        raise InvalidArgument(
+            "--output",
+            f"{path} was written by another version, its columns differ in {differ}; "
+            "give another folder",
+        )
+    return [Row(**{name: types[name](value) for name, value in row.items()}) for row in reader]
 
 
 def union(first: Iterable[Row], second: Iterable[Row]) -> list[Row]:
@@ -129,16 +124,8 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a row, and before the first one the names of the columns."""
-    before = path.read_text() if path.exists() else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        if before and not before.endswith("\n"):  # a row that was cut off
-            file.write("\n")
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if not before:
-            writer.writeheader()
-        writer.writerow(asdict(row))
+    """Add a row."""
+    write(path, [*read(path), row])
 
 
 def chosen(rows: Sequence[Row], method: str, minutes: float) -> Split | None:

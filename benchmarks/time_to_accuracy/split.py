@@ -10,7 +10,7 @@ from typing import Any
 from dynadfq.methods import METHODS
 
 SHARD = 64  # images made together; their number is a multiple of it
-CALIBRATION = 256  # images, where an online generator makes those of the training
+CALIBRATION = 256  # images at most; an online generator makes those of the training besides
 REAL = 5120  # images, where they cost no time
 
 

@@ -80,8 +80,6 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     for one in written:
         append(path, one)
     assert read(path) == written
-    path.write_text(path.read_text() + "dynadfq,1.0,0.4")  # killed while writing
-    assert read(path) == written
     append(path, row(seed=2))
     assert read(path) == [*written, row(seed=2)]
 
@@ -109,7 +107,7 @@ class Planned(Bench):
         self.asked: list[Any] = []
 
     def rates(self, method: str) -> Rates:
-        return Rates(per_iteration=0.001, fixed=4.0, per_step=0.25)
+        return Rates(per_iteration=0.001, per_set=4.0, per_step=0.25, per_student=2.0)
 
     def images(self, method: str, count: int, iterations: int, *_: Any) -> dict[str, Any]:
         self.asked += [count, iterations]
@@ -122,12 +120,12 @@ class Planned(Bench):
 
 @pytest.mark.parametrize(
     ("method", "spent", "work"),
-    [  # 60 s, of which 24 for images: (24 - 4) / 0.001 image iterations; steps of 0.25 s
-        ("dynadfq", 24.0, [128, 156, 144]),
-        ("dynadfq", 30.0, [128, 156, 120]),  # the student gets what the images left
+    [  # 60 s, of which 24 for images: (24 - 4) / 0.001 image iterations; (36 - 2) / 0.25 steps
+        ("dynadfq", 24.0, [128, 156, 136]),
+        ("dynadfq", 30.0, [128, 156, 112]),  # the student gets what the images left
         ("dynadfq", 99.0, [128, 156, 4]),  # at least one step in each part
-        ("gdfq", 24.0, [128, 20000, 144]),  # iterations of a generator, whatever the images
-        ("real_data", 1.0, [128, 0, 144]),  # the student's share alone
+        ("gdfq", 24.0, [128, 20000, 136]),  # iterations of a generator, whatever the images
+        ("real_data", 1.0, [128, 0, 136]),  # the student's share alone
     ],
 )
 def test_the_work_fits_into_the_time(
@@ -140,6 +138,18 @@ def test_the_work_fits_into_the_time(
             Cell(method, 1.0, **vars(replace(START, images=128, share=0.4)), seed=0, **SETTING)
         )
     assert bench.asked == work
+
+
+def test_rates_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set of images takes 3 s and 0.5 s for each iteration; a student 2 s and 0.25 s a step."""
+    bench = Bench(None, tmp_path, None, tmp_path, "bfloat16", 4)  # type: ignore[arg-type]
+    monkeypatch.setattr(bench, "synthesize", lambda _, count, iterations, *__: 3 + iterations / 2)
+    monkeypatch.setattr(bench, "student", lambda _, __, steps, *___: 2 + steps / 4)
+    monkeypatch.setattr(bench, "_seconds", lambda work: work())
+    assert bench.rates("dynadfq") == (0.5 / 64, 3.0, 0.25, 2.0)
+    assert bench.rates("gdfq") == (0.5, 3.0, 0.25, 2.0)  # of the generator's batch
+    monkeypatch.setattr(bench, "_seconds", None)
+    assert bench.rates("gdfq") == (0.5, 3.0, 0.25, 2.0)  # measured once
 
 
 def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +183,7 @@ class Weights:
     """A network whose weights' digest begins with the name of the checkpoint."""
 
     def teacher(self, checkpoint: Path | None) -> Any:
-        described = {"sha256": str(checkpoint).ljust(64, "0")}
+        described = {"sha256": (checkpoint.name if checkpoint else "None").ljust(64, "0")}
         return type("Teacher", (), {"describe": lambda self: described})()
 
 
@@ -199,6 +209,9 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     monkeypatch.setattr(networks, "NETWORKS", {"resnet20-cifar100": Weights()})
     monkeypatch.setattr(Fake, "made", [])
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "b").touch()
     words = ["--data", str(tmp_path), "--output", str(tmp_path / "work")]
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
     command.main([*words, "--seeds", "1"])
@@ -220,7 +233,11 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     assert {cell.method for cell in added} == {"real_data"}  # whose share is not searched
     assert [cell.rounding for cell in added] == ["nearest", "squant"]
     before = len(Fake.made)
-    for other in (["--precision", "float32"], ["--checkpoint", "b"], ["--bits", "3"]):
+    for other in (
+        ["--precision", "float32"],
+        ["--checkpoint", str(tmp_path / "b")],
+        ["--bits", "3"],
+    ):
         command.main([*words, "--seeds", "1", *other])
     again = Fake.made[before:]
     others = {("float32", "None00000000"), ("bfloat16", "b00000000000"), tuple(setting.values())}
@@ -289,8 +306,59 @@ def test_images_of_other_code_are_made_again(
     assert [folder.parent.name for folder in made] == ["a" * 12, "b" * 12]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minutes", "0"], "--minutes: 0 is no time above 0"),
+        (["--minutes", "1", "-2"], "--minutes: -2 is no time above 0"),
+        (["--minutes", "nan"], "--minutes: nan is no time above 0"),
+        (["--minutes", "1", "--search", "3"], "--search: 3 is not one of --minutes"),
+        (["--seeds", "0"], "--seeds: 0 given; 1 or more are needed"),
+        (["--data", "nowhere"], "--data: nowhere; give a folder with train/<class>/ and val/"),
+        (["--methods", "zeroq", "--data", "nowhere"], "give a folder with val/<class>/"),
+        (["--checkpoint", "lost.pth"], "--checkpoint: there is no file lost.pth"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(SystemExit):
+        command.arguments(["--data", str(tmp_path), *words])
+    assert message in capsys.readouterr().err
+
+
+def test_images_of_a_budget_do_not_depend_on_the_other_budgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "Bench", Fake)
+    monkeypatch.setattr(networks, "labelled", lambda *_: None)
+    monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(networks, "NETWORKS", {"resnet20-cifar100": Weights()})
+    (tmp_path / "val").mkdir()
+    counts = []
+    for minutes in (["20"], ["1", "20"], ["1", "2", "5", "10", "20"]):
+        monkeypatch.setattr(Fake, "made", [])
+        output = str(tmp_path / "-".join(minutes))
+        words = ["--data", str(tmp_path), "--output", output, "--methods", "dynadfq"]
+        command.main([*words, "--search", "--seeds", "1", "--minutes", *minutes])
+        counts.append(Fake.made[-1].images)
+    assert counts == [START.scaled(20).images] * 3
+
+
+def test_published_weights_keep_their_own_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(dynadfq, "load_teacher", lambda *_, **given: asked.append(given))
+    network = networks.NETWORKS["resnet20-cifar100"]
+    network.teacher(None)
+    network.teacher(Path("own.pth"))
+    assert asked == [{"pretrained": True}, {"pretrained": False, **networks.CIFAR100}]
+
+
 def test_a_folder_of_images_is_needed_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.arguments([])
-    assert "--data: give a folder" in capsys.readouterr().err
+    assert "--data: nothing given; give a folder" in capsys.readouterr().err
     assert command.arguments(["--page"]).page
