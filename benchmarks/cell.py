@@ -63,6 +63,13 @@ def measure_student(cell: Cell) -> None:
     measurements.measure_student(cell.entry, *cell.inputs, *cell.outputs)
 
 
+def measure_controls(cell: Cell) -> None:
+    """Measure a dynamic student with the widths of its controls."""
+    from benchmarks import controls
+
+    controls.measure(cell.entry, *cell.inputs, *cell.outputs)
+
+
 def measure_images(cell: Cell) -> None:
     """Measure what the figures show of a set of images."""
     from benchmarks import image_statistics
@@ -77,6 +84,7 @@ MAKERS = {
     "labelled": make_images,
     "student": make_student,
     "evaluate": measure_student,
+    "controls": measure_controls,
     "statistics": measure_images,
 }
 

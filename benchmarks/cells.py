@@ -18,7 +18,10 @@ GENERATED = "generated.safetensors"  # in a student's folder: what its generator
 ARTIFACTS = Path("benchmarks/artifacts")
 NO_GRID = f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one"
 
-KINDS = ("teacher", "similarity", "images", "labelled", "student", "evaluate", "statistics")
+KINDS = (
+    *("teacher", "similarity", "images", "labelled", "student", "evaluate", "controls"),
+    "statistics",
+)
 GROUPS = {
     "teacher": "teachers",
     "similarity": "similarities",
@@ -26,6 +29,7 @@ GROUPS = {
     "labelled": "labelled",
     "student": "students",
     "evaluate": "students",
+    "controls": "controls",
     "statistics": "statistics",
 }
 
@@ -95,12 +99,20 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     if kind == "evaluate":
         inputs = (teacher, _student(key))
         return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
+    if kind == "controls":
+        inputs = (teacher, _student(key))
+        return Cell(kind, key, content["evaluation"], inputs, (controls_of(key),))
     return Cell(kind, key, entry, (teacher, Path(entry["source"])), (statistics_of(key),))
 
 
 def evaluation_of(student: str) -> Path:
     """Return the path of a student's evaluation."""
     return ARTIFACTS / "evaluations" / f"{student}.json"
+
+
+def controls_of(student: str) -> Path:
+    """Return the path of what a dynamic student answers with other widths."""
+    return ARTIFACTS / "evaluations" / "controls" / f"{student}.json"
 
 
 def cost_of(group: str, key: str) -> Path:

@@ -152,6 +152,7 @@ class Description(Config):
     entropies: names under ``images`` whose prediction entropies are compared (DynaDFQ, Fig. 3).
     label_studies: studies that vary the labels of images, whose entropies and images are compared
         (DynaDFQ, Figs. 5, 9 and 10).
+    controls: studies whose dynamic students are measured with the widths of all controls.
     generators: names under ``students`` that train a generator, whose images are compared by the
         student's width (AdaDFQ, supplement, Fig. 3).
     test_images: whether the test images of lowest and highest entropy are shown, and all of them
@@ -169,6 +170,7 @@ class Description(Config):
     statistics: list[str] = Field(default_factory=list)
     entropies: list[str] = Field(default_factory=list)
     label_studies: list[str] = Field(default_factory=list)
+    controls: list[str] = Field(default_factory=list)
     generators: list[str] = Field(default_factory=list)
     test_images: bool = False
 
@@ -207,6 +209,7 @@ def _loose_ends(grid: Description) -> list[str]:
         ("statistics", grid.statistics, grid.images),
         ("entropies", grid.entropies, grid.images),
         ("label_studies", grid.label_studies, grid.studies),
+        ("controls", grid.controls, grid.studies),
         ("generators", grid.generators, grid.students),
     ):
         for name in listed:

@@ -47,6 +47,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         "title": grid.title,
         "evaluation": expansion.evaluation(),
         **expansion.cells,
+        "controls": _controls(expansion, studies),
         "statistics": pictures.statistics,
         "figures": pictures.figures,
         "studies": studies,
@@ -82,6 +83,20 @@ def _lines(expansion: Expansion, rows: list[Row]) -> list[Document]:
             }
             lines.append(line)
     return lines
+
+
+def _controls(expansion: Expansion, studies: Mapping[str, Document]) -> Document:
+    """The dynamic students whose controls are measured, and their teachers."""
+    found: Document = {}
+    for study in expansion.grid.controls:
+        keys = [key for line in studies[study]["lines"] for key in line["cells"]]
+        students = {key: expansion.cells["students"][key] for key in keys}
+        dynamic = {key: one["teacher"] for key, one in students.items() if not one["fixed"]}
+        if not dynamic:
+            problem = f"{study} has no widths with candidates, such as w4a4-345"
+            expansion.report("controls", [problem])
+        found |= {key: {"teacher": teacher} for key, teacher in dynamic.items()}
+    return found
 
 
 def _claims(expansion: Expansion, studies: Mapping[str, Document]) -> Iterator[Document]:

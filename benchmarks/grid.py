@@ -82,8 +82,11 @@ def read_grid(path: Path) -> object:
         content[group] = {name: part for name, part in merged.items() if part is not None}
     claims = [one for one in inherited.get("claims") or [] if _is_about(one, content["studies"])]
     content["claims"] = claims + (content.get("claims") or [])
-    labels = [name for name in inherited.get("label_studies") or [] if name in content["studies"]]
-    return {**inherited, "label_studies": labels, **content}
+    listed = {
+        key: [name for name in inherited.get(key) or [] if name in content["studies"]]
+        for key in ("label_studies", "controls")
+    }
+    return {**inherited, **listed, **content}
 
 
 def _is_about(claim: Any, studies: Mapping[str, Any]) -> bool:

@@ -48,16 +48,16 @@ def measure_student(
         "entropy_bits_spearman": entropy_cost_correlation(table),
         "teacher_top1": 100.0 * float((table["teacher_prediction"] == table["label"]).mean()),
         "test_images": len(test),
-        "wrong": _places(result.predictions != test.labels),  # for paired comparisons
+        "wrong": places(result.predictions != test.labels),  # for paired comparisons
     }
     if student.scheme.dynamic:
         images = (images for images, _ in test.batches(settings["batch_size"]))
         classes = permuted(student, images, result, CONTROL_SEED, repeats=1)[0]
-        wrong = _places(classes != test.labels)
+        wrong = places(classes != test.labels)
         measured |= {"control_top1": 100.0 * (1 - len(wrong) / len(test)), "control_wrong": wrong}
     write_json(path, measured)
 
 
-def _places(chosen: Tensor) -> list[int]:
+def places(chosen: Tensor) -> list[int]:
     """Return where (N,) booleans are true."""
     return [int(place) for place in chosen.nonzero().flatten()]

@@ -1,7 +1,8 @@
 """``python -m benchmarks.record save|restore``: the active grid's measurements as one file for git.
 
 ``save`` writes benchmarks/records/GRID.jsonl, a line for each student that was measured: its
-evaluation, with the test images that it takes for another class, and what it and its images cost.
+evaluation and that of its controls, with the test images that it takes for another class, and what
+it and its images cost.
 ``restore`` gives them back to ``benchmarks/artifacts`` on another machine, where
 ``python -m benchmarks.run --missing`` goes on with the rest and ``python -m benchmarks.table``
 draws the tables and tests the claims.
@@ -14,13 +15,13 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import ARTIFACTS, NO_GRID, cost_of, evaluation_of, read_cells
+from benchmarks.cells import ARTIFACTS, NO_GRID, controls_of, cost_of, evaluation_of, read_cells
 from dynadfq.runtime.resume import atomic_write
 from stages.artifacts import write_json
 
@@ -104,10 +105,9 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
         target = folder / evaluation_of(student)
         if target.exists() or not _is_current(content, line, folder):
             continue
-        evaluation = dict(line["evaluation"])
-        for name in evaluation.keys() & PACKED:
-            evaluation[name] = unpack(evaluation[name], evaluation["test_images"])
-        write_json(target, evaluation)
+        write_json(target, _unpacked(line["evaluation"]))
+        if line.get("controls") is not None:
+            write_json(folder / controls_of(student), _unpacked(line["controls"]))
         keys = {"images": content["students"][student]["images"], "students": student}
         for group, key in keys.items():
             cost = folder / cost_of(group, key)
@@ -121,18 +121,38 @@ def _line(
     content: Content, student: str, weights: str, evaluation: dict[str, Any], folder: Path
 ) -> Line:
     images = content["students"][student]["images"]
-    count = evaluation["test_images"]
-    packed = {name: pack(evaluation[name], count) for name in evaluation.keys() & PACKED}
+    controls = _json(folder / controls_of(student))
     return {
         "student": student,
         "settings": settings_digest(content, student),
         "teacher": weights,
-        "evaluation": evaluation | dict(sorted(packed.items())),
+        "evaluation": _packed(evaluation),
+        **({} if controls is None else {"controls": _packed(controls)}),
         "costs": {
             "images": _json(folder / cost_of("images", images)),
             "students": _json(folder / cost_of("students", student)),
         },
     }
+
+
+def _packed(measured: dict[str, Any]) -> dict[str, Any]:
+    return _converted(measured, pack, measured["test_images"])
+
+
+def _unpacked(measured: dict[str, Any]) -> dict[str, Any]:
+    return _converted(measured, unpack, measured["test_images"])
+
+
+def _converted(measured: dict[str, Any], convert: Callable[..., Any], count: int) -> dict[str, Any]:
+    """Return what was measured with all places of wrong images converted."""
+    converted = {}
+    for name, value in measured.items():
+        if name in PACKED:
+            value = convert(value, count)
+        elif isinstance(value, dict):
+            value = _converted(value, convert, count)
+        converted[name] = value
+    return converted
 
 
 def _is_current(content: Content, line: Line, folder: Path) -> bool:

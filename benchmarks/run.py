@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.cells import GROUPS, NO_GRID, cell, evaluation_of, read_cells
+from benchmarks.cells import GROUPS, NO_GRID, cell, controls_of, evaluation_of, read_cells
 from stages import end_with_parent
 from stages.launch import threads_each
 
@@ -28,6 +28,7 @@ WAVES = (
     ("similarity",),
     ("images", "labelled"),
     ("student", "evaluate"),
+    ("controls",),
     ("statistics",),
 )
 
@@ -40,11 +41,14 @@ def changed() -> set[str]:
 
 
 def not_needed(content: Mapping[str, Any]) -> set[str]:
-    """Return the cells that no student without an evaluation needs, and figures without images."""
+    """Return the cells that no student without a measurement needs, and figures without images."""
     students = content["students"]
-    lacking = [key for key in students if not evaluation_of(key).exists()]
+    measurements = {key: [evaluation_of(key)] for key in students}
+    for key in content["controls"]:
+        measurements[key].append(controls_of(key))
+    lacking = [key for key, paths in measurements.items() if not all(p.exists() for p in paths)]
     needed = {*lacking, *(students[key]["images"] for key in lacking)}
-    kinds = ("images", "labelled", "student", "evaluate")
+    kinds = ("images", "labelled", "student", "evaluate", "controls")
     found = {
         f"{kind}@{key}" for kind in kinds for key in content[GROUPS[kind]] if key not in needed
     }
@@ -82,7 +86,7 @@ def main() -> str:
     parser.add_argument(
         "--missing",
         action="store_true",
-        help="only students without an evaluation, and what they need",
+        help="only students that lack a measurement, and what they need",
     )
     asked = parser.parse_args()
     jobs = asked.jobs

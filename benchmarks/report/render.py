@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import dynadfq.report
-from benchmarks.report import claims, tables
+from benchmarks.report import claims, controls, tables
 from benchmarks.report.findings import findings
 from benchmarks.report.plate import Plate
 from benchmarks.report.plates import plates
@@ -42,7 +42,8 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         (reports / part).mkdir(parents=True)
     studies = {name: study_lines(content, name, folder) for name in content["studies"]}
     answers = list(claims.answers(content, folder))
-    sections = list(_sections(content, studies, answers))
+    compared = controls.comparisons(content, studies, folder)
+    sections = list(_sections(content, studies, answers, compared))
     for section in sections:
         write_table(reports / "tables" / f"{section.name}.csv", section.numbers)
         note = f"\n{section.note}\n" if section.note else ""
@@ -72,9 +73,12 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
 
 
 def _sections(
-    content: Record, studies: dict[str, list[Line]], found: list[claims.Answer]
+    content: Record,
+    studies: dict[str, list[Line]],
+    found: list[claims.Answer],
+    compared: list[controls.Comparison],
 ) -> Iterator[Section]:
-    """The claims, where the grid has some, and every study."""
+    """The claims, where the grid has some, every study, and the controls that were measured."""
     if found:
         yield Section(
             name="claims",
@@ -92,6 +96,15 @@ def _sections(
             table=tables.shown(lines),
             data_free=[line.data_free for line in lines],
             numbers=tables.plain(lines),
+        )
+    if compared:
+        yield Section(
+            name="controls",
+            title="Controls of dynamic students",
+            note=controls.NOTE,
+            table=controls.shown(compared),
+            data_free=[True] * len(compared),
+            numbers=controls.plain(compared),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from benchmarks.cells import cost_of, evaluation_of, statistics_of
+from benchmarks.cells import controls_of, cost_of, evaluation_of, statistics_of
 from dynadfq.report.figures.accuracy import standard_error
 
 Record = Mapping[str, Any]
@@ -111,6 +111,7 @@ def line_of(content: Record, line: Record, folder: Path) -> Line:
 def missing(content: Record, folder: Path = Path(".")) -> list[str]:
     """Return the names of missing cells that the tables need, in the grid's order."""
     paths = {f"evaluate@{key}": evaluation_of(key) for key in content["students"]}
+    paths |= {f"controls@{key}": controls_of(key) for key in content["controls"]}
     paths |= {f"statistics@{key}": statistics_of(key) for key in content["statistics"]}
     return [name for name, path in paths.items() if not (folder / path).exists()]
 

@@ -100,11 +100,12 @@ def test_an_heir_adds_claims_and_leaves_out_null_studies_with_theirs(tmp_path, m
     heir.write_text(
         yaml.safe_dump({"extends": "fashion-mnist", "studies": {"dsg": None}, "claims": [own]})
     )
-    (tmp_path / "fashion-mnist.yaml").symlink_to(inherited)
+    described = yaml.safe_load(inherited.read_text()) | {"controls": ["dsg", "sources"]}
+    (tmp_path / "fashion-mnist.yaml").write_text(yaml.safe_dump(described))
     monkeypatch.setattr("benchmarks.grid.GRIDS", tmp_path)
     after = read_grid(heir)
     assert before["studies"].keys() - after["studies"].keys() == {"dsg"}
-    assert after["label_studies"] == ["labels"]
+    assert after["label_studies"] == ["labels"] and after["controls"] == ["sources"]
     about = [claim for claim in before["claims"] if claim["better"]["study"] == "dsg"]
     kept = [claim for claim in before["claims"] if claim not in about]
     assert about and after["claims"] == [*kept, own]
@@ -327,7 +328,7 @@ def test_a_wrong_width_is_named(small: Content, width: str):
 
 def test_unknown_names_are_reported(small: Content):
     rows(small)[0]["images"] = "nothing"
-    for key in ("statistics", "entropies", "label_studies", "generators"):
+    for key in ("statistics", "entropies", "label_studies", "controls", "generators"):
         small[key] = ["nowhere"]
     _, problems = expanded(small)
     assert [problem.split(":")[0] for problem in problems] == [
@@ -335,6 +336,7 @@ def test_unknown_names_are_reported(small: Content):
         "statistics",
         "entropies",
         "label_studies",
+        "controls",
         "generators",
     ]
 
@@ -368,6 +370,17 @@ def test_a_figure_names_sets_that_are_measured_once():
     assert cells["statistics"][widths["W3A3"]]["of"] == "generator"
 
 
+def test_controls_are_those_of_dynamic_students(small: Content):
+    small["controls"] = ["methods"]
+    controls = cells_of(small)["controls"]
+    names = ("dynadfq-dynadfq-w4a4-345", "dynadfq-dynadfq-w3a3-234")
+    keys = [f"digits-resnet20-{name}-s{seed}" for name in names for seed in (0, 1)]
+    assert controls == {key: {"teacher": "digits-resnet20"} for key in keys}
+    rows(small)[:] = rows(small)[:3]
+    _, problems = expanded(small)
+    assert problems == ["controls: methods has no widths with candidates, such as w4a4-345"]
+
+
 def test_naming_a_figure_adds_statistics_only(small: Content):
     before = cells_of(small)
     small["statistics"], small["test_images"] = ["zeroq"], False
@@ -385,6 +398,7 @@ def test_an_unknown_grid_is_compared_with_those_there_are():
 PIPELINE = load_yaml(ROOT / "benchmarks/dvc.yaml")["stages"]
 MEASURED_BY = {
     "evaluate": "benchmarks/measurements.py",
+    "controls": "benchmarks/controls.py",
     "statistics": "benchmarks/image_statistics.py",
 }
 CODE = ("dynadfq/", "stages/", "benchmarks/generated", "benchmarks/report", *MEASURED_BY.values())
@@ -408,7 +422,7 @@ def test_dvc_and_the_cells_agree(kind: str):
     assert PIPELINE[kind]["foreach"] == f"${{{group}}}"
     assert stage["cmd"] == f"exec python -m benchmarks.cell {kind} ${{key}}"
     [[declared]] = [entry["benchmarks/cells.yaml"] for entry in stage["params"]]
-    assert declared == ("evaluation" if kind == "evaluate" else f"{group}.${{key}}")
+    assert declared == ("evaluation" if kind in ("evaluate", "controls") else f"{group}.${{key}}")
     _, data = code_and_data(kind)
     for key, item in cells[group].items():
         made = cell(cells, kind, key)
@@ -456,7 +470,7 @@ def test_the_table_depends_on_the_rooms_it_imports():
 
 def test_labelled_data_enters_where_it_is_said():
     reading = {kind for kind in PIPELINE if "dynadfq/data" in PIPELINE[kind]["do"]["deps"]}
-    assert reading == {"teacher", "labelled", "evaluate", "statistics"}
+    assert reading == {"teacher", "labelled", "evaluate", "controls", "statistics"}
 
 
 def test_the_active_grid_has_what_the_pipeline_reads():

@@ -37,6 +37,7 @@ GRID: dict[str, Any] = {
             ],
         }
     },
+    "controls": ["methods"],
     "statistics": ["real", "zeroq"],
     "entropies": ["zeroq"],
     "test_images": True,
@@ -58,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     describe(project, GRID)
     output = project("python", "-m", "benchmarks.run", "--jobs", "2")
-    assert output.count(": done") == 11 and "Traceback" not in output
+    assert output.count(": done") == 12 and "Traceback" not in output
     return project
 
 
@@ -92,6 +93,29 @@ def test_the_report_is_complete(project: Project):
         "entropies",
         "easy-and-hard",
     }
+
+
+def test_controls_agree_with_the_evaluation(project: Project):
+    folder = project.folder / "benchmarks/artifacts/evaluations"
+    name = "tiny-zeroq-dynadfq-w4a4-35-s0.json"
+    evaluation = json.loads((folder / name).read_text())
+    found = json.loads((folder / "controls" / name).read_text())["allocations"]
+    assert found["own"]["wrong"] == evaluation["wrong"]
+    assert found["permuted"]["wrong"] == evaluation["control_wrong"]
+    assert found["own"]["bit_flops_percent"] == evaluation["bit_flops_percent"]
+    assert {*found} == {"own", "permuted", "static", "ceiling", "3 bits", "4 bits", "5 bits"}
+    costs = [found[f"{bits} bits"]["bit_flops_percent"] for bits in (3, 4, 5)]
+    assert costs == sorted(set(costs))
+    for one in found.values():
+        count = evaluation["test_images"]
+        assert one["top1"] == pytest.approx(100 * (1 - len(one["wrong"]) / count))
+    for name in found.keys() - {"own"}:
+        gain = found["own"]["top1"] - found[name]["top1"]
+        assert found[name]["difference"] == pytest.approx(gain)
+        assert 0 <= found[name]["p_value"] <= 1
+    table = project.folder / "benchmarks/reports/tiny/tables/controls.md"
+    against = [row.split(" | ")[2] for row in table.read_text().splitlines()[4:10]]
+    assert against == ["permuted", "static", "ceiling", "3 bits", "4 bits", "5 bits"]
 
 
 def test_nothing_is_left_to_do(project: Project):

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from benchmarks import run, table
-from benchmarks.cells import CELLS, cost_of, evaluation_of, statistics_of
+from benchmarks.cells import CELLS, controls_of, cost_of, evaluation_of, statistics_of
+from benchmarks.report.controls import comparisons
+from benchmarks.report.controls import shown as control_table
 from benchmarks.report.figures.entropies import entropies_by_label
 from benchmarks.report.figures.looks import line_of
 from benchmarks.report.figures.pareto import (
@@ -58,6 +60,7 @@ def grid(tmp_path: Path) -> Content:
         },
         "labelled": {"lab-s0": {}},
         "students": {key: {"images": images} for key, images in students.items()},
+        "controls": {"a-s0": {"teacher": "t"}, "a-s1": {"teacher": "t"}},
         "statistics": {
             "im-s0": {"teacher": "t", "of": "images"},
             "im-s1": {"teacher": "t", "of": "images"},
@@ -112,10 +115,25 @@ def grid(tmp_path: Path) -> Content:
             "threads": 1,
         }
         write(tmp_path / cost_of("images", key), {**cost, "images": 64})
+    for key, wrong, p_value in (("a-s0", [1, 2], 0.5), ("a-s1", [3], 0.25)):
+        write(tmp_path / controls_of(key), controls(wrong, p_value))
     write(tmp_path / evaluation_of("left-over"), {"top1": 99.0})
     for key, entry in content["statistics"].items():
         write_statistics(tmp_path / statistics_of(key), test=entry["of"] == "test")
     return content
+
+
+def controls(wrong: list[int], p_value: float) -> Content:
+    """Controls on 100 images, one of which misses images 3 to 6, and another none."""
+    own = {"wrong": wrong, "selector_overhead_percent": 0.5}
+    others = {
+        "4 bits": {"top1": 100.0, "bit_flops_percent": 2.6, "wrong": [], "p_value": 1.0},
+        "permuted": {
+            **{"top1": 96.0, "bit_flops_percent": 2.5},
+            **{"wrong": [3, 4, 5, 6], "p_value": p_value},
+        },
+    }
+    return {"test_images": 100, "allocations": {"own": own, **others}}
 
 
 def figures() -> list[Content]:
@@ -233,6 +251,23 @@ def test_missing_cells_are_named_and_others_are_ignored(grid: Content, tmp_path:
     assert "| 1 of 2 |" in shown([made]).markdown
 
 
+def test_a_table_of_controls_by_hand(grid: Content, tmp_path: Path):
+    """Seeds gain 4 - 2 and 3 images over the permuted widths, and lose 2 and 1 to 4 bits."""
+    studies = {name: study_lines(grid, name, tmp_path) for name in grid["studies"]}
+    found = comparisons(grid, studies, tmp_path)
+    gains = [(one.against, one.gain, one.seeds, one.p_values) for one in found]
+    assert gains == [("permuted", 2.5, 2, (0.5, 0.25)), ("4 bits", -1.5, 2, (1.0, 1.0))]
+    within = (6 - 4 / 100 + 3 - 9 / 100) / 2 / 100**2
+    assert found[0].error == pytest.approx(100 * (within + 0.005**2) ** 0.5)
+    row = "| A | W4A4 | permuted | 2.50 | 96.00 | +2.50 | 2.16 | 0.5, 0.25 | 2 |"
+    assert row in control_table(found).markdown
+    (tmp_path / controls_of("a-s0")).unlink()
+    assert [one.p_values for one in comparisons(grid, studies, tmp_path)] == [(0.25,), (1.0,)]
+    (tmp_path / controls_of("a-s1")).unlink()
+    assert comparisons(grid, studies, tmp_path) == []
+    assert {"controls@a-s0", "controls@a-s1"} <= {*missing(grid, tmp_path)}
+
+
 def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp_path: Path):
     reports = [tmp_path / name for name in ("one", "two")]
     contents = []
@@ -252,7 +287,8 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
         "entropies-labels",
     )
     figures = {f"figures/{name}.png" for name in (*charts, *images)}
-    tables = {f"tables/{study}.{kind}" for study in ("methods", "share") for kind in ("csv", "md")}
+    named = ("methods", "share", "controls")
+    tables = {f"tables/{study}.{kind}" for study in named for kind in ("csv", "md")}
     assert set(contents[0]) == {"index.html", *figures, *tables}
     page = contents[0]["index.html"].decode()
     assert (
@@ -267,8 +303,9 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
 
 def test_an_empty_grid_still_has_a_page(grid: Content, tmp_path: Path):
     lacking = write_reports(grid, tmp_path / "reports", tmp_path / "nothing")
-    assert len(lacking) == 10
-    assert "Not computed" in (tmp_path / "reports" / "index.html").read_text()
+    assert len(lacking) == 12 and {"controls@a-s0", "controls@a-s1"} <= {*lacking}
+    page = (tmp_path / "reports" / "index.html").read_text()
+    assert "12 cells are not computed" in page
 
 
 def test_a_figure_is_left_out_where_nothing_was_measured(grid: Content, tmp_path: Path):

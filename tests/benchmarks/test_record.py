@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import record, run
-from benchmarks.cells import ARTIFACTS, cost_of, evaluation_of
+from benchmarks.cells import ARTIFACTS, controls_of, cost_of, evaluation_of
 from stages.artifacts import write_json
 
 EVALUATION = {
@@ -19,6 +19,10 @@ EVALUATION = {
     "test_images": 10,
     "top1": 80.0,
     "wrong": [2, 8],
+}
+CONTROLS = {
+    "test_images": 10,
+    "allocations": {"own": {"top1": 80.0, "wrong": [2, 8]}, "3 bits": {"top1": 90.0, "wrong": [1]}},
 }
 COST = {"seconds": 2.0, "device": "cpu"}
 
@@ -44,6 +48,7 @@ def content() -> dict[str, Any]:
         "images": {"im-s0": {"teacher": "t", **described(classes=2)}},
         "labelled": {"lab-s0": {"teacher": "t", **described()}},
         "students": students,
+        "controls": {"b-s0": {"teacher": "t"}},
         "statistics": {},
     }
 
@@ -52,6 +57,8 @@ def measure(folder: Path, *students: str, weights: str = "ab12", **changed: Any)
     write_teacher(folder, weights)
     for student in students:
         write_json(folder / evaluation_of(student), EVALUATION | changed)
+        if student == "b-s0":
+            write_json(folder / controls_of(student), CONTROLS)
         write_json(folder / cost_of("students", student), COST)
     write_json(folder / cost_of("images", "im-s0"), COST)
 
@@ -67,19 +74,19 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 def test_what_is_restored_is_what_was_saved(content: dict[str, Any], tmp_path: Path) -> None:
     here, there, path = tmp_path / "here", tmp_path / "there", tmp_path / "small.jsonl"
-    measure(here, "a-s0", "real-s0")
-    assert record.save(content, path, here) == 2
+    measure(here, "a-s0", "b-s0", "real-s0")
+    assert record.save(content, path, here) == 3
     write_teacher(there, "ab12")
     elsewhere = deepcopy(content)
     elsewhere["evaluation"]["data"]["root"] = "/there"
     elsewhere["students"]["a-s0"]["params"]["teacher"]["checkpoint"] = "/there/weights.pth"
-    assert record.restore(elsewhere, path, there) == 2
+    assert record.restore(elsewhere, path, there) == 3
     assert files(there) == files(here)
     assert record.restore(elsewhere, path, there) == 0  # nothing is written over
     before = path.read_bytes()
     record.restore(content, path, tmp_path / "without a teacher")
     for folder in (there, tmp_path / "without a teacher"):
-        assert record.save(content, path, folder) == 2
+        assert record.save(content, path, folder) == 3
         assert path.read_bytes() == before
 
 
@@ -131,8 +138,13 @@ def test_missing_students_alone_are_computed(
     assert run.not_needed(content) == left_out
     measure(tmp_path, "a-s0")
     assert run.not_needed(content) == left_out | {"student@a-s0", "evaluate@a-s0"}
+    (tmp_path / controls_of("b-s0")).parent.mkdir(parents=True)
     measure(tmp_path, "b-s0")
-    assert "images@im-s0" in run.not_needed(content)
+    everything = run.not_needed(content)
+    assert {"images@im-s0", "student@b-s0", "controls@b-s0"} <= everything
+    (tmp_path / controls_of("b-s0")).unlink()
+    needed = {"images@im-s0", "student@b-s0", "evaluate@b-s0", "controls@b-s0"}
+    assert run.not_needed(content) == everything - needed
 
 
 def test_a_record_of_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
