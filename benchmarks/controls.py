@@ -9,18 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.measurements import CONTROL_SEED, places
-from dynadfq.data.config import DataConfig
+from benchmarks.measurements import CONTROL_SEED, opened, places
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.controls import ceiling_widths, measure_controls, uniform_predictions
 from dynadfq.evaluation.evaluate import Predictions, evaluate
 from dynadfq.evaluation.paired import paired
-from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
-from dynadfq.runtime import device
-from dynadfq.teacher.loading import load_teacher
 from stages.artifacts import write_json
-from stages.labelled import test_set
 
 
 @dataclass(frozen=True)
@@ -43,13 +38,7 @@ def measure(settings: Mapping[str, Any], teacher_folder: Path, folder: Path, pat
     `bit_flops_percent` and its `wrong` places among the test images; all but `own` also how the
     student's own answers compare with it, image by image (``dynadfq.evaluation.paired``).
     """
-    where = device.resolve(settings["device"])
-    trust = settings["architectures"]
-    teacher = load_teacher(teacher_folder, trust=trust)
-    student = load_student(folder, trust=trust).to(where)
-    test = test_set(DataConfig(**settings["data"]), teacher, settings["test_images"])
-    if test is None:
-        raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
+    _, student, test = opened(settings, teacher_folder, folder)
     images = Images(test, settings["batch_size"])
     own = evaluate(student, test.batches(images.batch_size))
     widths = {*student.scheme.activation_bits, *ceiling_widths(student)}

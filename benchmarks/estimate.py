@@ -49,6 +49,10 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
             (cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]
         ],
     }
+    test_pass = work["evaluations"][0]
+    for key in cells["controls"]:
+        candidates = cells["students"][key]["params"]["selector"]["candidates"]
+        work["evaluations"].append(test_pass * (3 + len(candidates)))
     count = sum(map(len, work.values()))
     lines = [
         f"{name:12}{len(times):5} cells {sum(times) / 60:7.1f} min" for name, times in work.items()

@@ -34,6 +34,7 @@ def expand(name: str, grid: Description, base: Document) -> tuple[Cells, list[st
         study: {
             "title": content.title,
             "note": content.note,
+            "controls": study in grid.controls,
             "lines": _lines(expansion, content.rows),
         }
         for study, content in grid.studies.items()

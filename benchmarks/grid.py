@@ -57,8 +57,8 @@ def read_grid(path: Path) -> object:
     """Return a grid file's content, merged into that of the grid that it `extends`.
 
     Parts and studies are added or replaced by name, and claims are added; everything else replaces
-    what it inherits. A study that is null is left out, and so are the inherited claims and figures
-    about it.
+    what it inherits. A study that is null is left out, and so are the inherited claims, controls
+    and figures about it.
     """
     content = read_yaml(path, missing="it is the grid that another one `extends`")
     if not isinstance(content, dict) or "extends" not in content:

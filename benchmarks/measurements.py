@@ -9,12 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from dynadfq.data.config import DataConfig
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.evaluation.controls import permuted
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.evaluation.metrics import entropy_cost_correlation
 from dynadfq.quant.build import load_student
+from dynadfq.quant.model import Student
 from dynadfq.runtime import device
 from dynadfq.teacher.loading import load_teacher
+from dynadfq.teacher.teacher import Teacher
 from stages.artifacts import write_json
 from stages.labelled import test_set
 
@@ -31,13 +34,7 @@ def measure_student(
     measured. Of a student whose images choose their widths, the control is measured too: the same
     widths, given to other images at random.
     """
-    where = device.resolve(settings["device"])
-    trust = settings["architectures"]
-    teacher = load_teacher(teacher_folder, trust=trust).to(where)
-    student = load_student(folder, trust=trust).to(where)
-    test = test_set(DataConfig(**settings["data"]), teacher, settings["test_images"])
-    if test is None:
-        raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
+    teacher, student, test = opened(settings, teacher_folder, folder)
     result = evaluate(student, test.batches(settings["batch_size"]), teacher)
     table = result.per_image
     measured: dict[str, Any] = {
@@ -56,6 +53,24 @@ def measure_student(
         wrong = places(classes != test.labels)
         measured |= {"control_top1": 100.0 * (1 - len(wrong) / len(test)), "control_wrong": wrong}
     write_json(path, measured)
+
+
+def opened(
+    settings: Mapping[str, Any], teacher_folder: Path, folder: Path
+) -> tuple[Teacher, Student, LabelledSet]:
+    """Return the teacher, a student and the labelled test images.
+
+    Raises:
+        ValueError: the grid names no labelled images.
+    """
+    where = device.resolve(settings["device"])
+    trust = settings["architectures"]
+    teacher = load_teacher(teacher_folder, trust=trust).to(where)
+    student = load_student(folder, trust=trust).to(where)
+    test = test_set(DataConfig(**settings["data"]), teacher, settings["test_images"])
+    if test is None:
+        raise ValueError("data.name: null; a grid compares accuracies and needs labelled images")
+    return teacher, student, test
 
 
 def places(chosen: Tensor) -> list[int]:

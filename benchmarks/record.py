@@ -77,14 +77,18 @@ def save(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """Write what was measured; return the number of students.
 
     A line of an earlier record is kept where this folder has no evaluation of the student, and
-    settings and teacher are still the same.
+    settings and teacher are still the same; so are its controls where this folder has none and the
+    evaluation is the same.
     """
     lines = read(path)
     for student in content["students"]:
         evaluation = _json(folder / evaluation_of(student))
         weights = _weights(content, student, folder)
         if evaluation is not None and weights is not None:  # without a teacher it was restored
-            lines[student] = _line(content, student, weights, evaluation, folder)
+            before = lines.get(student)
+            lines[student] = line = _line(content, student, weights, evaluation, folder)
+            if before is not None and before["evaluation"] == line["evaluation"]:
+                lines[student] = before | line
     current = [line for line in lines.values() if _is_current(content, line, folder)]
     order = {student: place for place, student in enumerate(content["students"])}
     current.sort(key=lambda line: order[line["student"]])
@@ -102,12 +106,15 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """
     restored = 0
     for student, line in read(path).items():
-        target = folder / evaluation_of(student)
-        if target.exists() or not _is_current(content, line, folder):
+        target, controls = folder / evaluation_of(student), folder / controls_of(student)
+        if not _is_current(content, line, folder):
             continue
-        write_json(target, _unpacked(line["evaluation"]))
-        if line.get("controls") is not None:
-            write_json(folder / controls_of(student), _unpacked(line["controls"]))
+        evaluation = _unpacked(line["evaluation"])
+        if "controls" in line and not controls.exists() and _json(target) in (None, evaluation):
+            write_json(controls, _unpacked(line["controls"]))
+        if target.exists():
+            continue
+        write_json(target, evaluation)
         keys = {"images": content["students"][student]["images"], "students": student}
         for group, key in keys.items():
             cost = folder / cost_of(group, key)

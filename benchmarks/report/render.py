@@ -42,7 +42,7 @@ def write_reports(content: Record, reports: Path, folder: Path = Path(".")) -> l
         (reports / part).mkdir(parents=True)
     studies = {name: study_lines(content, name, folder) for name in content["studies"]}
     answers = list(claims.answers(content, folder))
-    compared = controls.comparisons(content, studies, folder)
+    compared = list(controls.comparisons(content, studies, folder))
     sections = list(_sections(content, studies, answers, compared))
     for section in sections:
         write_table(reports / "tables" / f"{section.name}.csv", section.numbers)
@@ -103,7 +103,7 @@ def _sections(
             title="Controls of dynamic students",
             note=controls.NOTE,
             table=controls.shown(compared),
-            data_free=[True] * len(compared),
+            data_free=[one.data_free for one in compared],
             numbers=controls.plain(compared),
         )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import get_args
@@ -70,10 +71,11 @@ def problems(asked: argparse.Namespace) -> Iterator[str]:
         yield f"--seeds: {asked.seeds} given; 1 or more are needed"
     if asked.page:
         return
-    parts = ("train", "val") if "real_data" in asked.methods else ("val",)
-    if asked.data is None or not all((asked.data / part).is_dir() for part in parts):
-        wanted = " and ".join(f"{part}/<class>/" for part in parts)
-        yield f"--data: {asked.data or 'nothing given'}; give a folder with {wanted}"
+    if asked.data is None or not asked.data.is_dir():
+        wanted = "a folder with val/<class>/ and, for real_data, train/<class>/"
+        yield f"--data: {asked.data or 'nothing given'}; give {wanted}"
+    elif "real_data" in asked.methods and not (asked.data / "train").is_dir():
+        yield f"--data: {asked.data} has no folder train/; --methods real_data needs one"
     if asked.checkpoint is not None and not asked.checkpoint.is_file():
         yield f"--checkpoint: there is no file {asked.checkpoint}"
 
@@ -100,7 +102,7 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
         return row.held_back
 
     for method in asked.methods:
-        known, under = first_split(method), 1.0  # the last split that was not scaled, its minutes
+        known, under = first_split(method), 1.0  # whose images are not scaled, and its minutes
         for minutes in sorted(asked.minutes):
             start = known.scaled(minutes / under) if "images" in axes(method) else known
 
@@ -110,7 +112,9 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
             searched = asked.search is None or minutes in asked.search
             search(start, [a for a in axes(method) if searched and a in asked.axes], score)
             split = chosen(measured(), method, minutes) or start
-            if split != start:
+            if split.images == start.images:
+                known = replace(split, images=known.images)
+            else:
                 known, under = split, minutes
             for seed in range(1, asked.seeds):
                 held_back(Cell(method, minutes, **vars(split), seed=seed, **setting))

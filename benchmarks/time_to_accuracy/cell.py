@@ -227,7 +227,7 @@ class Bench:
 
         Twice, few iterations and steps: the difference is the time of those that were added.
         """
-        record = self.work / f"rates-{method}-{self.precision}.json"
+        record = self.work / f"rates-{method}-{self.precision}-{self.bits}.json"
         if not record.exists():
             few, more = 4, 24
 
@@ -238,6 +238,7 @@ class Bench:
             short = self._seconds(lambda: make(few))
             per_iteration = (self._seconds(lambda: make(more)) - short) / (more - few)
             split = replace(START, images=CALIBRATION)
+            self.student(method, images, few, split, 0)  # so does this
             brief = self._seconds(lambda: self.student(method, images, few, split, 0))
             whole = self._seconds(lambda: self.student(method, images, more, split, 0))
             per_step = (whole - brief) / (more - few)

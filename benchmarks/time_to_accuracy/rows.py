@@ -103,7 +103,10 @@ def read(path: Path) -> list[Row]:
             f"{path} was written by another version, its columns differ in {differ}; "
             "give another folder",
         )
-    return [Row(**{name: types[name](value) for name, value in row.items()}) for row in reader]
+    rows = list(reader)
+    if any(None in row.values() for row in rows):
+        raise InvalidArgument("--output", f"a row of {path} was cut off; remove it")
+    return [Row(**{name: types[name](value) for name, value in row.items()}) for row in rows]
 
 
 def union(first: Iterable[Row], second: Iterable[Row]) -> list[Row]:

@@ -27,7 +27,10 @@ from dynadfq.params.yaml12 import Loader
 Content = dict[str, Any]
 SIDES = ("better", "worse")
 loaded = cache(load_grid)
-WORK = ("teachers", "similarities", "images", "labelled", "students", "evaluation", "statistics")
+WORK = (
+    *("teachers", "similarities", "images", "labelled", "students", "evaluation", "controls"),
+    "statistics",
+)
 
 
 @pytest.fixture

@@ -90,6 +90,22 @@ def test_what_is_restored_is_what_was_saved(content: dict[str, Any], tmp_path: P
         assert path.read_bytes() == before
 
 
+def test_controls_belong_to_their_evaluation(content: dict[str, Any], tmp_path: Path) -> None:
+    here, path = tmp_path / "here", tmp_path / "small.jsonl"
+    measure(here, "b-s0")
+    record.save(content, path, here)
+    before = path.read_bytes()
+    for top1, kept in ((80.0, True), (60.0, False)):
+        path.write_bytes(before)
+        measure(folder := tmp_path / str(top1), "b-s0", top1=top1)
+        (folder / controls_of("b-s0")).unlink()
+        assert record.restore(content, path, folder) == 0
+        assert (folder / controls_of("b-s0")).exists() is kept
+        (folder / controls_of("b-s0")).unlink(missing_ok=True)
+        record.save(content, path, folder)
+        assert ("controls" in json.loads(path.read_text())) is kept
+
+
 def test_a_later_record_keeps_what_is_not_measured_again(
     content: dict[str, Any], tmp_path: Path
 ) -> None:

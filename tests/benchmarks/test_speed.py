@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.speed import __main__ as speed
 from benchmarks.speed.ratio import Result, alternate, summed_up
 from benchmarks.speed.table import as_json, as_markdown
 
@@ -41,3 +44,23 @@ def test_the_table_shows_what_was_not_measured_and_why() -> None:
         "missed",
         "not measured",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ([], True),
+        (["--only", *reversed(speed.NAMES)], True),
+        (["--only", "import"], False),
+        (["--network", "resnet20"], False),
+    ],
+)
+def test_only_a_whole_run_replaces_the_report(
+    words: list[str], written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "REPORTS", tmp_path / "speed")
+    monkeypatch.setattr(speed, "results", lambda *_: [])
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["speed", *words])
+    speed.main()
+    assert (tmp_path / "speed/speed-cpu.md").exists() is written

@@ -263,6 +263,8 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     text = page([*rows, row(weights="0" * 12, top1=50.0)], "net")
     assert "| DynaDFQ (fedcba987654, bfloat16) | 61.00 ± 1.41 (n = 2) | – |" in text
     assert "| DynaDFQ (000000000000, bfloat16) | 50.00 (n = 1) | – |" in text
+    text = page([*rows, row(seed=3, library="abcdef")], "net")
+    assert "of these states of the\nlibrary's code: 0123456789ab, abcdef." in text
     text = page(rows, "net")
     write_page(rows, tmp_path, "net")
     assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
@@ -283,6 +285,15 @@ def test_a_page_without_rows_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit, match="--page: there are no rows of resnet20-cifar100-w5a5 yet"):
         command.main(["--page", "--bits", "5", "--output", str(tmp_path)])
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_row_that_was_cut_off_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
+    path = tmp_path / "resnet20-cifar100-w4a4.csv"
+    write(path, [row(), row(seed=1)])
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(SystemExit, match=r"--output: a row of .*w4a4.csv was cut off; remove it"):
+        command.main(["--page", "--output", str(tmp_path)])
 
 
 def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
@@ -314,8 +325,8 @@ def test_images_of_other_code_are_made_again(
         (["--minutes", "nan"], "--minutes: nan is no time above 0"),
         (["--minutes", "1", "--search", "3"], "--search: 3 is not one of --minutes"),
         (["--seeds", "0"], "--seeds: 0 given; 1 or more are needed"),
-        (["--data", "nowhere"], "--data: nowhere; give a folder with train/<class>/ and val/"),
-        (["--methods", "zeroq", "--data", "nowhere"], "give a folder with val/<class>/"),
+        (["--data", "nowhere"], "--data: nowhere; give a folder with val/<class>/ and, for"),
+        (["--data", "."], "--data: . has no folder train/; --methods real_data needs one"),
         (["--checkpoint", "lost.pth"], "--checkpoint: there is no file lost.pth"),
     ],
 )
@@ -339,13 +350,19 @@ def test_images_of_a_budget_do_not_depend_on_the_other_budgets(
     monkeypatch.setattr(networks, "NETWORKS", {"resnet20-cifar100": Weights()})
     (tmp_path / "val").mkdir()
     counts = []
-    for minutes in (["20"], ["1", "20"], ["1", "2", "5", "10", "20"]):
+    for minutes, searched in (
+        (["20"], []),
+        (["1", "20"], []),
+        (["1", "2", "5", "10", "20"], []),
+        (["5", "20"], ["5", "--axes", "learning_rate"]),
+    ):
         monkeypatch.setattr(Fake, "made", [])
         output = str(tmp_path / "-".join(minutes))
         words = ["--data", str(tmp_path), "--output", output, "--methods", "dynadfq"]
-        command.main([*words, "--search", "--seeds", "1", "--minutes", *minutes])
+        command.main([*words, "--seeds", "1", "--minutes", *minutes, "--search", *searched])
         counts.append(Fake.made[-1].images)
-    assert counts == [START.scaled(20).images] * 3
+    assert counts == [START.scaled(20).images] * 4
+    assert Fake.made[-1].learning_rate == 1e-4  # the one that was found under 5 minutes
 
 
 def test_published_weights_keep_their_own_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
