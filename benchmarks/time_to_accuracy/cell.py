@@ -121,7 +121,7 @@ class Bench:
     def row(self, cell: Cell) -> Row:
         """Make the images, train the student and measure it."""
         settings = METHODS[cell.method]
-        rates = self.rates(cell.method)
+        rates = self.rates(cell.method, cell.allocation)
         budget = 60 * cell.minutes
         optimized = 1 if settings.trains_generator else cell.images
         iterations = 0
@@ -208,7 +208,13 @@ class Bench:
         """Return a student of fixed width, fine-tuned."""
         options = published(method, "student")
         student = dynadfq.quantize(
-            self.teacher, self.bits, self.bits, method=method, seed=seed, **options
+            self.teacher,
+            self.bits,
+            self.bits,
+            method=method,
+            seed=seed,
+            sensitivity_images=images if split.allocation == "sensitivity" else None,
+            **options,
         )
         dynadfq.finetune(
             student,
@@ -222,12 +228,12 @@ class Bench:
         )
         return student
 
-    def rates(self, method: str) -> Rates:
+    def rates(self, method: str, allocation: str) -> Rates:
         """Return the method's times, measured once and kept; they plan the work and are no result.
 
         Twice, few iterations and steps: the difference is the time of those that were added.
         """
-        record = self.work / f"rates-{method}-{self.precision}-{self.bits}.json"
+        record = self.work / f"rates-{method}-{self.precision}-{allocation}-{self.bits}.json"
         if not record.exists():
             few, more = 4, 24
 
@@ -237,7 +243,7 @@ class Bench:
             images = make(few, CALIBRATION)  # this imports and allocates, too
             short = self._seconds(lambda: make(few))
             per_iteration = (self._seconds(lambda: make(more)) - short) / (more - few)
-            split = replace(START, images=CALIBRATION)
+            split = replace(START, images=CALIBRATION, allocation=allocation)
             self.student(method, images, few, split, 0)  # so does this
             brief = self._seconds(lambda: self.student(method, images, few, split, 0))
             whole = self._seconds(lambda: self.student(method, images, more, split, 0))

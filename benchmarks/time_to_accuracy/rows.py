@@ -31,6 +31,7 @@ class Cell:
     learning_rate: float
     crop_scale: float
     rounding: str
+    allocation: str
     seed: int
     precision: str
     weights: str
@@ -63,6 +64,7 @@ class Row:
     learning_rate: float
     crop_scale: float
     rounding: str
+    allocation: str
     seed: int
     precision: str
     weights: str

@@ -24,6 +24,8 @@ class Split:
     learning_rate: initial one, of the weights.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
+    allocation: one width everywhere ("uniform"), or one for each layer and site by "sensitivity" on
+        some of the images, at the same bit-FLOPs.
     """
 
     share: float
@@ -32,19 +34,20 @@ class Split:
     learning_rate: float
     crop_scale: float
     rounding: str
+    allocation: str
 
     def scaled(self, ratio: float) -> Split:
         """Return the split of a budget that is ``ratio`` times as long.
 
         Images and iterations per image both grow with the square root.
 
-        >>> Split(0.4, 128, "pixels", 1e-4, 0.5, "nearest").scaled(4).images
+        >>> Split(0.4, 128, "pixels", 1e-4, 0.5, "nearest", "uniform").scaled(4).images
         256
         """
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, "cosines", 3e-5, 0.5, "nearest")  # of one minute
+START = Split(0.4, 128, "cosines", 3e-5, 0.5, "nearest", "uniform")  # of one minute
 AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "basis": lambda _: ("cosines", "pixels"),
@@ -52,6 +55,7 @@ AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "learning_rate": lambda _: (1e-5, 3e-5, 1e-4),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
     "rounding": lambda _: ("nearest", "squant"),
+    "allocation": lambda _: ("uniform", "sensitivity"),
 }
 
 

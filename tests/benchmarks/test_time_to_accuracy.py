@@ -75,7 +75,11 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read(path) == []
     written = [
         row(),
-        row(seed=1, minutes=0.5, split=Split(1 / 3, 64, "pixels", 1e-3, 1.0, "squant")),
+        row(
+            seed=1,
+            minutes=0.5,
+            split=Split(1 / 3, 64, "pixels", 1e-3, 1.0, "squant", "sensitivity"),
+        ),
     ]
     for one in written:
         append(path, one)
@@ -106,7 +110,7 @@ class Planned(Bench):
         self.work, self.precision, self.spent = work, "bfloat16", spent
         self.asked: list[Any] = []
 
-    def rates(self, method: str) -> Rates:
+    def rates(self, method: str, allocation: str) -> Rates:
         return Rates(per_iteration=0.001, per_set=4.0, per_step=0.25, per_student=2.0)
 
     def images(self, method: str, count: int, iterations: int, *_: Any) -> dict[str, Any]:
@@ -146,10 +150,10 @@ def test_rates_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "synthesize", lambda _, count, iterations, *__: 3 + iterations / 2)
     monkeypatch.setattr(bench, "student", lambda _, __, steps, *___: 2 + steps / 4)
     monkeypatch.setattr(bench, "_seconds", lambda work: work())
-    assert bench.rates("dynadfq") == (0.5 / 64, 3.0, 0.25, 2.0)
-    assert bench.rates("gdfq") == (0.5, 3.0, 0.25, 2.0)  # of the generator's batch
+    assert bench.rates("dynadfq", "uniform") == (0.5 / 64, 3.0, 0.25, 2.0)
+    assert bench.rates("gdfq", "uniform") == (0.5, 3.0, 0.25, 2.0)  # of the generator's batch
     monkeypatch.setattr(bench, "_seconds", None)
-    assert bench.rates("gdfq") == (0.5, 3.0, 0.25, 2.0)  # measured once
+    assert bench.rates("gdfq", "uniform") == (0.5, 3.0, 0.25, 2.0)  # measured once
 
 
 def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +161,13 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     trained: list[dict[str, Any]] = []
     monkeypatch.setattr(dynadfq, "synthesize", lambda *_, **given: made.append(given))
     widths: list[tuple[int, ...]] = []
-    monkeypatch.setattr(dynadfq, "quantize", lambda _, *given, **more: widths.append(given))
+    sources: list[Any] = []
+
+    def quantize(_: Any, *given: int, sensitivity_images: Any, **more: Any) -> None:
+        widths.append(given)
+        sources.append(sensitivity_images)
+
+    monkeypatch.setattr(dynadfq, "quantize", quantize)
     monkeypatch.setattr(dynadfq, "finetune", lambda *_, **given: trained.append(given))
     bench = Bench(None, tmp_path, None, tmp_path, "bfloat16", 3)  # type: ignore[arg-type]
     bench.images("dynadfq", 128, 40, 3, "cosines")
@@ -176,7 +186,9 @@ def test_every_choice_reaches_the_library(tmp_path: Path, monkeypatch: pytest.Mo
     [given] = trained
     assert (given["rounding"], given["seed"], given["method"]) == ("squant", 3, "dynadfq")
     assert given["schedule"] == schedule(8, split)
-    assert widths == [(3, 3)]
+    assert widths == [(3, 3)] and sources == [None]
+    bench.student("dynadfq", "images", 8, replace(split, allocation="sensitivity"), 3)  # type: ignore[arg-type]
+    assert sources == [None, "images"]
 
 
 class Weights:
@@ -216,7 +228,7 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
     command.main([*words, "--seeds", "1"])
     searched = len(Fake.made)
-    assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1  # the start, each axis at 1 minute; 4 minutes
+    assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1 + 1  # start, each axis at 1 minute; 4 minutes
     best = replace(START.scaled(4), learning_rate=1e-4)
     setting: dict[str, Any] = {"precision": "bfloat16", "weights": "None00000000"}
     assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0, **setting)
