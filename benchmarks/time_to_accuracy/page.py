@@ -76,9 +76,9 @@ A split is the share of the budget for images, their number, the basis that they
 the learning rate, the smallest area of random crops, the rounding of weights before the first step,
 and the allocation of widths: uniform, or by the sensitivity of layers and sites on up to 256 of the
 images, at the same bit-FLOPs. Weights are those of the float network, by the first digits of their
-sha256, and the precision is that of the synthesis. Iterations and steps are what fits into the time, planned from a short
-measured rate; the student gets what the images left. The learning rate falls to a tenth in the last
-quarter of the steps.
+sha256, and the precision is that of the synthesis. Iterations and steps are what fits into the
+time, planned from a short measured rate; the student gets what the images left. The learning rate
+falls to a tenth in the last quarter of the steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
