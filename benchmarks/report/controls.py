@@ -15,6 +15,7 @@ from benchmarks.report.claims import paired
 from benchmarks.report.results import Line, Record
 from benchmarks.report.tables import Table, key_words
 
+LEAST_P = 0.0001  # that is shown as a number
 NOTE = (
     "Each row compares a dynamic student's own widths with other ones of the same student. "
     "Permuted: its widths, given to other images. Static: one allocation for all images, the most "
@@ -109,6 +110,10 @@ def _order(name: str) -> tuple[int, str]:
     return (controls.index(name) if name in controls else len(controls), name)
 
 
+def _p_words(p_value: float) -> str:
+    return f"{p_value:.2g}" if p_value >= LEAST_P else f"< {LEAST_P:f}".rstrip("0")
+
+
 def plain(found: Sequence[Comparison]) -> pd.DataFrame:
     """Return one row per comparison."""
     table = pd.DataFrame(found)
@@ -128,6 +133,6 @@ def shown(found: Sequence[Comparison]) -> Table:
         row += [f"{value:.2f}" for value in (one.own_top1, one.own_bit_flops_percent)]
         row += [f"{value:.2f}" for value in (one.top1, one.bit_flops_percent)]
         row += [f"{one.gain:+.2f}", f"{one.error:.2f}"]
-        row += [", ".join(f"{p:.2g}" for p in one.p_values)]
+        row += [", ".join(_p_words(p) for p in one.p_values)]
         rows.append([*row, str(seeds) if seeds == one.wanted else f"{seeds} of {one.wanted}"])
     return Table([*words, *numbers, "Gain", "Error", "p", "Seeds"], rows, len(words))

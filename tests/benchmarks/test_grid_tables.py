@@ -132,7 +132,7 @@ def controls(wrong: list[int], p_value: float) -> Content:
         **{"bit_flops_percent": 2.4, "selector_overhead_percent": 0.5},
     }
     others = {
-        "4 bits": {"top1": 100.0, "bit_flops_percent": 2.6, "wrong": [], "p_value": 1.0},
+        "4 bits": {"top1": 100.0, "bit_flops_percent": 2.6, "wrong": [], "p_value": 1e-9},
         "permuted": {
             **{"top1": 96.0, "bit_flops_percent": 2.5},
             **{"wrong": [3, 4, 5, 6], "p_value": p_value},
@@ -261,13 +261,14 @@ def test_a_table_of_controls_by_hand(grid: Content, tmp_path: Path):
     studies = {name: study_lines(grid, name, tmp_path) for name in grid["studies"]}
     found = list(comparisons(grid, studies, tmp_path))
     gains = [(one.against, one.gain, one.p_values) for one in found]
-    assert gains == [("permuted", 2.5, (0.5, 0.25)), ("4 bits", -1.5, (1.0, 1.0))]
+    assert gains == [("permuted", 2.5, (0.5, 0.25)), ("4 bits", -1.5, (1e-9, 1e-9))]
     within = (6 - 4 / 100 + 3 - 9 / 100) / 2 / 100**2
     assert found[0].error == pytest.approx(100 * (within + 0.005**2) ** 0.5)
     row = "| A | W4A4 | permuted | 98.50 | 2.40 | 96.00 | 2.50 | +2.50 | 2.16 | 0.5, 0.25 | 2 |"
     assert row in control_table(found).markdown
+    assert "| < 0.0001, < 0.0001 | 2 |" in control_table(found).markdown
     (tmp_path / controls_of("a-s0")).unlink()
-    assert [one.p_values for one in comparisons(grid, studies, tmp_path)] == [(0.25,), (1.0,)]
+    assert [one.p_values for one in comparisons(grid, studies, tmp_path)] == [(0.25,), (1e-9,)]
     (tmp_path / controls_of("a-s1")).unlink()
     assert list(comparisons(grid, studies, tmp_path)) == []
     assert {"controls@a-s0", "controls@a-s1"} <= {*missing(grid, tmp_path)}
