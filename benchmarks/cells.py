@@ -19,7 +19,13 @@ ARTIFACTS = Path("benchmarks/artifacts")
 NO_GRID = f"{CELLS} holds no grid; python -m benchmarks.grid write digits writes one"
 
 KINDS = (
-    *("teacher", "similarity", "images", "labelled", "student", "evaluate", "controls"),
+    "teacher",
+    "similarity",
+    "images",
+    "labelled",
+    "student",
+    "evaluate",
+    "controls",
     "statistics",
 )
 GROUPS = {
@@ -96,12 +102,9 @@ def cell(content: Mapping[str, Any], kind: str, key: str) -> Cell:
     if kind == "student":
         inputs = (teacher, _images(entry["images"]))
         return Cell(kind, key, entry, inputs, (_student(key), cost_of("students", key)))
-    if kind == "evaluate":
-        inputs = (teacher, _student(key))
-        return Cell(kind, key, content["evaluation"], inputs, (evaluation_of(key),))
-    if kind == "controls":
-        inputs = (teacher, _student(key))
-        return Cell(kind, key, content["evaluation"], inputs, (controls_of(key),))
+    if kind in ("evaluate", "controls"):
+        output = evaluation_of(key) if kind == "evaluate" else controls_of(key)
+        return Cell(kind, key, content["evaluation"], (teacher, _student(key)), (output,))
     return Cell(kind, key, entry, (teacher, Path(entry["source"])), (statistics_of(key),))
 
 
