@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import dynadfq
 from benchmarks.time_to_accuracy.rows import Cell, Row
 from benchmarks.time_to_accuracy.split import CALIBRATION, SHARD, START, Split
+from benchmarks.time_to_accuracy.timing import Clock, Rates
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.methods import METHODS
 from dynadfq.ops.config import Precision
@@ -29,35 +29,6 @@ PARTS = 4  # of the training; the learning rate falls after the last but one
 PRESETS = ("small", "cifar100")  # of the methods that have them
 NETWORKS = ("resnet20-cifar100",)  # whose data the presets are for
 HELD_BACK: dict[str, Any] = {"count": 512, "iterations": 100, "seed": 1_000_000, "basis": "pixels"}
-
-
-class Rates(NamedTuple):
-    """CPU time of a method on this machine, in seconds.
-
-    per_iteration: of an image, or of the generator's batch.
-    per_set: of an image set, whatever its iterations.
-    per_step: of fine-tuning.
-    per_student: of a student, whatever its steps: quantization, calibration and the like.
-    """
-
-    per_iteration: float
-    per_set: float
-    per_step: float
-    per_student: float
-
-
-class Clock:
-    """CPU and wall time of a ``with`` block."""
-
-    cpu = wall = 0.0
-
-    def __enter__(self) -> Clock:
-        self._start = time.process_time(), time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cpu = time.process_time() - self._start[0]
-        self.wall = time.perf_counter() - self._start[1]
 
 
 def schedule(steps: int, split: Split) -> FinetuneConfig:

@@ -12,10 +12,11 @@ import torch
 import dynadfq
 from benchmarks.deployment import networks
 from benchmarks.time_to_accuracy import __main__ as command
-from benchmarks.time_to_accuracy.cell import PARTS, Bench, Rates, schedule
+from benchmarks.time_to_accuracy.cell import PARTS, Bench, schedule
 from benchmarks.time_to_accuracy.page import page, write_page
 from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read, write
 from benchmarks.time_to_accuracy.split import START, Split, search
+from benchmarks.time_to_accuracy.timing import Rates
 from dynadfq.runtime.errors import InvalidArgument
 
 SETTING: dict[str, Any] = {"precision": "bfloat16", "weights": "fedcba987654"}
@@ -212,9 +213,9 @@ class Fake:
         return Row(**vars(cell), **MEASURED | {"held_back": 1000 * cell.learning_rate})
 
 
-def test_cells_are_measured_once_and_seeds_repeat_the_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
+    """The command measures nothing; its data are in ``tmp_path``."""
     monkeypatch.setattr(command, "Bench", Fake)
     monkeypatch.setattr(networks, "labelled", lambda *_: None)
     monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
@@ -223,35 +224,41 @@ def test_cells_are_measured_once_and_seeds_repeat_the_choice(
     monkeypatch.setattr(Fake, "made", [])
     for part in ("train", "val"):
         (tmp_path / part).mkdir()
+    return Fake
+
+
+def test_cells_are_measured_once_and_seeds_repeat_the_choice(
+    tmp_path: Path, fake: type[Fake]
+) -> None:
     (tmp_path / "b").touch()
     words = ["--data", str(tmp_path), "--output", str(tmp_path / "work")]
     words += ["--methods", "dynadfq", "--minutes", "1", "4", "--search", "1"]
     command.main([*words, "--seeds", "1"])
-    searched = len(Fake.made)
+    searched = len(fake.made)
     assert searched == 1 + 2 + 1 + 2 + 2 + 2 + 1 + 1 + 1  # start, each axis at 1 minute; 4 minutes
     best = replace(START.scaled(4), learning_rate=1e-4)
     setting: dict[str, Any] = {"precision": "bfloat16", "weights": "None00000000"}
-    assert Fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0, **setting)
+    assert fake.made[-1] == Cell("dynadfq", 4.0, **vars(best), seed=0, **setting)
     command.main([*words, "--seeds", "2"])
-    added = Fake.made[searched:]
+    added = fake.made[searched:]
     assert [(cell.minutes, cell.seed) for cell in added] == [(1.0, 1), (4.0, 1)]
     assert {cell.learning_rate for cell in added} == {1e-4}
     command.main([*words, "--seeds", "2"])
     command.main(["--output", str(tmp_path / "work"), "--page"])
     command.main([*words[:2], "--output", str(tmp_path / "other"), *words[4:], "--seeds", "2"])
-    assert len(Fake.made) == searched + 2  # a new folder begins with the committed rows
+    assert len(fake.made) == searched + 2  # a new folder begins with the committed rows
     command.main([*words[:5], "real_data", "--minutes", "1", "--axes", "share", "rounding"])
-    added = [cell for cell in Fake.made[searched + 2 :] if cell.seed == 0]
+    added = [cell for cell in fake.made[searched + 2 :] if cell.seed == 0]
     assert {cell.method for cell in added} == {"real_data"}  # whose share is not searched
     assert [cell.rounding for cell in added] == ["nearest", "squant"]
-    before = len(Fake.made)
+    before = len(fake.made)
     for other in (
         ["--precision", "float32"],
         ["--checkpoint", str(tmp_path / "b")],
         ["--bits", "3"],
     ):
         command.main([*words, "--seeds", "1", *other])
-    again = Fake.made[before:]
+    again = fake.made[before:]
     others = {("float32", "None00000000"), ("bfloat16", "b00000000000"), tuple(setting.values())}
     assert {(cell.precision, cell.weights) for cell in again} == others
     assert len(again) == 3 * searched
@@ -353,14 +360,8 @@ def test_a_wrong_command_line_is_refused(
 
 
 def test_images_of_a_budget_do_not_depend_on_the_other_budgets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake: type[Fake]
 ) -> None:
-    monkeypatch.setattr(command, "Bench", Fake)
-    monkeypatch.setattr(networks, "labelled", lambda *_: None)
-    monkeypatch.setattr(command, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    monkeypatch.setattr(networks, "NETWORKS", {"resnet20-cifar100": Weights()})
-    (tmp_path / "val").mkdir()
     counts = []
     for minutes, searched in (
         (["20"], []),
@@ -368,13 +369,12 @@ def test_images_of_a_budget_do_not_depend_on_the_other_budgets(
         (["1", "2", "5", "10", "20"], []),
         (["5", "20"], ["5", "--axes", "learning_rate"]),
     ):
-        monkeypatch.setattr(Fake, "made", [])
         output = str(tmp_path / "-".join(minutes))
         words = ["--data", str(tmp_path), "--output", output, "--methods", "dynadfq"]
         command.main([*words, "--seeds", "1", "--minutes", *minutes, "--search", *searched])
-        counts.append(Fake.made[-1].images)
+        counts.append(fake.made[-1].images)
     assert counts == [START.scaled(20).images] * 4
-    assert Fake.made[-1].learning_rate == 1e-4  # the one that was found under 5 minutes
+    assert fake.made[-1].learning_rate == 1e-4  # the one that was found under 5 minutes
 
 
 def test_published_weights_keep_their_own_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
