@@ -39,6 +39,7 @@ def schedule(steps: int, split: Split) -> FinetuneConfig:
         decay_every=PARTS - 1,
         batch_size=BATCH,
         learning_rate=split.learning_rate,
+        max_gradient_norm=split.max_gradient_norm,
         crop_scale=split.crop_scale,
         calibration_images=min(CALIBRATION, split.images),
     )

@@ -30,7 +30,7 @@ SPLIT_HEAD = (
         "basis",
         "iterations",
     ),
-    *("steps", "learning rate", "crops", "rounding", "allocation"),
+    *("steps", "learning rate", "gradient", "crops", "rounding", "allocation"),
     *("held-back agreement, %", "agreement, %", "CPU s", "wall s"),
 )
 
@@ -73,12 +73,13 @@ Real data has the student's share of the time alone: its images cost none.
 ## Splits
 
 A split is the share of the budget for images, their number, the basis that they are optimized in,
-the learning rate, the smallest area of random crops, the rounding of weights before the first step,
-and the allocation of widths: uniform, or by the sensitivity of layers and sites on up to 256 of the
-images, at the same bit-FLOPs. Weights are those of the float network, by the first digits of their
-sha256, and the precision is that of the synthesis. Iterations and steps are what fits into the
-time, planned from a short measured rate; the student gets what the images left. The learning rate
-falls to a tenth in the last quarter of the steps.
+the learning rate, the largest norm of the weights' gradient, the smallest area of random crops, the
+rounding of weights before the first step, and the allocation of widths: uniform, or by the
+sensitivity of layers and sites on up to 256 of the images, at the same bit-FLOPs. Weights are those
+of the float network, by the first digits of their sha256, and the precision is that of the
+synthesis. Iterations and steps are what fits into the time, planned from a short measured rate; the
+student gets what the images left. The learning rate falls to a tenth in the last quarter of the
+steps.
 
 Of the splits tried with seed 0, the table shows the one whose student agrees most often with the
 teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
@@ -146,6 +147,7 @@ def split_line(rows: Sequence[Row], minutes: float) -> list[str] | None:
         split.basis if "basis" in axes(method) else "–",
         f"{mean['iterations']:.0f}" if optimizes else "–",
         *(f"{mean['steps']:.0f}", f"{split.learning_rate:g}"),
+        f"{split.max_gradient_norm:g}" if split.max_gradient_norm else "any",
         *(f"{split.crop_scale:g}", split.rounding, split.allocation),
         *(f"{mean['held_back']:.1f}", f"{mean['agreement']:.2f}"),
         *(f"{seconds:.0f}", f"{mean['wall_seconds']:.0f}"),

@@ -29,6 +29,7 @@ class Cell:
     images: int
     basis: str
     learning_rate: float
+    max_gradient_norm: float
     crop_scale: float
     rounding: str
     allocation: str
@@ -62,6 +63,7 @@ class Row:
     images: int
     basis: str
     learning_rate: float
+    max_gradient_norm: float
     crop_scale: float
     rounding: str
     allocation: str

@@ -22,6 +22,7 @@ class Split:
     images: that are made.
     basis: of the synthesis; cosines with a linear schedule, pixels with the plateau rule.
     learning_rate: initial one, of the weights.
+    max_gradient_norm: of the weights; 0 is no limit.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
     allocation: one width everywhere ("uniform"), or one for each layer and site by "sensitivity" on
@@ -32,6 +33,7 @@ class Split:
     images: int
     basis: str
     learning_rate: float
+    max_gradient_norm: float
     crop_scale: float
     rounding: str
     allocation: str
@@ -41,18 +43,19 @@ class Split:
 
         Images and iterations per image both grow with the square root.
 
-        >>> Split(0.4, 128, "pixels", 1e-4, 0.5, "nearest", "uniform").scaled(4).images
+        >>> Split(0.4, 128, "pixels", 1e-4, 50.0, 0.5, "nearest", "uniform").scaled(4).images
         256
         """
         return replace(self, images=whole_shards(self.images * sqrt(ratio)))
 
 
-START = Split(0.4, 128, "cosines", 3e-5, 0.5, "nearest", "uniform")  # of one minute
+START = Split(0.4, 128, "cosines", 1e-4, 50.0, 0.5, "nearest", "uniform")  # of one minute
 AXES: Mapping[str, Callable[[Split], tuple[Any, ...]]] = {
     "images": lambda split: (whole_shards(split.images / 2), whole_shards(split.images * 2)),
     "basis": lambda _: ("cosines", "pixels"),
     "share": lambda _: (0.2, 0.6),
-    "learning_rate": lambda _: (1e-5, 3e-5, 1e-4),
+    "learning_rate": lambda _: (3e-5, 1e-4, 3e-4),
+    "max_gradient_norm": lambda _: (0.0, 50.0),
     "crop_scale": lambda _: (0.25, 0.5, 1.0),
     "rounding": lambda _: ("nearest", "squant"),
     "allocation": lambda _: ("uniform", "sensitivity"),

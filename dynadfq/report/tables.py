@@ -17,6 +17,7 @@ NOT_A_LOSS = {
     "epoch",
     "step",
     "learning_rate",
+    "gradient_norm",
     "bit_flops_percent",
     "bit_flops_percent_std",
     "mean_bits",

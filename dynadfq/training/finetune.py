@@ -22,7 +22,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import AGREEMENT, EarlyStopping
-from dynadfq.training.optimizer import sgd
+from dynadfq.training.optimizer import gradient_norm, limit_gradient, sgd, weights
 from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch, TrainingContext
 from dynadfq.training.ranks import divided, require_divisible
 from dynadfq.training.recipe import StudentRecipe
@@ -32,6 +32,7 @@ COLUMNS = (
     "step",
     "learning_rate",
     "loss",
+    "gradient_norm",
     "bit_flops_percent",
     "bit_flops_percent_std",
     "mean_bits",
@@ -62,6 +63,7 @@ class Finetuning:
     ) -> None:
         self.context = context
         self.student = context.student
+        self.weights = weights(context.student)
         self.budget = context.budget
         self.batches = batches
         self.loss = loss
@@ -121,7 +123,7 @@ class Finetuning:
             What was measured, by name.
 
         Raises:
-            NonFiniteLoss: a term is NaN or infinite; parameters are not updated.
+            NonFiniteLoss: a term or the gradient is NaN or infinite; parameters are not updated.
         """
         loss = self.loss(batch)
         values = distributed.means({**loss.terms, "loss": loss.total})
@@ -129,6 +131,9 @@ class Finetuning:
         self.optimizer.zero_grad()
         loss.total.backward()
         distributed.average_gradients(self.student.parameters())
+        norm = gradient_norm(self.weights)
+        require_finite({"gradient_norm": norm}, number)
+        limit_gradient(self.weights, norm, self.context.schedule.max_gradient_norm)
         self.optimizer.step()
         self.student.keep_zero_in_range()
         if self.budget is not None:
@@ -138,6 +143,7 @@ class Finetuning:
         return {
             **batch.measured,
             **{name: float(value.detach()) for name, value in values.items()},
+            "gradient_norm": float(norm),
             "bit_flops_percent": float(percent.mean()),
             "bit_flops_percent_std": float(percent.std(correction=0)),
             "mean_bits": float(widths_or_float(bits).mean()),
@@ -216,7 +222,7 @@ def finetune_student(
     Raises:
         ValueError: the ranks cannot divide the batch evenly, or a generator is to learn beside the
             student of several ranks.
-        NonFiniteLoss: a term became NaN or infinite.
+        NonFiniteLoss: a term or the gradient became NaN or infinite.
     """
     student.eval()
     dynamic = student.scheme.dynamic

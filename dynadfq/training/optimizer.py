@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dynadfq.quant.model import Student
 from dynadfq.training.config import FinetuneConfig
+
+
+def weights(student: Student) -> list[nn.Parameter]:
+    """Return the parameters of the network, without those of activation sites and the selector."""
+    selector = student.selector.parameters() if student.selector else ()
+    sites = (p for site in student.sites for p in site.parameters())
+    others = {id(p) for p in (*sites, *selector)}
+    return [p for p in student.network.parameters() if id(p) not in others]
 
 
 def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float) -> torch.optim.SGD:
@@ -14,16 +22,32 @@ def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float)
 
     Ranges have no weight decay.
     """
-    site_parameters = [p for site in student.sites for p in site.parameters()]
-    ranges = [p for p in site_parameters if p.requires_grad]
+    ranges = [p for site in student.sites for p in site.parameters() if p.requires_grad]
     selector: list[nn.Parameter] = list(student.selector.parameters()) if student.selector else []
-    others = {id(p) for p in (*site_parameters, *selector)}
-    network = [p for p in student.network.parameters() if id(p) not in others]
     decay = config.weight_decay
     groups = [
-        {"params": network, "lr": config.learning_rate, "weight_decay": decay},
+        {"params": weights(student), "lr": config.learning_rate, "weight_decay": decay},
         {"params": ranges, "lr": config.range_learning_rate, "weight_decay": 0.0},
         {"params": selector, "lr": selector_learning_rate, "weight_decay": decay},
     ]
     filled = [group for group in groups if group["params"]]
     return torch.optim.SGD(filled, momentum=config.momentum, nesterov=True)
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Return the () norm of the gradient of all parameters together."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def limit_gradient(parameters: list[nn.Parameter], norm: Tensor, limit: float) -> None:
+    """Scale the gradient of all parameters together down to a largest norm.
+
+    "On the difficulty of training recurrent neural networks", Pascanu et al., ICML 2013, Alg. 1.
+
+    Args:
+        parameters: whose gradients are scaled in place.
+        norm: of their gradient.
+        limit: largest norm; 0 is none.
+    """
+    if limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
