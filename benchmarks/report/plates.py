@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cells import statistics_of
+from benchmarks.report.figures.accuracy import accuracy_against_time, accuracy_by_method
 from benchmarks.report.figures.looks import measured, timed
-from benchmarks.report.figures.pareto import accuracy_against_cost, accuracy_against_time
 from benchmarks.report.figures.studies import panels, parameter_study
 from benchmarks.report.image_plates import KINDS
 from benchmarks.report.image_sets import ImageSet, class_names
@@ -29,11 +29,13 @@ def plates(
     lines = measured(next(iter(studies.values()), []))
     if lines:
         yield Plate(
-            "pareto",
-            "Accuracy against cost",
-            "The first table's methods at each of their widths, mean over seeds. Up and left is "
-            f"better. {BARS} A number at the lower edge is the accuracy of a point below it.",
-            partial(accuracy_against_cost, lines),
+            "methods",
+            "Accuracy at each width",
+            "The first table's methods at each of their widths, mean over seeds, in the order of "
+            "their accuracy at the lowest width. In brackets: bit-FLOPs per image, in percent of "
+            f"the float network's. {BARS} A number at the left edge is the accuracy of a point "
+            "beyond it.",
+            partial(accuracy_by_method, lines),
         )
     if timed(lines):
         yield Plate(
@@ -41,7 +43,8 @@ def plates(
             "Accuracy against time",
             "The same accuracies over the time of making the images and of fine-tuning the "
             "student, mean over seeds: CPU time on a CPU, wall time on a GPU. One panel per "
-            "bit-width of the weights, each with its own scale.",
+            "bit-width of the weights, each with its own scale; a point at the lower edge lies "
+            "below it.",
             partial(accuracy_against_time, lines),
         )
     for name, study in studies.items():

@@ -86,7 +86,7 @@ def test_the_report_is_complete(project: Project):
         "| Real data (not data-free)",
     ]
     assert {path.stem for path in (reports / "figures").iterdir()} == {
-        "pareto",
+        "methods",
         "time",
         "layers",
         "channels",

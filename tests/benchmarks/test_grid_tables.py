@@ -12,20 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from benchmarks import run, table
 from benchmarks.cells import CELLS, controls_of, cost_of, evaluation_of, statistics_of
 from benchmarks.report.controls import comparisons
 from benchmarks.report.controls import shown as control_table
+from benchmarks.report.figures.accuracy import accuracy_by_method
 from benchmarks.report.figures.entropies import entropies_by_label
 from benchmarks.report.figures.looks import line_of
-from benchmarks.report.figures.pareto import (
-    accuracy_against_cost,
-    accuracy_against_time,
-    front,
-)
 from benchmarks.report.figures.studies import panels
 from benchmarks.report.plates import plates
 from benchmarks.report.render import write_reports
@@ -284,7 +279,7 @@ def test_the_report_is_whole_and_equal_cells_give_equal_bytes(grid: Content, tmp
     assert contents[0] == contents[1]
     images = ("images-labels", "easy-and-hard", "generators-a")
     charts = (
-        "pareto",
+        "methods",
         "time",
         "study-share",
         "layers",
@@ -327,7 +322,7 @@ def test_a_figure_is_left_out_where_nothing_was_measured(grid: Content, tmp_path
     assert everything - names() == {"easy-and-hard", "generators-a"}
     for key in ("im-s0", "im-s1"):
         shutil.rmtree(tmp_path / statistics_of(key))
-    assert names() == {"pareto", "time", "study-share"}
+    assert names() == {"methods", "time", "study-share"}
 
 
 def test_captions_say_how_many_images_there_are(grid: Content, tmp_path: Path):
@@ -390,13 +385,30 @@ def lines(*points: tuple[str, float, float]) -> list[Line]:
     ]
 
 
-def test_the_front_holds_what_nothing_cheaper_beats():
-    found = front(
-        lines(
-            ("a", 1.0, 80.0), ("b", 2.0, 79.0), ("c", 2.0, 90.0), ("d", 3.0, 90.0), ("e", 0.5, 10.0)
-        )
-    )
-    assert [line.label for line in found] == ["e", "a", "c"]
+def test_methods_stand_by_their_accuracy_at_the_lowest_width():
+    at_4 = lines(*((name, 2.6, top1) for name, top1 in (("a", 90.0), ("b", 88.0), ("c", 92.0))))
+    at_3 = [
+        line._replace(width="W3A3")
+        for line in lines(("a", 1.9, 80.0), ("b", 1.4, 84.0), ("d", 1.9, 20.0))
+    ]
+    figure = accuracy_by_method([*at_4, *at_3])
+    wide, narrow = figure.axes
+    assert [label.get_text() for label in wide.get_yticklabels()] == ["b", "a", "d", "c"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["W4 (2.6 %)", "W3 (1.4–1.9 %)"]
+    [below] = narrow.texts  # d is far below, at the lowest accuracy that is drawn to scale
+    assert below.get_text() == "20" and below.xy == (pytest.approx(76.0), 2)
+    assert not wide.texts
+    assert narrow.get_xlim()[0] < 76 < 84 < narrow.get_xlim()[1] < 90
+
+
+def test_colours_tell_kinds_of_students_apart():
+    kinds = lines(("a", 2.6, 90.0), ("b", 2.5, 91.0), ("c", 2.6, 92.0))
+    kinds = [kinds[0], kinds[1]._replace(width="W4A{3,4,5}"), kinds[2]._replace(data_free=False)]
+    [legend] = accuracy_by_method(kinds).legends
+    handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    colours = {text.get_text(): handle.get_color() for text, handle in handles}
+    assert {*colours} == {"fixed widths", "widths by image", "not data-free"}
+    assert len(set(colours.values())) == 3
 
 
 def test_two_varied_keys_make_one_panel_with_series():
@@ -444,22 +456,3 @@ def test_a_figure_holds_any_number_of_series():
     curves = {str(number): np.array([0.1 * number, 1.0]) for number in range(9)}
     [ax] = entropies_by_label({"a": curves}).axes
     assert len(ax.patches) == 9
-
-
-def test_a_method_looks_the_same_in_the_figures_of_cost_and_of_time():
-    base = lines(("a", 1.0, 80.0), ("b", 2.0, 90.0))
-    without, timed = base[0]._replace(synthesis_seconds=None), base[1]
-    timed = timed._replace(synthesis_seconds=1.0, finetune_seconds=1.0)
-    cost, time = (
-        colours_of(draw([without, timed]))
-        for draw in (accuracy_against_cost, accuracy_against_time)
-    )
-    assert cost["b"] == time["b"] != cost["a"]
-    assert "a" not in time
-
-
-def colours_of(figure: Figure) -> dict[str, Any]:
-    """The colours of a figure's legend."""
-    [legend] = figure.legends
-    handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
-    return {text.get_text(): handle.get_color() for text, handle in handles}
