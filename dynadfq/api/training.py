@@ -41,6 +41,7 @@ def finetune(
     selector_learning_rate: float = SELECTOR.learning_rate,
     decay: float = FINETUNE.decay,
     decay_every: int = FINETUNE.decay_every,
+    max_gradient_norm: float = FINETUNE.max_gradient_norm,
     method: str = METHOD,
     budget: Form = SELECTOR.budget,
     bit_weight: float = SELECTOR.bit_weight,
@@ -71,6 +72,8 @@ def finetune(
         selector_learning_rate: that of the bit selector.
         decay: factor on every learning rate after each ``decay_every`` epochs.
         decay_every: epochs between decays.
+        max_gradient_norm: of the weights' gradient, a longer one is scaled down to it; 0 is no
+            limit.
         method: what it learns.
         budget: how the bit-FLOPs target binds, "penalty" or "constraint".
         bit_weight: weight of the penalty.
@@ -111,6 +114,7 @@ def finetune(
         range_learning_rate=range_learning_rate,
         decay=decay,
         decay_every=decay_every,
+        max_gradient_norm=max_gradient_norm,
         calibration_images=calibration_images,
     )
     selector = SelectorConfig(

@@ -34,6 +34,7 @@ SCHEDULE = FinetuneConfig(
     decay_every=1,
     learning_rate=1e-3,
     range_learning_rate=1e-3,
+    max_gradient_norm=1.0,  # of the whole batch's gradient
 )
 
 
