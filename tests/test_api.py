@@ -133,6 +133,9 @@ def test_length_and_rates_of_finetuning_are_arguments(
     assert passes["step"].tolist() == [3, 6]  # 24 images
     assert passes["learning_rate"].tolist() == pytest.approx([1e-3, 1e-4])
     assert history(steps=1, batch_size=8)["step"].tolist() == [1]
+    clipped = history(steps=2, batch_size=8, learning_rate=1e-2, max_gradient_norm=1e-3)
+    free = history(steps=2, batch_size=8, learning_rate=1e-2)
+    assert clipped["loss"].item() != free["loss"].item()
     with pytest.raises(InvalidArgument, match=r"^steps: 3 is given beside schedule; set it in sch"):
         history(steps=3, schedule=SCHEDULE)
 

@@ -31,10 +31,11 @@ def plates(
         yield Plate(
             "methods",
             "Accuracy at each width",
-            "The first table's methods at each of their widths, mean over seeds, in the order of "
-            "their accuracy at the lowest width. In brackets: bit-FLOPs per image, in percent of "
-            f"the float network's. {BARS} A number at the left edge is the accuracy of a point "
-            "beyond it.",
+            "The first table's methods, mean over seeds, in the order of their accuracy at the "
+            "lowest width; those without a student there come last. One panel per bit-width of the "
+            "weights, each with its own scale. In brackets: bit-FLOPs per image, in percent of the "
+            f"float network's. {BARS} A number at the left edge is the accuracy of a point beyond "
+            "it.",
             partial(accuracy_by_method, lines),
         )
     if timed(lines):
@@ -43,8 +44,8 @@ def plates(
             "Accuracy against time",
             "The same accuracies over the time of making the images and of fine-tuning the "
             "student, mean over seeds: CPU time on a CPU, wall time on a GPU. One panel per "
-            "bit-width of the weights, each with its own scale; a point at the lower edge lies "
-            "below it.",
+            "bit-width of the weights, each with its own scale. A point without a "
+            "bar at the lower edge lies below it.",
             partial(accuracy_against_time, lines),
         )
     for name, study in studies.items():

@@ -30,7 +30,7 @@ SPLIT_HEAD = (
         "basis",
         "iterations",
     ),
-    *("steps", "learning rate", "gradient", "crops", "rounding", "allocation"),
+    *("steps", "learning rate", "max. gradient norm", "crops", "rounding", "allocation"),
     *("held-back agreement, %", "agreement, %", "CPU s", "wall s"),
 )
 
@@ -73,7 +73,7 @@ Real data has the student's share of the time alone: its images cost none.
 ## Splits
 
 A split is the share of the budget for images, their number, the basis that they are optimized in,
-the learning rate, the largest norm of the weights' gradient, the smallest area of random crops, the
+the learning rate, the maximum norm of the weights' gradient, the smallest area of random crops, the
 rounding of weights before the first step, and the allocation of widths: uniform, or by the
 sensitivity of layers and sites on up to 256 of the images, at the same bit-FLOPs. Weights are those
 of the float network, by the first digits of their sha256, and the precision is that of the
@@ -85,8 +85,8 @@ Of the splits tried with seed 0, the table shows the one whose student agrees mo
 teacher on {held_back} held-back synthetic images, made by DynaDFQ in {iterations} iterations with a
 seed of their own, the same for all methods. The test images have no part in the choice. The budget
 does not contain the search, nor the held-back images. Where one split was tried, it is the one that
-was searched for a shorter budget, or the first one of the search, with images and iterations that
-grow with the square root of the time.
+was searched for a shorter budget, or the one that the search began with when the row was measured,
+with images and iterations that grow with the square root of the time.
 
 {markdown_table(SPLIT_HEAD, splits)}
 [All rows]({name}.csv), with the splits that were not chosen. They are of these states of the
@@ -147,7 +147,7 @@ def split_line(rows: Sequence[Row], minutes: float) -> list[str] | None:
         split.basis if "basis" in axes(method) else "–",
         f"{mean['iterations']:.0f}" if optimizes else "–",
         *(f"{mean['steps']:.0f}", f"{split.learning_rate:g}"),
-        f"{split.max_gradient_norm:g}" if split.max_gradient_norm else "any",
+        f"{split.max_gradient_norm:g}" if split.max_gradient_norm else "none",
         *(f"{split.crop_scale:g}", split.rounding, split.allocation),
         *(f"{mean['held_back']:.1f}", f"{mean['agreement']:.2f}"),
         *(f"{seconds:.0f}", f"{mean['wall_seconds']:.0f}"),

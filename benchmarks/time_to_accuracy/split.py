@@ -22,7 +22,7 @@ class Split:
     images: that are made.
     basis: of the synthesis; cosines with a linear schedule, pixels with the plateau rule.
     learning_rate: initial one, of the weights.
-    max_gradient_norm: of the weights; 0 is no limit.
+    max_gradient_norm: of the weights' gradient; 0 is no limit.
     crop_scale: smallest area of the student's random crops; 1 is none.
     rounding: of weights, before the first step.
     allocation: one width everywhere ("uniform"), or one for each layer and site by "sensitivity" on

@@ -72,8 +72,8 @@ def finetune(
         selector_learning_rate: that of the bit selector.
         decay: factor on every learning rate after each ``decay_every`` epochs.
         decay_every: epochs between decays.
-        max_gradient_norm: of the weights' gradient, a longer one is scaled down to it; 0 is no
-            limit.
+        max_gradient_norm: maximum norm of the weights' gradient; a larger gradient is scaled down
+            to it; 0 is no limit.
         method: what it learns.
         budget: how the bit-FLOPs target binds, "penalty" or "constraint".
         bit_weight: weight of the penalty.

@@ -18,16 +18,16 @@ FIRST_LINE = 3.0  # seconds
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A loss term became NaN or infinite."""
+    """A loss term or a gradient became NaN or infinite."""
 
 
-def require_finite(terms: dict[str, Tensor], step: int) -> None:
-    """Check that every loss term is finite.
+def require_finite(values: dict[str, Tensor], step: int) -> None:
+    """Check that loss terms, or the norm of a gradient, are finite.
 
     Raises:
-        NonFiniteLoss: names the terms and the step.
+        NonFiniteLoss: names the values and the step.
     """
-    bad = {name: value for name, value in terms.items() if not torch.isfinite(value)}
+    bad = {name: value for name, value in values.items() if not torch.isfinite(value)}
     if bad:
         named = ", ".join(f"{name} = {float(value.detach())}" for name, value in bad.items())
         raise NonFiniteLoss(

@@ -93,8 +93,8 @@ class FinetuneConfig(Config):
     weight_decay: float = setting(1e-4, "weight decay of the weights", source=LINEAGE, ge=0, le=1)
     max_gradient_norm: float = setting(
         0.0,
-        "largest norm of the gradient of all weights together; a larger gradient is scaled down to "
-        "it, so that no step destroys the student; 0 is no limit",
+        "maximum norm of the gradient of all weights together; a larger gradient is scaled down to "
+        "it (gradient clipping); 0 is no limit",
         source="no limit: the paper names none; arXiv 1211.5063, Sec. 3.2",
         ge=0,
         le=MAX_WEIGHT,

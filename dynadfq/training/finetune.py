@@ -22,7 +22,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import AGREEMENT, EarlyStopping
-from dynadfq.training.optimizer import gradient_norm, limit_gradient, sgd, weights
+from dynadfq.training.optimizer import clip_gradient, gradient_norm, sgd, weights
 from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch, TrainingContext
 from dynadfq.training.ranks import divided, require_divisible
 from dynadfq.training.recipe import StudentRecipe
@@ -131,9 +131,9 @@ class Finetuning:
         self.optimizer.zero_grad()
         loss.total.backward()
         distributed.average_gradients(self.student.parameters())
+        require_finite({"gradient": gradient_norm(self.student.parameters())}, number)
         norm = gradient_norm(self.weights)
-        require_finite({"gradient_norm": norm}, number)
-        limit_gradient(self.weights, norm, self.context.schedule.max_gradient_norm)
+        clip_gradient(self.weights, norm, self.context.schedule.max_gradient_norm)
         self.optimizer.step()
         self.student.keep_zero_in_range()
         if self.budget is not None:

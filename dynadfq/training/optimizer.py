@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -34,20 +36,20 @@ def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float)
     return torch.optim.SGD(filled, momentum=config.momentum, nesterov=True)
 
 
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the () norm of the gradient of all parameters together."""
     return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
-def limit_gradient(parameters: list[nn.Parameter], norm: Tensor, limit: float) -> None:
-    """Scale the gradient of all parameters together down to a largest norm.
+def clip_gradient(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> None:
+    """Scale the gradient of all parameters together down to a maximum norm.
 
     "On the difficulty of training recurrent neural networks", Pascanu et al., ICML 2013, Alg. 1.
 
     Args:
         parameters: whose gradients are scaled in place.
         norm: of their gradient.
-        limit: largest norm; 0 is none.
+        limit: maximum norm; 0 is none.
     """
     if limit:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)

@@ -18,7 +18,7 @@ from benchmarks import run, table
 from benchmarks.cells import CELLS, controls_of, cost_of, evaluation_of, statistics_of
 from benchmarks.report.controls import comparisons
 from benchmarks.report.controls import shown as control_table
-from benchmarks.report.figures.accuracy import accuracy_by_method
+from benchmarks.report.figures.accuracy import accuracy_against_time, accuracy_by_method
 from benchmarks.report.figures.entropies import entropies_by_label
 from benchmarks.report.figures.looks import line_of
 from benchmarks.report.figures.studies import panels
@@ -399,6 +399,30 @@ def test_methods_stand_by_their_accuracy_at_the_lowest_width():
     assert below.get_text() == "20" and below.xy == (pytest.approx(76.0), 2)
     assert not wide.texts
     assert narrow.get_xlim()[0] < 76 < 84 < narrow.get_xlim()[1] < 90
+
+
+def test_the_best_line_of_a_method_ranks_it_and_the_teacher_is_a_line():
+    found = lines(("a", 1.9, 80.0), ("b", 1.9, 84.0), ("a", 1.8, 86.0))
+    figure = accuracy_by_method([line._replace(teacher_top1=95.0) for line in found])
+    [ax] = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    dashed = [line for line in ax.get_lines() if list(line.get_xdata()) == [95.0, 95.0]]
+    assert len(dashed) == 1 and ax.get_xlim()[1] > 95
+    assert "float teacher" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_points_below_the_range_stand_at_its_lower_edge_without_a_bar():
+    found = [
+        line._replace(synthesis_seconds=seconds, finetune_seconds=1.0, test_images=1000)
+        for seconds, line in enumerate(
+            lines(("a", 1.9, 80.0), ("b", 1.9, 84.0), ("c", 1.9, 20.0)), start=1
+        )
+    ]
+    [ax] = accuracy_against_time(found).axes
+    points = [(bar.lines[0].get_xdata()[0], bar.lines[0].get_ydata()[0]) for bar in ax.containers]
+    assert points == [(2.0, 80.0), (3.0, 84.0), (4.0, pytest.approx(76.0))]
+    assert [bar.has_yerr for bar in ax.containers] == [True, True, False]
+    assert ax.get_ylim()[0] < 76
 
 
 def test_colours_tell_kinds_of_students_apart():

@@ -279,7 +279,10 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     assert "| DynaDFQ | 61.00 ± 1.41 (n = 2) | – |" in text
     assert "| real data | – | 65.00 (n = 1) |" in text
     assert f"| DynaDFQ | fedcba987654 | bfloat16 | 1 | 2 | 2 | {START.share:g} |" in text
-    assert f" | {START.images} | cosines | 130 | 160 |" in text
+    steps = f" | {START.images} | cosines | 130 | 160 |"
+    assert f"{steps} {START.learning_rate:g} | {START.max_gradient_norm:g} |" in text
+    unlimited = page([row(split=replace(START, max_gradient_norm=0.0))], "net")
+    assert f"{steps} {START.learning_rate:g} | none |" in unlimited
     assert "99.00" not in text
     text = page([*rows, row(weights="0" * 12, top1=50.0)], "net")
     assert "| DynaDFQ (fedcba987654, bfloat16) | 61.00 ± 1.41 (n = 2) | – |" in text

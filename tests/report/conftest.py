@@ -107,6 +107,7 @@ def write_history(path: Path, dynamic: bool, rng: np.random.Generator) -> None:
         path,
         epoch=epochs,
         loss=sum(terms.values()),
+        gradient_norm=200.0,
         **terms,
         **{f"{name}_unmixed": np.where(mixed, curve, np.nan) for name, curve in terms.items()},
         bit_flops_percent=2.62 + (0.3 * np.exp(-epochs / 5) - 0.06) * dynamic,

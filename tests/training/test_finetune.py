@@ -163,7 +163,8 @@ def test_the_history_has_a_row_per_epoch(make_student, teacher, synthetic):
     terms = ["label", "distillation", "budget"]
     costs = ["bit_flops_percent", "bit_flops_percent_std", "mean_bits", "multiplier"]
     unmixed = [f"{term}_unmixed" for term in terms]
-    expected = {"epoch", "step", "learning_rate", "loss", *terms, *unmixed, *costs}
+    measured = {"epoch", "step", "learning_rate", "loss", "gradient_norm"}
+    expected = {*measured, *terms, *unmixed, *costs}
     assert expected <= set(history.columns)
     assert history["label_unmixed"].isna().tolist() == [True, True, False, False]
     weighted = history["label"] + 20 * history["distillation"]

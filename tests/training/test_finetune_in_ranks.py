@@ -34,7 +34,7 @@ SCHEDULE = FinetuneConfig(
     decay_every=1,
     learning_rate=1e-3,
     range_learning_rate=1e-3,
-    max_gradient_norm=1.0,  # of the whole batch's gradient
+    max_gradient_norm=1.0,  # of the whole batch's gradient, whose norm is larger
 )
 
 
@@ -120,14 +120,14 @@ def test_ranks_equal_one_process(tune, name, budget, ranks):
             torch.equal(tensor, state[key]) for state, _ in others for key, tensor in first.items()
         )
         assert list(told) == list(history)
+        assert (told["gradient_norm"] > schedule.max_gradient_norm).all()
         assert told.to_numpy() == pytest.approx(history.to_numpy(), rel=FOUR_STEPS, abs=1e-5)
 
 
-def test_a_student_of_one_width(tune):
-    [(alone, _)] = tune(1, RECIPES["mixup"], widths=(4,))
-    assert all(
-        farthest(alone, state) < FOUR_STEPS for state, _ in tune(2, RECIPES["mixup"], widths=(4,))
-    )
+def test_a_student_of_one_width_without_a_limit_of_the_gradient(tune):
+    how = {"widths": (4,), "schedule": SCHEDULE.model_copy(update={"max_gradient_norm": 0.0})}
+    [(alone, _)] = tune(1, RECIPES["mixup"], **how)
+    assert all(farthest(alone, state) < FOUR_STEPS for state, _ in tune(2, RECIPES["mixup"], **how))
 
 
 def test_what_two_ranks_began_one_or_two_end(tune, tmp_path):

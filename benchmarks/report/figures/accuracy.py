@@ -25,13 +25,13 @@ FAR_BELOW = 2.0
 def accuracy_by_method(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
     """Draw top-1 of each method, one panel per bit-width of the weights with its bit-FLOPs.
 
-    The methods stand in the order of their accuracy at the lowest width. Points far below the best
-    stand at the left edge, with their number. A bar is one standard deviation over seeds, or, of
-    one seed, one standard error over the test images.
+    The methods stand in the order of their accuracy at the lowest width; those without a line there
+    come last. Points far below the best stand at the left edge, with their number. A bar is one
+    standard deviation over seeds, or, of one seed, one standard error over the test images.
     """
     lines = measured(lines)
     panels = by_width(lines)
-    rows = ranked(panels[min(panels)], names_of(lines))
+    rows = ranked([*panels.values()][-1], names_of(lines))
     figure = new_figure(0.9 + ROW * len(rows))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (width, shown) in zip(axes, panels.items(), strict=True):
@@ -63,11 +63,11 @@ def accuracy_by_method(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
 
 
 def by_width(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """Return the lines by the width of their weights, such as W4."""
+    """Return the lines by the width of their weights, such as W4, the widest first."""
     found: dict[str, list[Line]] = {}
     for line in lines:
         found.setdefault(line.width.partition("A")[0], []).append(line)
-    return found
+    return dict(sorted(found.items(), key=lambda pair: -int(pair[0].removeprefix("W"))))
 
 
 def ranked(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
@@ -107,7 +107,8 @@ def role_of(line: Line, theme: Theme) -> str:
 def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
     """Draw top-1 over the time of images and student, one panel per bit-width of the weights.
 
-    Points far below the best stand at the lower edge. Bars are as in `accuracy_by_method`.
+    Points far below the best stand at the lower edge, without a bar. Bars are as in
+    `accuracy_by_method`.
     """
     lines = timed(lines)
     names = names_of(lines)
@@ -120,7 +121,7 @@ def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure
     axes[-1].set_xscale("log")
     axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[-1].set_xlabel("synthesis and fine-tuning (seconds)")
-    draw_legend(figure, lines, names, theme)
+    draw_legend(figure, lines, theme)
     return figure
 
 
@@ -172,16 +173,11 @@ def teachers_of(lines: Sequence[Line]) -> list[float]:
     return sorted({line.teacher_top1 for line in lines if line.teacher_top1 is not None})
 
 
-def draw_legend(figure: Figure, lines: Sequence[Line], names: Sequence[str], theme: Theme) -> None:
-    """Put the legend of the lines below the figure, and the teacher's.
-
-    names: as in `draw_points`.
-    """
+def draw_legend(figure: Figure, lines: Sequence[Line], theme: Theme) -> None:
+    """Put the legend of the lines below the figure, and the teacher's."""
     handles = [
-        Line2D(
-            [], [], linestyle="none", markersize=5, label=name, **look_of(names.index(name), theme)
-        )
-        for name in names
+        Line2D([], [], linestyle="none", markersize=5, label=name, **look_of(number, theme))
+        for number, name in enumerate(names_of(lines))
     ]
     if teachers_of(lines):
         handles.append(Line2D([], [], label="float teacher", **_dashed(theme)))
