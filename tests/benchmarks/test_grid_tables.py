@@ -423,6 +423,7 @@ def test_points_below_the_range_stand_at_its_lower_edge_without_a_bar():
     assert points == [(2.0, 80.0), (3.0, 84.0), (4.0, pytest.approx(76.0))]
     assert [bar.has_yerr for bar in ax.containers] == [True, True, False]
     assert ax.get_ylim()[0] < 76
+    assert ax.get_ylim()[1] > 84 + found[1].top1_error  # whole bars are shown
 
 
 def test_colours_tell_kinds_of_students_apart():

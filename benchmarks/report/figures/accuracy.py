@@ -162,9 +162,13 @@ def set_range(set_limits: Callable[[float, float], object], lines: Sequence[Line
     set_limits: of the axis, takes both ends.
     """
     floor = lowest_to_scale(accuracies_of(lines))
-    top = max([*accuracies_of(lines), *teachers_of(lines)])
-    margin = 0.09 * max(top - floor, 0.5)
-    set_limits(floor - margin, top + margin)
+    shown = [floor, *teachers_of(lines)]
+    for line in lines:
+        top1, error = line.top1 or 0.0, line.top1_error or 0.0
+        if top1 >= floor:
+            shown += [top1 - error, top1 + error]
+    margin = 0.09 * max(max(shown) - min(shown), 0.5)
+    set_limits(min(shown) - margin, max(shown) + margin)
     return floor
 
 
