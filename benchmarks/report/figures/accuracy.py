@@ -38,7 +38,8 @@ def accuracy_by_method(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
         ax.set_title(f"{width} ({span_of(costs_of(shown))} %)", loc="left", fontsize=9)
         floor = set_range(ax.set_xlim, shown)
         for line in shown:
-            row, top1, colour = rows.index(line.name), line.top1 or 0.0, role_of(line, theme)
+            row, top1 = rows.index(line.name), line.top1 or 0.0
+            _, colour = kind_of(line, theme)
             error = line.top1_error if top1 >= floor else None
             drawn: dict[str, Any] = {"fmt": "o", "markersize": 4.5, "elinewidth": 1.3}
             ax.errorbar(max(top1, floor), row, xerr=error, color=colour, **drawn)
@@ -51,10 +52,10 @@ def accuracy_by_method(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
     axes[0].set_yticks(range(len(rows)), rows, fontsize=7.5)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     axes[len(axes) // 2].set_xlabel("top-1 (%)")
-    roles = {role_of(line, theme): role_name(line) for line in lines}
+    kinds = dict(kind_of(line, theme) for line in lines)
     handles: list[Line2D] = [
         Line2D([], [], color=colour, marker="o", linestyle="none", markersize=4, label=name)
-        for colour, name in roles.items()
+        for name, colour in kinds.items()
     ]
     if teachers_of(lines):
         handles.append(Line2D([], [], label="float teacher", **_dashed(theme)))
@@ -91,17 +92,13 @@ def span_of(costs: Sequence[float]) -> str:
     return "–".join(dict.fromkeys(ends))
 
 
-def role_name(line: Line) -> str:
-    """Return which kind of line it is."""
+def kind_of(line: Line, theme: Theme) -> tuple[str, str]:
+    """Return the kind of a line and its colour."""
     if not line.data_free:
-        return "not data-free"
-    return "widths by image" if "{" in line.width else "fixed widths"
-
-
-def role_of(line: Line, theme: Theme) -> str:
-    """Return the colour of its kind."""
-    roles = {"not data-free": theme.muted, "widths by image": theme.dynamic}
-    return roles.get(role_name(line), theme.fixed)
+        return "not data-free", theme.muted
+    return (
+        ("widths by image", theme.dynamic) if "{" in line.width else ("fixed widths", theme.fixed)
+    )
 
 
 def accuracy_against_time(lines: Sequence[Line], theme: Theme = LIGHT) -> Figure:
