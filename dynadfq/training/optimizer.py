@@ -37,8 +37,14 @@ def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the () norm of the gradient of all parameters together."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    """Return the () float64 norm of the gradient of all parameters together.
+
+    In float32 the squares of large finite gradients overflow.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> None:

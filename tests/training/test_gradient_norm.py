@@ -37,6 +37,16 @@ def test_a_gradient_is_scaled_as_a_whole_by_hand():
     assert parameters[1].grad.tolist() == pytest.approx([3])
 
 
+def test_a_large_gradient_of_finite_numbers_has_a_finite_norm():
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3e30, -4e30])  # squares of float32 end at 3e38
+    assert gradient_norm([parameter]).item() == pytest.approx(5e30)
+    clip_gradient([parameter], gradient_norm([parameter]), 10.0)
+    assert parameter.grad.tolist() == pytest.approx([6, -8])
+    parameter.grad = torch.tensor([1.0, math.inf])
+    assert gradient_norm([parameter]) == math.inf
+
+
 @pytest.mark.parametrize("widths", [(3, 4, 5), (4,)], ids=["dynamic", "fixed"])
 def test_a_limit_that_no_gradient_reaches_changes_nothing(make_student, teacher, synthetic, widths):
     free, wide = make_student(*widths), make_student(*widths)
