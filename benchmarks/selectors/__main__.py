@@ -57,7 +57,7 @@ def synthesized(teacher: dynadfq.Teacher, folder: Path, seed: int) -> dynadfq.Sy
     if (folder / "manifest.json").exists():
         return dynadfq.SyntheticSet(folder)
     adam = few_iterations(ITERATIONS)
-    options: dict[str, Any] = {"batch_size": BATCH, "precision": "bfloat16", "optimizer": adam}
+    options: dict[str, Any] = {"batch_size": BATCH, "precision": "auto", "optimizer": adam}
     return dynadfq.synthesize(teacher, num_images=IMAGES, seed=seed, folder=folder, **options)
 
 
