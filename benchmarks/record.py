@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cells import ARTIFACTS, NO_GRID, controls_of, cost_of, evaluation_of, read_cells
+from benchmarks.settings import checked
 from dynadfq.runtime.resume import atomic_write
 from stages.artifacts import write_json
 
@@ -33,19 +33,32 @@ Content = Mapping[str, Any]
 Line = dict[str, Any]
 
 
-def settings_digest(content: Content, student: str) -> str:
-    """Return a digest of what a student and its images are made with, and how it is measured."""
+def settings(content: Content, student: str) -> Line:
+    """Return what a student and its images are made with, and how it is measured, without paths."""
     entry = content["students"][student]
     images = entry["images"]
     made = content["images"].get(images) or content["labelled"][images]
-    text = json.dumps(_portable([entry, made, content["evaluation"]]), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    kept: Line = _portable({"student": entry, "images": made, "evaluation": content["evaluation"]})
+    return kept
 
 
 def _portable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _portable(found) for key, found in value.items() if key not in PLACES}
     return [_portable(found) for found in value] if isinstance(value, list) else value
+
+
+def _completed(value: Any) -> Any:
+    """Return settings with the default of each parameter that they lack, and all errors.
+
+    What was recorded before a parameter existed then equals what is made with its default.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: checked(found) if key == "params" else _completed(found)
+        for key, found in value.items()
+    }
 
 
 def pack(places: list[int], count: int) -> str:
@@ -102,7 +115,8 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """Write the evaluations and costs that are not there; return the number of evaluations.
 
     A line is passed over if the settings have changed since, or the teacher that is there has other
-    weights. The state of the library is not compared.
+    weights; a parameter that was added since has to be at its default. The state of the library is
+    not compared.
     """
     restored = 0
     for student, line in read(path).items():
@@ -131,7 +145,7 @@ def _line(
     controls = _json(folder / controls_of(student))
     return {
         "student": student,
-        "settings": settings_digest(content, student),
+        "settings": settings(content, student),
         "teacher": weights,
         "evaluation": _packed(evaluation),
         **({} if controls is None else {"controls": _packed(controls)}),
@@ -167,7 +181,7 @@ def _is_current(content: Content, line: Line, folder: Path) -> bool:
     student = line["student"]
     if student not in content["students"]:
         return False
-    same = line["settings"] == settings_digest(content, student)
+    same = _completed(line["settings"]) == _completed(settings(content, student))
     return same and _weights(content, student, folder) in (None, line["teacher"])
 
 

@@ -27,16 +27,21 @@ CONTROLS = {
 COST = {"seconds": 2.0, "device": "cpu"}
 
 
-def described(**method: Any) -> dict[str, Any]:
+def described(part: str, **values: Any) -> dict[str, Any]:
+    method = {"name": "dynadfq", part: values}
     return {"params": {"method": method, "teacher": {"checkpoint": "/here/weights.pth"}}}
+
+
+def made(share: float) -> dict[str, Any]:
+    return described("student", mixup_share=share)
 
 
 @pytest.fixture
 def content() -> dict[str, Any]:
     students = {
-        "a-s0": {"images": "im-s0", "teacher": "t", **described(share=0.5)},
-        "b-s0": {"images": "im-s0", "teacher": "t", **described(share=1.0)},
-        "real-s0": {"images": "lab-s0", "teacher": "t", **described(share=0.0)},
+        "a-s0": {"images": "im-s0", "teacher": "t", **made(0.5)},
+        "b-s0": {"images": "im-s0", "teacher": "t", **made(1.0)},
+        "real-s0": {"images": "lab-s0", "teacher": "t", **made(0.0)},
     }
     return {
         "grid": "small",
@@ -45,8 +50,8 @@ def content() -> dict[str, Any]:
             "test_images": 10,
         },
         "teachers": {"t": {}},
-        "images": {"im-s0": {"teacher": "t", **described(classes=2)}},
-        "labelled": {"lab-s0": {"teacher": "t", **described()}},
+        "images": {"im-s0": {"teacher": "t", **described("images", similar_classes=2)}},
+        "labelled": {"lab-s0": {"teacher": "t", **described("images")}},
         "students": students,
         "controls": {"b-s0": {"teacher": "t"}},
         "statistics": {},
@@ -131,9 +136,9 @@ def test_what_is_measured_otherwise_is_passed_over(
     write_teacher(there, "cd34" if part == "weights" else "ab12")
     changed = deepcopy(content)
     if part == "student":
-        changed["students"]["a-s0"]["params"]["method"]["share"] = 0.6
+        changed["students"]["a-s0"]["params"]["method"]["student"]["mixup_share"] = 0.6
     elif part == "images":
-        changed["images"]["im-s0"]["params"]["method"]["classes"] = 3
+        changed["images"]["im-s0"]["params"]["method"]["images"]["similar_classes"] = 3
     elif part == "evaluation":
         changed["evaluation"]["test_images"] = 5
     elif part == "fingerprint":
@@ -143,6 +148,27 @@ def test_what_is_measured_otherwise_is_passed_over(
     assert record.restore(changed, path, there) == 0
     assert not (there / evaluation_of("a-s0")).exists()
     assert record.save(changed, path, there) == 0
+
+
+@pytest.mark.parametrize(("limit", "current"), [(0.0, True), (50.0, False)])
+def test_a_parameter_that_was_added_since_has_to_be_at_its_default(
+    limit: float, current: bool, content: dict[str, Any], tmp_path: Path
+) -> None:
+    measure(tmp_path, "a-s0")
+    record.save(content, path := tmp_path / "small.jsonl", tmp_path)
+    content["students"]["a-s0"]["params"]["finetune"] = {"max_gradient_norm": limit}
+    assert record.restore(content, path, tmp_path / "there") == current
+    assert record.save(content, path, tmp_path / "without a teacher") == current
+
+
+def test_a_parameter_that_was_removed_since_makes_a_line_outdated(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    measure(tmp_path, "a-s0")
+    before = deepcopy(content)
+    before["students"]["a-s0"]["params"]["finetune"] = {"removed": 1.0}
+    record.save(before, path := tmp_path / "small.jsonl", tmp_path)
+    assert record.restore(content, path, tmp_path / "there") == 0
 
 
 def test_missing_students_alone_are_computed(
