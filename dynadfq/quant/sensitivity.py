@@ -30,7 +30,7 @@ def divergence(teacher_logits: Tensor, logits: Tensor) -> Tensor:
 def passes(student: Student) -> int:
     """Return the number of forward passes of ``site_sensitivity`` per batch."""
     other_widths = set(student.scheme.activation_bits) - {student.scheme.target_bits}
-    return 1 + len(student.sites) * len(other_widths)
+    return 1 + student.dynamic_sites * len(other_widths)
 
 
 @torch.no_grad()
@@ -39,19 +39,22 @@ def site_sensitivity(
 ) -> Tensor:
     """Return the divergence from the teacher with one site at one candidate and the rest at target.
 
+    Sites before the selector, whose width it does not choose, have the widest candidate.
+
     Args:
-        student: a calibrated student.
+        student: a calibrated student with a selector.
         teacher: the float network.
         batches: (B, C, H, W) images.
         progress: counts forward passes, ``passes(student)`` per batch.
 
     Returns:
-        (N, S, M) in nats.
+        (N, D, M) in nats, for the D sites whose width the selector chooses.
     """
     student.eval()
     widths = student.scheme.activation_bits
     target = student.scheme.target_bits
-    sites = len(student.sites)
+    chosen = student.dynamic_sites
+    first = len(student.sites) - chosen
     rows = []
     for batch in batches:
         images = batch.to(student.device).contiguous(memory_format=teacher.memory_format)
@@ -62,12 +65,13 @@ def site_sensitivity(
             progress.step()
             return divergence(expected, logits).cpu()
 
-        target_bits = torch.full((1, sites), float(target), device=student.device)
-        table = measure(target_bits)[:, None, None].repeat(1, sites, len(widths))
-        for site, (column, width) in product(range(sites), enumerate(widths)):
+        target_bits = torch.full((1, first + chosen), float(target), device=student.device)
+        target_bits[0, :first] = widths[-1]
+        table = measure(target_bits)[:, None, None].repeat(1, chosen, len(widths))
+        for site, (column, width) in product(range(chosen), enumerate(widths)):
             if width != target:
                 bits = target_bits.clone()
-                bits[0, site] = width
+                bits[0, first + site] = width
                 table[:, site, column] = measure(bits)
         rows.append(table)
     return torch.cat(rows)

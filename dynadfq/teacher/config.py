@@ -49,7 +49,7 @@ Deviation = Annotated[float, Field(ge=0.001, le=10)]
 
 
 class TrainingConfig(Config):
-    """SGD with Nesterov momentum and a one-cycle learning rate (arXiv 1708.07120)."""
+    """SGD with Nesterov momentum, and the one-cycle schedule of both rates (arXiv 1708.07120)."""
 
     epochs: int = setting(
         200, "passes over the training images", unit="epochs", source=RESNET, ge=1, le=MAX_COUNT
@@ -60,7 +60,6 @@ class TrainingConfig(Config):
     learning_rate: float = setting(
         0.1, "peak of the one-cycle learning rate of SGD", source=RESNET, gt=0, le=MAX_RATE
     )
-    momentum: float = setting(0.9, "Nesterov momentum", source=RESNET, ge=0, lt=1)
     weight_decay: float = setting(1e-4, "weight decay", source=RESNET, ge=0, le=1)
     crop_padding: int = setting(
         4,

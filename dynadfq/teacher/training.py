@@ -15,9 +15,11 @@ from dynadfq.ops.memory_format import fastest_memory_format
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress, require_finite
 from dynadfq.runtime.resume import Scratch
-from dynadfq.runtime.seeding import generator
+from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.teacher.config import TrainingConfig
 from dynadfq.teacher.teacher import Teacher
+
+MOMENTA = (0.85, 0.95)  # at the highest and at the lowest learning rate
 
 
 def train_teacher(
@@ -34,7 +36,7 @@ def train_teacher(
         module: the network.
         data: training images.
         recipe: hyperparameters.
-        seed: of the order of images and their augmentation.
+        seed: of the order of images, their augmentation, and dropout.
         device: where to train.
         scratch: keeps the state after every epoch, from which an interrupted run resumes.
 
@@ -54,14 +56,19 @@ def train_teacher(
     optimizer = torch.optim.SGD(
         module.parameters(),
         recipe.learning_rate,
-        recipe.momentum,
+        MOMENTA[1],
         weight_decay=recipe.weight_decay,
         nesterov=True,
     )
     steps = len(data) // recipe.batch_size
     total = recipe.epochs * steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=total, pct_start=0.2
+        optimizer,
+        recipe.learning_rate,
+        total_steps=total,
+        pct_start=0.2,
+        base_momentum=MOMENTA[0],
+        max_momentum=MOMENTA[1],
     )
     parts = (module, optimizer, schedule)
     start = _resume(scratch, *parts)
@@ -70,20 +77,21 @@ def train_teacher(
             module.train()
             rng = generator(seed, "teacher", epoch)
             order = torch.randperm(len(data), generator=rng)[: steps * recipe.batch_size]
-            for chosen in order.split(recipe.batch_size):
-                images = data.normalize(data.pixels[chosen].to(device))
-                if recipe.crop_padding:
-                    images = random_shift(images, recipe.crop_padding, rng)
-                if recipe.horizontal_flip:
-                    images = random_flip(images, rng)
-                logits = module(images.contiguous(memory_format=memory_format))
-                loss = cross_entropy(logits, data.labels[chosen].to(device))
-                require_finite({"label": loss}, step=progress.done)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                progress.step(label=float(loss.detach()))
+            with global_stream(seed, "teacher", epoch):
+                for chosen in order.split(recipe.batch_size):
+                    images = data.normalize(data.pixels[chosen].to(device))
+                    if recipe.crop_padding:
+                        images = random_shift(images, recipe.crop_padding, rng)
+                    if recipe.horizontal_flip:
+                        images = random_flip(images, rng)
+                    logits = module(images.contiguous(memory_format=memory_format))
+                    loss = cross_entropy(logits, data.labels[chosen].to(device))
+                    require_finite({"label": loss}, step=progress.done)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    progress.step(label=float(loss.detach()))
             states = [part.state_dict() for part in parts]
             scratch.save({"epoch": epoch + 1, "parts": states})
     return module.eval()

@@ -33,7 +33,7 @@ def sgd(student: Student, config: FinetuneConfig, selector_learning_rate: float)
         {"params": selector, "lr": selector_learning_rate, "weight_decay": decay},
     ]
     filled = [group for group in groups if group["params"]]
-    return torch.optim.SGD(filled, momentum=config.momentum, nesterov=True)
+    return torch.optim.SGD(filled, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

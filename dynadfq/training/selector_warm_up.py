@@ -77,9 +77,8 @@ def _fit(
     settings: SelectorTrainingConfig,
     rng: torch.Generator,
 ) -> None:
-    """Train the selector on (N, features) and the (N, S, M) divergence of each choice."""
-    fixed = selector.fixed_sites
-    harm = divergence[:, fixed:] - divergence.amin(dim=2, keepdim=True)[:, fixed:]
+    """Train the selector on (N, features) and the (N, D, M) divergence of each choice."""
+    harm = divergence - divergence.amin(dim=2, keepdim=True)
     harm = harm / harm.mean().clamp(min=1e-12)
     adam = torch.optim.Adam(
         selector.parameters(),
@@ -91,7 +90,7 @@ def _fit(
     for _ in range(settings.warm_up_steps):
         chosen = torch.randint(len(features), (BATCH,), generator=rng).to(features.device)
         p = selector.logits(features[chosen]).softmax(dim=2)
-        widest = p.new_zeros(len(p), fixed, p.shape[2])
+        widest = p.new_zeros(len(p), selector.fixed_sites, p.shape[2])
         widest[:, :, -1] = 1
         bits = (torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)
         ratio = student.bit_flops_ratio(bits).mean()

@@ -47,7 +47,7 @@ optimizer: adam
         read(path)
     assert caught.value.problems == (
         "synthesis.top: unknown key; did you mean similarity.top?",
-        "synthesis.momentum: unknown key; did you mean teacher.momentum?",
+        "synthesis.momentum: unknown key; did you mean finetune.momentum?",
         f'method.name: must be one of {", ".join(METHODS)}; got "zeroQ"; did you mean zeroq?',
         "quantization.weight_bits: must be in 2 … 8; got 16",
         'finetune.epochs: must be a whole number in 0 … 10000000; got "ten"',

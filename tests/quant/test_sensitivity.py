@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynadfq.quant.bits import BitAllocation, uniform
+from dynadfq.quant.bits import BitAllocation
 from dynadfq.quant.model import Student
 from dynadfq.quant.sensitivity import divergence, passes, site_sensitivity
 from dynadfq.runtime.progress import Progress
@@ -20,11 +20,17 @@ class Table:
 
     def __init__(self, student: Student, teacher: Teacher, images: Tensor) -> None:
         self.student, self.images, self.expected = student, images[:20], teacher(images[:20])
+        self.fixed = len(student.sites) - student.dynamic_sites
         self.progress = Progress("sensitivity", 2 * passes(student))
         with self.progress:
             self.values = site_sensitivity(
                 student, teacher, self.images.split([12, 8]), self.progress
             )
+
+    def divergence(self, dynamic: list[float]) -> Tensor:
+        """With these widths at the sites that the selector chooses for, and the widest before."""
+        bits = torch.tensor([[WIDTHS[-1]] * self.fixed + dynamic])
+        return divergence(self.expected, self.student.run(self.images, BitAllocation(bits))[0])
 
 
 @pytest.fixture(params=["relu_output", "layer_input"])
@@ -58,23 +64,25 @@ def test_divergence_by_hand() -> None:
     assert divergence(teacher, student).tolist() == pytest.approx([expected.item(), 0], abs=1e-7)
 
 
-def test_the_targets_column_is_the_uniform_student(table: Table) -> None:
-    logits, _ = table.student.run(table.images, uniform(4, len(table.student.sites)))
-    expected = divergence(table.expected, logits)
-    assert table.values.shape == (20, len(table.student.sites), 3)
+def test_sites_before_the_selector_have_the_width_that_they_always_have(table: Table) -> None:
+    assert table.fixed > 0
+    used = table.student.run(table.images)[1]
+    assert (used[:, : table.fixed] == WIDTHS[-1]).all()
+
+
+def test_the_targets_column_has_the_target_where_widths_are_chosen(table: Table) -> None:
+    expected = table.divergence([4.0] * table.student.dynamic_sites)
+    assert table.values.shape == (20, table.student.dynamic_sites, 3)
     column = table.values[:, :, WIDTHS.index(4)]
     assert torch.equal(column, column[:, :1].expand_as(column))
     torch.testing.assert_close(column[:, 0], expected, atol=1e-6, rtol=1e-4)
 
 
 def test_a_column_is_the_forward_pass_with_that_site_changed(table: Table) -> None:
-    sites = len(table.student.sites)
+    sites = table.student.dynamic_sites
     for site in range(sites):
         for column, width in enumerate(WIDTHS):
-            bits = torch.tensor([[4.0] * site + [float(width)] + [4.0] * (sites - 1 - site)])
-            expected = divergence(
-                table.expected, table.student.run(table.images, BitAllocation(bits))[0]
-            )
+            expected = table.divergence([4.0] * site + [float(width)] + [4.0] * (sites - 1 - site))
             torch.testing.assert_close(
                 table.values[:, site, column], expected, atol=1e-6, rtol=1e-4
             )
@@ -85,7 +93,7 @@ def test_a_column_is_the_forward_pass_with_that_site_changed(table: Table) -> No
 
 def test_divergences_are_never_negative_and_every_pass_is_counted(table: Table) -> None:
     assert (table.values >= 0).all() and torch.isfinite(table.values).all()
-    assert table.progress.done == table.progress.total == 2 * (1 + 2 * len(table.student.sites))
+    assert table.progress.done == table.progress.total == 2 * (1 + 2 * table.student.dynamic_sites)
 
 
 def test_measuring_changes_nothing(

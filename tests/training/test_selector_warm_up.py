@@ -112,7 +112,7 @@ def test_as_many_images_are_measured_as_there_are_at_most(
         0,
     )
     ((progress, table),) = bars
-    assert table.shape == (min(count, 24), 4, 3)
+    assert table.shape == (min(count, 24), student.dynamic_sites, 3)
     assert progress.done == progress.total
 
 
@@ -168,8 +168,8 @@ def test_the_mean_cost_comes_to_the_target(chain, synthetic, last_linear_of_sele
 
 @pytest.mark.parametrize("sensitive", [1, 2, 3, 4])
 def test_bits_go_where_a_narrow_width_hurts(chain, synthetic, monkeypatch, sensitive):
-    harm = torch.tensor([0.02, 0.01, 0.0]).repeat(24, 6, 1)  # of 3, 4 and 5 bits
-    harm[:, sensitive] = torch.tensor([9.0, 3.0, 0.0])
+    harm = torch.tensor([0.02, 0.01, 0.0]).repeat(24, 5, 1)  # of 3, 4 and 5 bits
+    harm[:, sensitive - 1] = torch.tensor([9.0, 3.0, 0.0])
     monkeypatch.setattr(module, "site_sensitivity", lambda *_: harm)
     warm_up_selector(
         chain.student,
@@ -187,7 +187,7 @@ def test_bits_go_where_a_narrow_width_hurts(chain, synthetic, monkeypatch, sensi
 
 
 def test_only_what_an_image_suffers_beyond_its_best_counts(chain, synthetic, monkeypatch):
-    harm = torch.rand(24, 6, 3, generator=torch.Generator().manual_seed(3))
+    harm = torch.rand(24, 5, 3, generator=torch.Generator().manual_seed(3))
     start = state(chain.student)
     found = []
     for offset in (0.0, torch.arange(24.0)[:, None, None]):
