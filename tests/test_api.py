@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from interrupts import killed_after
 from torch import Tensor, nn
 
 import dynadfq
@@ -106,6 +107,21 @@ def test_an_interrupted_call_goes_on_and_another_is_not_given_its_shards(
     images, taken = call()
     assert torch.equal(images, expected) and taken == 2
     assert not list((tmp_path / "set").glob(".unfinished-*"))
+
+
+@pytest.mark.parametrize("method", ["gdfq", "synq", "dynadfq"])
+def test_unfinished_work_of_another_seed_is_not_continued(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def call(seed: int, folder: Path | None) -> Tensor:
+        options: dict[str, Any] = {"num_images": 4, "batch_size": 2, "iterations": 2}
+        found = synthesize(teacher, method, seed=seed, folder=folder, **options)
+        return found.take(torch.arange(4)).images
+
+    expected = call(1, None)
+    with killed_after(monkeypatch, steps=1):  # a generator is trained and saved by then
+        call(0, tmp_path)
+    assert torch.equal(call(1, tmp_path), expected)
 
 
 @pytest.mark.parametrize("method", ["dynadfq", "zeroq"])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dynadfq.runtime.errors import first_line
+
 YES, NO, UNTRIED = "yes", "no", "–"
 
 
@@ -44,5 +46,4 @@ class Row:
 
 def one_sentence(error: BaseException) -> str:
     """Return the first line of an error, without addresses."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+    return re.sub(r" at 0x[0-9a-f]+", "", first_line(error))

@@ -47,7 +47,9 @@ def accuracy(found: Tensor, floats: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def times(path: Path, float_path: Path, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
-    """Return the time of a file relative to the float network's in the same engine, best of runs.
+    """Return the time of a file relative to the float network's in the same engine.
+
+    Both are medians of interleaved runs.
 
     One thread; the engines are onnxruntime and, where it is installed, OpenVINO.
     """

@@ -82,6 +82,7 @@ def synthesize(
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
     made_with = (
+        seed,
         method,
         settings.model_dump(mode="json"),
         adam.model_dump(include=set(PixelOptimizerConfig.model_fields)),

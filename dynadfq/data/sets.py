@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,10 +58,14 @@ def read_fashion_mnist(root: Path, train: bool) -> Pixels:
     """Return Fashion-MNIST, 28×28 grey: 60 000 images to train and 10 000 to test."""
     raw = root / "FashionMNIST" / "raw"
     if not raw.exists() and DEBIAN_FASHION_MNIST.exists():
-        raw.mkdir(parents=True)
-        for packed in sorted(DEBIAN_FASHION_MNIST.glob("*.gz")):
-            with gzip.open(packed) as source, open(raw / packed.stem, "wb") as target:
-                shutil.copyfileobj(source, target)
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=raw.parent) as unfinished:
+            unpacked = Path(unfinished) / raw.name
+            unpacked.mkdir()
+            for packed in sorted(DEBIAN_FASHION_MNIST.glob("*.gz")):
+                with gzip.open(packed) as source, open(unpacked / packed.stem, "wb") as target:
+                    shutil.copyfileobj(source, target)
+            unpacked.rename(raw)
     from torchvision.datasets import FashionMNIST
 
     dataset = from_disk_or_download(

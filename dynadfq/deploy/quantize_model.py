@@ -112,7 +112,7 @@ def quantize_model(
     for number, line in enumerate(lines, 1):
         say(f"{number}. {line}")
     if amount.images:
-        check_export(teacher, scheme, recipe_of(teacher, amount), input)
+        check_export(teacher, scheme, recipe_of(amount), input)
     images, held_back = _images(teacher, amount, seed, work)
     student = make_student(teacher, images, amount, scheme, uniform, seed, work)
     export = export_qdq(student, path, _all(held_back), input)

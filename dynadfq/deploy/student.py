@@ -11,11 +11,10 @@ from dynadfq.deploy.images import METHOD
 from dynadfq.deploy.work import Work
 from dynadfq.export.qdq_model import InputKind, qdq_model
 from dynadfq.methods import METHODS
-from dynadfq.ops.batch_norm import layers_with_statistics
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.ptq.mixed_precision import with_wide_layers
-from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges
+from dynadfq.ptq.ranges import bn_sigma_ranges, noise_sigma_ranges, statistics_reach_all
 from dynadfq.quant.artifact import FACTS
 from dynadfq.quant.build import load_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
@@ -32,11 +31,8 @@ from dynadfq.training.train import train_student
 NO_TRAINING = FinetuneConfig(epochs=0)
 
 
-def recipe_of(teacher: Teacher, effort: Effort) -> StudentRecipe:
-    """Return how the student is prepared and trained."""
-    if not effort.images:
-        known = layers_with_statistics(teacher.module)[0]
-        return StudentRecipe(ranges=bn_sigma_ranges if known else noise_sigma_ranges)
+def recipe_of(effort: Effort) -> StudentRecipe:
+    """Return how the student is prepared and trained on images."""
     if effort.finetune is None:
         return StudentRecipe()
     trained: StudentRecipe = METHODS[METHOD]().student.recipe()
@@ -82,7 +78,7 @@ def make_student(
     folder = work.folder / "student"
     if (folder / FACTS).exists():
         return load_student(folder, deepcopy(teacher.module)).to(teacher.device)
-    recipe = recipe_of(teacher, effort)
+    recipe = recipe_of(effort)
     if widens(effort, scheme.weight_bits, uniform):
         network = transformed(teacher, recipe)
         mean_bits = scheme.weight_bits + WIDER_BY
@@ -90,6 +86,9 @@ def make_student(
         with compute_precision("float32", teacher.device):
             scheme = with_wide_layers(network, scheme, images, mean_bits, scratch)
     student = new_student(teacher, recipe, scheme, seed)
+    if not effort.images:
+        known = statistics_reach_all(student, teacher)
+        recipe = StudentRecipe(ranges=bn_sigma_ranges if known else noise_sigma_ranges)
     quantization = QuantizationConfig(
         rounding=effort.rounding_of(scheme.weight_bits),
         ranges=RangeConfig(observer="max" if scheme.target_bits >= EXACT_ENOUGH else "mse"),

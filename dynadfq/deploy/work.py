@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from dynadfq.runtime.resume import digest, fingerprint
+from dynadfq.runtime.resume import fingerprint, library_digest
 from dynadfq.teacher.teacher import Teacher
-
-LIBRARY = Path(__file__).parents[1]
 
 
 class Work:
@@ -32,7 +30,7 @@ class Work:
 
         Work of another version of the library, or of torch, is not continued.
         """
-        code = digest(LIBRARY)
+        code = library_digest()
         identity = fingerprint(code, torch.__version__, *settings, teacher.describe()["sha256"])
         whole = to.resolve()  # "." has no name
         return cls(whole.with_name(f"{whole.name}.unfinished"), identity)

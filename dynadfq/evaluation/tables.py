@@ -115,6 +115,6 @@ def site_table(student: Student, fixed: Student, bits: Tensor) -> pd.DataFrame:
     )
     for width in student.scheme.range_widths:
         table[f"low_{width}"], table[f"high_{width}"] = bounds(student, width)
-    for width in student.scheme.activation_bits:
+    for width in sorted({*student.scheme.activation_bits, *bits.unique().int().tolist()}):
         table[f"bits_{width}"] = 100.0 * (bits == width).double().mean(dim=0).numpy()
     return table

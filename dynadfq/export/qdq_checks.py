@@ -15,7 +15,7 @@ from torch import Tensor
 from dynadfq.export.engines import Answer, onnx_runner, openvino_runner
 from dynadfq.export.onnx_export import CHECK_BATCH, session_options
 from dynadfq.export.program import require_finite_logits
-from dynadfq.runtime.source_lines import first_line
+from dynadfq.runtime.errors import first_line
 
 SAME_CLASS = 0.998  # share of the check images; fewer are refused
 PROFILED_RUNS = 5  # of which the shortest time of each operation counts

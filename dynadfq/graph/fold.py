@@ -16,6 +16,7 @@ from dynadfq.graph.activations import is_activation_call
 from dynadfq.graph.calls import called_module
 from dynadfq.graph.gaussian import Gaussian, batch_norm_gaussian
 from dynadfq.graph.normalize import normalize
+from dynadfq.ops.batch_norm import gain_and_shift
 from dynadfq.ops.layers import layer_kind, own_layers
 
 
@@ -74,16 +75,14 @@ def _fold(network: fx.GraphModule, source: fx.Node, node: fx.Node) -> Gaussian:
     norm = network.get_submodule(str(node.target))
     gaussian = batch_norm_gaussian(norm)
     assert gaussian is not None and isinstance(norm, nn.modules.batchnorm._BatchNorm)
-    assert norm.running_mean is not None and norm.running_var is not None
     _add_bias(layer)
     with torch.no_grad():
-        gain = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
-        factor = gain / torch.sqrt(norm.running_var + norm.eps)
+        gain, shift = gain_and_shift(norm)
         weight = layer.weight
         bias = layer.bias
         assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
-        weight.mul_(factor.view(-1, *[1] * (weight.dim() - 1)))
-        bias.copy_(gaussian.mean + (bias - norm.running_mean) * factor)
+        weight.copy_(weight * gain.view(-1, *[1] * (weight.dim() - 1)))
+        bias.copy_(bias * gain + shift)
     node.replace_all_uses_with(source)
     network.graph.erase_node(node)
     network.delete_submodule(str(node.target))

@@ -30,9 +30,12 @@ def batch_norm_gaussian(layer: nn.Module | None) -> Gaussian | None:
     """Return the output distribution of a BatchNorm with running statistics, else None."""
     if not isinstance(layer, nn.modules.batchnorm._BatchNorm) or layer.running_mean is None:
         return None
-    if layer.weight is None or layer.bias is None:
-        return Gaussian(torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_mean))
-    return Gaussian(layer.bias.detach().clone(), layer.weight.detach().abs())
+    mean, std = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_mean)
+    if layer.bias is not None:
+        mean = layer.bias.detach().clone()
+    if layer.weight is not None:
+        std = layer.weight.detach().abs()
+    return Gaussian(mean, std)
 
 
 def batch_norm_gaussians(network: fx.GraphModule) -> dict[str, Gaussian]:

@@ -9,6 +9,7 @@ names, and float checkpoints load.
 from __future__ import annotations
 
 from copy import deepcopy
+from inspect import signature
 
 import torch
 from torch import Tensor, fx, nn
@@ -45,6 +46,7 @@ def normalize(module: nn.Module, example: Tensor) -> fx.GraphModule:
     replace_by_plain_layers(original, example)
     normalized = trace(original, example)
     _remove_assertions(normalized)
+    _pass_inputs_by_position(normalized)
     _separate_calls(normalized)
     normalized.graph.lint()
     normalized.recompile()
@@ -71,6 +73,16 @@ def _erase_with_inputs(node: fx.Node) -> None:
     for read in inputs:
         if not read.users and read.op != "placeholder":
             _erase_with_inputs(read)
+
+
+def _pass_inputs_by_position(model: fx.GraphModule) -> None:
+    """Rewrite ``layer(input=x)`` as ``layer(x)``, which is what readers of the graph expect."""
+    for node in model.graph.nodes:
+        if node.op == "call_module" and not node.args and node.kwargs:
+            first = next(iter(signature(model.get_submodule(node.target).forward).parameters))
+            if first in node.kwargs:
+                node.args = (node.kwargs[first],)
+                node.kwargs = {name: value for name, value in node.kwargs.items() if name != first}
 
 
 def _separate_calls(model: fx.GraphModule) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 from dynadfq.graph.activations import is_activation
 from dynadfq.graph.known_sizes import KnownSizes
 from dynadfq.ops.layers import layer_kind
-from dynadfq.runtime.source_lines import first_line, users_line
+from dynadfq.runtime.errors import first_line
+from dynadfq.runtime.source_lines import users_line
 
 KEEP_FLOAT = "keep_float"  # attribute of a user's class of modules that are kept whole
 

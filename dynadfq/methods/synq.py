@@ -137,7 +137,12 @@ class Student(HardSampleStudent):
         from dynadfq.losses.attention import BRANCHES, LAST_MAP
         from dynadfq.training.features import last_convolution, residual_branches
 
-        return {BRANCHES: residual_branches(teacher), LAST_MAP: [last_convolution(teacher)]}
+        compared: dict[str, Sequence[str]] = {}
+        if self.attention_weight:
+            compared[BRANCHES] = residual_branches(teacher)
+        if self.map_weight:
+            compared[LAST_MAP] = [last_convolution(teacher)]
+        return compared
 
     def require(self, teacher: Teacher) -> None:
         """Raise a ValueError where the network has no feature maps."""
@@ -171,9 +176,9 @@ class Student(HardSampleStudent):
         if not self.perturbation:
             return loss
         terms = [self.distillation(), label_term(self.label_weight)]
-        harder = StudentLoss(
-            context, [*terms, attention] if self.perturbed_attention else terms, features
-        )
+        harder = StudentLoss(context, terms)
+        if self.perturbed_attention:
+            harder = StudentLoss(context, [*terms, attention], features)
         easy = partial(easy_labels, hardest=self.hardest_label)
         return PerturbedLoss(loss, self.perturbation, harder, apart=[maps], labels=easy)
 

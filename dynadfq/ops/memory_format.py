@@ -13,14 +13,14 @@ def fastest_memory_format(module: nn.Module, input_shape: Sequence[int]) -> torc
     """Return channels last, the fastest for convolutions, unless the network cannot read it.
 
     A network that flattens a map by ``x.view(len(x), -1)`` needs contiguous maps. Two images of
-    zeros are tried; hooks do not run.
+    zeros are tried; the network's own hooks do not run, those of its parts do.
 
     Args:
         module: the network.
         input_shape: (C, H, W).
     """
     weight = next(module.parameters())
-    training = module.training
+    training = [part for part in module.modules() if part.training]
     images = torch.zeros(2, *input_shape, dtype=weight.dtype, device=weight.device)
     module.eval()
     try:
@@ -28,5 +28,6 @@ def fastest_memory_format(module: nn.Module, input_shape: Sequence[int]) -> torc
     except RuntimeError:
         return torch.contiguous_format
     finally:
-        module.train(training)
+        for part in training:
+            part.training = True
     return torch.channels_last

@@ -80,9 +80,9 @@ ODDITIES = (
         "of the dynamic one start at the candidate below",
     ),
     Rule(
-        ("finetune.decay_every", "finetune.epochs"),
-        lambda every, epochs: every < epochs or epochs == 0,
-        "the first is less than the second",
+        ("finetune.decay_every", "finetune.epochs", "finetune.steps"),
+        lambda every, epochs, steps: every < epochs or epochs == 0 or steps is not None,
+        "the first is less than the second, or the third is set",
         "{0} with finetune.epochs: {1} means that the learning rates never fall",
     ),
     Rule(

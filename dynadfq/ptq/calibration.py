@@ -127,11 +127,12 @@ def ranges_of_batch(rule: RangeOfBatch, x: Tensor, bits: int, widths: Sequence[i
         return low, high
     narrow = [width for width in widths if width < bits]
     ratios = relative_ranges(x, bits, narrow) if narrow else x.new_ones(0)
-    others = [(low, high) if width == bits else rule(x, width) for width in widths[len(narrow) :]]
-    lows, highs = zip(*others, strict=True)
-    return torch.cat([low * ratios, torch.stack(lows)]), torch.cat(
-        [high * ratios, torch.stack(highs)]
-    )
+    lows, highs = [*(low * ratios)], [*(high * ratios)]
+    for width in widths[len(narrow) :]:
+        bounds = (low, high) if width == bits else rule(x, width)
+        lows.append(bounds[0])
+        highs.append(bounds[1])
+    return torch.stack(lows), torch.stack(highs)
 
 
 def mean_of_bounds(bounds: Tensor) -> Tensor:

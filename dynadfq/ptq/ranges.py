@@ -32,6 +32,7 @@ from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
 
+SIGMAS = 6.0  # standard deviations on each side of a BatchNorm's mean
 NOISE_IMAGES = 256
 NOISE_SIGMAS = {4: 12.0, 6: 14.0, 8: 25.0}  # bits to standard deviations
 OBSERVED_BELOW = 6  # bits; narrower ranges end at the largest value observed
@@ -45,7 +46,7 @@ def bn_sigma_ranges(
     images: SyntheticSet | None = None,
     seed: int = 0,
     scratch: Scratch | None = None,
-    sigmas: float = 6.0,
+    sigmas: float = SIGMAS,
 ) -> None:
     """Set all ranges from BatchNorm statistics.
 
@@ -58,21 +59,34 @@ def bn_sigma_ranges(
     Raises:
         ValueError: no BatchNorm is upstream of a site.
     """
-    network = quantized_network(student, teacher)
-    found = propagate(network, teacher.input_shape, layer_gaussians(teacher), sigmas)
-    described = student.cost.trace.sites(student.scheme.sites)
-    for site, of_site in zip(student.sites, described, strict=True):
+    bounds = _propagated_bounds(student, teacher, sigmas)
+    for name, site, (low, high) in zip(student.site_names, student.sites, bounds, strict=True):
         if site.fixed:
             continue
-        low = found[of_site.node].low.min()
-        high = found[of_site.node].high.max()
         if not (low + high).isfinite():
             raise ValueError(
-                f"{of_site.name}: no BatchNorm statistics reach this site, so its range is "
+                f"{name}: no BatchNorm statistics reach this site, so its range is "
                 "unknown; observe it on images: set dfq's ranges to images, or squant's "
                 "range_rule to noise_sigma"
             )
         site.set_range(low, high)
+
+
+def statistics_reach_all(student: Student, teacher: Teacher) -> bool:
+    """Return whether ``bn_sigma_ranges`` knows the range of every site."""
+    bounds = _propagated_bounds(student, teacher, SIGMAS)
+    return all(
+        bool((low + high).isfinite()) or site.fixed
+        for site, (low, high) in zip(student.sites, bounds, strict=True)
+    )
+
+
+def _propagated_bounds(student: Student, teacher: Teacher, sigmas: float) -> list[Range]:
+    """Return the bounds of each site; not finite where no BatchNorm is upstream."""
+    network = quantized_network(student, teacher)
+    found = propagate(network, teacher.input_shape, layer_gaussians(teacher), sigmas)
+    outputs = [found[site.node] for site in student.cost.trace.sites(student.scheme.sites)]
+    return [(output.low.min(), output.high.max()) for output in outputs]
 
 
 def quantized_network(student: Student, teacher: Teacher) -> fx.GraphModule:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+from dynadfq.runtime.errors import first_line
+
 # What a user can act on; anything else is a fault of the program and shows a traceback.
 USER_ERRORS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -86,7 +88,7 @@ def sentence(error: Exception, go_on: str) -> str | None:
     >>> sentence(RuntimeError("a fault"), "run again")
     """
     if isinstance(error, MemoryError) or _is_memory(error):
-        detail = f" ({_first_line(error)})" if str(error) else ""
+        detail = f" ({first_line(error)})" if str(error) else ""
         return f"out of memory{detail}; lower the batch size or the size of the images"
     if isinstance(error, BrokenPipeError):
         return f"the program that read the output has ended; {go_on}"
@@ -103,10 +105,6 @@ def _is_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error).lower() for words in NO_MEMORY
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _say(line: str) -> None:

@@ -21,8 +21,3 @@ def users_line(error: BaseException) -> str:
         if frame.line and not frame.filename.startswith(LIBRARIES):
             return f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}"
     return ""
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

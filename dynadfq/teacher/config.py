@@ -44,8 +44,8 @@ def _architecture(value: object) -> object:
 Architecture = Annotated[str, BeforeValidator(_architecture)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 # Of pixels in 0 … 1; networks that read pixels in 0 … 255 have a deviation of 1/255.
-Mean = Annotated[float, Field(ge=-10, le=10)]
-Deviation = Annotated[float, Field(ge=0.001, le=10)]
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=0.001, le=1)]
 
 
 class TrainingConfig(Config):

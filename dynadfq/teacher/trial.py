@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dynadfq.ops.precision import in_float32
-from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.source_lines import first_line, users_line
+from dynadfq.runtime.errors import InvalidArgument, first_line
+from dynadfq.runtime.source_lines import users_line
 from dynadfq.teacher.classifier import ClassifierSearch
 from dynadfq.teacher.tensors import require_sound_tensors
 

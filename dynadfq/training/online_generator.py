@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynadfq.quant.bits import BitAllocation
 from dynadfq.runtime.artifact import read_bytes, read_record
-from dynadfq.runtime.described_file import reading, to_tensors
+from dynadfq.runtime.described_file import current, reading, to_tensors
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.generator import (
@@ -91,11 +91,12 @@ def _stored_generator(
     """The generator that made the images, with its weights."""
     origin = "without a generator"
     if CARD in images.manifest["files"]:
-        card = read_record(images.folder / CARD, GeneratorCard)
+        files = images.manifest["files"]
+        card_path, path = (current(images.folder / name, files[name]) for name in (CARD, WEIGHTS))
+        card = read_record(card_path, GeneratorCard)
         if card.method == method:
-            with reading(images.folder / CARD, card.STAGE):
+            with reading(card_path, card.STAGE):
                 training = GeneratorTraining(teacher, recipe(card.images, teacher))
-            path = images.folder / WEIGHTS
             with reading(path, card.STAGE):
                 content = read_bytes(path, LARGEST_GENERATOR, card.STAGE)
                 training.network.load_state_dict(to_tensors(content, path, card.STAGE))

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.errors import InvalidArgument, first_line
 from dynadfq.zoo.state_dict_names import is_counter, is_unused, match_names
 
 # Keys under which training loops keep a state_dict. Averaged weights come before the last ones:
@@ -170,14 +170,13 @@ def _content(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> InvalidArgument:
-    first = str(error).splitlines()[0] if str(error) else ""
+    cause = f"{type(error).__name__}: {first_line(error)}"
     return InvalidArgument(
-        "checkpoint",
-        f"{path} is damaged or not a checkpoint ({type(error).__name__}: {first}); copy it again",
+        "checkpoint", f"{path} is damaged or not a checkpoint ({cause}); copy it again"
     )
 
 
 def _reason(error: UnpicklingError) -> str:
     """The reason in torch's error, without its advice to load the file anyway."""
     found = re.search(r"unsupported (global: )?\w+ [\w.]+", str(error), re.IGNORECASE)
-    return found.group() if found else str(error).splitlines()[0]
+    return found.group() if found else first_line(error)

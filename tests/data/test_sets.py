@@ -3,10 +3,12 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -117,6 +119,27 @@ def test_fashion_mnist_from_debians_package(
     monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", package)
     assert len(load("fashion-mnist", tmp_path / "data")) == 5
     assert len(load("fashion-mnist", tmp_path / "data", train=True)) == 9
+
+
+def test_unpacking_that_was_killed_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    for name, content in FASHION_FILES.items():
+        (package / f"{name}.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", package)
+    copy, copied = shutil.copyfileobj, []
+
+    def killed(*streams: IO[bytes]) -> None:
+        if len(copied) == 2:
+            raise KeyboardInterrupt
+        copied.append(copy(*streams))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copyfileobj", killed)
+        load("fashion-mnist", tmp_path / "data")
+    assert len(load("fashion-mnist", tmp_path / "data")) == 5
 
 
 @pytest.mark.parametrize(("name", "key"), [("cifar10", b"labels"), ("cifar100", b"fine_labels")])

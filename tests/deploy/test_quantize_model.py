@@ -210,6 +210,16 @@ def test_a_network_without_statistics_is_quantized_in_seconds(
     assert quantize_model(plain, tmp_path / "a.onnx", effort="seconds").measured.images == 8
 
 
+def test_a_site_that_no_statistics_reach_is_quantized_in_seconds(tmp_path: Path) -> None:
+    norm = nn.BatchNorm2d(4)
+    nn.init.ones_(norm.bias)
+    layers = [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), norm, nn.ReLU()]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 64, 6)).eval()
+    network = Teacher(module, (3, 8, 8), 6, (0.5,) * 3, (0.5,) * 3)
+    student = quantize_model(network, tmp_path / "a.onnx", effort="seconds").student
+    assert all((site.high > site.low).all() for site in student.sites)
+
+
 def test_what_cannot_be_exported_is_said_before_images_are_made(
     teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

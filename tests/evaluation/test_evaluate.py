@@ -5,6 +5,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ from dynadfq.losses.objective import prediction_entropy
 from dynadfq.quant.bits import uniform
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.model import Student
+from dynadfq.quant.width_config import MixedWidths
+from dynadfq.report.tables import mean_site_bits
+from dynadfq.report.verdict import varying_sites
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -208,6 +212,23 @@ def test_tables_of_sites_and_synthetic_images(
     table = synthetic_table(student, teacher, synthetic, 7)
     assert len(table) == 24 and (table["soft"] == (table["label_entropy_nats"] > 0)).all()
     assert 0 < table["soft"].sum() < 24
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        {"scheme": "integer"},
+        {"mixed": MixedWidths(activations={"relu_1": 3, "relu_2": 6})},
+    ],
+)
+def test_shares_of_widths_that_are_no_candidates_are_in_the_table(
+    make_student: Callable[..., Student], images: Tensor, scheme: dict[str, Any]
+) -> None:
+    student = make_student(4, **scheme)
+    _, bits = student.run(images)
+    sites = site_table(student, student, bits)
+    np.testing.assert_allclose(mean_site_bits(sites), bits[0])
+    assert varying_sites(sites) == 0
 
 
 def test_the_headline_is_in_percent(

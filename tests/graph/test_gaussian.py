@@ -48,6 +48,18 @@ def test_a_constant_and_the_far_tails_are_finite() -> None:
     assert spread[3].item() == pytest.approx(1.0, rel=0.01)
 
 
+@pytest.mark.parametrize("weight", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_batch_norm_may_lack_its_weight_or_bias(weight: bool, bias: bool) -> None:
+    norm = nn.BatchNorm2d(3)
+    norm.weight = nn.Parameter(torch.tensor([-0.1, 2.0, 5.0])) if weight else None
+    norm.bias = nn.Parameter(torch.tensor([1.0, -2.0, 0.0])) if bias else None
+    found = batch_norm_gaussian(norm)
+    assert found is not None
+    assert torch.equal(found.mean, torch.tensor([1.0, -2.0, 0.0] if bias else [0.0] * 3))
+    assert torch.equal(found.std, torch.tensor([0.1, 2.0, 5.0] if weight else [1.0] * 3))
+
+
 class Rectifier(nn.Module):
     """A ReLU that is not known as one."""
 

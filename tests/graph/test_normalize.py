@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from dynadfq.graph.activations import is_activation, is_activation_call
 from dynadfq.graph.normalize import normalize
 from dynadfq.graph.trace import UntraceableModel
+from dynadfq.quant.build import build_student
+from dynadfq.quant.config import Scheme
+from dynadfq.teacher.teacher import Teacher
 
 INCEPTIONS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
@@ -114,6 +117,32 @@ def test_shared_modules_functions_and_unused_parts() -> None:
     assert [module.training for module in original.modules()] == modes
     assert torch.equal(example, copy)
     assert not {id(p) for p in model.parameters()} & {id(p) for p in original.parameters()}
+
+
+class ByKeyword(nn.Module):
+    """Calls its layers by the names of their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.relu, self.head = nn.ReLU(), nn.Linear(4, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(input=self.norm(input=self.conv(input=images)))
+        return self.head(input=x.mean((2, 3)))
+
+
+def test_layers_called_by_keyword_are_those_called_by_position() -> None:
+    example = torch.randn(2, 3, 6, 6)
+    module = ByKeyword().eval()
+    model = normalize(module, example)
+    assert torch.equal(model(example), module(example))
+    assert all(
+        node.args and not node.kwargs for node in model.graph.nodes if node.op == "call_module"
+    )
+    teacher = Teacher(module, (3, 6, 6), 10, (0.5,) * 3, (0.5,) * 3)
+    student = build_student(teacher, Scheme(activation_bits=(4,)))
+    assert student(example).shape == (2, 10)
 
 
 class Named(nn.Module):

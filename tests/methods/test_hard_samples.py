@@ -211,6 +211,17 @@ def test_a_student_like_its_teacher_has_nothing_to_align(
         assert history[term].iloc[0] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_terms_of_weight_zero_need_no_feature_maps(module, make_student, teacher, synthetic):
+    weights = {"attention_weight": 0.0, "map_weight": 0.0}
+    settings = module.Student(
+        **{name: weight for name, weight in weights.items() if name in module.Student.model_fields}
+    )
+    assert settings.features(teacher) == {}
+    history = finetune(make_student(), teacher, synthetic, settings.recipe(), SCHEDULE)
+    assert not {"attention", "activation_map"} & set(history.columns)
+
+
 def poisoned(step):
     return step.logits.mean() * torch.nan
 

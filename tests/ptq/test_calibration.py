@@ -18,6 +18,7 @@ from dynadfq.ptq.calibration import (
     observer,
     observing,
     quantiles,
+    ranges_of_batch,
 )
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, levels, quantize
@@ -35,6 +36,13 @@ def test_ranges_of_a_batch_by_hand() -> None:
     assert [v.item() for v in quantiles(X, 1.0)] == [-3.0, 100.0]
     assert quantiles(X.relu(), 0.5)[0] == 0.0
     assert quantiles(X + 4, 0.75)[0] == 0.0  # zero stays in the range
+
+
+@pytest.mark.parametrize("widths", [(2, 3), (3, 4, 5), (4,), (5, 6)])
+def test_each_width_has_a_range(widths: tuple[int, ...]) -> None:
+    low, high = ranges_of_batch(least_squared_error, X, 4, widths)
+    assert low.shape == high.shape == (len(widths),)
+    assert (low <= 0).all() and (high > 0).all() and (high.diff() >= 0).all()
 
 
 NOISE = torch.randn(2000, generator=torch.Generator().manual_seed(0))

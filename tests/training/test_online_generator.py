@@ -5,6 +5,7 @@ import torch
 from finetuning import SCHEDULE, context, finetune, state
 
 from dynadfq.methods import adadfq, gdfq
+from dynadfq.runtime.described_file import pending
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
 from dynadfq.synthesis.config import PixelOptimizerConfig
@@ -123,6 +124,15 @@ def test_the_generators_hyperparameters_are_the_stored_ones(make_student, teache
     )
     assert recipe.against_student
     assert not IMAGES["adadfq"].generator(teacher).against_student
+
+
+def test_files_that_wait_for_their_names_are_read(make_student, teacher, generated):
+    images = generated("gdfq")
+    for name, checksum in images.manifest["files"].items():
+        path = images.folder / name
+        path.rename(pending(path, checksum))  # as after a kill once the manifest is replaced
+    images.check()
+    finetune(make_student(), teacher, images, RECIPES["gdfq"])
 
 
 @pytest.mark.parametrize("name", STORED)
