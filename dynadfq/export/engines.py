@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from dynadfq.export import Engine
 from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.onnx_export import onnx_session, require_onnx
-from dynadfq.export.onnx_model import OPSET, onnx_model
+from dynadfq.export.onnx_model import onnx_model, traced
 from dynadfq.export.qdq_model import qdq_model
 from dynadfq.quant.model import Student
 
@@ -75,19 +74,8 @@ def float_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     """Return a float network as an ONNX model from ``images`` to ``logits``, for any batch size."""
     # Of maps whose channels are last, torch traces an average pool as a gathering of elements.
     contiguous = deepcopy(network).to(memory_format=torch.contiguous_format)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            contiguous,
-            (torch.zeros(2, *shape),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
+    axes = ({0: torch.export.Dim("batch")},)
+    program = traced(contiguous, (torch.zeros(2, *shape),), axes, (["images"], ["logits"]))
     model: bytes = program.model_proto.SerializeToString()
     return model
 

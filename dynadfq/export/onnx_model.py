@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from dynadfq.export.integer_form import IntegerForm
 from dynadfq.export.multiply import WeightCodes
@@ -21,6 +22,39 @@ OPSET = 21  # the first with 4-bit integers
 FOLDED = 64  # values; larger constants stay integer initializers with a Cast after them
 
 
+def traced(
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    axes: tuple[dict[int, torch.export.Dim], ...],
+    names: tuple[list[str], list[str]],
+    **options: Any,
+) -> torch.onnx.ONNXProgram:
+    """Return a network as an ONNX program.
+
+    Args:
+        network: in eval mode.
+        inputs: an example of its inputs.
+        axes: their axes of variable size.
+        names: of inputs and outputs.
+        options: of ``torch.onnx.export``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            inputs,
+            dynamo=True,
+            dynamic_shapes=axes,
+            input_names=names[0],
+            output_names=names[1],
+            opset_version=OPSET,
+            verbose=False,
+            **options,
+        )
+    assert program is not None
+    return program
+
+
 def onnx_model(integer_form: IntegerForm, student: Student) -> bytes:
     """Return the serialized model."""
     import onnx_ir
@@ -28,21 +62,10 @@ def onnx_model(integer_form: IntegerForm, student: Student) -> bytes:
 
     network = integer_form.network
     inputs, axes = example(integer_form)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            Served(network, integer_form.dynamic),
-            inputs,
-            dynamo=True,
-            dynamic_shapes=axes,
-            input_names=["images", "multiplier"][: len(inputs)],
-            output_names=["logits", "bits"],
-            opset_version=OPSET,
-            optimize=False,  # with its own limits it would fold integer weights to floats
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model
+    names = (["images", "multiplier"][: len(inputs)], ["logits", "bits"])
+    # With its own limits, torch's optimizer would fold integer weights to floats.
+    served = Served(network, integer_form.dynamic)
+    model = traced(served, inputs, axes, names, optimize=False).model
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     weights = {name: m.bits for name, m in network.named_modules() if isinstance(m, WeightCodes)}
     _store_in_4_bits(model, weights)

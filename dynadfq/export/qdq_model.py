@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import warnings
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from dynadfq.export.onnx_model import FOLDED, OPSET, set_metadata
+from dynadfq.export.onnx_model import FOLDED, set_metadata, traced
 from dynadfq.export.qdq_graph import FloatLayer, IntegerLayer, qdq_network
 from dynadfq.export.qdq_ops import translations
 from dynadfq.ops.preprocess import Preprocessing
@@ -74,22 +73,10 @@ def qdq_model(student: Student, input: InputKind = "float32") -> QdqModel:
         read_pixels(network, student.preprocessing)
     shape = (2, *student.cost.trace.input_shape)
     example = torch.zeros(shape, dtype=torch.uint8 if pixels else torch.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            optimize=False,  # with its own limits it would fold integer weights to floats
-            verbose=False,
-            custom_translation_table=translations(),
-        )
-    assert program is not None
-    model = program.model
+    # With its own limits, torch's optimizer would fold integer weights to floats.
+    options: dict[str, Any] = {"optimize": False, "custom_translation_table": translations()}
+    axes = ({0: torch.export.Dim("batch")},)
+    model = traced(network, (example,), axes, (["images"], ["logits"]), **options).model
     optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     _name_nodes(model)
     _separate_zero_points(model)

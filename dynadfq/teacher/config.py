@@ -119,8 +119,8 @@ class TeacherConfig(TrainingConfig):
         None,
         "mean that is subtracted from pixels in 0 … 1",
         unit="pixels in 0 … 1",
-        allowed="null or a list of numbers in -10 … 10, one per channel",
-        items="-10 … 10",
+        allowed="null or a list of numbers in 0 … 1, one per channel",
+        items="0 … 1",
         min_length=1,
         strict=False,
     )
@@ -128,8 +128,8 @@ class TeacherConfig(TrainingConfig):
         None,
         "standard deviation that pixels are then divided by",
         unit="pixels in 0 … 1",
-        allowed="null or a list of numbers in 0.001 … 10, one per channel",
-        items="0.001 … 10",
+        allowed="null or a list of numbers in 0.001 … 1, one per channel",
+        items="0.001 … 1",
         min_length=1,
         strict=False,
     )

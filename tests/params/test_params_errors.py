@@ -164,8 +164,9 @@ def test_a_wrong_value_is_shown_with_what_it_may_be(key, value, wanted):
             "teacher: {input_shape: [3, 32, 2.5]}",
             "teacher.input_shape[2]: must be a whole number in 1 … 8192; got 2.5",
         ),
-        ("teacher: {mean: [a]}", 'teacher.mean[0]: must be a number in -10 … 10; got "a"'),
-        ("teacher: {std: [0.5, 0]}", "teacher.std[1]: must be in 0.001 … 10; got 0"),
+        ("teacher: {mean: [a]}", 'teacher.mean[0]: must be a number in 0 … 1; got "a"'),
+        ("teacher: {std: [58.4]}", "teacher.std[0]: must be in 0.001 … 1; got 58.4"),
+        ("teacher: {std: [0.5, 0]}", "teacher.std[1]: must be in 0.001 … 1; got 0"),
         (
             "selector: {candidates: [3, 4, '5']}",
             'selector.candidates[2]: must be a whole number in 2 … 8; got "5"',
