@@ -32,7 +32,7 @@ def findings(
     known = len(decided) - decided.count("not measured")
     if known:
         yield (
-            f"Of {known} claims of the papers that were measured, {decided.count('yes')} hold "
+            f"Of {known} claims, the papers' and this grid's own, {decided.count('yes')} hold "
             f"here, {decided.count('no')} do not, and {decided.count('undecided')} are undecided "
             f"(a difference below {CERTAIN:g} standard errors)."
         )

@@ -82,7 +82,7 @@ def _sections(
     if found:
         yield Section(
             name="claims",
-            title="Claims of the papers",
+            title="Claims",
             note=claims.NOTE,
             table=claims.shown(found),
             data_free=[True] * len(found),

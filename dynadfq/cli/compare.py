@@ -18,7 +18,7 @@ NAME = "compare"
 EXAMPLES = """\b
 Examples:
   dynadfq compare                      # the working copy, its commit, and the experiments on it
-  dynadfq compare hast-w3 zeroq-w3     # two experiments
+  dynadfq compare hast-w3a4 zeroq-w3a4 # two experiments
   dynadfq compare main HEAD~2          # any commits
 
 \b

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from inspect import getdoc
 
+from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
 from dynadfq.methods.schedules import SCHEDULES
-from dynadfq.params.oddities import ODDITIES
+from dynadfq.params.oddities import ODDITIES, WITHOUT_FLOAT
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import PARTS, Params
 from dynadfq.runtime.config import Config, allowed, is_config, note
@@ -44,12 +45,14 @@ COLUMNS = (
 
 def render() -> str:
     """Return the whole document."""
+    others = [rule for rule in ODDITIES if rule not in WITHOUT_FLOAT]
     rules, odd = (
-        [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in some]
-        for some in (RULES, ODDITIES)
+        [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in some] for some in (RULES, others)
     )
+    idle = f"- with `quantization.target_bits: {FLOAT_BITS}`, these keys are at their defaults: "
+    idle += ", ".join(f"`{rule.keys[0]}`" for rule in WITHOUT_FLOAT)
     sections = [_section(Params, ""), *_sections(Params), *_methods()]
-    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ODD, *odd, ""])
+    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ODD, *odd, idle, ""])
 
 
 def _methods() -> Iterator[str]:
