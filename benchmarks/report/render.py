@@ -16,9 +16,9 @@ from benchmarks.report.findings import findings
 from benchmarks.report.plate import Plate
 from benchmarks.report.plates import plates
 from benchmarks.report.results import Line, Record, machines, missing, study_lines
-from dynadfq.report.figures import DARK, LIGHT
+from dynadfq.report.figures import LIGHT
 from dynadfq.report.images import data_uri, draw, tile_png
-from dynadfq.report.render import write_text
+from dynadfq.report.render import both_pictures, write_text
 from stages.artifacts import write_table
 
 
@@ -120,13 +120,7 @@ def _picture(plate: Plate, light: bytes) -> dict[str, Any]:
             for heading, tiles in plate.rows.items()
         }
         return {**text, "rows": rows}
-    return {
-        **text,
-        "light": data_uri(light),
-        "dark": data_uri(draw(plate.draw, DARK)),
-        "width": int.from_bytes(light[16:20], "big"),
-        "height": int.from_bytes(light[20:24], "big"),
-    }
+    return text | both_pictures(plate.draw, light)
 
 
 def _template() -> Any:

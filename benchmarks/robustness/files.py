@@ -8,14 +8,13 @@ the next stage reads them. A good answer is one sentence that names a file of th
 from __future__ import annotations
 
 import argparse
-import inspect
 import multiprocessing
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -90,18 +89,11 @@ def _text(error: Exception) -> str:
 
 def _read_synthetic(folder: Path) -> None:
     """Read as fine-tuning does, with a network and a loss that need the right shapes."""
-    teacher = _read(dynadfq.load_teacher, folder / "teacher")
+    teacher = dynadfq.load_teacher(folder / "teacher", trust=ARCHITECTURE)
     images = SyntheticSet(folder / "synthetic")
-    takes_shapes = "num_classes" in inspect.signature(images.check).parameters
-    images.check(*((SHAPE, CLASSES) if takes_shapes else ()))
+    images.check(SHAPE, CLASSES)
     for batch in images.batches(3):
         torch.nn.functional.cross_entropy(teacher(batch.images), batch.soft_labels)
-
-
-def _read(load: Callable[..., Any], folder: Path) -> Any:
-    """Load a model; earlier versions trusted every file."""
-    trusts = "trust" in inspect.signature(load).parameters
-    return load(folder, **({"trust": ARCHITECTURE} if trusts else {}))
 
 
 def _synthesize(folder: Path, to: Path) -> None:
@@ -110,8 +102,8 @@ def _synthesize(folder: Path, to: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "teacher": lambda folder: _read(dynadfq.load_teacher, folder / "teacher"),
-    "student": lambda folder: _read(dynadfq.load_student, folder / "student"),
+    "teacher": lambda folder: dynadfq.load_teacher(folder / "teacher", trust=ARCHITECTURE),
+    "student": lambda folder: dynadfq.load_student(folder / "student", trust=ARCHITECTURE),
     "similarity": lambda folder: _synthesize(folder, folder / "again"),
     "synthetic": _read_synthetic,
     "evaluation": load_evidence,

@@ -1,15 +1,17 @@
 """From `artifacts/` to `reports/`: metrics, tables, figures, and one page that holds them all."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from dynadfq.report import page
 from dynadfq.report.figures import DARK, LIGHT
+from dynadfq.report.figures.theme import Theme
 from dynadfq.report.gallery import Plate, plates
 from dynadfq.report.images import data_uri, draw, load_tiles, tile_png
 from dynadfq.report.load import Evidence, load_evidence
@@ -71,10 +73,14 @@ def page_entry(plate: Plate, light: bytes) -> dict[str, Any]:
     if plate.tiles:
         tiles = [(tile, data_uri(tile_png(tile.pixels))) for tile in plate.tiles]
         return {"numbers": plate.numbers, "tiles": tiles}
+    return {"numbers": plate.numbers, **both_pictures(plate.draw, light)}
+
+
+def both_pictures(build: Callable[[Theme], Figure], light: bytes) -> dict[str, Any]:
+    """Return a figure for both themes, and its size in pixels, from its light PNG."""
     return {
-        "numbers": plate.numbers,
         "light": data_uri(light),
-        "dark": data_uri(draw(plate.draw, DARK)),
+        "dark": data_uri(draw(build, DARK)),
         "width": int.from_bytes(light[16:20], "big"),
         "height": int.from_bytes(light[20:24], "big"),
     }

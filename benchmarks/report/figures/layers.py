@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.report.figures.looks import line_of
+from dynadfq.report.figures.entropy import draw_box
 from dynadfq.report.figures.theme import LIGHT, Theme, new_figure
 
 LARGEST_BOXES = 7  # layers
@@ -34,7 +34,7 @@ def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -
             shift = (number - (len(tables) - 1) / 2) * 0.8 / len(tables)
             for place, layer in enumerate(chosen):
                 values = table.loc[table["layer"] == layer, column].to_numpy(dtype=float)
-                _box(
+                draw_box(
                     ax,
                     place + shift,
                     0.62 / len(tables),
@@ -56,13 +56,3 @@ def layer_statistics(tables: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -
         handles=handles, loc="outside upper center", ncols=4, handlelength=1, columnspacing=1.4
     )
     return figure
-
-
-def _box(
-    ax: Axes, place: float, width: float, values: np.ndarray, colour: str, theme: Theme
-) -> None:
-    """Middle half as a bar, 5 % to 95 % as a line, the median as a cut."""
-    low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
-    ax.vlines(place, low, high, color=colour, linewidth=1.2)
-    ax.bar(place, third - first, bottom=first, width=width, color=colour)
-    ax.hlines(median, place - width / 2, place + width / 2, color=theme.background, linewidth=1.5)

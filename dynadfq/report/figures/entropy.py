@@ -102,7 +102,7 @@ def sensitivity_against_entropy(measured: pd.DataFrame, theme: Theme) -> Figure:
         values = by_width.get_group(bits).to_numpy(dtype=float)
         labels.append(f"{bits or 'none'}\n{len(values):,}")
         if len(values) >= FEWEST_FOR_A_BOX:
-            _box(ax, place, values, theme)
+            draw_box(ax, place, 0.55, values, theme.dynamic, theme)
         else:
             ax.plot([place] * len(values), values, "o", markersize=4, color=theme.dynamic)
     means = by_width.mean()[widths]
@@ -118,12 +118,14 @@ def sensitivity_against_entropy(measured: pd.DataFrame, theme: Theme) -> Figure:
     return figure
 
 
-def _box(ax: Axes, place: int, values: Floats, theme: Theme) -> None:
+def draw_box(
+    ax: Axes, place: float, width: float, values: Floats, colour: str, theme: Theme
+) -> None:
     """Draw the middle half as a bar, 5 % to 95 % as a line, the median as a cut."""
     low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
-    ax.vlines(place, low, high, color=theme.dynamic, linewidth=1.4)
-    ax.bar(place, third - first, bottom=first, width=0.55, color=theme.dynamic, alpha=0.9)
-    ax.hlines(median, place - 0.275, place + 0.275, color=theme.background, linewidth=2)
+    ax.vlines(place, low, high, color=colour, linewidth=1.3)
+    ax.bar(place, third - first, bottom=first, width=width, color=colour)
+    ax.hlines(median, place - width / 2, place + width / 2, color=theme.background, linewidth=1.7)
 
 
 def entropy_ticks(top: float) -> list[float]:
