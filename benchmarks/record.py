@@ -15,6 +15,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,24 @@ def _portable(value: Any) -> Any:
 
 
 def _completed(value: Any) -> Any:
-    """Return settings with the default of each parameter that they lack, and all errors.
+    """Return settings whose parameters are completed with defaults, and the errors found in them.
 
-    What was recorded before a parameter existed then equals what is made with its default.
+    What was recorded before a parameter existed then equals what is made with its default. It does
+    not equal what is made with a preset's value.
     """
     if not isinstance(value, Mapping):
         return value
     return {
-        key: checked(found) if key == "params" else _completed(found)
+        key: _parameters(found) if key == "params" else _completed(found)
         for key, found in value.items()
     }
+
+
+def _parameters(document: Line) -> Any:
+    """Return a preset's name, and all parameters without its values."""
+    own = deepcopy(document)
+    preset = own.get("method", {}).pop("preset", None)
+    return preset, checked(own)
 
 
 def pack(places: list[int], count: int) -> str:
@@ -102,7 +111,11 @@ def save(content: Content, path: Path, folder: Path = Path(".")) -> int:
             lines[student] = line = _line(content, student, weights, evaluation, folder)
             if before is not None and before["evaluation"] == line["evaluation"]:
                 lines[student] = before | line
-    current = [line for line in lines.values() if _is_current(content, line, folder)]
+    current = [
+        line | {"settings": settings(content, line["student"])}
+        for line in lines.values()
+        if _is_current(content, line, folder)
+    ]
     order = {student: place for place, student in enumerate(content["students"])}
     current.sort(key=lambda line: order[line["student"]])
     text = "".join(json.dumps(line) + "\n" for line in current)
@@ -115,8 +128,8 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     """Write the evaluations and costs that are not there; return the number of evaluations.
 
     A line is passed over if the settings have changed since, or the teacher that is there has other
-    weights; a parameter that was added since has to be at its default. The state of the library is
-    not compared.
+    weights; a parameter of images or student that was added since has to be at its default. The
+    state of the library is not compared.
     """
     restored = 0
     for student, line in read(path).items():

@@ -23,7 +23,7 @@ from benchmarks.deployment.measure import accuracy, classes, times
 from benchmarks.deployment.networks import CHECKPOINT, NETWORKS, labelled
 from benchmarks.deployment.quantizers import onnxruntime_static, ours
 from dynadfq.export.engines import float_onnx, onnx_runner
-from dynadfq.runtime.errors import first_line
+from dynadfq.runtime.errors import typed_line
 
 REPORTS = Path("benchmarks/reports/deployment")
 QUANTIZERS = ("onnxruntime", "dynadfq", "dynadfq-uniform")  # the last: --uniform
@@ -136,7 +136,7 @@ class Bench:
             answer = onnx_runner(path.read_bytes(), ("logits",), threads=1, exact=True)
             found = accuracy(classes(answer, self.images), self.floats, self.images.labels)
         except Exception as error:  # whatever a quantizer or an engine refuses is a result
-            return row | {"note": f"{type(error).__name__}: {first_line(error)}"}
+            return row | {"note": typed_line(error)}
         row |= {name: round(value, 2) for name, value in found.items()}
         size = path.stat().st_size
         row |= {"calibration_images": self.asked.count, "images": len(self.images), "bytes": size}

@@ -74,9 +74,10 @@ def quantize_model(
         weight_bits: width of weights. With up to 4 bits and synthetic images, the layers that lose
             most have 8, such that the mean over all weights is at most one bit more.
         activation_bits: width of activations.
-        effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics. "minutes"
-            calibrates on synthetic images, and rounds weights below 8 bits by SQuant.
-            "hours" makes more images and fine-tunes (DynaDFQ).
+        effort: "seconds" makes no images: SQuant, and ranges from BatchNorm statistics, or from
+            noise if these do not reach every activation. "minutes" calibrates on synthetic images,
+            and rounds weights below 8 bits by SQuant. "hours" makes more images and fine-tunes
+            (DynaDFQ).
         data: folder of labelled images, ``<class>/<image>``, to measure accuracy on; nothing else
             reads them.
         classes: file that says which class each folder is, where names do not.

@@ -15,7 +15,7 @@ from torch import Tensor
 from dynadfq.export.engines import Answer, onnx_runner, openvino_runner
 from dynadfq.export.onnx_export import CHECK_BATCH, session_options
 from dynadfq.export.program import require_finite_logits
-from dynadfq.runtime.errors import first_line
+from dynadfq.runtime.errors import typed_line
 
 SAME_CLASS = 0.998  # share of the check images; fewer are refused
 PROFILED_RUNS = 5  # of which the shortest time of each operation counts
@@ -157,7 +157,7 @@ def compare_in_openvino(
             return None
         logits = logits_of(answer, images)
     except Exception as error:  # OpenVINO's own errors have no common type
-        return Failure(f"{type(error).__name__}: {first_line(error)}")
+        return Failure(typed_line(error))
     if not logits.isfinite().all():
         return Failure("its logits are not finite")
     return agreement(logits, expected)

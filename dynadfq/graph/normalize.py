@@ -9,7 +9,7 @@ names, and float checkpoints load.
 from __future__ import annotations
 
 from copy import deepcopy
-from inspect import signature
+from inspect import Parameter, signature
 
 import torch
 from torch import Tensor, fx, nn
@@ -79,10 +79,11 @@ def _pass_inputs_by_position(model: fx.GraphModule) -> None:
     """Rewrite ``layer(input=x)`` as ``layer(x)``, which is what readers of the graph expect."""
     for node in model.graph.nodes:
         if node.op == "call_module" and not node.args and node.kwargs:
-            first = next(iter(signature(model.get_submodule(node.target).forward).parameters))
-            if first in node.kwargs:
-                node.args = (node.kwargs[first],)
-                node.kwargs = {name: value for name, value in node.kwargs.items() if name != first}
+            first, *_ = signature(model.get_submodule(node.target).forward).parameters.values()
+            if first.kind is Parameter.POSITIONAL_OR_KEYWORD and first.name in node.kwargs:
+                others = dict(node.kwargs)
+                node.args = (others.pop(first.name),)
+                node.kwargs = others
 
 
 def _separate_calls(model: fx.GraphModule) -> None:

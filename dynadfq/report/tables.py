@@ -173,10 +173,10 @@ def kept_epoch(history: pd.DataFrame) -> pd.Series | None:
     return history[history[KEPT].astype(bool)].iloc[0] if KEPT in history.columns else None
 
 
-def candidate_bits(sites: pd.DataFrame) -> list[int]:
-    """Return the candidate widths, ascending, from the columns `bits_3`, `bits_4`, ….
+def measured_bits(sites: pd.DataFrame) -> list[int]:
+    """Return the widths that sites have, ascending, from the columns `bits_3`, `bits_4`, ….
 
-    >>> candidate_bits(pd.DataFrame(columns=["site", "bits_5", "bits_3"]))
+    >>> measured_bits(pd.DataFrame(columns=["site", "bits_5", "bits_3"]))
     [3, 5]
     """
     columns = [str(name) for name in sites.columns if str(name).startswith("bits_")]
@@ -185,7 +185,7 @@ def candidate_bits(sites: pd.DataFrame) -> list[int]:
 
 def mean_site_bits(sites: pd.DataFrame) -> Floats:
     """Return the mean activation width of each site over the measured images, in bits."""
-    widths = candidate_bits(sites)
+    widths = measured_bits(sites)
     shares = sites[[f"bits_{b}" for b in widths]].to_numpy(dtype=float)
     bits: Floats = shares @ np.array(widths, dtype=float) / 100.0
     return bits

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from dynadfq.report.load import Score
-from dynadfq.report.tables import Result, candidate_bits
+from dynadfq.report.tables import Result, measured_bits
 from dynadfq.report.text import number, p_value
 
 FLOAT_ACTIVATIONS = (
@@ -17,7 +17,7 @@ CONSTANT = 99.5  # percent of images at one width from which on a site counts as
 
 def varying_sites(sites: pd.DataFrame) -> int:
     """Return the number of sites at which not all images have the same width."""
-    shares = sites[[f"bits_{bits}" for bits in candidate_bits(sites)]].to_numpy(dtype=float)
+    shares = sites[[f"bits_{bits}" for bits in measured_bits(sites)]].to_numpy(dtype=float)
     return int((shares.max(axis=1, initial=0.0) < CONSTANT).sum())
 
 

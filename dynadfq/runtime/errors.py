@@ -69,3 +69,9 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def typed_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    name = type(error).__name__
+    return f"{name}: {first_line(error)}" if str(error).strip() else name

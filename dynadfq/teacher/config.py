@@ -49,7 +49,7 @@ Deviation = Annotated[float, Field(ge=0.001, le=1)]
 
 
 class TrainingConfig(Config):
-    """SGD with Nesterov momentum, and the one-cycle schedule of both rates (arXiv 1708.07120)."""
+    """SGD, with a one-cycle schedule of learning rate and Nesterov momentum (arXiv 1708.07120)."""
 
     epochs: int = setting(
         200, "passes over the training images", unit="epochs", source=RESNET, ge=1, le=MAX_COUNT

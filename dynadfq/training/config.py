@@ -173,8 +173,9 @@ class SelectorTrainingConfig(Config):
     )
     warm_up_images: int = setting(
         0,
-        "synthetic images on which the sensitivity of every site to every width is measured, to "
-        "train the selector before fine-tuning, or after it (any_width); 0 is off",
+        "synthetic images on which the sensitivity to every width is measured, at every site that "
+        "the selector chooses for, to train it before fine-tuning, or after it (any_width); 0 is "
+        "off",
         unit="images",
         ge=0,
         le=MAX_COUNT,

@@ -1,10 +1,10 @@
 """A warm-up of the bit selector: before fine-tuning it learns from measured sensitivities.
 
 The straight-through gradient of Eq. 9 tells a selector little: to first order every width but the
-chosen one looks better, finer and coarser alike. Here each site of each image is set to each
-candidate in turn (``site_sensitivity``). The selector then minimizes the expected divergence from
-the teacher plus a Lagrange multiplier times expected bit-FLOPs, and the multiplier moves until the
-mean cost is the target's (dual ascent). This is not in the paper.
+chosen one looks better, finer and coarser alike. Here each site that the selector chooses for is
+set to each candidate in turn (``site_sensitivity``). The selector then minimizes the expected
+divergence from the teacher plus a Lagrange multiplier times expected bit-FLOPs, and the multiplier
+moves until the mean cost is the target's (dual ascent). This is not in the paper.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dynadfq.runtime.errors import InvalidArgument, first_line
+from dynadfq.runtime.errors import InvalidArgument, first_line, typed_line
 from dynadfq.zoo.state_dict_names import is_counter, is_unused, match_names
 
 # Keys under which training loops keep a state_dict. Averaged weights come before the last ones:
@@ -170,9 +170,8 @@ def _content(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> InvalidArgument:
-    cause = f"{type(error).__name__}: {first_line(error)}"
     return InvalidArgument(
-        "checkpoint", f"{path} is damaged or not a checkpoint ({cause}); copy it again"
+        "checkpoint", f"{path} is damaged or not a checkpoint ({typed_line(error)}); copy it again"
     )
 
 

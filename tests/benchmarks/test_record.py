@@ -161,6 +161,26 @@ def test_a_parameter_that_was_added_since_has_to_be_at_its_default(
     assert record.save(content, path, tmp_path / "without a teacher") == current
 
 
+def test_a_kept_line_has_the_present_settings(content: dict[str, Any], tmp_path: Path) -> None:
+    measure(tmp_path, "a-s0")
+    record.save(content, path := tmp_path / "small.jsonl", tmp_path)
+    content["students"]["a-s0"]["params"]["finetune"] = {"max_gradient_norm": 0.0}
+    record.save(content, path, tmp_path / "without a teacher")
+    assert json.loads(path.read_text())["settings"] == record.settings(content, "a-s0")
+
+
+@pytest.mark.parametrize(("value", "current"), [(0.7, True), (0.5, False)])
+def test_a_parameter_that_was_added_with_a_presets_value_makes_a_line_outdated(
+    value: float, current: bool, content: dict[str, Any], tmp_path: Path
+) -> None:
+    method: dict[str, Any] = {"name": "synq", "preset": "cifar100", "student": {}}
+    content["students"]["a-s0"]["params"]["method"] = method
+    measure(tmp_path, "a-s0")
+    record.save(content, path := tmp_path / "small.jsonl", tmp_path)
+    method["student"]["hardest_label"] = value  # 0.7 is the default, 0.5 the preset's
+    assert record.restore(content, path, tmp_path / "there") == current
+
+
 def test_a_parameter_that_was_removed_since_makes_a_line_outdated(
     content: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -145,6 +145,32 @@ def test_layers_called_by_keyword_are_those_called_by_position() -> None:
     assert student(example).shape == (2, 10)
 
 
+class Gate(nn.Module):
+    """A block that stays whole, and takes its input by keyword alone."""
+
+    keep_float = True
+
+    def forward(self, *, x: Tensor) -> Tensor:
+        return x * x.sigmoid()
+
+
+class Gated(nn.Module):
+    """Calls such a block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.head = nn.Conv2d(3, 4, 3), Gate(), nn.Linear(4, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.gate(x=self.conv(images)).mean((2, 3)))
+
+
+def test_a_block_that_takes_keywords_alone_is_called_by_them() -> None:
+    module = Gated().eval()
+    example = torch.randn(2, 3, 6, 6)
+    assert torch.equal(normalize(module, example)(example), module(example))
+
+
 class Named(nn.Module):
     """Blocks that call functions, with the natural names taken."""
 

@@ -44,11 +44,12 @@ def test_the_fastest_layout_that_a_network_can_read() -> None:
         == torch.channels_last
     )
     network = Flattening().train()
+    network.bn1.eval()  # as where statistics are frozen
+    modes = [part.training for part in network.modules()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert fastest_memory_format(network, SHAPE) == torch.contiguous_format
-    assert network.training and all(
-        torch.equal(value, before[name]) for name, value in network.state_dict().items()
-    )
+    assert [part.training for part in network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -66,7 +67,6 @@ def test_it_goes_all_the_way(last: bool) -> None:
         epochs=1,
         batch_size=16,
         learning_rate=0.01,
-        momentum=0.9,
         weight_decay=1e-4,
         crop_padding=1,
         horizontal_flip=False,

@@ -196,6 +196,11 @@ def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
     assert found.startswith(note)
 
 
+def test_rates_that_may_fall_within_the_steps_are_not_odd() -> None:
+    params, _ = check(yaml.safe_load("finetune: {epochs: 5, decay_every: 5, steps: 900}"))
+    assert list(oddities(params)) == []
+
+
 def test_float_activations_have_no_use_for_settings_of_widths_and_ranges() -> None:
     document: dict[str, Any] = {
         "quantization": {"target_bits": 32, "ranges": {"observer": "max", "quantile": 0.9}},

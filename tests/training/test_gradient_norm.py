@@ -56,22 +56,22 @@ def test_a_limit_that_no_gradient_reaches_changes_nothing(make_student, teacher,
     assert state(wide) == state(free)
 
 
-@pytest.mark.parametrize("widths", [(3, 4, 5), (4,)], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize(("widths", "momentum"), [((3, 4, 5), 0.9), ((4,), 0.0)])
 def test_the_limit_bounds_a_step_of_the_weights_and_of_nothing_else(
-    make_student, teacher, synthetic, widths
+    make_student, teacher, synthetic, widths, momentum
 ):
     steps = []
     for limit in (0.0, 0.5):
         student = make_student(*widths)
         before = {name: p.detach().clone() for name, p in student.network.named_parameters()}
-        schedule = changed(ONE_STEP, max_gradient_norm=limit)
+        schedule = changed(ONE_STEP, max_gradient_norm=limit, momentum=momentum)
         norm = finetune(student, teacher, synthetic, RECIPE, schedule)["gradient_norm"].item()
         bounded = {id(p) for p in weights(student)}
         names = {name for name, p in student.network.named_parameters() if id(p) in bounded}
         steps.append((moved(student, before), names, norm))
     (free, names, norm), (limited, _, again) = steps
     assert norm == again > 0.5  # what is recorded is the norm before
-    nesterov = ONE_STEP.learning_rate * (1 + ONE_STEP.momentum)  # of a first step
+    nesterov = ONE_STEP.learning_rate * (1 + momentum)  # of a first step
     for step, length in ((free, norm), (limited, 0.5)):
         squares = sum(step[name].double().square().sum().item() for name in names)
         assert math.sqrt(squares) == pytest.approx(nesterov * length, rel=1e-3)

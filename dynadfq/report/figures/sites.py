@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from dynadfq.report.figures.theme import Theme, new_figure
-from dynadfq.report.tables import candidate_bits
+from dynadfq.report.tables import measured_bits
 from dynadfq.report.text import short_names
 
 
@@ -34,7 +34,7 @@ def bits_per_site(sites: pd.DataFrame, images: str, theme: Theme) -> Figure:
 
 def _shares(ax: Axes, sites: pd.DataFrame, theme: Theme) -> None:
     """Draw one stacked bar per site; the more bits, the further from the background."""
-    widths = candidate_bits(sites)
+    widths = measured_bits(sites)
     tones = theme.heat_map()(np.linspace(0.3, 0.92, len(widths)))
     start = np.zeros(len(sites))
     for bits, tone in zip(widths, tones, strict=True):
