@@ -9,10 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from dynadfq.quant.width_config import ActivationBits, Bits
 from dynadfq.runtime.artifact import Record
 from dynadfq.runtime.config import Config
 
+Bits = Annotated[int, Field(ge=2, le=8)]
+ActivationBits = Annotated[int, Field(ge=2, le=32)]  # 32 is float32
 Count = Annotated[int, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Points = Annotated[float, Field(ge=-100, le=100)]
