@@ -109,26 +109,25 @@ def test_fashion_mnist_from_its_files(tmp_path: Path, train: bool) -> None:
     assert data.labels.dtype == torch.int64
 
 
-def test_fashion_mnist_from_debians_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _debian_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "package"
     package.mkdir()
     for name, content in FASHION_FILES.items():
         (package / f"{name}.gz").write_bytes(gzip.compress(content))
     monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", package)
+
+
+@pytest.mark.usefixtures("_debian_package")
+def test_fashion_mnist_from_debians_package(tmp_path: Path) -> None:
     assert len(load("fashion-mnist", tmp_path / "data")) == 5
     assert len(load("fashion-mnist", tmp_path / "data", train=True)) == 9
 
 
+@pytest.mark.usefixtures("_debian_package")
 def test_unpacking_that_was_killed_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "package"
-    package.mkdir()
-    for name, content in FASHION_FILES.items():
-        (package / f"{name}.gz").write_bytes(gzip.compress(content))
-    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", package)
     copy, copied = shutil.copyfileobj, []
 
     def killed(*streams: IO[bytes]) -> None:
