@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from dynadfq.data.config import CLASSES
 from dynadfq.evaluation.config import EvaluationConfig
@@ -84,6 +85,20 @@ ODDITIES = (
         lambda every, epochs, steps: every < epochs or epochs == 0 or steps is not None,
         "the first is less than the second, or the third is set",
         "{0} with finetune.epochs: {1} means that the learning rates never fall",
+    ),
+    Rule(
+        (
+            "finetune.decay_every",
+            "finetune.steps",
+            "finetune.steps_per_epoch",
+            "finetune.batch_size",
+            "synthesis.num_images",
+        ),
+        lambda every, steps, per_epoch, batch, images: (
+            not steps or every * (per_epoch or ceil(images / batch)) < steps
+        ),
+        "the first, in epochs, is less than the second, unless that is null or 0",
+        "{0} with finetune.steps: {1} means that the learning rates never fall",
     ),
     Rule(
         ("method.student.mixup_start", "method.student.mixup_share"),

@@ -196,9 +196,28 @@ def test_what_is_odd_is_said_and_not_refused(text: str, note: str) -> None:
     assert found.startswith(note)
 
 
-def test_rates_that_may_fall_within_the_steps_are_not_odd() -> None:
-    params, _ = check(yaml.safe_load("finetune: {epochs: 5, decay_every: 5, steps: 900}"))
-    assert list(oddities(params)) == []
+@pytest.mark.parametrize(
+    ("text", "falls"),
+    [
+        ("finetune: {epochs: 5, decay_every: 5, steps_per_epoch: 10, steps: 51}", True),
+        ("finetune: {epochs: 9, decay_every: 5, steps_per_epoch: 10, steps: 50}", False),
+        (
+            "{synthesis: {num_images: 100}, finetune: {decay_every: 5, batch_size: 64, steps: 11}}",
+            True,
+        ),
+        (
+            "{synthesis: {num_images: 100}, finetune: {decay_every: 5, batch_size: 64, steps: 10}}",
+            False,
+        ),
+    ],
+)
+def test_rates_fall_if_the_steps_reach_the_first_decay(text: str, falls: bool) -> None:
+    document = yaml.safe_load(text)
+    document["finetune"]["calibration_images"] = 64
+    document["finetune"].setdefault("steps_per_epoch", None)
+    params, problems = check(document)
+    assert problems == []
+    assert [line.endswith("never fall") for line in oddities(params)] == [True] * (not falls)
 
 
 def test_float_activations_have_no_use_for_settings_of_widths_and_ranges() -> None:
