@@ -8,7 +8,9 @@ library:
 - Epochs count from the first update of the student. The code's first epochs, which only train a
   generator (4 of 200 steps for CIFAR, 50 for ImageNet), are ``synthesis.iterations`` of a
   generator's first training. Rates fall each ``decay_every`` epochs from there on: the code's
-  first decay comes by these first epochs sooner, and its last is not repeated.
+  first decay comes by these first epochs sooner, and its last is not repeated. AdaDFQ's rates for
+  ResNet-50 fall at epochs 50 and 200 (3 bits) or 150 and 250 (4 bits) of the student; here, each
+  150 epochs.
 - Ranges are those of an exponential average of batches' extremes, which training does not move,
   and clipped activations pass their gradient.
 
@@ -31,7 +33,12 @@ PIXELS: Values = {
     "synthesis.basis": "pixels",
     "synthesis.learning_rate": 0.5,
     "synthesis.schedule": "plateau",
+    "synthesis.beta1": 0.9,
+    "synthesis.beta2": 0.999,
+    "synthesis.decay": 0.1,
     "synthesis.patience": 50,
+    "synthesis.min_learning_rate": 1e-4,
+    "synthesis.clip": False,
     "synthesis.stop": False,
 }
 STUDENT: Values = {
@@ -88,7 +95,18 @@ SCHEDULES: Mapping[str, Mapping[str, Values]] = {
             "finetune.learning_rate": 1e-5,
             "finetune.decay_every": 300,
         },
-        "imagenet-resnet50": {"finetune.learning_rate": 1e-4},
+        "imagenet-resnet50": {
+            "synthesis.iterations": 20_000,
+            "finetune.epochs": 300,
+            "finetune.learning_rate": 1e-4,
+            "finetune.decay_every": 150,
+        },
+        "imagenet-resnet50-w4": {"synthesis.iterations": 10_000, "finetune.epochs": 350},
+        "imagenet-resnet50-w5": {
+            "synthesis.iterations": 10_000,
+            "finetune.epochs": 350,
+            "finetune.decay_every": 300,
+        },
     },
 }
 
