@@ -25,10 +25,18 @@ class VisibleImages(ImageFolder):  # type: ignore[misc]  # torchvision has no ty
         super().__init__(str(root), is_valid_file=self._is_image, allow_empty=True)
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """Return the sorted class folders, and the number of each."""
+        """Return the sorted class folders, and the number of each.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
         folders = sorted(path.name for path in Path(directory).iterdir() if path.is_dir())
         self.hidden = [name for name in folders if _is_hidden(name)]
         visible = [name for name in folders if not _is_hidden(name)]
+        if not visible:  # torchvision's own error says neither which folder nor what to do
+            raise FileNotFoundError(
+                f"root: {directory} has no class folders; give a folder of <class>/<image>"
+            )
         return visible, {name: number for number, name in enumerate(visible)}
 
     def _is_image(self, path: str) -> bool:
@@ -52,10 +60,6 @@ def image_folder(root: Path, train: bool) -> VisibleImages:
     """
     part = _part(root, train)
     images = VisibleImages(part)
-    if not images.classes:
-        raise FileNotFoundError(
-            f"root: {part} has no class folders; give a folder of <class>/<image>"
-        )
     if not images.samples:
         raise FileNotFoundError(
             f"root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {part}"

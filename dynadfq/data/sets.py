@@ -136,8 +136,8 @@ CIFAR100 = (
 )
 # fmt: on
 
-# Statistics of CIFAR are those of IntraQ and HAST, so that published checkpoints read the input
-# that they were trained on.
+# Statistics of CIFAR are those of IntraQ and HAST. pytorchcv's weights come with their own
+# (`zoo.families.pytorchcv`).
 CARDS = {
     card.name: card
     for card in (

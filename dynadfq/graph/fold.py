@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 
 from dynadfq.graph.activations import is_activation_call
 from dynadfq.graph.calls import called_module
@@ -30,9 +31,9 @@ class Folded(NamedTuple):
 def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Folded:
     """Return a normalized copy of a float classifier with BatchNorms folded.
 
-    A BatchNorm is folded if it alone reads the output of a layer and both are called once; others
-    stay. Every layer of the copy has a bias, so that it may be corrected. Which parameters exist
-    depends on the architecture alone, not on their values.
+    A BatchNorm is folded if it alone reads the output of a layer, normalizes the layer's output
+    channels, and both are called once; others stay. Every layer of the copy has a bias, so that it
+    may be corrected. Which parameters exist depends on the architecture alone, not on their values.
 
     Args:
         module: the network; it is not changed.
@@ -42,6 +43,7 @@ def fold(module: nn.Module, example: Tensor, relu6_as_relu: bool = False) -> Fol
     """
     network = normalize(module, example)
     own = own_layers(network)
+    ShapeProp(network).propagate(example)
     gaussians = {}
     for node in list(network.graph.nodes):
         source = _layer_before(network, node, own)
@@ -64,9 +66,11 @@ def _layer_before(network: fx.GraphModule, node: fx.Node, own: set[str]) -> fx.N
         return None
     source = node.all_input_nodes[0]
     called_once = sum(other.target == node.target for other in network.graph.nodes) == 1
-    if called_once and str(source.target) in own and len(source.users) == 1:
-        return source
-    return None
+    if not (called_once and str(source.target) in own and len(source.users) == 1):
+        return None
+    linear = isinstance(called_module(source, network), nn.Linear)
+    tokens = linear and len(source.meta["tensor_meta"].shape) > 2  # axis 1 are no features then
+    return None if tokens else source
 
 
 def _fold(network: fx.GraphModule, source: fx.Node, node: fx.Node) -> Gaussian:

@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 from dynadfq.losses.bn_statistics import bn_statistics_of_batch, bn_statistics_per_image
 from dynadfq.losses.config import Reduction
 from dynadfq.ops.precision import in_float32
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.recording import Recording
 
 Pair = tuple[Tensor, Tensor]  # of the student and of the teacher
@@ -68,6 +69,18 @@ class Objective(Generic[Step]):
     def of_labels(self) -> bool:
         """Whether a term with a weight draws images to their labels."""
         return any(term.of_label and term.weight for term in self.terms)
+
+    def require_weight(self) -> None:
+        """Check that something is minimized.
+
+        Raises:
+            InvalidArgument: all terms have weight 0, so that the sum has no gradient.
+        """
+        if not any(term.weight for term in self.terms):
+            names = ", ".join(term.name for term in self.terms)
+            raise InvalidArgument(
+                "method", f"all terms of its images' loss ({names}) have weight 0; weight one"
+            )
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum, and each term before its weight by name, without those of weight 0."""

@@ -9,7 +9,7 @@ norm_weight 1e-5, jitter 30, flip and clip true. Differences:
 - One resolution; the released ImageNet script begins at half of it.
 - Adam and its schedule are `synthesis`'s. The released CIFAR-10 script has a constant rate of 0.1
   (the paper 0.05) for 2000 iterations: ``patience`` no less than ``iterations``. Its ImageNet
-  script's betas (0.5, 0.9) and cosine are not offered. The images of the last iteration count, not
+  script's cosine schedule is not offered. The images of the last iteration count, not
   those of the least loss.
 - The paper quantizes nothing; the student is the lineage's, cross-entropy and distillation.
 """

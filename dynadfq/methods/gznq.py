@@ -78,7 +78,10 @@ def bn_divergence(step: SynthesisStep, count: int) -> Tensor:
 
 
 def ensemble_loss(step: SynthesisStep, networks: list[nn.Module]) -> Tensor:
-    """Return the networks' cross-entropy to the soft label, mean over networks and the batch."""
+    """Return the networks' cross-entropy to the soft label, mean over networks and the batch.
+
+    As all terms, it is computed in float32, whatever the precision of the teacher's forward pass.
+    """
     import torch
 
     from dynadfq.losses.objective import soft_cross_entropy

@@ -4,7 +4,8 @@ It is the row that the literature's tables call "real data" (as in IntraQ, CVPR 
 arXiv 2111.09136): an upper bound for synthetic images under the same student and the same steps. No
 other method reads labelled images, and this one only after `images.data` names them, so that
 ``params.yaml`` and ``dvc.lock`` say so. How many it takes is `synthesis.num_images`; no pixel is
-changed, and nothing else of that section but the shard size is used.
+changed (`synthesis.storage: float16` rounds them), and of that section only these three are used:
+number, shard size and storage.
 """
 
 from __future__ import annotations

@@ -98,14 +98,19 @@ def frozen_batch_norms(
     """Call ``on_input`` with the (B, C, …) input of each layer while the block runs.
 
     Layers of torch's own types in eval mode compute in the cheap form, without gradients of their
-    parameters. Subclasses may do more than normalize, and keep their own forward.
+    parameters. Subclasses, and layers whose ``forward`` was replaced, may do more than normalize,
+    and keep their own.
 
     Args:
         layers: BatchNorm layers.
         on_input: receives a layer and its input.
     """
     layers = list(layers)
-    plain = [layer for layer in layers if type(layer) in PLAIN and not layer.training]
+    plain = [
+        layer
+        for layer in layers
+        if type(layer) in PLAIN and not layer.training and "forward" not in layer.__dict__
+    ]
     handles = [
         layer.register_forward_pre_hook(lambda layer, inputs: on_input(layer, inputs[0]))
         for layer in layers

@@ -75,6 +75,7 @@ class GeneratorTraining:
     """A generator's network and its optimizer."""
 
     def __init__(self, teacher: Teacher, recipe: GeneratorRecipe, seed: int = 0) -> None:
+        recipe.objective.require_weight()
         self.teacher = teacher
         self.recipe = recipe
         with global_stream(seed, "generator", "weights"):
@@ -173,7 +174,9 @@ class GeneratorTraining:
         """Return ``count`` images, the first ones of a batch as large as in the training."""
         whole = self.draw(max(count, self.recipe.batch_size), rng)
         batch = Batch(whole.images[:count], whole.soft_labels[:count])
-        return self._shard(batch, *self.losses(batch))
+        total, values, logits = self.losses(batch)
+        require_finite(values, self.recipe.batch_size)
+        return self._shard(batch, total, values, logits)
 
 
 class GeneratorSource:

@@ -110,6 +110,8 @@ class PixelSource:
         self.recipe = recipe
         self.optimizer = optimizer
         self.steps = optimizer.iterations if recipe.optimized else 0
+        if self.steps:
+            recipe.objective.require_weight()
         self.sequential = recipe.remember is not None
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
@@ -138,6 +140,7 @@ class PixelSource:
                 progress.skip(self.steps - spent)
             with torch.no_grad():
                 total, values, logits = self._losses(images, targets, recording, rng)
+        require_finite(values, spent)
         finished = images.detach().cpu().contiguous()
         losses = as_numbers(total, values)
         of_labels = self.recipe.objective.of_labels

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from dynadfq.ops.config import Precision
 from dynadfq.runtime import distributed
-from dynadfq.runtime.artifact import record_bytes
+from dynadfq.runtime.artifact import DamagedArtifact, read_record, record_bytes
 from dynadfq.runtime.described_file import pending, settle
 from dynadfq.runtime.errors import require_choice
 from dynadfq.runtime.locks import locked
@@ -121,9 +121,10 @@ def _write_set(
     """Put finished shards and the set's other files in place.
 
     At every moment the folder holds the former set or the new one: new files have pending names
-    until the manifest is replaced.
+    until the manifest is replaced. Files of the former set alone are deleted then.
     """
     remove_leftovers(folder)
+    former = _files_of_set(folder)
     shards = {note["file"]: note["sha256"] for note in manifest["shards"]}
     others = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     record = record_bytes({**manifest, "files": others}, Manifest)
@@ -135,5 +136,16 @@ def _write_set(
     atomic_write(folder / MANIFEST, record)
     for name, checksum in {**shards, **others}.items():
         settle(folder / name, checksum)
+    for name in former.difference(shards, others):
+        (folder / name).unlink(missing_ok=True)
     for name in shards:
         (folder / name).with_suffix(".json").unlink(missing_ok=True)
+
+
+def _files_of_set(folder: Path) -> set[str]:
+    """Return the files that a folder's manifest lists; none where it has no sound one."""
+    try:
+        manifest = read_record(folder / MANIFEST, Manifest)
+    except (FileNotFoundError, DamagedArtifact):
+        return set()
+    return {*(shard.file for shard in manifest.shards), *manifest.files}

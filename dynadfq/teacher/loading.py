@@ -9,7 +9,7 @@ from pathlib import Path
 from dynadfq.ops.config import Interpolation
 from dynadfq.runtime.artifact import read_record
 from dynadfq.runtime.described_file import read_described, reading, to_tensors
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.errors import InvalidArgument, shown
 from dynadfq.runtime.import_path import is_import_path, require_trusted
 from dynadfq.runtime.numbers import image_shape, real_numbers, whole_number
 from dynadfq.teacher.class_names import texts
@@ -42,7 +42,8 @@ def load_teacher(
         checkpoint: a file of weights; None takes published ones.
         pretrained: False without a checkpoint takes random weights.
         num_classes, input_shape, mean, std, class_names, resize, interpolation: see ``Teacher``;
-            None takes them from the library's metadata, and without any, mean 0 and std 1.
+            None takes them from the library's metadata, and without any, mean 0 and std 1. A
+            folder has its own, and its weights: with one, none of these arguments is allowed.
         trust: import paths that a folder may name as its architecture, such as
             ``my_pkg.models:build``; others are not imported.
 
@@ -55,6 +56,24 @@ def load_teacher(
     architecture = str(source)
     folder = Path(source)
     if os.path.lexists(folder / FACTS) or (folder.is_dir() and not _names_zoo(architecture)):
+        given_too = {
+            "checkpoint": checkpoint,
+            "pretrained": None if pretrained else False,
+            "num_classes": num_classes,
+            "input_shape": input_shape,
+            "mean": mean,
+            "std": std,
+            "class_names": class_names,
+            "resize": resize,
+            "interpolation": interpolation,
+        }
+        for name, value in given_too.items():
+            if value is not None:
+                raise InvalidArgument(
+                    name,
+                    f"{shown(value)} given, and the folder {folder} says itself what its network "
+                    "is; leave it out",
+                )
         return _load_folder(folder, trust)
     shape = None if input_shape is None else image_shape("input_shape", input_shape)
     given = Metadata(
@@ -93,8 +112,8 @@ def import_teacher(
         pretrained: False without a checkpoint takes random weights.
 
     Raises:
-        ValueError: weights do not fit the architecture, or its outputs are not logits of
-            ``metadata.num_classes`` classes.
+        ValueError: weights do not fit the architecture or the images' channels, or its outputs
+            are not logits of ``metadata.num_classes`` classes.
         ImportError: a library or the user's module cannot be imported.
         FileNotFoundError: there is no such checkpoint, or published weights cannot be downloaded.
     """
@@ -107,7 +126,16 @@ def import_teacher(
             f"{num_classes} differs from the {library.num_classes} classes of the "
             f"published weights of {architecture}; leave it out, or set pretrained to false",
         )
-    module = architectures.build(architecture, metadata.input_shape[0], num_classes, published)
+    channels = metadata.input_shape[0]
+    adapts = architecture.startswith("timm/")  # its first convolution, to other channels
+    if library and library.input_shape and library.input_shape[0] != channels and not adapts:
+        raise InvalidArgument(
+            "input_shape",
+            f"{list(metadata.input_shape)} has {channels} channels, and the published weights of "
+            f"{architecture} read {library.input_shape[0]}; leave it out, or set pretrained to "
+            "false",
+        )
+    module = architectures.build(architecture, channels, num_classes, published)
     if checkpoint is not None:
         load_weights(module, checkpoint)
         source = str(checkpoint)

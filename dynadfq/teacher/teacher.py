@@ -72,7 +72,7 @@ class Teacher:
         interpolation: Interpolation = "bilinear",
         origins: Mapping[str, str] | None = None,
     ) -> None:
-        self.module = unwrapped(module).eval()
+        self.module = unwrapped(module)
         self.input_shape = image_shape("input_shape", input_shape)
         self.mean = real_numbers("mean", mean)
         self.std = real_numbers("std", std)
@@ -84,7 +84,14 @@ class Teacher:
         self.float_top1 = None if float_top1 is None else real_number("float_top1", float_top1)
         self.origins = dict(origins or {})
         _ = self.preprocessing  # checks the other arguments
-        self.classifier_name = self._try()
+        modes = [(part, part.training) for part in self.module.modules()]
+        self.module.eval()
+        try:
+            self.classifier_name = self._try()
+        except BaseException:
+            for part, training in modes:
+                part.training = training
+            raise
         self.module.requires_grad_(False)
         self.architecture = architecture or class_path(
             self.module, self.input_shape, self.num_classes
@@ -160,7 +167,8 @@ class Teacher:
             recording.batch_norms.append((layer, x))
 
         def keep_features(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            recording.features = to_float32(inputs[0].flatten(1))
+            x = to_float32(inputs[0])
+            recording.features = x.mean(dim=(2, 3)) if x.dim() == 4 else x.flatten(1)
 
         handle = self.classifier.register_forward_pre_hook(keep_features)
         try:

@@ -119,3 +119,22 @@ def test_the_module_is_not_touched(make_net: Callable[[], nn.Module]) -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     fold(net, torch.zeros(1, 3, 8, 8))
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+class Tokens(nn.Module):
+    """A linear layer on tokens, and a BatchNorm of the tokens in place of the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x.flatten(2))).mean(2)
+
+
+def test_a_batch_norm_of_another_axis_than_the_output_channels_stays() -> None:
+    module, images = Tokens().eval(), torch.randn(2, 4, 2, 2)
+    module.norm.running_var.copy_(torch.tensor([0.5, 1.0, 2.0, 4.0]))
+    folded = fold(module, images)
+    assert not folded.gaussians
+    assert torch.equal(folded.network(images), module(images))

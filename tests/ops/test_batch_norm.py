@@ -89,3 +89,13 @@ def test_bfloat16_stays_bfloat16() -> None:
     (gradient,) = torch.autograd.grad(y.float().sum(), x)
     assert y.dtype == gradient.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), layer(x.detach().float()), atol=0.05, rtol=0.01)
+
+
+def test_a_layer_whose_forward_was_replaced_keeps_it() -> None:
+    x, layer = images(torch.float32), layer_of(torch.float32)
+    own = layer.forward
+    layer.forward = lambda x: 2 * own(x)
+    expected = layer(x)
+    with frozen_batch_norms([layer], ignore):
+        assert torch.equal(layer(x), expected)
+    assert torch.equal(layer(x), expected)

@@ -13,6 +13,7 @@ from dynadfq.losses.objective import Objective, SynthesisStep, Term
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dynadfq import DynaDFQ, Images
 from dynadfq.runtime.artifact import DamagedArtifact, record_bytes
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
@@ -174,16 +175,15 @@ def test_a_set_that_is_not_there(tmp_path):
         SyntheticSet(tmp_path)
 
 
-def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize, tmp_path):
+@pytest.mark.parametrize("step", [2, 3])  # 3 is the last look, after the steps
+def test_nan_stops_with_step_and_term_and_keeps_finished_shards(synthesize, tmp_path, step):
     calls = iter(range(10_000))
 
-    def poison(step):
-        return step.images.square().sum() * (
-            torch.nan if next(calls) == 4 + 2 else 1.0
-        )  # 3 steps and a last look
+    def poison(seen):
+        return seen.images.square().sum() * (torch.nan if next(calls) == 4 + step else 1.0)
 
     waiting = tmp_path / "scratch"
-    with pytest.raises(NonFiniteLoss, match="step 2: poison = nan; lower the learning rate"):
+    with pytest.raises(NonFiniteLoss, match=f"step {step}: poison = nan; lower the learning rate"):
         synthesize(scratch=waiting, objective=Objective([Term("poison", 1.0, poison)]))
     assert sorted(files(waiting)) == ["shard-00000.json", "shard-00000.safetensors"]
     assert not (tmp_path / "set").exists()
@@ -266,3 +266,19 @@ def test_the_gate_needs_images_of_one_class(tmp_path):
     synthetic = manifest_only(tmp_path, (0, 0))
     assert synthetic.one_hot_recognized is None
     assert not gate_message(synthetic).startswith("WARNING")
+
+
+def test_a_smaller_set_leaves_nothing_of_the_former_one(synthesize, tmp_path):
+    synthesize(images=10)
+    (tmp_path / "set" / "mine.txt").write_text("kept")
+    expected = files(synthesize("alone", images=4).folder)
+    assert files(synthesize(images=4).folder) == {**expected, "mine.txt": b"kept"}
+
+
+def test_a_loss_without_any_weight_is_refused(synthesize):
+    zero = Objective([Term("one", 0.0, lambda step: step.images.sum())])
+    with pytest.raises(
+        InvalidArgument, match=r"method: all terms of its images' loss \(one\) have"
+    ):
+        synthesize(objective=zero)
+    assert len(synthesize(objective=zero, iterations=0)) == 10

@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.training import accuracy
@@ -53,6 +55,24 @@ def test_facts_have_to_fit_each_other() -> None:
         ValueError, match=r"mean: \[0\.5\] has 1 values for 3 channels; give one per channel"
     ):
         Teacher(nn.Conv2d(3, 2, 1), (3, 8, 8), 2, (0.5,), (1.0,) * 3)
+
+
+@pytest.mark.parametrize(("classes", "mean"), [(2, (0.5,)), (7, (0.5,) * 3)])
+def test_a_network_that_is_refused_keeps_its_mode(classes: int, mean: tuple[float, ...]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Dropout().eval(), nn.Flatten()).train()
+    module[1].eval()
+    with pytest.raises(InvalidArgument):
+        Teacher(module, (3, 8, 8), classes, mean, (1.0,) * 3)
+    assert [part.training for part in module.modules()] == [True, True, False, True]
+
+
+def test_features_of_a_classifier_before_the_pooling_are_means() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    teacher = Teacher(module, (3, 8, 8), 2, (0.5,) * 3, (1.0,) * 3)
+    images = torch.randn(4, 3, 8, 8)
+    with teacher.recording() as recording:
+        teacher(images)
+        torch.testing.assert_close(recording.features, images.mean(dim=(2, 3)))
 
 
 def test_synchronized_batch_norms_are_named() -> None:
@@ -163,3 +183,32 @@ def test_accuracy_by_hand(teacher: Teacher, images: Tensor) -> None:
     labels = predictions.clone()
     labels[:64] = (labels[:64] + 1) % 6
     assert accuracy(teacher, zip(images.split(100), labels.split(100), strict=True)) == 75.0
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"checkpoint": "weights.pth"},
+        {"pretrained": False},
+        {"num_classes": 10},
+        {"input_shape": (1, 16, 16)},
+        {"mean": [0.3]},
+        {"std": [0.3]},
+        {"class_names": ["a"]},
+        {"resize": 20},
+        {"interpolation": "bilinear"},
+    ],
+    ids=lambda argument: next(iter(argument)),
+)
+def test_a_folder_takes_no_arguments(saved: Path, argument: dict[str, Any]) -> None:
+    [name] = argument
+    with pytest.raises(
+        InvalidArgument, match=f"^{name}: .* given, and the folder .*; leave it out"
+    ):
+        load_teacher(saved, **argument)
+
+
+@pytest.mark.parametrize("architecture", ["torchvision/resnet18", "pytorchcv/resnet20_cifar10"])
+def test_published_weights_read_the_channels_that_they_were_made_for(architecture: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^input_shape: .* has 1 channels, and"):
+        load_teacher(architecture, input_shape=(1, 32, 32), mean=[0.5], std=[0.5])
