@@ -109,6 +109,7 @@ def class_numbers(labels: Tensor | Sequence[object], count: int, num_classes: in
     if found.is_floating_point() or found.dtype == torch.bool:
         dtype = str(found.dtype).removeprefix("torch.")
         raise InvalidArgument("labels", f"{dtype}; give class numbers as integers")
+    found = found.long().cpu()
     outside = found[(found < 0) | (found >= num_classes)]
     if len(outside):
         raise InvalidArgument(
@@ -116,4 +117,4 @@ def class_numbers(labels: Tensor | Sequence[object], count: int, num_classes: in
             f"{int(outside[0])} is outside the network's {num_classes} classes, "
             f"0 … {num_classes - 1}",
         )
-    return found.long().cpu()
+    return found

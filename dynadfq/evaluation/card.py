@@ -22,7 +22,8 @@ def write_card(
         file: the card; by default ``card.md`` in the folder.
 
     Raises:
-        ValueError: the images had no labels, or the folder holds no student.
+        ValueError: the images had no labels, or the folder holds something else.
+        FileNotFoundError: the folder holds no student.
     """
     if result.top1 is None:
         raise ValueError("result: its images have no labels, so that no accuracy was measured")

@@ -98,10 +98,10 @@ def compare(
     floats = student.scheme.float_activations
     widths = () if floats else config.sensitivity_bits
     uniform = set(widths)
-    passes = 2 + 2 * config.budgets  # at most
+    passes = 2
     if student.scheme.dynamic:
         uniform |= {*ceiling_widths(student)}
-        passes += repeats + 1
+        passes += repeats + 1 + 2 * config.budgets  # at most
     passes += len(uniform)
     batches = math.ceil(len(synthetic if test is None else test) / size)
     with Progress("evaluate", passes * batches, unit="batch") as progress:

@@ -101,9 +101,15 @@ def evaluate(
         Accuracy, cost and predictions.
 
     Raises:
-        InvalidArgument: there are no batches, images or labels are not the model's, or ``bits`` are
-            given with a teacher or wrong.
+        InvalidArgument: there are no batches, images or labels are not the model's, ``bits`` are
+            given with a teacher or wrong, or an argument is of another type.
     """
+    if not isinstance(model, (Student, Teacher)):
+        raise InvalidArgument(
+            "model", f"must be a student or a teacher; got {type(model).__name__}"
+        )
+    if not isinstance(teacher, (Teacher, type(None))):
+        raise InvalidArgument("teacher", f"must be a teacher; got {type(teacher).__name__}")
     allocation = None
     if bits is not None:
         if isinstance(model, Teacher):

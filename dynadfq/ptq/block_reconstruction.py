@@ -91,24 +91,28 @@ def learn_block(
     run = SoftBlock(student, block, soft, settings.drop, rng)
     adam, rates = _optimizer(student, block, soft, settings)
     sites = _sites(student, block)
-    student.train()
     axis = -1 if data.targets.dim() == 3 else 1  # tokens, or channels of a map
-    for iteration in range(settings.iterations):
-        inputs, targets = data.batch(settings.batch_size, settings.drop, rng, student.device)
-        error = reconstruction_error(run.of(inputs), targets, axis)
-        beta = regularizer_exponent(settings, iteration)
-        rounding = error.new_zeros(())
-        if beta is not None:
-            rounding = sum((rounding_regularizer(s.share, beta) for s in soft.values()), rounding)
-        require_finite({"reconstruction": error, "rounding": rounding}, iteration)
-        adam.zero_grad()
-        (error + settings.regularization * rounding).backward()
-        adam.step()
-        rates.step()
-        for site in sites:
-            site.set_range(site.low, site.high)
-        progress.step(reconstruction=float(error.detach()), rounding=float(rounding.detach()))
-    student.eval().zero_grad()
+    student.train()
+    try:
+        for iteration in range(settings.iterations):
+            inputs, targets = data.batch(settings.batch_size, settings.drop, rng, student.device)
+            error = reconstruction_error(run.of(inputs), targets, axis)
+            beta = regularizer_exponent(settings, iteration)
+            rounding = error.new_zeros(())
+            if beta is not None:
+                rounding = sum(
+                    (rounding_regularizer(s.share, beta) for s in soft.values()), rounding
+                )
+            require_finite({"reconstruction": error, "rounding": rounding}, iteration)
+            adam.zero_grad()
+            (error + settings.regularization * rounding).backward()
+            adam.step()
+            rates.step()
+            for site in sites:
+                site.set_range(site.low, site.high)
+            progress.step(reconstruction=float(error.detach()), rounding=float(rounding.detach()))
+    finally:
+        student.eval().zero_grad()
     return soft
 
 

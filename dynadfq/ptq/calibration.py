@@ -45,11 +45,12 @@ def quantiles(x: Tensor, share: float) -> Range:
 
     It contains 0.
     """
+    zero = x.new_zeros(())
     flat = x.flatten()
     beyond = max(1, round((1 - share) * flat.numel()))
     high = flat.topk(beyond).values[-1]
     low = -(-flat).topk(beyond).values[-1]
-    return low.minimum(x.new_zeros(())), high
+    return low.minimum(zero), high.maximum(zero)
 
 
 def least_squared_error(x: Tensor, bits: int) -> Range:

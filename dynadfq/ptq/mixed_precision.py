@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -127,8 +127,8 @@ def sensitivities(
         sites: measure activation sites too.
 
     Returns:
-        (layers + S, M) in nats, of M widths: layers in the order of execution, then the sites;
-        without ``sites`` the layers alone.
+        (layers + S, M) in nats, of M widths: layers in the order of execution, then the sites, with
+        0 for those that always have 8 bits; without ``sites`` the layers alone.
     """
     config = quantization.allocation
     batches = [batch.images for batch in images.batches(CALIBRATION_BATCH, config.images)]
@@ -140,13 +140,17 @@ def sensitivities(
         ranges = _ranges(probe, batches, quantization)
     rows: list[Tensor] = list((scratch.load() or {"rows": []})["rows"])
     expected = [teacher(batch.to(probe.device)) for batch in batches]
-    steps = (len(parts) - len(rows)) * len(config.widths)
+    missing = parts[len(rows) :]
+    steps = sum(not _always_wide(part) for part in missing) * len(config.widths)
     with Progress("sensitivity", steps, unit="pass") as progress, probe.unquantized():
-        for index in range(len(rows), len(parts)):
+        for index, part in enumerate(missing, start=len(rows)):
+            if _always_wide(part):
+                rows.append(torch.zeros(len(config.widths)))
+                continue
             row = []
             for column, width in enumerate(config.widths):
                 found = ranges[index - len(layers)] if index >= len(layers) else None
-                with _alone(parts[index], width, found, column):
+                with _alone(part, width, found, column):
                     outputs = (probe(batch.to(probe.device)) for batch in batches)
                     pairs = zip(expected, outputs, strict=True)
                     row.append(torch.cat([divergence(*pair) for pair in pairs]).mean())
@@ -154,6 +158,10 @@ def sensitivities(
             rows.append(torch.stack(row).cpu())
             scratch.save({"rows": rows})
     return torch.stack(rows)
+
+
+def _always_wide(part: QuantizedLayer | ActivationFakeQuantize) -> bool:
+    return isinstance(part, ActivationFakeQuantize) and part.wide
 
 
 def _ranges(
@@ -164,11 +172,26 @@ def _ranges(
     rule = observer(config.observer, config.quantile)
     average = AVERAGES[config.average]
     widths = quantization.allocation.widths
-    observers = [Observer(rule, average, bits, widths) for bits in probe.target_widths]
-    with probe.unquantized(), attached(probe, observers):
+    sites = [_Observers([Observer(rule, average, bits) for bits in widths]) for _ in probe.sites]
+    with probe.unquantized(), attached(probe, sites):
         for batch in batches:
             probe(batch.to(probe.device))
-    return [one.range() for one in observers]
+    return [site.range() for site in sites]
+
+
+class _Observers(NamedTuple):
+    """Observers of one site, each at a width alone."""
+
+    of_width: Sequence[Observer]
+
+    def update(self, x: Tensor) -> None:
+        for one in self.of_width:
+            one.update(x)
+
+    def range(self) -> Range:
+        """Return the bounds at each width, (M,) each."""
+        lows, highs = zip(*(one.range() for one in self.of_width), strict=True)
+        return torch.stack(lows), torch.stack(highs)
 
 
 @contextmanager

@@ -75,9 +75,9 @@ class ActivationFakeQuantize(nn.Module):
     def forward(
         self, x: Tensor, allocation: BitAllocation | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return (B, …) quantized values and, the (B or 1,) scale of each image.
+        """Return (B, …) quantized values and the (B or 1,) scale of each image.
 
-        In training it is None where images choose among widths.
+        In training the scale is None where images choose among widths.
         """
         if self.observer is not None:
             self.observer.update(x)

@@ -95,7 +95,7 @@ def _of_facts(facts: StudentRecord, module: nn.Module | None) -> Student:
         example = torch.zeros(1, *teacher.input_shape)
         module = fold(module, example, facts.scheme.relu6_as_relu).network
     description = teacher.model_dump(mode="json")
-    student = Student(module.eval(), teacher.input_shape, facts.scheme, description)
+    student = Student(module, teacher.input_shape, facts.scheme, description)
     student.provenance = facts.provenance
     if student.selector is not None:
         student.multiplier = facts.multiplier

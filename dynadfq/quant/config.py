@@ -23,6 +23,7 @@ from dynadfq.runtime.errors import InvalidArgument
 SchemeName = Literal["paper", "integer"]
 Granularity = Literal["channel", "tensor"]  # weights that share qparams: an output channel, or all
 Rounding = Literal["nearest", "squant", "adaround", "block"]
+SITES_PART, SELECTOR_PART = "sites", "selector"  # of a student, beside the network's own
 
 
 class UniformQuantization(Config):

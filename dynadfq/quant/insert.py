@@ -18,7 +18,7 @@ from dynadfq.graph.description import IMAGES, Layer, NetworkTrace, Site
 from dynadfq.ops.batch_norm import AnyBatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.quant.activation_site import ActivationFakeQuantize
-from dynadfq.quant.config import Scheme
+from dynadfq.quant.config import SELECTOR_PART, SITES_PART, Scheme
 from dynadfq.quant.layers import WIDEST_ACTIVATION, QuantConv2d, QuantizedLayer, QuantLinear
 from dynadfq.quant.selector import BitSelector
 from dynadfq.quant.width_config import MixedWidths
@@ -48,8 +48,10 @@ def insert_quantizers(
 
     Raises:
         InvalidArgument: the network cannot have a bit selector: it is too short, the selector would
-            not read a map of channels and pixels, or a site's first axis does not count images.
+            not read a map of channels and pixels, or a site's first axis does not count images; or
+            it has parts of the names of the student's own.
     """
+    _require_free_names(model)
     sites = trace.sites(scheme.sites)
     _require_known(sites, trace, scheme.mixed or MixedWidths())
     if scheme.dynamic:
@@ -71,7 +73,7 @@ def insert_quantizers(
                 scheme.selector,
                 percent_per_bit,
             )
-            allocation = _call_after(model, source, "selector", selector, (source, allocation))
+            allocation = _call_after(model, source, SELECTOR_PART, selector, (source, allocation))
             after = allocation
         quantizer = ActivationFakeQuantize(
             index,
@@ -82,7 +84,7 @@ def insert_quantizers(
             pixels if site.name == IMAGES else None,
             scheme.range_widths,
         )
-        output = _call_after(model, after, f"sites.{index}", quantizer, (source, allocation))
+        output = _call_after(model, after, f"{SITES_PART}.{index}", quantizer, (source, allocation))
         value = _item_after(graph, output, output, 0)
         scales[site.name] = _item_after(graph, value, output, 1)
         if scheme.sites == "layer_input":
@@ -102,6 +104,16 @@ def insert_quantizers(
     graph.lint()
     model.recompile()
     return model
+
+
+def _require_free_names(model: fx.GraphModule) -> None:
+    """Check that the network has no parts of the names that a student's own parts have."""
+    children = {name for name, _ in model.named_children()}
+    if taken := sorted(children & {SITES_PART, SELECTOR_PART}):
+        raise InvalidArgument(
+            "module",
+            f"it has a part with the name {taken[0]!r}, as the student's own; rename it",
+        )
 
 
 def _require_known(sites: Sequence[Site], trace: NetworkTrace, mixed: MixedWidths) -> None:

@@ -31,6 +31,7 @@ from dynadfq.quant.packing import quantized_layers, to_tensors
 from dynadfq.quant.selector import BitSelector
 from dynadfq.quant.width_config import MixedWidths
 from dynadfq.runtime.errors import InvalidArgument, shown
+from dynadfq.runtime.numbers import real_number
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.import_path import warn_without_path
@@ -254,7 +255,8 @@ class Student(nn.Module):
                 or the images have another shape than the student's input.
         """
         self._require_selector("bit_flops_percent")
-        setting = self.cost_curve(images, batch_size).setting(bit_flops_percent)
+        percent = real_number("bit_flops_percent", bit_flops_percent)
+        setting = self.cost_curve(images, batch_size).setting(percent)
         self.multiplier = setting.multiplier
         return setting
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from dynadfq.quant.config import SELECTOR_PART
+
 MOST_NAMES = 20  # class names on the card
 NOT_MEASURED = (
     "- Not measured. `dynadfq evaluate --card` measures it on labelled images and writes this card "
@@ -145,8 +147,10 @@ def _training(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 def _kept(facts: Mapping[str, Any]) -> str:
     """Return which state of the student is measured."""
-    stopped = "early_stopping" in facts["provenance"]
-    return "the epoch that early stopping kept" if stopped else "the last step of fine-tuning"
+    provenance = facts["provenance"]
+    if "early_stopping" in provenance:
+        return "after the epoch that early stopping kept"
+    return "after the last step of fine-tuning" if provenance.get("steps") else "not fine-tuned"
 
 
 def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -190,13 +194,19 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _narrowest_and_widest(facts: Mapping[str, Any]) -> tuple[int, int]:
     """Return the smallest and the largest width of a layer's weights."""
-    widths = [layer["bits"] for layer in facts["layers"].values()]
+    widths = [layer["bits"] for layer in _layers(facts)]
     return min(widths), max(widths)
+
+
+def _layers(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the network's layers; those of the selector always have 4 bits."""
+    named = facts["layers"].items()
+    return [layer for name, layer in named if not name.startswith(f"{SELECTOR_PART}.")]
 
 
 def _mean_width(facts: Mapping[str, Any]) -> float:
     """Return the mean width of all weights, in bits."""
-    layers = facts["layers"].values()
+    layers = _layers(facts)
     counts = [prod(layer["shape"]) for layer in layers]
     bits = sum(prod(layer["shape"]) * layer["bits"] for layer in layers)
     return float(bits / sum(counts))
@@ -224,7 +234,10 @@ def _accuracy(measured: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     if "fixed" in measured:  # a whole experiment, not a student alone
         rows = {"float": measured["teacher"], **rows}
         if facts["sites"]:  # others have no widths to compare
-            fixed = {f"fixed width, {measured['fixed']['bits']} bits": measured["fixed"]}
+            per_layer = (facts["scheme"].get("mixed") or {}).get("activations")
+            bits = measured["fixed"]["bits"]
+            name = "widths per layer" if per_layer else f"fixed width, {bits} bits"
+            fixed = {name: measured["fixed"]}
             control = {"control: its bits given to other images": measured["control"]}
             rows = {"float": measured["teacher"], **fixed, "this student": student, **control}
         if "static" in measured:
@@ -232,7 +245,7 @@ def _accuracy(measured: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         if "ceiling" in measured:
             rows["bound: bits by its own margin at the lowest width"] = measured["ceiling"]
     lines = [
-        f"- Measured on {images}, after {_kept(facts)}",
+        f"- Measured on {images}, {_kept(facts)}",
         "",
         "| network | top-1, % | bit-FLOPs, % of float | agrees with float, % |",
         "| --- | ---: | ---: | ---: |",

@@ -82,14 +82,17 @@ class BitSelector(nn.Module):
         return BitAllocation(self.choose(self.image_logits(x), self.multiplier))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Return (B, S, M) probabilities for (B, C, H, W) activations.
-
-        At the fixed sites, the widest candidate has probability 1.
-        """
+        """Return (B, S, M) probabilities for (B, C, H, W) activations."""
         logits = self.image_logits(x)
-        fixed = torch.zeros(len(x), self.fixed_sites, len(self.widths), device=x.device)
+        scores = penalized(logits, self.costs, self.multiplier).to(logits)
+        return self.at_all_sites(scores.softmax(dim=2))
+
+    def at_all_sites(self, dynamic: Tensor) -> Tensor:
+        """Return (B, S, M) probabilities, given the (B, dynamic sites, M) of the sites with a
+        choice; at the fixed ones, the widest candidate has probability 1.
+        """
+        fixed = dynamic.new_zeros(len(dynamic), self.fixed_sites, len(self.widths))
         fixed[:, :, -1] = 1.0
-        dynamic = penalized(logits, self.costs, self.multiplier).to(logits).softmax(dim=2)
         return torch.cat([fixed, dynamic], dim=1)
 
     def choose(self, logits: Tensor, multiplier: Tensor | float) -> Tensor:

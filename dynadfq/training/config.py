@@ -147,8 +147,9 @@ class SelectorTrainingConfig(Config):
     any_width: bool = setting(
         False,
         "fine-tune for every width: each image runs at widths that are drawn, and the selector "
-        "learns afterwards in its warm-up; false: the selector learns with the student; no effect "
-        "on students of one width (the fixed one, scheme: integer)",
+        "learns afterwards in its warm-up, without learning_rate, budget and bit_weight; false: "
+        "the selector learns with the student; no effect on students of one width (the fixed one, "
+        "scheme: integer)",
         source=f"false: {PAPER}, Eq. 11; true: sandwich rule (arXiv 1903.05134)",
     )
     learning_rate: float = setting(

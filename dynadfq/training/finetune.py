@@ -198,7 +198,7 @@ def finetune_student(
     scratch: Scratch,
     held_back: SyntheticSet | None = None,
 ) -> pd.DataFrame:
-    """Fine-tune a prepared student in place and leave it in eval mode.
+    """Fine-tune a prepared student in place and leave it in eval mode, after an exception too.
 
     Where ``recipe.loss_to_train`` returns None nothing is trained. The state is saved to
     ``scratch`` after every epoch; a run that was killed repeats the unfinished epoch, with the same
@@ -240,17 +240,20 @@ def finetune_student(
     distributed.share_state(student.network)
     if (state := distributed.from_first(scratch.load)) is not None:
         run.load_state_dict(state)
-    with (
-        Progress("finetune" if dynamic else "finetune_fixed", context.steps, run.taken) as progress,
-        divided(student),
-        passing_clipped(student, schedule.clipped_gradient),
-    ):
-        while not run.is_over:
-            run.run_epoch(seed, progress)
-            if distributed.rank() == 0:
-                scratch.save(run.state_dict())
-        progress.skip(context.steps - run.taken)
+    stage = "finetune" if dynamic else "finetune_fixed"
+    try:
+        with (
+            Progress(stage, context.steps, run.taken) as progress,
+            divided(student),
+            passing_clipped(student, schedule.clipped_gradient),
+        ):
+            while not run.is_over:
+                run.run_epoch(seed, progress)
+                if distributed.rank() == 0:
+                    scratch.save(run.state_dict())
+            progress.skip(context.steps - run.taken)
+    finally:
+        student.eval()
     if stopping is not None:
         stopping.restore(run.history)
-    student.eval()
     return pd.DataFrame(run.history)

@@ -87,6 +87,9 @@ class StudentLoss:
 class PerturbedLoss:
     """The loss of a batch plus that of its perturbed images (HAST, arXiv 2303.13826).
 
+    The bit-FLOPs term of a student of several widths is a part of either, so that it counts twice,
+    and the step follows it too.
+
     Args:
         loss: loss of the images.
         size: step along the sign of the loss's gradient, in normalized pixels.

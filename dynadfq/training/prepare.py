@@ -128,11 +128,7 @@ def prepare_student(
     The student changes in place. Ranges and preparations compare it with the network that was
     quantized, the selector's warm-up with the teacher. Long preparations keep their state in
     ``scratch`` and go on from there.
-
-    Raises:
-        InvalidArgument: the images are of another network.
     """
-    require_fitting(images, teacher.input_shape, teacher.num_classes)
     warn_of_cut_off_pixels(student, images)
     scratch = scratch or Scratch(None)
     network = transformed(teacher, recipe)

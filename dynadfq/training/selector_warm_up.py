@@ -15,6 +15,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from dynadfq.quant.bit_budget import before_selector
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
 from dynadfq.quant.sensitivity import passes, site_sensitivity
@@ -23,7 +24,6 @@ from dynadfq.runtime.seeding import generator, global_stream
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import SelectorTrainingConfig
-from dynadfq.training.features import record_outputs
 
 BATCH = 128  # images
 MULTIPLIER_RATE = 5.0  # step of the multiplier for a mean cost off by the whole target
@@ -48,9 +48,11 @@ def warm_up_selector(
         divergence = site_sensitivity(student, teacher, _batches(images, count), progress)
     features = pooled_features(student, selector, _batches(images, count))
     rng = generator(seed, "warm_start")
-    with global_stream(seed, "warm_start"):
-        _fit(student, selector, features, divergence.to(features), settings, rng)
-    student.eval()
+    try:
+        with global_stream(seed, "warm_start"):
+            _fit(student, selector, features, divergence.to(features), settings, rng)
+    finally:
+        student.eval()
 
 
 def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
@@ -61,12 +63,9 @@ def _batches(images: SyntheticSet, count: int) -> Iterator[Tensor]:
 @torch.no_grad()
 def pooled_features(student: Student, selector: BitSelector, batches: Iterable[Tensor]) -> Tensor:
     """Return the pooled features that the selector reads: (N, features) float32."""
-    features = []
-    with record_outputs(selector, ["pool"]) as outputs:
-        for batch in batches:
-            student.run(batch.to(student.device))
-            features.append(outputs["pool"])
-    return torch.cat(features).flatten(1).float()
+    first_part = before_selector(student.network)
+    read = (first_part(batch.to(student.device), None) for batch in batches)
+    return torch.cat([selector.pool(x.double()).flatten(1).float() for x in read])
 
 
 def _fit(
@@ -90,9 +89,7 @@ def _fit(
     for _ in range(settings.warm_up_steps):
         chosen = torch.randint(len(features), (BATCH,), generator=rng).to(features.device)
         p = selector.logits(features[chosen]).softmax(dim=2)
-        widest = p.new_zeros(len(p), selector.fixed_sites, p.shape[2])
-        widest[:, :, -1] = 1
-        bits = (torch.cat([widest, p], dim=1) * selector.widths).sum(dim=2)
+        bits = (selector.at_all_sites(p) * selector.widths).sum(dim=2)
         ratio = student.bit_flops_ratio(bits).mean()
         loss = (p * harm[chosen]).sum(dim=(1, 2)).mean() + multiplier * ratio
         adam.zero_grad()

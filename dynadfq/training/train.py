@@ -13,6 +13,7 @@ from dynadfq.runtime import distributed
 from dynadfq.runtime.memory import kept_memory
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
+from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.early_stopping import KEPT, hold_back, record
@@ -62,7 +63,11 @@ def train_student(
 
     Returns:
         The history, one row per epoch.
+
+    Raises:
+        InvalidArgument: the images are no set, or of another network.
     """
+    require_fitting(images, teacher.input_shape, teacher.num_classes)
     trains = recipe.loss_to_train(TrainingContext(student, teacher, images, schedule)) is not None
     images, held_back = hold_back(images, schedule.early_stopping.images if trains else 0, seed)
     if distributed.rank() == 0 and not scratch.exists():

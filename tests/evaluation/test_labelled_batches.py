@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dynadfq.api.training import finetune
 from dynadfq.evaluation.evaluate import evaluate
 from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.prepare import prepare_student
-from dynadfq.training.recipe import StudentRecipe
 
 LABELS = torch.arange(8) % 6
 
@@ -34,6 +34,7 @@ def student(make_student: Callable[..., Student]) -> Student:
         LABELS.to(torch.uint8),
         LABELS.numpy(),
         LABELS.numpy()[:, None].astype(np.int32),
+        *(LABELS.numpy().astype(kind) for kind in (np.uint16, np.uint32, np.uint64)),
         LABELS.tolist(),
     ],
 )
@@ -123,7 +124,7 @@ def test_images_of_another_network_are_refused_before_any_step(
     ]
     for some, message in wrong:
         with pytest.raises(ValueError, match=message):
-            prepare_student(student, teacher, some, StudentRecipe(), 0)
+            finetune(student, teacher, some)
         with pytest.raises(ValueError, match=message):
             student.set_budget(5.0, some)
     after = student.state_dict()
@@ -138,3 +139,11 @@ def _like(synthetic: SyntheticSet, count: int = 1, **fields: Tensor) -> Any:
             return iter([next(synthetic.batches(4))._replace(**fields)] * count)
 
     return Images()
+
+
+def test_other_objects_than_models_are_refused(student: Student, images: Tensor) -> None:
+    module: Any = torch.nn.Linear(3, 2)
+    with pytest.raises(InvalidArgument, match="model: must be a student or a teacher; got Linear"):
+        evaluate(module, [(images[:8], LABELS)])
+    with pytest.raises(InvalidArgument, match="teacher: must be a teacher; got Linear"):
+        evaluate(student, [(images[:8], LABELS)], module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ import torch
 import dynadfq
 from dynadfq.graph.bit_flops import CostModel
 from dynadfq.ptq import mixed_precision
+from dynadfq.ptq.calibration import calibrate, observer
 from dynadfq.ptq.mixed_precision import best_widths, sensitivities, sensitivity_widths
 from dynadfq.quant.build import build_student
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.quant.model import Student
 from dynadfq.quant.quantize import choose_qparams, fake_quantize_weight, levels, quantize
+from dynadfq.quant.range_config import RangeConfig, RangeRule
 from dynadfq.quant.sensitivity import divergence
 from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.resume import Scratch
@@ -145,3 +148,34 @@ def test_sites_of_eight_bits_stay(teacher: Teacher, synthetic: SyntheticSet) -> 
     assert wide and set(found.activations) == set(student.site_names) - wide
     uniform = build_student(teacher, scheme)
     assert student.cost_range()["target"] <= uniform.cost_range()["target"] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("rule", get_args(RangeRule))
+def test_sensitivities_are_measured_in_the_ranges_that_calibration_gives(
+    teacher: Teacher, synthetic: SyntheticSet, rule: RangeRule
+) -> None:
+    probe = build_student(teacher, FOUR)
+    quantization = QuantizationConfig(
+        allocation=AllocationConfig(rule="sensitivity", widths=(2,), images=24),
+        ranges=RangeConfig(observer=rule),
+    )
+    sensitivities(probe, teacher, synthetic, quantization, Scratch(None))
+    student = build_student(teacher, FOUR.model_copy(update={"activation_bits": (2,)}))
+    images = [synthetic.take(torch.arange(24)).images]
+    calibrate(student, images, observer(rule, quantization.ranges.quantile))
+    for measured, calibrated in zip(probe.sites, student.sites, strict=True):
+        torch.testing.assert_close((measured.low, measured.high), (calibrated.low, calibrated.high))
+
+
+def test_sites_of_eight_bits_are_not_measured(
+    teacher: Teacher, synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = build_student(teacher, FOUR.model_copy(update={"scheme": "integer"}))
+    calls: list[int] = []
+    monkeypatch.setattr(
+        mixed_precision, "divergence", lambda *_: calls.append(0) or torch.tensor([0.1])
+    )
+    table = sensitivities(probe, teacher, synthetic, config(2, 6), Scratch(None))
+    wide = torch.tensor([False] * 5 + [site.wide for site in probe.sites])
+    assert wide.any() and len(calls) == 2 * int((~wide).sum())
+    assert (table[wide] == 0).all() and (table[~wide] > 0).all()

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from dynadfq.api.student import quantize
 from dynadfq.quant.model import Student
 from dynadfq.quant.model_card import MOST_NAMES, model_card, provenance
+from dynadfq.teacher.teacher import Teacher
 
 Build = Callable[..., Student]
 METRICS = {
@@ -105,3 +107,21 @@ def test_many_class_names_are_cut(make_student: Build) -> None:
     card = card_of(student)
     assert f"name{MOST_NAMES - 1} and 980 more" in card
     assert f"name{MOST_NAMES}," not in card
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_the_selectors_weights_are_none_of_the_networks(teacher: Teacher, bits: int) -> None:
+    card = card_of(quantize(teacher, weight_bits=bits, activation_bits=(3, 4, 5)))
+    assert f", W{bits}, A{{3,4,5}}" in card.splitlines()[0]
+    assert f"Weights: {bits} bits, one scale per" in card
+
+
+def test_a_student_that_was_not_fine_tuned_is_called_so(make_student: Build) -> None:
+    student = make_student(4)
+    for how, text in (
+        ({}, "of digits, not fine-tuned"),
+        (provenance("squant", True, 10, 0, "squant"), "of digits, not fine-tuned"),
+        (provenance("zeroq", True, 10, 20, "nearest"), "of digits, after the last step of fine-t"),
+    ):
+        student.provenance = how
+        assert text in card_of(student, METRICS)

@@ -15,6 +15,7 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.training.config import SelectorTrainingConfig
+from dynadfq.training.finetune import Finetuning
 from dynadfq.training.loss import StudentLoss
 from dynadfq.training.recipe import StudentRecipe
 
@@ -234,3 +235,19 @@ def test_nan_names_the_term_and_keeps_the_last_good_epoch(
     finetune(good, teacher, synthetic, recipe, changed(SCHEDULE, epochs=2))
     for name, tensor in good.network.state_dict().items():
         assert torch.equal(saved["network"][name], tensor)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 5), (4,)])
+def test_after_an_exception_the_student_is_in_its_exact_form(
+    make_student, teacher, synthetic, monkeypatch, widths
+):
+    student = make_student(*widths)
+
+    def interrupted(self, batch, number):
+        assert self.student.training
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Finetuning, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(student, teacher, synthetic, StudentRecipe(SETTINGS.loss))
+    assert not any(part.training for part in student.modules())
