@@ -38,6 +38,7 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
         key: entry["params"]["synthesis"]["num_images"]
         for key, entry in {**cells["images"], **cells["labelled"]}.items()
     }
+    test_pass = (cells["evaluation"]["test_images"] or 10_000) / rates.test
     work = {
         "images": [images_seconds(entry, rates) for entry in cells["images"].values()],
         "labelled": [0.0 for _ in cells["labelled"]],
@@ -45,11 +46,8 @@ def estimate(cells: Mapping[str, Any], rates: Rates) -> str:
             student_seconds(entry, number_of[entry["images"]], rates)
             for entry in cells["students"].values()
         ],
-        "evaluations": [
-            (cells["evaluation"]["test_images"] or 10_000) / rates.test for _ in cells["students"]
-        ],
+        "evaluations": [test_pass for _ in cells["students"]],
     }
-    test_pass = work["evaluations"][0]
     for key in cells["controls"]:
         candidates = cells["students"][key]["params"]["selector"]["candidates"]
         work["evaluations"].append(test_pass * (3 + len(candidates)))

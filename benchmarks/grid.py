@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
-from benchmarks.cells import CELLS, read_cells
+from benchmarks.cells import CELLS, NO_GRID, read_cells
 from benchmarks.chains import Cells
 from benchmarks.description import Description, described
 from benchmarks.estimate import MEANINGS, Rates, estimate
 from benchmarks.expand import expand
 from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader, read_yaml
-from dynadfq.runtime.errors import did_you_mean
+from dynadfq.runtime.errors import did_you_mean, first_line
 from dynadfq.runtime.resume import atomic_write
 
 GRIDS = Path("benchmarks/grids")
@@ -136,12 +136,21 @@ def main(arguments: list[str] | None = None) -> str:
     if options.command == "write":
         return write(options.name, dict(map(_override, options.set)))
     rates = Rates(**{field: getattr(options, field) for field in MEANINGS})
-    return estimate(load_grid(options.name) if options.name else read_cells(), rates)
+    for field, rate in rates._asdict().items():
+        if not rate > 0:
+            parser.error(f"--{field}: {rate:g} is no rate above 0")
+    cells = load_grid(options.name) if options.name else read_cells()
+    return estimate(cells, rates) if cells["students"] else NO_GRID
 
 
 def _override(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    return key, yaml.load(value, Loader)
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterError("--set", [f"{text}: must be KEY=VALUE"])
+    try:
+        return key, yaml.load(value, Loader)
+    except yaml.YAMLError as error:
+        raise ParameterError("--set", [f"{text}: {first_line(error)}"]) from None
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def save(content: Content, path: Path, folder: Path = Path(".")) -> int:
             before = lines.get(student)
             lines[student] = line = _line(content, student, weights, evaluation, folder)
             if before is not None and before["evaluation"] == line["evaluation"]:
-                lines[student] = before | line
+                # It may have been restored before another teacher was made, and is of its own.
+                lines[student] = before | line | {"teacher": before["teacher"]}
     current = [
         line | {"settings": settings(content, line["student"])}
         for line in lines.values()

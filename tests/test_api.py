@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,6 +20,7 @@ from dynadfq.quant.model import Student
 from dynadfq.runtime.artifact import DamagedArtifact
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import Progress
+from dynadfq.synthesis import synthesize as synthesizing
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -124,6 +126,27 @@ def test_unfinished_work_of_another_seed_is_not_continued(
     assert torch.equal(call(1, tmp_path), expected)
 
 
+def test_unfinished_work_in_other_batches_is_not_continued(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards that build on each other depend on the sizes of those before them."""
+
+    def call(batch_size: int, folder: Path | None) -> Tensor:
+        found = synthesize(
+            teacher, "intraq", num_images=6, batch_size=batch_size, iterations=2, folder=folder
+        )
+        return found.take(torch.arange(6)).images
+
+    def full_disk(*_: object) -> None:
+        raise OSError("full")
+
+    expected = call(2, None)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr(synthesizing, "_write_set", full_disk)
+        call(4, tmp_path)
+    assert torch.equal(call(2, tmp_path), expected)
+
+
 @pytest.mark.parametrize("method", ["dynadfq", "zeroq"])
 def test_every_method_runs(teacher: Teacher, method: str) -> None:
     images = synthesize(teacher, method, num_images=8, iterations=1, batch_size=8)
@@ -175,6 +198,8 @@ def test_length_and_rates_of_finetuning_are_arguments(
             {"activation_bits": (3, 4, 5), "target_bits": 6},
             "target_bits: must be within activation_bits [3, 4, 5]; got 6",
         ),
+        ({"activation_bits": 4.5}, "activation_bits: must be a whole number; got 4.5"),
+        ({"activation_bits": None}, "activation_bits: must be a whole number; got null"),
         (
             {"activation_bits": ()},
             "activation_bits: must be one or more whole numbers in 2 … 8, ascending, or 32 alone; "
@@ -209,6 +234,23 @@ def test_other_objects_than_teachers_and_students_are_refused(
             call()
     with pytest.raises(InvalidArgument, match="student: must be what quantize returns; got Linear"):
         finetune(network, teacher, synthetic)
+
+
+def test_other_objects_than_sets_of_images_are_refused(
+    teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    student = quantize(teacher)
+    for images in (None, synthetic.take(torch.arange(2)).images, iter([])):
+        with pytest.raises(InvalidArgument, match=r"^images: must be a set as"):
+            finetune(student, teacher, images)
+    wrong: Any = "2 %"
+    with pytest.raises(InvalidArgument, match=r'^bit_flops_percent: must be a number; got "2 %"'):
+        student.set_budget(wrong, synthetic)
+
+
+@pytest.mark.parametrize("bits", [np.int64(5), np.array([5]), [np.int8(5)]])
+def test_widths_are_whole_numbers_of_any_library(teacher: Teacher, bits: Any) -> None:
+    assert quantize(teacher, activation_bits=bits).scheme.activation_bits == (5,)
 
 
 def test_the_target_left_out_is_the_middle(teacher: Teacher) -> None:
@@ -279,3 +321,8 @@ def test_public_names_exist_and_are_imported_late() -> None:
         _ = dynadfq.quantizer  # type: ignore[attr-defined]
     code = "import sys, dynadfq; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_iterations_beside_an_optimizer_are_refused(teacher: Teacher) -> None:
+    with pytest.raises(InvalidArgument, match=r"^iterations: 3 is given beside optimizer"):
+        synthesize(teacher, iterations=3, optimizer=PixelOptimizerConfig(iterations=2))

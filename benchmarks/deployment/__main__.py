@@ -11,6 +11,7 @@ import argparse
 import csv
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,17 @@ from benchmarks.deployment.networks import CHECKPOINT, NETWORKS, labelled
 from benchmarks.deployment.quantizers import onnxruntime_static, ours
 from dynadfq.export.engines import float_onnx, onnx_runner
 from dynadfq.runtime.errors import typed_line
+from dynadfq.runtime.resume import fingerprint, library_digest
 
 REPORTS = Path("benchmarks/reports/deployment")
 QUANTIZERS = ("onnxruntime", "dynadfq", "dynadfq-uniform")  # the last: --uniform
 WIDTHS = {"w8a8": (8, 8), "w4a8": (4, 8), "w4a4": (4, 4)}
-KEYS = ("calibration", "quantizer", "weights", "activations")
+KEYS = (
+    *("calibration", "quantizer", "weights", "activations"),
+    *("calibration_images", "precision", "rounding", "teacher"),
+)
 MEASURED = (
     *(
-        "calibration_images",
         "images",
         "top1",
         "float_top1",
@@ -69,15 +73,17 @@ def main() -> None:
     path = REPORTS / f"{asked.network}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {tuple(row[key] for key in KEYS) for row in _rows(path)}
+    teacher = NETWORKS[asked.network].teacher(asked.checkpoint)
+    own = (str(asked.count), asked.precision, asked.rounding, digest(teacher))
     wanted = product(asked.widths, asked.calibration, asked.quantizers)
     missing = [
         (kind, quantizer, WIDTHS[widths])
         for widths, kind, quantizer in wanted
-        if (kind, quantizer, *map(str, WIDTHS[widths])) not in known
+        if (kind, quantizer, *map(str, WIDTHS[widths]), *own) not in known
     ]
     if not missing:
         return
-    bench = Bench(asked)
+    bench = Bench(asked, teacher)
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [*KEYS, *MEASURED], lineterminator="\n")
@@ -96,19 +102,25 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
             yield from csv.DictReader(file)
 
 
+def digest(teacher: dynadfq.Teacher) -> str:
+    """Return the first digits of the sha256 of a network's weights."""
+    return str(teacher.describe()["sha256"])[:12]
+
+
 class Bench:
     """One network with its labelled images and its predictions."""
 
-    def __init__(self, asked: argparse.Namespace) -> None:
+    def __init__(self, asked: argparse.Namespace, teacher: dynadfq.Teacher) -> None:
         self.asked = asked
         self.network = NETWORKS[asked.network]
-        self.teacher: dynadfq.Teacher = self.network.teacher(asked.checkpoint)
+        self.teacher = teacher
         self.images = labelled(self.teacher, asked.data, "val", asked.classes)
         has_train = (asked.data / "train").is_dir()
         self.real = labelled(
             self.teacher, asked.data, "train" if has_train else "val", asked.classes, asked.count
         )
-        self.work: Path = asked.work / asked.network
+        made_with = (teacher.describe(), asdict(self.network), asked.count, asked.precision)
+        self.work: Path = asked.work / fingerprint(*made_with, library_digest())
         self.work.mkdir(parents=True, exist_ok=True)
         self.float_file = self.work / "float.onnx"
         if not self.float_file.exists():
@@ -118,7 +130,16 @@ class Bench:
 
     def row(self, kind: str, quantizer: str, weights: int, activations: int) -> dict[str, Any]:
         """Quantize and measure; a refusal is noted."""
-        row: dict[str, Any] = dict(zip(KEYS, (kind, quantizer, weights, activations), strict=True))
+        row: dict[str, Any] = {
+            "calibration": kind,
+            "quantizer": quantizer,
+            "weights": weights,
+            "activations": activations,
+            "calibration_images": self.asked.count,
+            "precision": self.asked.precision,
+            "rounding": self.asked.rounding,
+            "teacher": digest(self.teacher),
+        }
         images = calibration_images(
             kind,
             self.asked.count,
@@ -139,7 +160,7 @@ class Bench:
             return row | {"note": typed_line(error)}
         row |= {name: round(value, 2) for name, value in found.items()}
         size = path.stat().st_size
-        row |= {"calibration_images": self.asked.count, "images": len(self.images), "bytes": size}
+        row |= {"images": len(self.images), "bytes": size}
         row["of_float"] = round(size / self.float_file.stat().st_size, 4)
         row["image_seconds"] = round(images.seconds, 1)
         row["quantize_seconds"] = round(seconds, 1)

@@ -15,7 +15,7 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.ops.precision import compute_precision, synthesis_precision
 from dynadfq.runtime import distributed
-from dynadfq.runtime.errors import require_choice
+from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.resume import Scratch, fingerprint, library_digest
 from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -58,7 +58,7 @@ def synthesize(
         folder: where shards are written; the same call continues there if it was interrupted.
             Without one, they live as long as the returned set.
         similarity: how class similarity is measured.
-        optimizer: settings of Adam, in place of ``iterations``.
+        optimizer: all settings of Adam, ``iterations`` among them.
         storage: number type in which images are stored, "float32" or, for half the space,
             "float16".
         precision: of convolutions and linear layers: "float32", "bfloat16", or on a GPU "tf32";
@@ -78,17 +78,22 @@ def synthesize(
     config = SynthesisConfig(
         iterations=iterations, num_images=num_images, batch_size=batch_size, storage=storage
     )
+    if optimizer is not None and iterations != SYNTHESIS.iterations:
+        raise InvalidArgument(
+            "iterations", f"{iterations} is given beside optimizer; set it in optimizer alone"
+        )
     adam = optimizer or config
     keep_alive = tempfile.TemporaryDirectory(prefix="dynadfq-") if folder is None else None
     target = Path(keep_alive.name if keep_alive else folder or ".")
     made_with = (
         seed,
+        batch_size,  # a shard that builds on those before it depends on their sizes
         method,
         settings.model_dump(mode="json"),
         adam.model_dump(include=set(PixelOptimizerConfig.model_fields)),
         similarity,
         products,
-        teacher.describe()["sha256"],
+        teacher.describe(),
         library_digest(),  # other code, or another torch, may make other images
         torch.__version__,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,7 @@ from dynadfq.quant.model import Student
 from dynadfq.quant.range_config import ranges_of
 from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.numbers import whole_number
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -77,10 +78,8 @@ def quantize(
         InvalidArgument: an argument is wrong, or does not fit the network.
     """
     require_teacher(teacher)
-    if isinstance(activation_bits, int):
-        widths: tuple[int, ...] = (activation_bits,)
-    else:
-        widths = tuple(sorted(activation_bits))
+    given = activation_bits if isinstance(activation_bits, Iterable) else [activation_bits]
+    widths = tuple(sorted(whole_number("activation_bits", width) for width in given))
     if per_width_ranges and len(widths) == 1:
         raise InvalidArgument(
             "per_width_ranges",

@@ -83,8 +83,8 @@ def finetune(
         calibration_images: images that set the activation ranges.
         warm_up_images: images of the selector's warm-up; 0 is off.
         any_width: whether images learn at widths that are drawn, so that the student serves any of
-            them; the selector's warm-up then comes last, and ``budget`` and ``bit_weight`` have no
-            effect.
+            them; the selector's warm-up then comes last, and ``selector_learning_rate``, ``budget``
+            and ``bit_weight`` have no effect.
         seed: the same seed gives the same student.
         schedule: all settings of fine-tuning, augmentation among them, in place of the arguments
             of these names.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dynadfq.cli.models import StudentModel, Trust, load_only_student
+from dynadfq.cli.network import options_named
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "budget"
@@ -42,6 +43,7 @@ def run(
     A Lagrange multiplier on bit-FLOPs shifts the bit-widths that images choose. Nothing is trained.
     """
     from dynadfq.synthesis.dataset import SyntheticSet
+    from dynadfq.synthesis.manifest import MANIFEST
 
     if to is not None and bit_flops_percent is None:
         raise typer.BadParameter("give a budget to save: --bit-flops-percent", param_hint="--to")
@@ -51,7 +53,13 @@ def run(
     limits = f"{possible['lowest']:.4f} … {possible['highest']:.4f}"
     lines = [f"possible: {limits} % of the float network's bit-FLOPs"]
     if bit_flops_percent is not None:
-        setting = student.set_budget(bit_flops_percent, SyntheticSet(images).check())
+        if not (images / MANIFEST).exists():
+            raise ValueError(
+                f"--images: {images} holds no {MANIFEST}; give a folder of synthetic images, as "
+                "stage synthesize and dynadfq.synthesize write it"
+            )
+        with options_named(bit_flops_percent="--bit-flops-percent", images="--images"):
+            setting = student.set_budget(bit_flops_percent, SyntheticSet(images).check())
         found["setting"] = setting._asdict()
         lines.append(f"reached: {setting.bit_flops_percent:.4f} % over {setting.images} images")
     if to is not None:

@@ -61,13 +61,14 @@ def run(
     from dynadfq.deploy.images import make_images, require_statistics
     from dynadfq.deploy.work import Work
 
-    with options_named():
+    with options_named(name="--input-name"):
         teacher = network.load()
+        name = calibration.input_name(teacher) if input_name is None else input_name
         calibration.check_target(to, teacher.preprocessing)
+        calibration.require_key(name)
         require_statistics(teacher, "model", "calibrate on images of your own")
     work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
     made = make_images(teacher, images, iterations, seed, work)
-    name = input_name or calibration.input_name(teacher)
     written = calibration.write_calibration(made, to, teacher.preprocessing, name, values, layout)
     recognized = made.one_hot_recognized
     work.delete()

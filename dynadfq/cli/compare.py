@@ -74,11 +74,12 @@ def run(names: Names = None, everything: All = False, as_json: AsJson = False) -
 def _chosen(names: Sequence[str], everything: bool) -> Iterator[tuple[str, str | None]]:
     """Yield names with their commits; the working copy has none."""
     head = _git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
-    known = dict(_experiments(None if everything or names else head))
+    experiments = list(_experiments(None if everything or names else head))
+    known = dict(experiments)
     if not names:
         yield WORKING_COPY, None
         yield "HEAD", head
-        yield from known.items()
+        yield from experiments
     for name in names:
         if name in known:
             yield name, known[name]
@@ -117,13 +118,25 @@ def _at(name: str, commit: str | None) -> Experiment:
 
 
 def _content(commit: str | None, path: str) -> str:
+    """Return a file's text of a commit or the working copy; empty where it is missing."""
+    root = Path(_git("rev-parse", "--show-toplevel").strip())
+    folder = _project(root)
     if commit is None:
-        file = Path(_git("rev-parse", "--show-cdup").strip()) / path
+        file = root / folder / path
         return file.read_text(encoding="utf-8") if file.is_file() else ""
+    within = (folder / path).as_posix()
     # Of a commit in which the file is missing, ls-tree lists nothing.
-    if not _git("ls-tree", "--full-tree", commit, path):
+    if not _git("ls-tree", "--full-tree", commit, within):
         return ""
-    return _git("show", f"{commit}:{path}")
+    return _git("show", f"{commit}:{within}")
+
+
+def _project(root: Path) -> Path:
+    """Return the folder of the DVC project within the repository; the repository's own if none."""
+    here = Path.cwd().resolve()
+    above = [folder for folder in (here, *here.parents) if folder.is_relative_to(root.resolve())]
+    found = next((folder for folder in above if (folder / ".dvc").is_dir()), root.resolve())
+    return found.relative_to(root.resolve())
 
 
 def _git(*arguments: str) -> str:

@@ -74,7 +74,8 @@ def run(
         raise ValueError("--bits: a teacher has no widths; give a student as MODEL")
     if bits is not None and card is not None:
         raise ValueError("--bits: a model card shows the student's own widths; leave out --card")
-    float_network = None if teacher is None else load(teacher, trust)
+    with options_named(MODEL="--teacher"):
+        float_network = None if teacher is None else load(teacher, trust)
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
     with options_named(root="FOLDER"):

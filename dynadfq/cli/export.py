@@ -10,6 +10,7 @@ import typer
 
 from dynadfq.cli.images import image_paths, is_pattern
 from dynadfq.cli.models import StudentModel, Trust, load_only_student
+from dynadfq.cli.network import options_named
 from dynadfq.cli.output import AsJson, output_file, print_json
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def run(
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
     if to == "qdq":
-        qdq = export_qdq(student, path, images, input)
+        with options_named(path="--output"):
+            qdq = export_qdq(student, path, images, input)
         found |= {
             "worst_logit_difference": qdq.agreement.worst,
             "same_class": qdq.agreement.same_class,
@@ -124,6 +126,7 @@ def _images(student: Student, source: str, count: int) -> Tensor:
     if not Path(source).exists() and not is_pattern(source):
         raise ValueError(f"--check: {source} does not exist; give synthetic images or image files")
     preprocessing = student.preprocessing
-    paths = islice(image_paths([source]), count)
-    pixels = torch.stack([read_image(path, preprocessing) for path in paths])
+    with options_named(IMAGES="--check"):
+        paths = islice(image_paths([source]), count)
+        pixels = torch.stack([read_image(path, preprocessing) for path in paths])
     return preprocessing.normalize(pixels)

@@ -110,14 +110,14 @@ class FloatNetwork(NamedTuple):
                 f"MODEL: {self.model} has no teacher.json; give the folder of a teacher"
             )
         size = self.input_shape
-        shape = None if size is None else [int(n) for n in numbers("--input-shape", size)]
-        if shape is not None and len(shape) != 3:
+        shape = None if size is None else [part.strip() for part in size.split(",")]
+        if shape is not None and not (len(shape) == 3 and all(map(str.isdecimal, shape))):
             raise ValueError(f"--input-shape: {size} must be three numbers C,H,W, as 3,224,224")
         return load_teacher(
             self.model,
             checkpoint=self.checkpoint,
             num_classes=self.num_classes,
-            input_shape=shape,
+            input_shape=None if shape is None else [int(part) for part in shape],
             mean=None if self.mean is None else numbers("--mean", self.mean),
             std=None if self.std is None else numbers("--std", self.std),
             trust=self.trust or (),

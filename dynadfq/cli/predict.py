@@ -12,6 +12,7 @@ import typer
 
 from dynadfq.cli.images import image_paths
 from dynadfq.cli.models import BatchSize, Model, Trust, description, load
+from dynadfq.cli.network import options_named
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def run(
     Shows the probability of the class, the mean bit-width of the activations, and the bit-FLOPs in
     percent of the float network's.
     """
-    predictor = _Predictor(load(model, trust), multiplier, top)
+    loaded = load(model, trust)
+    with options_named(multiplier="--multiplier"):
+        predictor = _Predictor(loaded, multiplier, top)
     paths = image_paths(images)
     predictions: list[dict[str, Any]] = []
     failed = False

@@ -30,7 +30,8 @@ Weights = Annotated[
     typer.Option(
         min=2,
         max=8,
-        help="Bits of weights; with up to 4, layers that lose most get 8, unless --uniform.",
+        help="Bits of weights; with up to 4, layers that lose most get 8, unless --uniform or "
+        "--effort seconds.",
     ),
 ]
 Uniform = Annotated[bool, typer.Option("--uniform", help="The same bits in all layers.")]

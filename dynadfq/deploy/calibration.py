@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -69,6 +70,16 @@ def check_target(path: Path, preprocessing: Preprocessing) -> None:
         raise InvalidArgument("to", f"{path} exists and is no empty folder; name a new one")
 
 
+def require_key(name: str) -> None:
+    """Check the name of the network's input as a key of an ``.npz`` file.
+
+    Raises:
+        InvalidArgument: it is empty, or an argument of NumPy's function.
+    """
+    if name in ("", "file", "allow_pickle"):
+        raise InvalidArgument("name", f"{name!r} is no key that an .npz file can have")
+
+
 def write_calibration(
     images: SyntheticSet,
     path: Path,
@@ -82,7 +93,7 @@ def write_calibration(
     Args:
         images: the synthetic images.
         path: ``.npz`` holds one array under ``name``, ``.npy`` the array alone; a folder gets PNG
-            files, whose pixels are rounded to whole numbers in 0 … 255.
+            files, all at once, whose pixels are rounded to whole numbers in 0 … 255.
         preprocessing: of the network.
         name: of the network's input.
         values: "float32" for normalized values, as the network reads them, or "uint8" for
@@ -90,10 +101,14 @@ def write_calibration(
         layout: of an array, "nchw" or "nhwc".
 
     Raises:
-        InvalidArgument: the path's kind is unknown or cannot hold the images.
+        InvalidArgument: the path's kind is unknown or cannot hold the images, or the name is no key
+            of an ``.npz`` file.
     """
     check_target(path, preprocessing)
+    require_key(name)
     folder = not path.suffix
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
     count = len(images)
     array: NDArray[np.generic] | None = None
     clipped = 0.0
@@ -102,7 +117,7 @@ def write_calibration(
         clipped += float(((pixels < -0.5) | (pixels > 255.5)).double().mean()) * len(batch)
         part = pixels.round().clamp(0, 255).byte() if folder or values == "uint8" else batch
         if folder:
-            _write_png(part, path, start)
+            _write_png(part, unfinished, start)
             continue
         ordered = (part if layout == "nchw" else part.movedim(1, -1)).numpy()
         if array is None:
@@ -110,6 +125,8 @@ def write_calibration(
         array[start : start + len(ordered)] = ordered
     percent = 100 * clipped / count
     if array is None:
+        path.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(path)
         _, height, width = preprocessing.input_shape
         shape = (height, width, preprocessing.input_shape[0])
         return CalibrationFiles(path, None, shape, "uint8", percent)

@@ -23,7 +23,7 @@ from dynadfq.deploy.measure import Measured, card, labelled_images, measure
 from dynadfq.deploy.student import check_export, make_student, recipe_of, scheme_of
 from dynadfq.deploy.work import Work
 from dynadfq.export.onnx_export import require_onnx
-from dynadfq.export.qdq import export_qdq
+from dynadfq.export.qdq import export_qdq, require_own_notes
 from dynadfq.export.qdq_model import InputKind
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
@@ -96,6 +96,7 @@ def quantize_model(
     """
     target = Path(to)
     path, card_path = _files(target)
+    _require_own_files(path, card_path)
     amount = effort_of(effort)
     require_choice("input", input, get_args(InputKind))
     require_bits("weight_bits", weight_bits)
@@ -134,6 +135,18 @@ def _files(to: Path) -> tuple[Path, Path]:
     if to.suffix or to.is_file():
         raise InvalidArgument("to", f"{to} must be a file that ends in .onnx, or a folder")
     return to / "model.onnx", to / "card.md"
+
+
+def _require_own_files(path: Path, card_path: Path) -> None:
+    """Check that the files beside an ONNX file replace none of another kind."""
+    try:
+        require_own_notes(path)
+    except InvalidArgument as error:
+        raise InvalidArgument("to", error.problem) from None
+    if card_path.exists() and not path.exists():
+        raise InvalidArgument(
+            "to", f"{card_path}, which gets the model card, is there without {path}; choose another"
+        )
 
 
 def _images(

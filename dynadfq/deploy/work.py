@@ -31,7 +31,7 @@ class Work:
         Work of another version of the library, or of torch, is not continued.
         """
         code = library_digest()
-        identity = fingerprint(code, torch.__version__, *settings, teacher.describe()["sha256"])
+        identity = fingerprint(code, torch.__version__, *settings, teacher.describe())
         whole = to.resolve()  # "." has no name
         return cls(whole.with_name(f"{whole.name}.unfinished"), identity)
 

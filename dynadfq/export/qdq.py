@@ -28,6 +28,7 @@ from dynadfq.export.qdq_checks import (
     kernels_in_onnxruntime,
 )
 from dynadfq.export.qdq_model import InputKind, qdq_model
+from dynadfq.quant.config import SITES_PART
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.resume import atomic_write
@@ -116,8 +117,9 @@ def export_qdq(
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is not installed.
-        InvalidArgument: the student has per-image widths or another scheme, the input kind is
-            unknown, there are no images, or they have another shape than the student's input.
+        InvalidArgument: the student has per-image widths or another scheme, the JSON file beside
+            would replace another file, the input kind is unknown, there are no images, or they
+            have another shape than the student's input.
         ArithmeticError: onnxruntime gives fewer than 99.8 % of the images the student's class, or
             logits are NaN or infinite; nothing is written.
     """
@@ -125,6 +127,7 @@ def export_qdq(
 
     require_onnx()
     require_integer(student)
+    require_own_notes(Path(path))
     require_choice("input", input, get_args(InputKind))
     require_images(student, images)
     read = images
@@ -151,8 +154,36 @@ def export_qdq(
     atomic_write(Path(path), content)
     notes = _notes(student, export, content, input)
     text = json.dumps(notes, indent=2, ensure_ascii=False) + "\n"
-    atomic_write(Path(path).with_suffix(".json"), text.encode())
+    atomic_write(notes_path(Path(path)), text.encode())
     return export
+
+
+def notes_path(path: Path) -> Path:
+    """Return the JSON file beside a QDQ file."""
+    return path.with_suffix(".json")
+
+
+def require_own_notes(path: Path) -> None:
+    """Check that the JSON file beside a QDQ file replaces none of another kind.
+
+    Raises:
+        InvalidArgument: it would, or the QDQ file has the JSON file's name.
+    """
+    notes = notes_path(path)
+    if notes == path:
+        raise InvalidArgument("path", f"{path} ends in .json, as the file beside it; use .onnx")
+    if not notes.exists():
+        return
+    try:
+        found = json.loads(notes.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not (isinstance(found, dict) and "opset" in found):
+        raise InvalidArgument(
+            "path",
+            f"{path} gets a JSON file beside it, and {notes} is there and describes no QDQ file; "
+            "choose another name",
+        )
 
 
 def require_integer(student: Student) -> None:
@@ -216,7 +247,7 @@ def _notes(student: Student, export: QdqExport, content: bytes, input: InputKind
             "provenance": student.provenance,
         },
         "bytes": export.size,
-        "float_bytes": 4 * sum(parameter.numel() for parameter in student.network.parameters()),
+        "float_bytes": 4 * _weights(student),
         "onnxruntime": asdict(export.agreement) | asdict(export.kernels),
         "session_options": dict([EXACT_SUMS]) if export.check.exact else {},
         "openvino": None if export.openvino is None else asdict(export.openvino),
@@ -224,6 +255,12 @@ def _notes(student: Student, export: QdqExport, content: bytes, input: InputKind
         "times": list(export.times),
         "versions": _versions(),
     }
+
+
+def _weights(student: Student) -> int:
+    """Return the number of the network's parameters, without the ranges of activations."""
+    named = student.network.named_parameters()
+    return sum(one.numel() for name, one in named if not name.startswith(f"{SITES_PART}."))
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from inspect import getdoc
 from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
 from dynadfq.methods.schedules import SCHEDULES
-from dynadfq.params.oddities import ODDITIES, WITHOUT_FLOAT
+from dynadfq.params.oddities import ODDITIES, WITHOUT_FLOAT, WITHOUT_INTEGER
 from dynadfq.params.rules import RULES
 from dynadfq.params.sections import PARTS, Params
 from dynadfq.runtime.config import Config, allowed, is_config, note
@@ -45,14 +45,21 @@ COLUMNS = (
 
 def render() -> str:
     """Return the whole document."""
-    others = [rule for rule in ODDITIES if rule not in WITHOUT_FLOAT]
+    idle = {
+        f"quantization.target_bits: {FLOAT_BITS}": WITHOUT_FLOAT,
+        "quantization.scheme: integer": WITHOUT_INTEGER,
+    }
+    others = [rule for rule in ODDITIES if not any(rule in some for some in idle.values())]
     rules, odd = (
         [f"- {_listed(rule.keys)}: {rule.requirement}" for rule in some] for some in (RULES, others)
     )
-    idle = f"- with `quantization.target_bits: {FLOAT_BITS}`, these keys are at their defaults: "
-    idle += ", ".join(f"`{rule.keys[0]}`" for rule in WITHOUT_FLOAT)
+    odd += [
+        f"- with `{value}`, these keys are at their defaults: "
+        + ", ".join(f"`{rule.keys[0]}`" for rule in some)
+        for value, some in idle.items()
+    ]
     sections = [_section(Params, ""), *_sections(Params), *_methods()]
-    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ODD, *odd, idle, ""])
+    return "\n".join([HEAD, *sections, "## Between keys\n", *rules, ODD, *odd, ""])
 
 
 def _methods() -> Iterator[str]:

@@ -14,6 +14,7 @@ from dynadfq.params.rules import Rule, broken_rules
 from dynadfq.params.sections import Params
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.quant.range_config import RangeConfig
+from dynadfq.quant.rounding_config import BlockReconstructionConfig
 from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.config import Config
 from dynadfq.runtime.errors import shown
@@ -71,8 +72,18 @@ WITHOUT_FLOAT = tuple(
     )
     for name in names
 )
+WITHOUT_INTEGER = tuple(
+    unused(f"{group}.{name}", config, "quantization.scheme", "paper")
+    for group, config, names in (
+        ("selector", SelectorConfig, SelectorConfig.model_fields),
+        ("quantization", QuantizationConfig, ("placement",)),
+        ("quantization.ranges", RangeConfig, ("per_width",)),
+    )
+    for name in names
+)
 ODDITIES = (
     *WITHOUT_FLOAT,
+    *WITHOUT_INTEGER,
     Rule(
         ("quantization.target_bits", "selector.candidates"),
         lambda target, candidates: target in candidates or target == FLOAT_BITS,
@@ -146,14 +157,26 @@ ODDITIES = (
         for name in ("widths", "images", "keep_size")
     ),
     unused("finetune.clipped_gradient", FinetuneConfig, "quantization.ranges.learned", False),
+    unused("finetune.range_learning_rate", FinetuneConfig, "quantization.ranges.learned", True),
+    *(
+        unused(
+            f"quantization.reconstruction.{name}",
+            BlockReconstructionConfig,
+            "quantization.rounding",
+            "block",
+        )
+        for name in BlockReconstructionConfig.model_fields
+    ),
     Rule(
         ("finetune.early_stopping.patience", "finetune.early_stopping.images"),
         lambda patience, images: images > 0 or patience == EarlyStoppingConfig().patience,
         "the second is above 0, or the first its default",
         "{0} has no effect with finetune.early_stopping.images: {1}",
     ),
-    unused("selector.budget", SelectorConfig, "selector.any_width", False),
-    unused("selector.bit_weight", SelectorConfig, "selector.any_width", False),
+    *(
+        unused(f"selector.{name}", SelectorConfig, "selector.any_width", False)
+        for name in ("learning_rate", "budget", "bit_weight")
+    ),
     *(
         unused(f"synthesis.{name}", PixelOptimizerConfig, "synthesis.schedule", "plateau")
         for name in ("decay", "patience", "stop")
@@ -163,13 +186,13 @@ ODDITIES = (
 
 def oddities(params: Params) -> Iterator[str]:
     """Yield a line for each value that does something that few want."""
-    rules = ODDITIES
     floats = params.quantization.target_bits == FLOAT_BITS
-    if floats:  # no other note on what has no effect then
-        without = {rule.keys[0] for rule in WITHOUT_FLOAT}
-        others = (rule for rule in ODDITIES if rule.keys[0] not in without)
-        rules = (*WITHOUT_FLOAT, *others)
-    yield from broken_rules(params, rules=rules)
+    off: tuple[Rule, ...] = WITHOUT_FLOAT if floats else ()
+    if not floats and params.quantization.scheme == "integer":
+        off = WITHOUT_INTEGER
+    without = {rule.keys[0] for rule in off}  # no other note on what has no effect then
+    others = (rule for rule in ODDITIES if rule.keys[0] not in without)
+    yield from broken_rules(params, rules=(*off, *others))
     name = params.method.name
     method = METHODS[name]
     if method.optimizes_images and params.synthesis.iterations == 0:

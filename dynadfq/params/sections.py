@@ -19,7 +19,7 @@ from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.report.config import ReportConfig
-from dynadfq.runtime.config import Config, setting
+from dynadfq.runtime.config import DEVICE, DEVICES, Config, setting
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.config import SimilarityConfig, TeacherConfig
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
@@ -71,8 +71,8 @@ class Params(Config):
     device: str = setting(
         "auto",
         "where tensors live; auto is a GPU where there is one",
-        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
-        allowed="one of auto, cpu, cuda, cuda:N",
+        pattern=DEVICE,
+        allowed=DEVICES,
     )
     precision: PrecisionChoice = setting(
         "float32",

@@ -26,6 +26,8 @@ MAX_RATE = 100.0  # learning rates
 MAX_WEIGHT = 1e6  # of a term in a loss
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1000.0
 
+DEVICE, DEVICES = r"^(auto|cpu|cuda(:\d{1,3})?)$", "one of auto, cpu, cuda, cuda:N"
+
 BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from dynadfq.runtime import distributed
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.config import DEVICE, DEVICES
+from dynadfq.runtime.errors import InvalidArgument, shown
 
 
 def resolve(device: str) -> torch.device:
@@ -15,8 +18,11 @@ def resolve(device: str) -> torch.device:
         device: "auto" is a GPU where there is one, else the CPU.
 
     Raises:
-        InvalidArgument: there is no such GPU, or too few for the ranks of this machine.
+        InvalidArgument: the name is none, there is no such GPU, or too few for the ranks of this
+            machine.
     """
+    if not re.fullmatch(DEVICE, device):
+        raise InvalidArgument("device", f"must be {DEVICES}; got {shown(device)}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InvalidArgument("device", f"{device} is not available on this machine; set auto")
     if device == "auto":

@@ -31,8 +31,8 @@ def require_finite(values: dict[str, Tensor], step: int) -> None:
     if bad:
         named = ", ".join(f"{name} = {float(value.detach())}" for name, value in bad.items())
         raise NonFiniteLoss(
-            f"step {step}: {named}; lower the learning rate. "
-            "The last good state is kept, nothing was overwritten"
+            f"step {step}: {named}; lower the learning rate. This step was not taken, and what "
+            "was stored before is kept"
         )
 
 

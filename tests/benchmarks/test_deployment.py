@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -49,10 +49,11 @@ def test_classes_of_all_images() -> None:
 class Bench(deployment.Bench):
     """Without a network: every quantizer refuses."""
 
-    def __init__(self, asked: Any) -> None:
+    def __init__(self, asked: Any, teacher: Any) -> None:
         self.asked = asked
         self.work = asked.work
-        self.network = self.teacher = self.real = None  # type: ignore[assignment]
+        self.teacher = teacher
+        self.network = self.real = None  # type: ignore[assignment]
         self.images = SimpleNamespace(labels=torch.tensor([0, 1]), __len__=lambda: 2)  # type: ignore[assignment]
         self.floats = torch.tensor([0, 1])
 
@@ -60,17 +61,32 @@ class Bench(deployment.Bench):
         raise NotImplementedError("no such widths\nsecond line")
 
 
+class Network(NamedTuple):
+    """Weights that are known by their digest."""
+
+    sha256: str
+
+    def teacher(self, checkpoint: Path | None) -> Any:
+        return SimpleNamespace(describe=lambda: {"sha256": checkpoint or self.sha256})
+
+
 def test_rows_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(deployment, "Bench", Bench)
+    monkeypatch.setitem(deployment.NETWORKS, "resnet20-cifar100", Network("ab" * 32))
     monkeypatch.setattr(deployment, "REPORTS", tmp_path)
     monkeypatch.setattr(deployment, "calibration_images", lambda *_: Images(torch.zeros(1), 0.0))
     words = ["x", "resnet20-cifar100", "--data", str(tmp_path), "--work", str(tmp_path)]
     for kinds in (["noise"], ["noise", "real"], ["noise", "real"]):
         monkeypatch.setattr("sys.argv", [*words, "--calibration", *kinds])
         deployment.main()
+    for other in (["--count", "32"], ["--precision", "bfloat16"], ["--checkpoint", "cd" * 32]):
+        monkeypatch.setattr(
+            "sys.argv", [*words, "--calibration", "real", "--widths", "w8a8", *other]
+        )
+        deployment.main()
     with (tmp_path / "resnet20-cifar100.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["calibration"] for row in rows] == ["noise"] * 6 + ["real"] * 6
+    assert [row["calibration"] for row in rows] == ["noise"] * 6 + ["real"] * (6 + 3 * 2)
     assert {row["note"] for row in rows} == {"NotImplementedError: no such widths"}
     keys = [tuple(row[key] for key in deployment.KEYS) for row in rows]
-    assert len(set(keys)) == 12 and not rows[0]["top1"]
+    assert len(set(keys)) == 18 and not rows[0]["top1"]

@@ -213,3 +213,15 @@ def test_a_record_of_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "read_cells", lambda: {"reports": []})
     with pytest.raises(SystemExit, match="holds no grid"):
         record.main(["save"])
+
+
+def test_what_was_restored_before_another_teacher_was_made_is_not_that_teachers(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    here, there, path = tmp_path / "here", tmp_path / "there", tmp_path / "small.jsonl"
+    measure(here, "a-s0", "b-s0")
+    record.save(content, path, here)
+    record.restore(content, path, there)
+    measure(there, "real-s0", weights="other")
+    assert record.save(content, path, there) == 1
+    assert list(record.read(path)) == ["real-s0"]

@@ -231,8 +231,9 @@ def test_a_multiplier_makes_predictions_cheaper(run: Run, models: Any) -> None:
 
     assert cost("--multiplier 1e6") < cost("") < cost("--multiplier -1e6")
     assert run("predict", models.fixed, models.images, "--multiplier 1").status == 1
-    refused = run("predict", models.teacher, models.images, "--multiplier 1").err
-    assert refused.startswith("dynadfq: --multiplier: ")
+    for model, number in ((models.teacher, "1"), (models.student, "nan")):
+        refused = run("predict", model, models.images, "--multiplier", number).err
+        assert refused.startswith("dynadfq: --multiplier: ")
     assert run("predict", models.teacher, models.images, "--json").json[0]["mean_bits"] == 32
 
 
@@ -247,9 +248,37 @@ def test_a_budget_is_set_and_saved(run: Run, models: Any, tmp_path: Path) -> Non
     assert saved.multiplier == found["multiplier"] == found["setting"]["multiplier"]
     assert "reached" in run("budget", models.student, *set_to).out
     too_much = run("budget", models.student, "--bit-flops-percent 99 --images", models.synthetic)
-    assert too_much.status == 1 and "bit_flops_percent: 99 is outside" in too_much.err
+    assert too_much.status == 1
+    assert too_much.err.startswith("dynadfq: --bit-flops-percent: 99 is outside")
+    nowhere = run("budget", models.student, f"--bit-flops-percent {budget} --images nowhere")
+    assert nowhere.status == 1 and nowhere.err.startswith("dynadfq: --images: nowhere holds no ")
     assert "a fixed width" in run("budget", models.fixed, *set_to).err
     assert "holds a teacher" in run("budget", models.teacher).err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--input-shape nan,16,16",
+        "--input-shape 3,16.7,16",
+        "--input-shape 3,16",
+        "--device foo",
+        "--device cpu:0",
+    ],
+)
+def test_options_of_a_float_network_are_checked(run: Run, tmp_path: Path, options: str) -> None:
+    network = "pytorchcv/resnet20_cifar10 --effort seconds"
+    found = run(f"quantize {network} --checkpoint none.pth --to", tmp_path / "a.onnx", options)
+    assert found.status == 1 and found.err.count("\n") == 1
+    if "input-shape" in options:
+        assert found.err.startswith("dynadfq: --input-shape: ")
+
+
+def test_a_teachers_folder_says_itself_what_it_is(run: Run, models: Any, tmp_path: Path) -> None:
+    to = ("--effort seconds --to", tmp_path / "a.onnx")
+    for option, value in (("--mean", "0.1,0.2,0.3"), ("--num-classes", "7"), ("--checkpoint", "a")):
+        found = run("quantize", models.teacher, *to, option, value)
+        assert found.status == 1 and found.err.startswith(f"dynadfq: {option}: ")
 
 
 def test_bench_puts_time_beside_cost(run: Run, models: Any) -> None:
@@ -352,7 +381,7 @@ def test_export_says_what_is_missing(
     assert folder.err == f"dynadfq: --output: {tmp_path} is a folder; name a file\n"
     (tmp_path / "deep/er").mkdir(parents=True)
     empty = run("export", models.fixed, "--check", f"{tmp_path}/*")
-    assert empty.status == 1 and "no file matches" in empty.err
+    assert empty.status == 1 and empty.err.startswith("dynadfq: --check: no file matches")
     missing = run("export", models.fixed, "--check", tmp_path / "none")
     assert missing.status == 1 and missing.err.startswith("dynadfq: --check: ")
     assert run("export", models.teacher).err.startswith("dynadfq: MODEL: ") and not exports

@@ -110,6 +110,29 @@ def test_from_a_subfolder_and_outside_a_repository(
     assert outside.err.startswith("dynadfq: experiments are commits of git, and `git ")
 
 
+def test_a_project_below_the_repository_reads_its_own_files(
+    run: Run, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "sub/.dvc").mkdir(parents=True)
+    (repository / "sub/.dvc/config").touch()
+    monkeypatch.chdir(repository / "sub")
+    write("dynadfq", 6, 50.0)
+    commit()
+    write("dynadfq", 7, 60.0)
+    rows = run("compare", "--json").json
+    assert [row["student"] for row in rows[:2]] == [60.0, 50.0]
+    assert [row["differs"]["quantization.weight_bits"] for row in rows[:2]] == [7, 6]
+
+
+def test_experiments_of_one_name_on_several_commits_are_all_shown(
+    run: Run, repository: Path
+) -> None:
+    one, other = git("rev-parse", "HEAD"), git("rev-parse", "HEAD~1")
+    git("update-ref", f"refs/exps/{other[:2]}/{other[2:]}/low", one)
+    found = [row["experiment"] for row in run("compare --all --json").json]
+    assert found.count("low") == 2
+
+
 def test_a_file_that_cannot_be_read_is_named(run: Run, repository: Path) -> None:
     (repository / "params.yaml").write_text("a: [")
     failed = run("compare")

@@ -74,6 +74,11 @@ def test_errors_name_the_arguments_as_they_were_written(
     assert missing.status == 1 and missing.err.startswith("dynadfq: --classes: ")
     nothing = run("evaluate", models.student, tmp_path / "nothing")
     assert nothing.status == 1 and nothing.err.startswith("dynadfq: FOLDER: ")
+    (tmp_path / "flat").mkdir()
+    flat = run("evaluate", models.student, tmp_path / "flat")
+    assert flat.status == 1 and "flat has no class folders; give a folder of <class>/" in flat.err
+    teacher = run("evaluate", models.student, folder, "--teacher", tmp_path / "nowhere")
+    assert teacher.status == 1 and teacher.err.startswith("dynadfq: --teacher: ")
 
 
 def test_python_measures_what_the_command_measures(models: Any, tmp_path: Path) -> None:

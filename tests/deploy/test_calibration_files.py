@@ -15,6 +15,8 @@ from dynadfq.deploy import calibration
 from dynadfq.deploy.calibration import write_calibration
 from dynadfq.deploy.images import CLASS_WEIGHTS, class_weight, make_images
 from dynadfq.deploy.work import Work
+from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -57,6 +59,35 @@ def test_a_folder_holds_the_same_pixels(
     assert [file.name for file in files[:2]] == ["00000.png", "00001.png"]
     read = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(read, np.load(array.path))
+
+
+def test_a_folder_is_written_as_a_whole_or_not_at_all(
+    teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def killed(path: Path, data: bytes) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path)
+        atomic_write(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(calibration, "atomic_write", killed)
+        write_calibration(synthetic, tmp_path / "images", teacher.preprocessing)
+    assert not (tmp_path / "images").exists()
+    write_calibration(synthetic, tmp_path / "images", teacher.preprocessing)
+    assert len(list((tmp_path / "images").iterdir())) == len(synthetic)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("name", ["", "file", "allow_pickle"])
+def test_a_key_that_no_npz_file_can_have_is_refused(
+    teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=r"^name: .* is no key that an"):
+        write_calibration(synthetic, tmp_path / "a.npz", teacher.preprocessing, name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pixels_come_back_from_normalized_values(teacher: Teacher) -> None:

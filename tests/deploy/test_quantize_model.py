@@ -25,6 +25,7 @@ from dynadfq.export.qdq import QdqExport
 from dynadfq.export.qdq_checks import Agreement, EngineCheck, FloatNode, Kernels
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig
 
@@ -193,6 +194,24 @@ def test_what_is_wrong_is_said_before_the_work(
     with pytest.raises((ValueError, FileNotFoundError), match=reason):
         quantize_model(teacher, tmp_path / to, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", ["teacher.json", "teacher.md"])
+def test_a_file_of_another_kind_is_not_written_over(
+    teacher: Teacher, tmp_path: Path, other: str
+) -> None:
+    (tmp_path / other).write_text('{"format": "mine"}')
+    with pytest.raises(InvalidArgument, match=rf"^to: .*{other}"):
+        quantize_model(teacher, tmp_path / "teacher.onnx", effort="seconds")
+    assert [path.name for path in tmp_path.iterdir()] == [other]
+
+
+def test_unfinished_work_of_another_preprocessing_is_not_continued(
+    teacher: Teacher, make_net: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    other = Teacher(make_net(), teacher.input_shape, teacher.num_classes, (0.1,) * 3, teacher.std)
+    folders = {Work.beside(tmp_path / "a.onnx", one).folder for one in (teacher, teacher, other)}
+    assert len(folders) == 2
 
 
 def test_a_network_without_statistics_is_quantized_in_seconds(

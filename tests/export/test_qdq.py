@@ -263,6 +263,19 @@ def test_students_that_no_integer_engine_can_run(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["student.onnx", "notes.onnx", "model.json"])
+def test_the_json_file_beside_it_replaces_none_of_another_kind(
+    exported: tuple[Student, qdq.QdqExport], tmp_path: Path, name: str
+) -> None:
+    student, _ = exported
+    student.save(tmp_path)
+    (tmp_path / "notes.json").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidArgument, match=r"^path: "):
+        export_qdq(student, tmp_path / name, pixels(), timed=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_file_that_disagrees_is_not_written(
     exported: tuple[Student, qdq.QdqExport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

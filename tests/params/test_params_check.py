@@ -240,6 +240,37 @@ def test_float_activations_have_no_use_for_settings_of_widths_and_ranges() -> No
     assert list(oddities(check(unchanged)[0])) == []
 
 
+def test_scheme_integer_has_no_use_for_settings_of_several_widths() -> None:
+    document: dict[str, Any] = {
+        "quantization": {
+            "scheme": "integer",
+            "placement": "layer_input",
+            "ranges": {"per_width": True},
+        },
+        "selector": {"any_width": True, "pool": 4, "learning_rate": 0.5},
+        "synthesis": {"clip": True},
+    }
+    lines = list(oddities(check(document)[0]))
+    assert all(line.endswith('has no effect with quantization.scheme: "integer"') for line in lines)
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "quantization.placement",
+        "quantization.ranges.per_width",
+        *(f"selector.{name}" for name in ("any_width", "learning_rate", "pool")),
+    ]
+
+
+def test_settings_of_another_rounding_or_of_fixed_ranges_have_no_effect() -> None:
+    document: dict[str, Any] = {
+        "quantization": {"ranges": {"learned": False}, "reconstruction": {"iterations": 7}},
+        "finetune": {"range_learning_rate": 0.5},
+    }
+    lines = [line.split(":")[0] for line in oddities(check(document)[0])]
+    assert sorted(lines) == [
+        "finetune.range_learning_rate",
+        "quantization.reconstruction.iterations",
+    ]
+
+
 def test_a_generator_has_no_use_for_the_settings_of_pixels() -> None:
     changes = {"basis": "cosines", "beta1": 0.5, "beta2": 0.9, "clip": True, "stop": True}
     changes |= {"learning_rate": 0.1, "iterations": 7}

@@ -34,6 +34,8 @@ def test_each_rank_has_a_gpu_of_its_own(machine: None, asked: str, expected: str
 @pytest.mark.parametrize(
     ("machine", "asked", "message"),
     [
+        ((0, 0, 1), "foo", 'device: must be one of auto, cpu, cuda, cuda:N; got "foo"'),
+        ((0, 0, 1), "cpu:0", 'device: must be one of auto, cpu, cuda, cuda:N; got "cpu:0"'),
         ((0, 0, 1), "cuda", "device: cuda is not available on this machine; set auto"),
         ((2, 0, 1), "cuda:2", "device: must be one of cuda:0 … cuda:1; got cuda:2"),
         ((2, 0, 2), "cuda:0", "device: cuda:0 is one GPU for all processes; set cuda"),
