@@ -174,9 +174,7 @@ class GeneratorTraining:
         """Return ``count`` images, the first ones of a batch as large as in the training."""
         whole = self.draw(max(count, self.recipe.batch_size), rng)
         batch = Batch(whole.images[:count], whole.soft_labels[:count])
-        total, values, logits = self.losses(batch)
-        require_finite(values, self.recipe.batch_size)
-        return self._shard(batch, total, values, logits)
+        return self._shard(batch, *self.losses(batch))
 
 
 class GeneratorSource:
@@ -215,8 +213,14 @@ class GeneratorSource:
         return self.training.files()
 
     def make(self, count: int, rng: torch.Generator, progress: Progress) -> Shard:
-        """Sample ``count`` images."""
+        """Sample ``count`` images.
+
+        Raises:
+            NonFiniteLoss: a term of the trained generator is NaN or infinite.
+        """
         shard = self.training.sample(count, rng)
+        last = {name: torch.tensor(value) for name, value in shard.losses.items()}
+        require_finite(last, self.preparation_steps)
         return shard._replace(
             images=shard.images.cpu().contiguous(),
             soft_labels=shard.soft_labels.cpu(),

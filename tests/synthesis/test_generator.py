@@ -9,6 +9,7 @@ from interrupts import counted_steps, files, killed_after
 from dynadfq.losses.objective import Objective, Term
 from dynadfq.methods.gdfq import Images
 from dynadfq.runtime.artifact import DamagedArtifact
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.progress import NonFiniteLoss, Progress
 from dynadfq.runtime.resume import Scratch
 from dynadfq.runtime.seeding import generator
@@ -263,6 +264,16 @@ def test_nan_stops_and_names_the_term(teacher):
     assert all(
         torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True)
     )
+    source = GeneratorSource(teacher, recipe, 4)
+    source.training = training
+    with pytest.raises(NonFiniteLoss, match=r"step 4: .*poison = nan"):
+        source.make(8, rng(), Progress("synthesize", 1))
+
+
+def test_an_objective_without_any_weight_is_refused(teacher):
+    settings = Images(generator_batch_size=8, latent_features=10, class_weight=0, bn_weight=0)
+    with pytest.raises(InvalidArgument, match="method: all terms of its images' loss"):
+        GeneratorTraining(teacher, settings.generator(teacher))
 
 
 def test_progress_counts_what_an_earlier_run_made():
