@@ -53,8 +53,8 @@ def site_sensitivity(
     student.eval()
     widths = student.scheme.activation_bits
     target = student.scheme.target_bits
-    chosen = student.dynamic_sites
-    first = len(student.sites) - chosen
+    dynamic = student.dynamic_sites
+    fixed = len(student.sites) - dynamic  # the first sites
     rows = []
     for batch in batches:
         images = batch.to(student.device).contiguous(memory_format=teacher.memory_format)
@@ -65,13 +65,13 @@ def site_sensitivity(
             progress.step()
             return divergence(expected, logits).cpu()
 
-        target_bits = torch.full((1, first + chosen), float(target), device=student.device)
-        target_bits[0, :first] = widths[-1]
-        table = measure(target_bits)[:, None, None].repeat(1, chosen, len(widths))
-        for site, (column, width) in product(range(chosen), enumerate(widths)):
+        target_bits = torch.full((1, fixed + dynamic), float(target), device=student.device)
+        target_bits[0, :fixed] = widths[-1]
+        table = measure(target_bits)[:, None, None].repeat(1, dynamic, len(widths))
+        for site, (column, width) in product(range(dynamic), enumerate(widths)):
             if width != target:
                 bits = target_bits.clone()
-                bits[0, first + site] = width
+                bits[0, fixed + site] = width
                 table[:, site, column] = measure(bits)
         rows.append(table)
     return torch.cat(rows)
