@@ -15,10 +15,10 @@ import yaml
 from dvc.utils.serialize import load_yaml
 from imports import ROOT, closure, room
 
-from benchmarks.cells import GROUPS, all_cells, cell, read_cells
+from benchmarks.cells import GROUPS, NO_GRID, all_cells, cell, read_cells
 from benchmarks.description import described
 from benchmarks.expand import expand
-from benchmarks.grid import GRIDS, load_grid, read_grid
+from benchmarks.grid import GRIDS, load_grid, main, read_grid
 from dynadfq.methods import METHODS
 from dynadfq.methods.schedules import SCHEDULES
 from dynadfq.params.errors import ParameterError
@@ -499,3 +499,15 @@ def test_without_a_grid_dvc_has_one_stage_which_is_up_to_date():
         hashlib.md5(content).hexdigest(),
         len(content),
     )
+
+
+@pytest.mark.parametrize("words", [["-S", "teacher.checkpoint"], ["-S", "seed=["]])
+def test_an_override_that_cannot_be_read_is_named(words: list[str]):
+    with pytest.raises(ParameterError, match=f"{re.escape(words[1])}: "):
+        main(["write", "digits", *words])
+
+
+def test_an_estimate_needs_a_grid_and_rates_above_0():
+    assert main(["estimate"]) == NO_GRID
+    with pytest.raises(SystemExit):
+        main(["estimate", "digits", "--synthesis", "0"])

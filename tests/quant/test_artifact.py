@@ -168,3 +168,12 @@ def test_weights_that_float32_cannot_tell_apart_are_named(
         ArithmeticError, match=r"conv1: codes 0 … 16 do not fit 4 bits; .* almost equal"
     ):
         student.save(tmp_path)
+
+
+def test_a_network_that_is_given_keeps_its_mode(
+    make_student: Build, make_net: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    make_student(4).save(tmp_path)
+    net = make_net().train()
+    load_student(tmp_path, net)
+    assert all(part.training for part in net.modules())

@@ -4,19 +4,23 @@ changes."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
+from dynadfq.api.student import quantize
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.config import Scheme
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
+from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo.architectures import build
 
 SIZE = 64
@@ -78,3 +82,22 @@ def test_every_site_exactly_once(name: str, placement: str) -> None:
         logits, bits = student.run(images)
     assert torch.isfinite(logits).all() and bits.shape == (2, len(sites))
     assert Counter(bits[:, 0].tolist()) == {5.0: 2}
+
+
+@pytest.mark.parametrize("name", ["sites", "selector"])
+@pytest.mark.parametrize("widths", [(4,), (3, 4, 5)])
+def test_a_part_with_the_name_of_a_student_s_own_is_refused(
+    make_net: Callable[[], nn.Module], name: str, widths: tuple[int, ...]
+) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            setattr(self, name, make_net())
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = getattr(self, name)(images)
+            return logits
+
+    teacher = Teacher(Named(), (3, 8, 8), 6, (0.5,) * 3, (0.2,) * 3)
+    with pytest.raises(InvalidArgument, match=f"^module: it has a part with the name '{name}'"):
+        quantize(teacher, activation_bits=widths)
