@@ -9,6 +9,7 @@ from dynadfq.methods.schedules import SCHEDULES, schedule
 from dynadfq.params.loading import check
 from dynadfq.params.rules import lookup
 from dynadfq.params.sections import PRESETS
+from dynadfq.synthesis.config import PixelOptimizerConfig
 
 
 def settings(method: str, preset: str) -> dict[str, Any]:
@@ -93,3 +94,25 @@ def test_a_published_schedule_is_a_valid_experiment(method: str, preset: str) ->
     assert problems == []
     placed = {k: f"method.{k}" if k.startswith("student.") else k for k in values}
     assert {key: lookup(params, path) for key, path in placed.items()} == values
+
+
+@pytest.mark.parametrize("method", ["intraq", "hast", "synq"])
+def test_a_published_schedule_leaves_nothing_of_the_optimizer_to_the_grid(method: str) -> None:
+    stated = {key.removeprefix("synthesis.") for key in schedule(method, "default")}
+    assert set(PixelOptimizerConfig.model_fields) <= stated
+
+
+@pytest.mark.parametrize(
+    ("preset", "first_steps", "epochs", "decay_every"),
+    [
+        ("imagenet-resnet50", 20_000, 300, 150),
+        ("imagenet-resnet50-w4", 10_000, 350, 150),
+        ("imagenet-resnet50-w5", 10_000, 350, 300),
+    ],
+)
+def test_the_lengths_of_adadfq_s_resnet50(
+    preset: str, first_steps: int, epochs: int, decay_every: int
+) -> None:
+    values = schedule("adadfq", preset)
+    keys = ("synthesis.iterations", "finetune.epochs", "finetune.decay_every")
+    assert [values[key] for key in keys] == [first_steps, epochs, decay_every]
