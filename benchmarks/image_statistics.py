@@ -90,7 +90,7 @@ def images_of(settings: Mapping[str, Any], teacher: Teacher, source: Path) -> Im
 
     def take(indices: Tensor) -> Batch:
         labels = one_hot(test.labels[indices], teacher.num_classes).float()
-        return Batch(test.normalize(test.pixels[indices]), labels)
+        return Batch(test.images(indices), labels)
 
     return Images(len(test), take, names, test=True)
 

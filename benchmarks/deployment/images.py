@@ -64,7 +64,7 @@ def calibration_images(
     """
     if kind == "real":
         chosen = torch.linspace(0, len(real) - 1, count).long()
-        return Images(real.normalize(real.pixels[chosen]), 0.0)
+        return Images(real.images(chosen), 0.0)
     if kind == "noise":
         rng = torch.Generator().manual_seed(0)
         return Images(torch.randn(count, *teacher.input_shape, generator=rng), 0.0)

@@ -1,11 +1,14 @@
-"""Decoded images in a file that is mapped into memory: a set of any size is read page by page."""
+"""Image files: decoded when they are taken, or all into a file that is mapped into memory.
+
+A mapped file is read page by page, so that a set may be of any size.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 
@@ -13,12 +16,39 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from dynadfq.data.classes import ClassOrder
+from dynadfq.data.labelled import LabelledSet
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
 from dynadfq.runtime.resume import fingerprint, set_aside
 
 AT_ONCE = 256  # images that wait to be written
 FORMAT = 1  # raised when the same files would be decoded to other bytes
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Labelled image files, none of them decoded yet."""
+
+    preprocessing: Preprocessing  # what makes the pixels, and what normalizes them
+    paths: Sequence[Path]
+    labels: Tensor  # (N,) int64
+    classes: ClassOrder  # how the data set's classes were matched with the network's
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Decode some images: (B,) indices to (B, C, H, W) float32, normalized."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pixels = [*pool.map(lambda path: read_image(path, self.preprocessing), paths)]
+        return self.preprocessing.normalize(torch.stack(pixels))
+
+    def decoded(self, scratch: Path) -> LabelledSet:
+        """Decode all images, into a folder of ``scratch``."""
+        pixels = decoded_files(self.paths, self.preprocessing, scratch)
+        return LabelledSet(self.preprocessing, pixels, self.labels, self.classes)
 
 
 def decoded_files(paths: Sequence[Path], preprocessing: Preprocessing, scratch: Path) -> Tensor:

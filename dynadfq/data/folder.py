@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+
+from dynadfq.data.class_file import read_classes
+from dynadfq.data.classes import ClassOrder, class_order
+from dynadfq.data.decoded import LabelledFiles
+from dynadfq.data.labelled import evenly_spaced
+from dynadfq.ops.preprocess import Preprocessing
 
 TRAINING = ("train",)
 EVALUATION = ("val", "test", "validation")
@@ -65,6 +74,30 @@ def image_folder(root: Path, train: bool) -> VisibleImages:
             f"root: no image ({', '.join(IMG_EXTENSIONS)}) in the class folders of {part}"
         )
     return images
+
+
+def open_folder(
+    root: Path,
+    train: bool,
+    preprocessing: Preprocessing,
+    count: int | None,
+    class_names: Sequence[str] | None,
+    class_file: Path | None,
+) -> LabelledFiles:
+    """Return labelled image files, of which none is decoded yet; see ``open_labelled``."""
+    files = image_folder(root, train)
+    if class_names is None:
+        order = ClassOrder(tuple(range(len(files.classes))), "its own")
+    else:
+        given = read_classes(class_file) if class_file else None
+        order = class_order(files.classes, class_names, given)
+    if files.hidden:
+        hidden = f"{order.origin}; hidden folders are passed over: {', '.join(files.hidden)}"
+        order = replace(order, origin=hidden)
+    chosen = evenly_spaced(len(files), count)
+    labels = torch.tensor(order.indices)[torch.tensor(files.targets)[chosen]]
+    paths = [Path(files.samples[index][0]) for index in chosen.tolist()]
+    return LabelledFiles(preprocessing, paths, labels, order)
 
 
 def folder_names(root: Path) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ class LabelledSet:
         """Return what the network reads: (B, C, H, W) uint8 to float32."""
         return self.preprocessing.normalize(pixels)
 
+    def images(self, indices: Tensor) -> Tensor:
+        """Return some images: (B,) indices to (B, C, H, W) float32, normalized."""
+        return self.normalize(self.pixels[indices])
+
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in order: normalized (B, C, H, W) float32 and (B,) int64."""
         pixels = self.pixels.split(batch_size)

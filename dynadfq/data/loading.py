@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from dynadfq.data.class_file import read_classes
 from dynadfq.data.classes import LABELS, ClassOrder, are_numbers, class_order
 from dynadfq.data.config import IMAGE_FOLDER, TORCHVISION
-from dynadfq.data.decoded import decoded_files
+from dynadfq.data.decoded import LabelledFiles
 from dynadfq.data.items import Items, class_names_of, own_items, read_item, torchvision_items
 from dynadfq.data.labelled import LabelledSet, evenly_spaced
 from dynadfq.data.sets import CARDS
@@ -76,7 +76,38 @@ def load(
     class_file: Path | None = None,
     scratch: Path | None = None,
 ) -> LabelledSet:
-    """Open a labelled data set.
+    """Open a labelled data set and decode its images.
+
+    Args:
+        name, root, train, preprocessing, count, class_names, class_file: see ``open_labelled``.
+        scratch: where decoded files of an ``image-folder`` are kept; None is ``.scratch``.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: see ``open_labelled``.
+    """
+    found = open_labelled(
+        name,
+        root,
+        train,
+        preprocessing,
+        count=count,
+        class_names=class_names,
+        class_file=class_file,
+    )
+    return found.decoded(scratch or _scratch()) if isinstance(found, LabelledFiles) else found
+
+
+def open_labelled(
+    name: str,
+    root: str | Path = "data",
+    train: bool = False,
+    preprocessing: Preprocessing | None = None,
+    *,
+    count: int | None = None,
+    class_names: Sequence[str] | None = None,
+    class_file: Path | None = None,
+) -> LabelledSet | LabelledFiles:
+    """Open a labelled data set; the files of an ``image-folder`` are not decoded.
 
     Args:
         name: of a known data set, ``image-folder``, ``torchvision/<Class>``, or an import path.
@@ -86,7 +117,6 @@ def load(
         count: images, evenly spaced over the set; no others are decoded. None takes all.
         class_names: the network's, which the data set's are matched with; None keeps its own.
         class_file: the network's class of each class of the data set, see ``read_classes``.
-        scratch: where decoded files of an ``image-folder`` are kept; None is ``.scratch``.
 
     Raises:
         ValueError: the name is unknown, an item is no labelled image, or classes do not match.
@@ -116,8 +146,9 @@ def load(
             "preprocessing", f"the images of {name} have no size of their own; give the network's"
         )
     if name == IMAGE_FOLDER:
-        kept = scratch or _scratch()
-        return _load_folder(folder, train, preprocessing, count, class_names, class_file, kept)
+        from dynadfq.data.folder import open_folder
+
+        return open_folder(folder, train, preprocessing, count, class_names, class_file)
     items = _items(name, folder, train)
     own = class_names_of(items)
     if own is None and class_file is not None:
@@ -141,33 +172,6 @@ def _items(name: str, root: Path, train: bool) -> Items:
     if name.startswith(TORCHVISION):
         return torchvision_items(name.removeprefix(TORCHVISION), root, train)
     return own_items(name, root, train)
-
-
-def _load_folder(
-    root: Path,
-    train: bool,
-    preprocessing: Preprocessing,
-    count: int | None,
-    class_names: Sequence[str] | None,
-    class_file: Path | None,
-    scratch: Path,
-) -> LabelledSet:
-    from dynadfq.data.folder import image_folder
-
-    files = image_folder(root, train)
-    if class_names is None:
-        order = ClassOrder(tuple(range(len(files.classes))), "its own")
-    else:
-        given = read_classes(class_file) if class_file else None
-        order = class_order(files.classes, class_names, given)
-    if files.hidden:
-        hidden = f"{order.origin}; hidden folders are passed over: {', '.join(files.hidden)}"
-        order = replace(order, origin=hidden)
-    chosen = evenly_spaced(len(files), count)
-    labels = torch.tensor(order.indices)[torch.tensor(files.targets)[chosen]]
-    paths = [Path(files.samples[index][0]) for index in chosen.tolist()]
-    pixels = decoded_files(paths, preprocessing, scratch)
-    return LabelledSet(preprocessing, pixels, labels, order)
 
 
 def _decode(

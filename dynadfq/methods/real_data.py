@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dynadfq.data.decoded import LabelledFiles
     from dynadfq.data.labelled import LabelledSet
     from dynadfq.runtime.progress import Progress
     from dynadfq.runtime.resume import Scratch
@@ -58,13 +59,15 @@ def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
 
 
 class LabelledImages:
-    """A source that takes shards from a data set."""
+    """A source that takes shards from a data set; of image files, only what it takes is decoded."""
 
     preparation_steps = 0
     steps = 0
     sequential = True  # a shard begins where the one before it ended
 
-    def __init__(self, teacher: Teacher, images: LabelledSet, class_balanced: bool) -> None:
+    def __init__(
+        self, teacher: Teacher, images: LabelledSet | LabelledFiles, class_balanced: bool
+    ) -> None:
         import torch
 
         self.teacher = teacher
@@ -97,7 +100,7 @@ class LabelledImages:
             raise InvalidArgument(
                 "num_images", f"there are only {len(self.images)} training images; ask for no more"
             )
-        images = self.images.normalize(self.images.pixels[chosen])
+        images = self.images.images(chosen)
         soft_labels = one_hot(self.images.labels[chosen], self.teacher.num_classes).float()
         with torch.no_grad():
             logits = self.teacher(images.to(self.teacher.device)).cpu()
@@ -121,9 +124,9 @@ class LabelledRecipe:
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
         """Return the data set's training images in the teacher's size."""
         # Imported here: torchvision takes two seconds, and every stage reads all methods' settings.
-        from dynadfq.data.loading import load
+        from dynadfq.data.loading import open_labelled
 
-        images = load(
+        images = open_labelled(
             self.data,
             self.root,
             True,

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.optimize import LinearConstraint
 
 Floats = NDArray[np.float64]
 PRECISION = 1e-4  # harm beyond the least that is possible, as a share of it
@@ -43,6 +45,8 @@ def choose(harm: Sequence[Floats], limits: Sequence[Limit]) -> list[int] | None:
         harm: for each group, the harm of each of its options; infinity excludes an option.
         limits: what holds for the costs of all choices.
     """
+    from scipy.optimize import Bounds, milp  # its import takes a quarter as long as torch's
+
     counts = [len(options) for options in harm]
     starts = np.cumsum([0, *counts])
     choices = int(starts[-1])
@@ -90,6 +94,9 @@ def _constraint(
     rows: Sequence[tuple[NDArray[np.int64], Floats, float, float]], variables: int
 ) -> LinearConstraint:
     """Return rows of (columns, values, lowest, highest) as scipy's constraint."""
+    from scipy.optimize import LinearConstraint
+    from scipy.sparse import csr_array
+
     columns, values, lowest, highest = zip(*rows, strict=True)
     row = np.repeat(np.arange(len(rows)), [len(part) for part in columns])
     place = (row, np.concatenate(columns))

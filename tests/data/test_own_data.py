@@ -18,8 +18,8 @@ from torch import Tensor
 
 from dynadfq.data import decoded
 from dynadfq.data import loading as data
+from dynadfq.data.decoded import decoded_files
 from dynadfq.data.labelled import LabelledSet, evenly_spaced
-from dynadfq.data.loading import decoded_files
 from dynadfq.ops.preprocess import Preprocessing, read_image
 from dynadfq.runtime.progress import Progress
 from stages.labelled import labelled_set
@@ -100,6 +100,25 @@ def test_only_the_images_that_are_wanted_are_decoded_and_once(
     load(folder, count=3)
     load(folder, count=3, preprocessing=Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3))
     assert len(read) == 9
+
+
+def test_files_are_decoded_when_they_are_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load(folder)
+    found = data.open_labelled("image-folder", folder, False, PREPROCESSING, class_names=NAMES)
+    assert isinstance(found, decoded.LabelledFiles)
+    assert torch.equal(found.labels, whole.labels) and found.classes == whole.classes
+    read: list[Path] = []
+
+    def counting(path: Path, preprocessing: Preprocessing) -> Tensor:
+        read.append(path)
+        return read_image(path, preprocessing)
+
+    monkeypatch.setattr(decoded, "read_image", counting)
+    some = torch.tensor([5, 0])
+    assert torch.equal(found.images(some), whole.images(some))
+    assert sorted(read) == [files(folder)[0], files(folder)[5]]
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])

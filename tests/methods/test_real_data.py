@@ -3,13 +3,16 @@
 import pytest
 import torch
 from imports import closure
+from PIL import Image
 from torch import nn
 
+from dynadfq.data import decoded
 from dynadfq.data import loading as data
 from dynadfq.data.sets import CARDS
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import Images, drawn
+from dynadfq.ops.preprocess import read_image
 from dynadfq.params.loading import check
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
@@ -24,10 +27,8 @@ def digits_teacher():
     return Teacher(module, (1, 8, 8), 10, card.mean, card.std)
 
 
-def take(teacher, folder, count, seed=0, **settings):
-    recipe = Images(data="digits", **settings).recipe(
-        MethodContext(teacher, torch.zeros(10, 10), seed)
-    )
+def take(teacher, folder, count, seed=0, data="digits", **settings):
+    recipe = Images(data=data, **settings).recipe(MethodContext(teacher, torch.zeros(10, 10), seed))
     return synthesize_set(
         recipe.source(teacher, PixelOptimizerConfig()),
         count,
@@ -89,6 +90,32 @@ def test_drawing_is_a_permutation_either_way():
 def test_more_images_than_there_are_is_an_error_that_names_the_key(digits_teacher, tmp_path):
     with pytest.raises(ValueError, match=r"num_images.*1257"):
         take(digits_teacher, tmp_path, 1300)
+
+
+def test_of_a_folder_only_the_images_that_are_taken_are_decoded(
+    digits_teacher, tmp_path, monkeypatch
+):
+    for label in range(10):
+        place = tmp_path / "pictures" / "train" / str(label)
+        place.mkdir(parents=True)
+        for number in range(8):
+            Image.new("L", (8, 8), 20 * label + number).save(place / f"{number}.png")
+    read = []
+
+    def counting(path, preprocessing):
+        read.append(path)
+        return read_image(path, preprocessing)
+
+    monkeypatch.setattr(decoded, "read_image", counting)
+    found = take(
+        digits_teacher, tmp_path / "set", 50, data="image-folder", root=str(tmp_path / "pictures")
+    )
+    assert len(read) == len(set(read)) == 50
+    batch = found.take(torch.arange(50))
+    preprocessing = digits_teacher.preprocessing
+    for path, image, label in zip(read, batch.images, batch.soft_labels, strict=True):
+        assert int(label.argmax()) == int(path.parent.name)
+        assert torch.equal(image, preprocessing.normalize(read_image(path, preprocessing)))
 
 
 def test_labelled_data_is_read_only_where_it_is_named():
