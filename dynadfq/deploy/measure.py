@@ -9,7 +9,7 @@ from dynadfq.data.config import IMAGE_FOLDER
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
 from dynadfq.evaluation.evaluate import evaluate, percent_equal
-from dynadfq.export.qdq import QdqExport
+from dynadfq.export.qdq_notes import QdqExport
 from dynadfq.quant.artifact import CARD
 from dynadfq.quant.model import Student
 from dynadfq.synthesis.dataset import SyntheticSet

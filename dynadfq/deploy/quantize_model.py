@@ -23,8 +23,9 @@ from dynadfq.deploy.measure import Measured, card, labelled_images, measure
 from dynadfq.deploy.student import check_export, make_student, recipe_of, scheme_of
 from dynadfq.deploy.work import Work
 from dynadfq.export.onnx_export import require_onnx
-from dynadfq.export.qdq import export_qdq, require_own_notes
+from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_model import InputKind
+from dynadfq.export.qdq_notes import require_own_notes
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.memory import kept_memory

@@ -21,8 +21,8 @@ from dynadfq.deploy.quantize_model import quantize_model
 from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import onnx_session
-from dynadfq.export.qdq import QdqExport
 from dynadfq.export.qdq_checks import Agreement, EngineCheck, FloatNode, Kernels
+from dynadfq.export.qdq_notes import QdqExport
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument

@@ -198,6 +198,8 @@ def test_the_json_file_beside_it(exported: tuple[Student, qdq.QdqExport]) -> Non
     assert notes["input"] == {"name": "images", "type": "float32", "layout": "NCHW"}
     assert notes["made_from"]["scheme"] == student.scheme.model_dump(mode="json")
     assert notes["onnxruntime"]["same_class"] == notes["onnxruntime"]["images"] == 64
+    convolution, norm, second, linear = 3 * 8 * 9, 2 * 8, 8 * 8 * 9 + 8, 8 * 6 + 6
+    assert notes["float_bytes"] == 4 * (convolution + norm + second + linear)
     assert [row["batch"] for row in notes["times"]] == [1, 32]
     for row in notes["times"]:
         assert row["ratio"] == pytest.approx(row["file_ms"] / row["float_ms"])
