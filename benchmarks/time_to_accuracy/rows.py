@@ -44,8 +44,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A cell (see there) and what was measured.
+class Row(Cell):
+    """A cell and what was measured.
 
     iterations: of optimization per image, or of a generator's first training.
     steps: of fine-tuning.
@@ -57,19 +57,6 @@ class Row:
     library: state of the library's code, see ``library_digest``.
     """
 
-    method: str
-    minutes: float
-    share: float
-    images: int
-    basis: str
-    learning_rate: float
-    max_gradient_norm: float
-    crop_scale: float
-    rounding: str
-    allocation: str
-    seed: int
-    precision: str
-    weights: str
     iterations: int
     steps: int
     image_seconds: float
