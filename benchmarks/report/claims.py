@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import sqrt
 from pathlib import Path
@@ -22,7 +23,7 @@ NOTE = (
     "Difference: points of top-1 accuracy, mean over seeds. Error: standard error of the paired "
     "difference, from the test images on which the two students differ and, with several seeds, "
     f"from the spread over seeds. A claim is decided where the difference is {CERTAIN:g} errors or "
-    "more."
+    "more. With one seed the error leaves out how much seeds differ, and so does the verdict."
 )
 
 
@@ -53,22 +54,29 @@ def paired(
 ) -> tuple[float, float]:
     """Return the difference in points of accuracy and its standard error.
 
-    Both follow from the sets of wrong images of each seed's two students.
-
-    With b images that only the worse side misses and c that only the better side misses, a seed's
-    difference is (b - c) / n and its variance (b + c - (b - c)² / n) / n² (McNemar). Seeds share
-    their images, so that only the spread over seeds shrinks with their number.
+    Both follow from the sets of wrong images of each seed's two students. All seeds have the same
+    test images, so that the variance has two parts: that of an image's mean over seeds, divided by
+    the number of images, and that of a seed's difference, divided by the number of seeds. What is
+    due to single students on single images is in both, which makes up for how little few seeds say
+    of their spread. With one seed the first part alone is left (McNemar's), and differences
+    between seeds are not in the error.
 
     >>> paired([{1, 2}], [{2, 3, 4, 5}], 100)
     (2.0, 1.98997487421324)
     """
-    differences, within = [], []
+    seeds = len(better)
+    net: Counter[int] = Counter()  # by image: seeds that only the worse side misses it with, less
+    differences = []  # those that only the better side misses it with
     for first, second in zip(better, worse, strict=True):
-        gained, lost = len(second - first), len(first - second)
-        differences.append((gained - lost) / images)
-        within.append((gained + lost - (gained - lost) ** 2 / images) / images**2)
-    between = variance(differences) / len(differences) if len(differences) > 1 else 0.0
-    return 100 * fmean(differences), 100 * sqrt(fmean(within) + between)
+        gained, lost = second - first, first - second
+        net.update(gained)
+        net.subtract(lost)
+        differences.append((len(gained) - len(lost)) / images)
+    mean = fmean(differences)
+    squares = sum(count**2 for count in net.values()) / seeds**2
+    of_images = (squares / images - mean**2) / images
+    of_seeds = variance(differences) / seeds if seeds > 1 else 0.0
+    return 100 * mean, 100 * sqrt(of_images + of_seeds)
 
 
 def answers(content: Record, folder: Path = Path(".")) -> Iterator[Answer]:
@@ -115,7 +123,9 @@ def shown(found: Sequence[Answer]) -> Table:
         text, source = ("", "") if said == before else said
         difference = "–" if answer.difference is None else f"{answer.difference:+.2f}"
         numbers = [difference, cell_text(answer.error), cell_text(answer.seeds)]
-        rows.append([text, answer.holds, answer.widths, source, *numbers])
+        decided = answer.seeds == 1 and answer.holds in ("yes", "no")
+        verdict = f"{answer.holds}, one seed" if decided else answer.holds
+        rows.append([text, verdict, answer.widths, source, *numbers])
         before = said
     return Table(HEADINGS, rows, words=4)
 

@@ -14,7 +14,7 @@ from benchmarks.report.results import Line
 def findings(
     lines: Sequence[Line], answers: Sequence[Answer], folder: Path = Path(".")
 ) -> Iterator[str]:
-    """Yield a sentence for each width of the first table, and one on the papers' claims.
+    """Yield a sentence for each width with several lines in the first table, and one on claims.
 
     Args:
         lines: lines of the first table.
@@ -27,24 +27,24 @@ def findings(
             (line for line in measured if line.width == width),
             key=lambda line: -(line.top1 or 0.0),
         )
-        yield _best(width, ranked, folder)
+        if len(ranked) > 1:
+            yield _best(width, ranked, folder)
     decided = [answer.holds for answer in answers]
     known = len(decided) - decided.count("not measured")
+    single = sum(answer.seeds == 1 and answer.holds in ("yes", "no") for answer in answers)
     if known:
         yield (
             f"Of {known} claims, the papers' and this grid's own, {decided.count('yes')} hold "
             f"here, {decided.count('no')} do not, and {decided.count('undecided')} are undecided "
-            f"(a difference below {CERTAIN:g} standard errors)."
+            f"(a difference below {CERTAIN:g} standard errors); {single} of those that are decided "
+            "have one seed."
         )
 
 
 def _best(width: str, ranked: Sequence[Line], folder: Path) -> str:
-    best, *others = ranked
+    best, second = ranked[:2]
     seeds = "one seed" if best.seeds == 1 else f"mean of {best.seeds} seeds"
     sentence = f"{width}: {best.name} has the highest top-1, {best.top1:.2f} % ({seeds})"
-    if not others:
-        return f"{sentence}."
-    second = others[0]
     pairs = [
         (_wrong(folder, one), _wrong(folder, other))
         for one, other in zip(best.cells, second.cells, strict=False)

@@ -7,10 +7,11 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.cells import evaluation_of
-from benchmarks.report.claims import Answer, answers, paired, plain, shown
+from benchmarks.report.claims import CERTAIN, Answer, answers, paired, plain, shown
 
 
 def test_one_seed_by_hand() -> None:
@@ -24,9 +25,38 @@ def test_one_seed_by_hand() -> None:
 def test_seeds_add_their_spread() -> None:
     difference, error = paired([set(), {1}], [{1, 2}, {1}], 50)
     assert difference == pytest.approx(100 * (0.04 + 0.0) / 2)
-    within = ((2 - 4 / 50) / 50**2 + 0.0) / 2
-    between = 2 * 0.02**2 / 2  # variance 0.0008 of 0.04 and 0, over two seeds
-    assert error == pytest.approx(100 * sqrt(within + between))
+    of_images = (2 * 0.5**2 / 50 - 0.02**2) / 50  # images 1 and 2 have a mean of 1/2, the others 0
+    of_seeds = 2 * 0.02**2 / 2  # variance 0.0008 of 0.04 and 0, over two seeds
+    assert error == pytest.approx(100 * sqrt(of_images + of_seeds))
+
+
+def test_equal_seeds_tell_no_more_than_one() -> None:
+    better, worse = {1, 9}, {9, 2, 3, 4}
+    assert paired([better] * 3, [worse] * 3, 100) == pytest.approx(paired([better], [worse], 100))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_students_that_do_not_differ_are_told_apart_in_at_most_one_of_twenty_trials(
+    seeds: int, shared: float
+) -> None:
+    """Half of the images' answers are the same with all seeds where ``shared`` is 0.5."""
+    rng = np.random.default_rng(seeds)
+    images, trials, decided, errors, found = 500, 400, 0, [], []
+    for _ in range(trials):
+        common = rng.random((2, images)) < 0.3
+        fixed = rng.random(images) < shared
+        sides: list[list[set[int]]] = [[], []]
+        for _ in range(seeds):
+            own = rng.random((2, images)) < 0.3
+            for side, wrong in zip(sides, np.where(fixed, common, own), strict=True):
+                side.append({*map(int, wrong.nonzero()[0])})
+        difference, error = paired(*sides, images)
+        decided += abs(difference) >= CERTAIN * error
+        errors.append(error)
+        found.append(difference)
+    assert decided <= 0.05 * trials + 2 * sqrt(0.05 * 0.95 * trials)
+    assert 0.9 * np.std(found) <= np.mean(errors) <= 1.6 * np.std(found)
 
 
 def test_exchanging_the_sides_changes_the_sign_alone() -> None:
@@ -94,7 +124,15 @@ def test_claims_are_answered_by_the_seeds_that_both_sides_have(tmp_path: Path) -
     table = shown([first, second])
     assert [row[0] for row in table.rows] == ["A beats B", ""]
     error = f"{100 * sqrt((7 - 49 / 100) / 100**2):.2f}"
-    assert table.rows[0] == ["A beats B", "yes", "W4A4 / W4A{3,4,5}", "paper", "+7.00", error, "1"]
+    assert table.rows[0] == [
+        "A beats B",
+        "yes, one seed",
+        "W4A4 / W4A{3,4,5}",
+        "paper",
+        "+7.00",
+        error,
+        "1",
+    ]
     numbers = plain([first, second])
     assert numbers["holds"].tolist() == ["yes", "not measured"]
     assert (numbers["better"][0], numbers["worse"][0]) == ("A (share 0.5)", "B")
