@@ -17,6 +17,7 @@ from benchmarks.chains import Cells
 from benchmarks.description import Description, described
 from benchmarks.estimate import MEANINGS, Rates, estimate
 from benchmarks.expand import expand
+from benchmarks.record import remove_outdated
 from dynadfq.params.errors import ParameterError
 from dynadfq.params.yaml12 import Loader, read_yaml
 from dynadfq.runtime.errors import did_you_mean, first_line
@@ -98,16 +99,23 @@ def _with(description: Description, overrides: dict[str, Any]) -> Description:
 
 
 def write(name: str, overrides: dict[str, Any], path: Path = CELLS) -> str:
-    """Expand a grid to a file and return what to print."""
+    """Expand a grid to a file and return what to print.
+
+    Measurements that were made with other settings of the same name are removed.
+    """
     cells = load_grid(name, overrides)
     text = yaml.safe_dump(
         cells, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
     )
+    before = read_cells(path) if path.exists() else None
     atomic_write(path, (HEAD.format(name) + text).encode())
+    folder = path.parent.parent  # of the repository
+    removed = 0 if before is None else remove_outdated(before, read_cells(path), folder)
     counts = {
         kind: len(cells[kind]) for kind in ("teachers", "images", "labelled", "students", "studies")
     }
-    return f"wrote {path}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    said = f"wrote {path}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return said + f"; removed {removed} measurements of other settings" * bool(removed)
 
 
 def main(arguments: list[str] | None = None) -> str:

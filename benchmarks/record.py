@@ -152,6 +152,29 @@ def restore(content: Content, path: Path, folder: Path = Path(".")) -> int:
     return restored
 
 
+def remove_outdated(before: Content, after: Content, folder: Path = Path(".")) -> int:
+    """Remove what was measured with other settings of the same name; return how many students.
+
+    DVC brings it back from its cache when the settings return.
+    """
+    removed = 0
+    for student in after["students"]:
+        if student not in before["students"]:
+            continue
+        old, new = _completed(settings(before, student)), _completed(settings(after, student))
+        if old == new:
+            continue
+        paths = [evaluation_of(student), controls_of(student)]
+        if old["images"] != new["images"]:
+            paths.append(cost_of("images", after["students"][student]["images"]))
+        if (old["images"], old["student"]) != (new["images"], new["student"]):
+            paths.append(cost_of("students", student))
+        removed += (folder / evaluation_of(student)).exists()
+        for path in paths:
+            (folder / path).unlink(missing_ok=True)
+    return removed
+
+
 def _line(
     content: Content, student: str, weights: str, evaluation: dict[str, Any], folder: Path
 ) -> Line:

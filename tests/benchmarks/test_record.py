@@ -209,6 +209,39 @@ def test_missing_students_alone_are_computed(
     assert run.not_needed(content) == everything - needed
 
 
+@pytest.mark.parametrize(
+    ("part", "changed", "images"),
+    [
+        ("students", {"a-s0"}, False),
+        ("images", {"a-s0", "b-s0"}, True),
+        ("evaluation", {"a-s0", "b-s0", "real-s0"}, False),
+    ],
+)
+def test_other_settings_of_the_same_name_leave_no_measurement(
+    content: dict[str, Any], tmp_path: Path, part: str, changed: set[str], images: bool
+) -> None:
+    measure(tmp_path, *content["students"])
+    before = files(tmp_path)
+    after = deepcopy(content)
+    if part == "students":
+        after["students"]["a-s0"] |= made(0.9)
+    elif part == "images":
+        after["images"]["im-s0"] |= described("images", similar_classes=5)
+    else:
+        after["evaluation"]["test_images"] = 5
+    assert record.remove_outdated(content, deepcopy(content), tmp_path) == 0
+    assert files(tmp_path) == before
+    assert record.remove_outdated(content, after, tmp_path) == len(changed)
+    for student in content["students"]:
+        kept = student not in changed
+        assert (tmp_path / evaluation_of(student)).exists() is kept
+        assert (tmp_path / controls_of(student)).exists() is (kept and student == "b-s0")
+        same_student = kept or part == "evaluation"
+        assert (tmp_path / cost_of("students", student)).exists() is same_student
+    assert (tmp_path / cost_of("images", "im-s0")).exists() is not images
+    assert record.save(after, tmp_path / "small.jsonl", tmp_path) == 3 - len(changed)
+
+
 def test_a_record_of_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "read_cells", lambda: {"reports": []})
     with pytest.raises(SystemExit, match="holds no grid"):
