@@ -1,8 +1,8 @@
 """``python -m benchmarks.deployment NETWORK --data FOLDER``: a row for each quantized file.
 
 Rows go to benchmarks/reports/deployment/NETWORK.csv one by one; those that are there are not
-measured again. ``--data`` holds ``val/<class>/`` and, for real calibration images, ``train/``;
-without it, these are from ``val`` too.
+measured again, but a file that was refused is tried again. ``--data`` holds ``val/<class>/`` and,
+for real calibration images, ``train/``; without it, these are from ``val`` too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ from dynadfq.runtime.errors import typed_line
 from dynadfq.runtime.resume import fingerprint, library_digest
 
 REPORTS = Path("benchmarks/reports/deployment")
-QUANTIZERS = ("onnxruntime", "dynadfq", "dynadfq-uniform")  # the last: --uniform
+QUANTIZERS = (
+    "onnxruntime",
+    "onnxruntime-float-logits",  # without the last layer
+    "dynadfq",
+    "dynadfq-uniform",  # --uniform
+)
 WIDTHS = {"w8a8": (8, 8), "w4a8": (4, 8), "w4a4": (4, 4)}
 KEYS = (
     *("calibration", "quantizer", "weights", "activations"),
@@ -57,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help=CHECKPOINT)
     parser.add_argument("--work", type=Path, default=Path(".scratch/deployment"))
     parser.add_argument("--calibration", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS[:2])
+    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=QUANTIZERS[:3])
     parser.add_argument("--widths", nargs="+", choices=WIDTHS, default=[*WIDTHS])
     parser.add_argument("--count", type=int, default=64, help="calibration images")
     parser.add_argument("--precision", default="float32", help="of the synthesis")
@@ -72,28 +77,31 @@ def main() -> None:
     torch.set_num_threads(1)
     path = REPORTS / f"{asked.network}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = {tuple(row[key] for key in KEYS) for row in _rows(path)}
     teacher = NETWORKS[asked.network].teacher(asked.checkpoint)
     own = (str(asked.count), asked.precision, asked.rounding, digest(teacher))
-    wanted = product(asked.widths, asked.calibration, asked.quantizers)
-    missing = [
-        (kind, quantizer, WIDTHS[widths])
-        for widths, kind, quantizer in wanted
-        if (kind, quantizer, *map(str, WIDTHS[widths]), *own) not in known
-    ]
+    wanted = {
+        (kind, quantizer, *map(str, WIDTHS[widths]), *own): (kind, quantizer, WIDTHS[widths])
+        for widths, kind, quantizer in product(asked.widths, asked.calibration, asked.quantizers)
+    }
+    rows = [row for row in _rows(path) if not (row["note"] and _key(row) in wanted)]
+    known = {_key(row) for row in rows}
+    missing = [cell for key, cell in wanted.items() if key not in known]
     if not missing:
         return
     bench = Bench(asked, teacher)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*KEYS, *MEASURED], lineterminator="\n")
-        if new:
-            writer.writeheader()
+        writer.writeheader()
+        writer.writerows(rows)
         for kind, quantizer, widths in missing:
             row = bench.row(kind, quantizer, *widths)
             writer.writerow(row)
             file.flush()
             print(row, flush=True)
+
+
+def _key(row: dict[str, str]) -> tuple[str, ...]:
+    return tuple(row[key] for key in KEYS)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
@@ -172,8 +180,9 @@ class Bench:
         self, quantizer: str, images: Images, weights: int, activations: int, path: Path
     ) -> None:
         """Write one file."""
-        if quantizer == "onnxruntime":
-            onnxruntime_static(self.teacher, images, weights, activations, path)
+        if quantizer.startswith("onnxruntime"):
+            float_logits = quantizer == "onnxruntime-float-logits"
+            onnxruntime_static(self.teacher, images, weights, activations, float_logits, path)
         else:
             uniform = quantizer == "dynadfq-uniform"
             ours(self.teacher, images, weights, activations, self.asked.rounding, uniform, path)

@@ -71,23 +71,35 @@ class Reader:
 
 
 def onnxruntime_static(
-    teacher: dynadfq.Teacher, images: Images, weights: int, activations: int, path: Path
+    teacher: dynadfq.Teacher,
+    images: Images,
+    weights: int,
+    activations: int,
+    float_logits: bool,
+    path: Path,
 ) -> None:
     """Write the file of ``onnxruntime.quantization.quantize_static``: QDQ, MinMax, per channel.
+
+    With ``float_logits`` the layer that gives the logits is left out, as its logits are then not
+    cut off at those of the calibration images (docs/deployment.md).
 
     Raises:
         Exception: the quantizer or the engine refuses these widths.
     """
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     floats, prepared = path.with_suffix(".float.onnx"), path.with_suffix(".prepared.onnx")
     floats.write_bytes(float_onnx(teacher.module, teacher.input_shape))
     quant_pre_process(floats, prepared, skip_symbolic_shape=True)
+    nodes = onnx.load(str(prepared)).graph.node
+    last = [node.name for node in nodes if "logits" in node.output]
     quantize_static(
         prepared,
         path,
         cast(Any, Reader(images)),
+        nodes_to_exclude=last if float_logits else [],
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         weight_type=QuantType.QInt8 if weights == 8 else QuantType.QInt4,
