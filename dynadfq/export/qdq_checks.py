@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynadfq.export.engines import Answer, onnx_runner, openvino_runner
+from dynadfq.export.engines import Answer, onnx_runner
 from dynadfq.export.onnx_export import CHECK_BATCH, session_options
+from dynadfq.export.openvino_process import OpenVINOFailed, is_installed, openvino_logits
 from dynadfq.export.program import require_finite_logits
-from dynadfq.runtime.errors import typed_line
+from dynadfq.runtime.errors import first_line
 
 SAME_CLASS = 0.998  # share of the check images; fewer are refused
 PROFILED_RUNS = 5  # of which the shortest time of each operation counts
@@ -141,7 +142,7 @@ def agreement(logits: Tensor, expected: Tensor) -> Agreement:
 def compare_in_openvino(
     content: bytes, expected: Tensor, images: Tensor
 ) -> Agreement | Failure | None:
-    """Run a file in OpenVINO, which need not run it: an error of OpenVINO is a result.
+    """Run a file in OpenVINO, which need not run it: an error or a crash of OpenVINO is a result.
 
     Args:
         content: the file.
@@ -151,13 +152,13 @@ def compare_in_openvino(
     Returns:
         The agreement with the student; why OpenVINO gives no finite logits; None without OpenVINO.
     """
+    if not is_installed():
+        return None
     try:
-        answer = openvino_runner(content)
-        if answer is None:
-            return None
-        logits = logits_of(answer, images)
-    except Exception as error:  # OpenVINO's own errors have no common type
-        return Failure(typed_line(error))
+        found = openvino_logits(content, images.contiguous().numpy(), CHECK_BATCH)
+    except OpenVINOFailed as error:
+        return Failure(first_line(error))
+    logits = torch.from_numpy(found)
     if not logits.isfinite().all():
         return Failure("its logits are not finite")
     return agreement(logits, expected)

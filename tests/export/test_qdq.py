@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy
@@ -314,38 +313,47 @@ def test_a_clip_is_left_out_only_where_codes_end_within_it(
     assert torch.equal(grid(x.clamp(*limits)), grid(x)) or not redundant
 
 
-class OpenvinoModule(ModuleType):
-    """OpenVINO as far as it is asked for, with an answer of one's own."""
-
-    def __init__(self, answer: Callable[[Any], Any]) -> None:
-        super().__init__("openvino")
-        core = SimpleNamespace(read_model=bytes, compile_model=lambda *_: answer)
-        self.Core = lambda: core
+OPENVINO = """
+import os, signal
+import numpy
 
 
-def _not_supported(images: Any) -> Any:
-    raise RuntimeError("Operation QLinear is not supported\nat src/core.cpp:12")
+class Core:
+    def read_model(self, content):
+        return content
+
+    def compile_model(self, model, device):
+        return answer
 
 
-def _not_finite(images: Any) -> Any:
-    return {"logits": numpy.full((len(images), 6), numpy.nan, dtype=numpy.float32)}
+def answer(images):
+    {body}
+"""
+CRASH = "os.kill(os.getpid(), signal.SIGSEGV)"
+NOT_FINITE = 'return {"logits": numpy.full((len(images), 6), numpy.nan, dtype=numpy.float32)}'
+REFUSAL = 'raise RuntimeError("Operation QLinear is not supported\\nat src/core.cpp:12")'
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("body", "reason"),
     [
-        (_not_supported, "RuntimeError: Operation QLinear is not supported"),
-        (_not_finite, "its logits are not finite"),
+        (REFUSAL, "RuntimeError: Operation QLinear is not supported"),
+        (NOT_FINITE, "its logits are not finite"),
+        (CRASH, "it crashed (SIGSEGV)"),
     ],
 )
 def test_a_file_that_openvino_does_not_run_is_written_with_the_reason(
     exported: tuple[Student, qdq.QdqExport],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[[Any], Any],
+    body: str,
     reason: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", OpenvinoModule(answer))
+    stub = tmp_path / "stub"
+    stub.mkdir()
+    (stub / "openvino.py").write_text(OPENVINO.format(body=body))
+    monkeypatch.syspath_prepend(stub)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
     export = export_qdq(exported[0], tmp_path / "model.onnx", pixels()[:9], timed=False)
     assert isinstance(export.openvino, Failure) and export.openvino.reason.startswith(reason)
     notes = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
