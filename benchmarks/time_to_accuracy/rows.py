@@ -123,7 +123,10 @@ def append(path: Path, row: Row) -> None:
 
 
 def chosen(rows: Sequence[Row], method: str, minutes: float) -> Split | None:
-    """Return the split of seed 0 with the highest held-back agreement; None without a row."""
+    """Return the split of seed 0 with the highest held-back agreement; None without a row.
+
+    Of equal ones, the one that was measured first.
+    """
     tried = [r for r in rows if (r.method, r.minutes, r.seed) == (method, minutes, 0)]
     return max(tried, key=lambda row: row.held_back).cell.split if tried else None
 

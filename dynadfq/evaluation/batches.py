@@ -60,7 +60,7 @@ def checked_batches(
         yield images, labels
     if labelled is None:
         raise InvalidArgument(
-            "batches", "there are none; a generator that was read before is empty the second time"
+            "batches", "there are none; a generator can be read only once: give a list or a loader"
         )
 
 

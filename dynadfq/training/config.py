@@ -117,8 +117,8 @@ class FinetuneConfig(Config):
     horizontal_flip: bool = setting(True, "mirror half of the images", source=LINEAGE)
     clipped_gradient: bool = setting(
         False,
-        "activations that a range clips pass their gradient on, where ranges are not learned; "
-        "false: they have none",
+        "where ranges are not learned, clipped activations pass their gradient on; "
+        "false: their gradient is 0",
         source=f"false: dynadfq; true: {LINEAGE}",
     )
     attention_transfer: float = setting(

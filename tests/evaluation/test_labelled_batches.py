@@ -72,7 +72,7 @@ WRONG = {
     "no images": (lambda x: [(x[:0], LABELS[:0])], "images: there are none in the batch"),
     "some": (lambda x: [(x, LABELS), (x, None)], "batch 1: labels: some batches have labels and"),
     "no loader": (lambda x: 8, r"batches: must be pairs .*; got an object of type int"),
-    "empty": (lambda x: [], "batches: there are none; a generator that was read before is empty"),
+    "empty": (lambda x: [], "batches: there are none; a generator can be read only once"),
 }
 
 

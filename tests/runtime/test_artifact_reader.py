@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_not_written(change: dict[str, Any], message: str
         (TEXT.replace("1.5", "NaN"), "is damaged (NaN is not a number of JSON)"),
         (TEXT.replace("1.5", "1e999"), "is wrong: weight: input should be a finite number"),
         (TEXT.replace("1.5", "9" * 5000), "is damaged (Exceeds the limit"),
-        (TEXT.replace('"weight"', '"bytes"'), "is damaged ('bytes' stands there twice)"),
+        (TEXT.replace('"weight"', '"bytes"'), "is damaged ('bytes' is listed twice)"),
         (TEXT.replace('"weight"', '"w"'), "lacks weight"),
         (TEXT.replace('"depth": 2,', ""), "lacks part.depth"),
         (TEXT.replace('"a"', '"' + "a" * 100 + '", "x": 1'), "is wrong: parts[0].x: unknown"),
