@@ -20,7 +20,7 @@ from benchmarks.compatibility.row import Row
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.zoo.architectures import build
 
-MEMORY = 6 * 2**30  # bytes
+MEMORY = 12 * 2**30  # bytes
 
 
 def main(architecture: str, file: str) -> None:

@@ -16,14 +16,15 @@ from dynadfq.runtime.resume import atomic_write
 
 TABLE = Path("benchmarks/reports/compatibility.csv")
 DOCUMENT = Path("docs/compatibility.md")
+CHECKS = ["traces", "quantizes", "synthesis", "finetuning", "integer_form", "saves", "qdq"]
 PACKAGES = ("torch", "torchvision", "timm", "pytorchcv", "fvcore")
 PAGE = """\
 # Does it work on my network?
 
-{well} of the {all} architectures below pass every check; the list below the table says why the
-others do not. Weights are random and batches have two images: the checks show that a network is
-understood and that nothing is lost, not how accurate it becomes. `dynadfq inspect` shows the same
-for your own network, layer by layer.
+{well} of the {all} architectures below pass every check that was tried on them, {complete} of them all
+checks; the list below the table says why the others do not. Weights are random and batches have two
+images: the checks show that a network is understood and that nothing is lost, not how accurate it
+becomes. `dynadfq inspect` shows the same for your own network, layer by layer.
 
 Made by `python -m benchmarks.compatibility` with {versions}.
 
@@ -92,8 +93,10 @@ def document(table: pd.DataFrame, made_with: Mapping[str, str]) -> str:
         for line in table.itertuples()
         for reason in str(line.reasons).splitlines()
     )
+    well = table["reasons"] == ""
     return PAGE.format(
-        well=(table["reasons"] == "").sum(),
+        well=well.sum(),
+        complete=(well & (table[CHECKS] != UNTRIED).all(axis=1)).sum(),
         all=len(table),
         versions=", ".join(f"{name} {number}" for name, number in made_with.items()),
         table=shown(table),

@@ -16,7 +16,7 @@ from benchmarks.compatibility.checks import examine
 from benchmarks.compatibility.counter import count
 from benchmarks.compatibility.networks import networks
 from benchmarks.compatibility.row import Row
-from benchmarks.compatibility.table import DOCUMENT, as_table, document, read, shown, write
+from benchmarks.compatibility.table import CHECKS, DOCUMENT, as_table, document, read, shown, write
 
 SHAPE = (3, 8, 8)
 
@@ -107,6 +107,7 @@ def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             saves="yes",
         ),
         Row("own/b", "3×8×8", reasons=["traces: it branches", "synthesis: no statistics"]),
+        Row("own/c", "3×8×8", **dict.fromkeys(CHECKS, "yes")),
     ]
     monkeypatch.setattr("benchmarks.compatibility.table.TABLE", tmp_path / "table.csv")
     monkeypatch.setattr("benchmarks.compatibility.table.DOCUMENT", tmp_path / "page.md")
@@ -116,6 +117,10 @@ def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = (tmp_path / "page.md").read_text()
     assert page == document(read(tmp_path / "table.csv"), {"torch": "9.9"})
     assert "| = | 75.0 | 12.5 |" in page and "- **own/b**, traces: it branches" in page
+    counted = (
+        "2 of the 3 architectures below pass every check that was tried on them, 1 of them all\n"
+    )
+    assert page.split("\n\n")[1].startswith(counted)
     headings = page.split("\n| architecture | ")[1].splitlines()[0].strip("| ").split(" | ")
     assert all(f"- **{heading}**: " in page for heading in headings)
 
