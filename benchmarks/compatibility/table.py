@@ -21,8 +21,8 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorchcv", "fvcore")
 PAGE = """\
 # Does it work on my network?
 
-{well} of the {all} architectures below pass every check that was tried on them, {complete} of them all
-checks; the list below the table says why the others do not. Weights are random and batches have two
+{well} of the {all} architectures below pass every check that was tried on them, {complete} of them
+all checks; the list below the table says why the others do not. Weights are random and batches have two
 images: the checks show that a network is understood and that nothing is lost, not how accurate it
 becomes. `dynadfq inspect` shows the same for your own network, layer by layer.
 
