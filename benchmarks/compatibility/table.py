@@ -22,9 +22,9 @@ PAGE = """\
 # Does it work on my network?
 
 {well} of the {all} architectures below pass every check that was tried on them, {complete} of them
-all checks; the list below the table says why the others do not. Weights are random and batches have two
-images: the checks show that a network is understood and that nothing is lost, not how accurate it
-becomes. `dynadfq inspect` shows the same for your own network, layer by layer.
+all checks; the list below the table says why the others do not. Weights are random and batches have
+two images: the checks show that a network is understood and that nothing is lost, not how accurate
+it becomes. `dynadfq inspect` shows the same for your own network, layer by layer.
 
 Made by `python -m benchmarks.compatibility` with {versions}.
 

@@ -117,9 +117,7 @@ def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = (tmp_path / "page.md").read_text()
     assert page == document(read(tmp_path / "table.csv"), {"torch": "9.9"})
     assert "| = | 75.0 | 12.5 |" in page and "- **own/b**, traces: it branches" in page
-    counted = (
-        "2 of the 3 architectures below pass every check that was tried on them, 1 of them\n"
-    )
+    counted = "2 of the 3 architectures below pass every check that was tried on them, 1 of them\n"
     assert page.split("\n\n")[1].startswith(counted)
     headings = page.split("\n| architecture | ")[1].splitlines()[0].strip("| ").split(" | ")
     assert all(f"- **{heading}**: " in page for heading in headings)
