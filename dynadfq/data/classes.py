@@ -19,8 +19,8 @@ class ClassOrder:
     indices: tuple[int, ...]  # the network's class per class of the data set
     origin: str  # how they were found, as text for the report
     assumed: bool = False  # whether they were matched by order and count alone
-    # Names for the network's classes, from a data set of all of them; empty where the network has
-    # names of its own.
+    # Names for the network's classes, from a data set or a class file of all of them; empty where
+    # the network has names of its own.
     names: tuple[str, ...] = ()
 
 
@@ -64,7 +64,10 @@ def class_order(
         ValueError: a class of the data set has none of the network, or may have several.
     """
     if given is not None:
-        return ClassOrder(_given(names, given, len(class_names), source), "as the class file says")
+        order = ClassOrder(_given(names, given, len(class_names), source), "as the class file says")
+        if not are_numbers(class_names):
+            return order
+        return replace(order, names=_names_of_all(given, len(class_names)))
     if are_numbers(class_names):
         return _unnamed(names, len(class_names), source)
     found = _by_name(names, class_names, source)
@@ -183,6 +186,17 @@ def _given(
             "class_file", f"{_some(outside)}: the teacher's classes are 0 … {num_classes - 1}"
         )
     return tuple(indices)
+
+
+def _names_of_all(given: Mapping[str, Sequence[int]], num_classes: int) -> tuple[str, ...]:
+    """A name for each class, the last in the file, as ImageNet's after WordNet's; or none at all.
+
+    >>> _names_of_all({"n01440764": [0], "tench": [0], "goldfish": [1]}, 2)
+    ('tench', 'goldfish')
+    """
+    by_class = {numbers[0]: name for name, numbers in given.items() if len(numbers) == 1}
+    whole = all(number in by_class for number in range(num_classes))
+    return tuple(by_class[number] for number in range(num_classes)) if whole else ()
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str], source: Source) -> list[int | None]:

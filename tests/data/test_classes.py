@@ -69,6 +69,10 @@ def test_labels_that_a_data_set_gives_are_not_ambiguous() -> None:
 def test_names_are_adopted_where_the_network_has_none() -> None:
     assert class_order(["ant", "bee"], ["0", "1"]).names == ("ant", "bee")
     assert class_order(["ant", "bee"], ["bee", "ant"]).names == ()
+    given = {"bee": (0,), "ant": (1,)}
+    assert class_order(["ant"], ["0", "1"], given).names == ("bee", "ant")
+    assert class_order(["ant"], ["bee", "ant"], given).names == ()
+    assert class_order(["ant"], ["0", "1", "2"], given).names == ()  # of a part of the classes
     with pytest.raises(ValueError, match=r"2 class folders .* for the teacher's 3 classes, which"):
         class_order(["ant", "bee"], ["0", "1", "2"])
 

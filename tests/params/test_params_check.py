@@ -57,6 +57,22 @@ def test_every_number_has_a_lower_and_an_upper_bound(method: str) -> None:
     [
         ("data: {image_size: 16}\nteacher: {input_shape: [3, 32, 32]}", "data.image_size: must be"),
         ("teacher: {num_classes: 7}", "teacher.num_classes: must be the number of classes of data"),
+        (
+            "{data: {name: null}, teacher: {num_classes: 3, class_names: [cat, dog]}}",
+            'teacher.class_names: must have as many names as teacher.num_classes: 3; got ["cat", ',
+        ),
+        (
+            "teacher: {class_names: [cat, dog]}",
+            'teacher.class_names: must have as many names as data.name: "cifar10" has classes; got',
+        ),
+        (
+            "data: {name: null}\nteacher: {class_names: [cat, dog, cat]}",
+            'teacher.class_names: must name each class differently; got "cat" more than once',
+        ),
+        (
+            "data: {name: null}\nteacher: {class_names: [cat, 3]}",
+            "teacher.class_names[1]: must be text; got 3",
+        ),
         ("teacher: {mean: [0.5, 0.5], std: [0.5]}", "teacher.std: must have as many values as"),
         ("teacher: {mean: [0.5], input_shape: [3, 8, 8]}", "teacher.mean: must have one value for"),
         ("teacher: {std: [0.5], input_shape: [3, 8, 8]}", "teacher.std: must have one value for"),
