@@ -26,8 +26,7 @@ def read_classes(path: Path) -> dict[str, tuple[int, ...]]:
         ValueError: the file holds none of these.
         FileNotFoundError: there is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"class_file: {path}: no such file")
+    require_file(path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors begin with a byte order mark
     except UnicodeDecodeError as error:
@@ -54,6 +53,16 @@ def read_classes(path: Path) -> dict[str, tuple[int, ...]]:
     for name, number in pairs:
         classes[name] = (*classes.get(name, ()), number)
     return classes
+
+
+def require_file(path: Path) -> None:
+    """Check that there is such a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"class_file: {path}: no such file")
 
 
 def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
-from dynadfq.data.config import CLASSES
+from dynadfq.data.config import CLASSES, IMAGE_FOLDER
 from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
@@ -90,6 +90,14 @@ ODDITIES = (
         "the first is in the second, or 32",
         "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images "
         "of the dynamic one start at the candidate below",
+    ),
+    Rule(
+        ("data.fingerprint", "data.name", "data.classes"),
+        lambda fingerprint, name, classes: (
+            fingerprint is None or name == IMAGE_FOLDER or None not in (name, classes)
+        ),
+        "the first is null, or the second image-folder, or the third is given",
+        "{0} has no effect with data.name: {1} and data.classes: {2}",
     ),
     Rule(
         ("finetune.decay_every", "finetune.epochs", "finetune.steps"),

@@ -121,6 +121,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "finetune.decay_every: 5 with finetune.epochs: 5 means that the learning rates never "
             "fall",
         ),
+        (
+            "data: {fingerprint: 64f11b}",
+            'data.fingerprint: "64f11b" has no effect with data.name: "cifar10" and data.classes: ',
+        ),
         ("finetune: {epochs: 0}", "finetune.epochs: 0 leaves the students as they are after"),
         ("finetune: {steps: 0}", "finetune.steps: 0 leaves the students as they are after"),
         (
