@@ -121,11 +121,14 @@ RULES = (
         "both name the same labelled data set (real_data)",
         "must name the labelled data set that this method reads, and be data.name: {1}; got {0}",
     ),
-    Rule(
-        ("method.images.classes", "data.classes", "method.images.data"),
-        lambda own, classes, labelled: labelled is None or own == classes,
-        "the first is the same as the second (real_data)",
-        "must be data.classes: {1}; got {0}",
+    *(
+        Rule(
+            (f"method.images.{name}", f"data.{name}", "method.images.data"),
+            lambda own, whole, labelled: labelled is None or own == whole,
+            "the first is the same as the second (real_data)",
+            f"must be data.{name}: {{1}}; got {{0}}",
+        )
+        for name in ("root", "classes", "fingerprint")
     ),
     Rule(
         ("quantization.target_bits", "selector.candidates", "quantization.scheme"),

@@ -73,7 +73,8 @@ def test_every_method_runs_from_every_file(name):
         content = read_yaml(path, "")
         group = {"name": name, "images": {}, "student": {}}
         if name == "real_data":
-            group["images"] = {"data": content["data"]["name"]}
+            data = content["data"]
+            group["images"] = {"data": data["name"], "root": data.get("root", "data")}
         content["method"] |= group
         params, problems = check(content)
         assert problems == [] or (name == "real_data" and params.data.name is None)
