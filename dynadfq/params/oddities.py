@@ -85,9 +85,11 @@ ODDITIES = (
     *WITHOUT_FLOAT,
     *WITHOUT_INTEGER,
     Rule(
-        ("quantization.target_bits", "selector.candidates"),
-        lambda target, candidates: target in candidates or target == FLOAT_BITS,
-        "the first is in the second, or 32",
+        ("quantization.target_bits", "selector.candidates", "quantization.scheme"),
+        lambda target, candidates, scheme: (
+            target in candidates or target == FLOAT_BITS or scheme == "integer"
+        ),
+        "the first is in the second, or 32, or the third is integer",
         "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images "
         "of the dynamic one start at the candidate below",
     ),
@@ -228,7 +230,7 @@ def oddities(params: Params) -> Iterator[str]:
     shape = image_shape(params)
     if shape is not None:
         side = min(shape[1:])
-        if params.selector.pool > side and not floats:
+        if params.selector.pool > side and not off:
             yield (
                 f"selector.pool: {params.selector.pool} is more than the {side} pixels of an "
                 "image's side; pooling then repeats values"

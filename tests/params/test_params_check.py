@@ -279,6 +279,21 @@ def test_scheme_integer_has_no_use_for_settings_of_several_widths() -> None:
     ]
 
 
+@pytest.mark.parametrize("unused", [{"scheme": "integer"}, {"target_bits": 32}])
+def test_nothing_is_said_of_images_widths_where_images_choose_none(unused: dict[str, Any]) -> None:
+    document = {
+        "data": {"name": "digits"},
+        "teacher": {"pretrained": False},
+        "quantization": {"weight_bits": 8, "target_bits": 8} | unused,
+        "synthesis": {"clip": True},
+    }
+    assert list(oddities(check(document)[0])) == []
+    document["selector"] = {"pool": 64, "candidates": [2, 3]}
+    lines = list(oddities(check(document)[0]))
+    assert sorted(line.split(":")[0] for line in lines) == ["selector.candidates", "selector.pool"]
+    assert all("has no effect with quantization." in line for line in lines)
+
+
 def test_settings_of_another_rounding_or_of_fixed_ranges_have_no_effect() -> None:
     document: dict[str, Any] = {
         "quantization": {"ranges": {"learned": False}, "reconstruction": {"iterations": 7}},
