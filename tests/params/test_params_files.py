@@ -41,7 +41,7 @@ def test_a_shipped_file_is_valid_and_holds_what_differs(path):
     for group, default in Params().model_dump(mode="json").items():
         if isinstance(default, dict) and group != "method":
             same = {key for key, value in content[group].items() if value == default[key]}
-            assert same <= varied | {"architecture", "name", "title"}, group
+            assert same <= varied | {"architecture", "name"}, group
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -104,6 +104,11 @@ def test_a_file_names_a_network_that_there_is(path):
         assert known.mean and known.std and known.resize == 256 and known.interpolation
     elif p.teacher.pretrained:
         assert known.num_classes == CLASSES[p.data.name]
+
+
+def test_a_files_heading_is_true_of_every_method():
+    titles = [read(path).report.title for path in FILES]
+    assert not [title for title in titles if title and any(name in title for name in METHODS)]
 
 
 @pytest.mark.parametrize("network", ["resnet18", "mobilenetv2"])
