@@ -227,11 +227,33 @@ def test_params_are_read_only():
         Params().finetune.epochs = 3
 
 
+def test_an_edited_experiment_is_kept_when_another_is_taken(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ParameterError, match=r"configs has .*\n  there are no experiments; run"):
+        main(["use", "digits"])
+    (folder / "configs").mkdir()
+    for name in ("digits", "cifar100"):
+        source = ROOT / "configs" / f"{name}.yaml"
+        (folder / "configs" / source.name).write_bytes(source.read_bytes())
+    active = folder / "params.yaml"
+    assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
+    for kept in ("params.yaml.before", "params.yaml.before-2", "params.yaml.before-3"):
+        edited = active.read_bytes() + f"# {kept}\n".encode()
+        active.write_bytes(edited)
+        said = f"params.yaml is now configs/digits.yaml; what it was is kept as {kept}"
+        assert main(["use", "digits"]) == said
+        assert (folder / kept).read_bytes() == edited
+        assert active.read_bytes() == (folder / "configs/digits.yaml").read_bytes()
+    assert main(["use", "digits"]) == "params.yaml is now configs/digits.yaml"
+    assert len(list(folder.glob("params.yaml.before*"))) == 3
+
+
 def test_taking_a_ready_experiment_copies_it(folder, monkeypatch):
     (folder / "configs").mkdir()
     source = folder / "configs" / "cifar100.yaml"
     source.write_bytes((ROOT / "configs" / "cifar100.yaml").read_bytes())
     monkeypatch.chdir(folder)
+    (folder / "params.yaml").unlink()
     assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
     assert (folder / "params.yaml").read_bytes() == source.read_bytes()
     assert main(["check"]) == "params.yaml is valid"
