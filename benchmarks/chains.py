@@ -146,8 +146,9 @@ class Expansion:
         if METHODS[part.method].data_free:
             return own
         data = self._document(chain.teacher).get("data", {})
-        named = {"name": "images.data", "root": "images.root", "classes": "images.classes"}
-        return {**{named[key]: data[key] for key in named if key in data}, **own}
+        named = {"name": "data", "root": "root", "classes": "classes", "fingerprint": "fingerprint"}
+        whole = {f"images.{own}": data[key] for key, own in named.items() if key in data}
+        return {**whole, **own}
 
     def _set(self, chain: Chain, part: Part, groups: tuple[str, ...]) -> Mapping[str, Any]:
         """What a part sets: its published schedule on request, as far as it is of these groups.

@@ -5,39 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dynadfq.data.config import IMAGE_FOLDER, DataConfig
+from dynadfq.data.config import DataConfig
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
+from dynadfq.data.untracked import untracked
 from dynadfq.ops.preprocess import Preprocessing
-from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.resume import listing
 from dynadfq.teacher.teacher import Teacher
 from stages.runtime import root
 
 
 def data_fingerprint(data: DataConfig) -> str | None:
-    """Return the fingerprint of an image folder's files and print it; None for other data sets.
+    """Return the fingerprint of a data set's files and print it; None where nothing has one.
 
     Raises:
         InvalidArgument: it is not ``data.fingerprint``.
     """
-    if data.name != IMAGE_FOLDER:
+    found = untracked(data.name, root(data.root), root(data.classes) if data.classes else None)
+    if found is None:
         return None
-    folder = root(data.root)
-    found = listing(folder)
-    if data.fingerprint not in (None, found):
-        raise InvalidArgument(
-            "fingerprint",
-            f"{data.fingerprint} in params.yaml, but the files in {folder} have {found}; write "
-            "that if they are the right ones, so that DVC runs the stages that read them",
-        )
+    found.require(data.fingerprint)
     if data.fingerprint is None:
-        print(
-            f"The files in {folder} have the fingerprint {found}. DVC does not see when they "
-            "change, unless you set data.fingerprint to it",
-            file=sys.stderr,
-        )
-    return found
+        print(found.notice("data.fingerprint"), file=sys.stderr)
+    return found.fingerprint
 
 
 def labelled_set(

@@ -55,7 +55,13 @@ def make(
     )
     recipe = p.method.images.recipe(MethodContext(teacher, similarity, p.seed))
     seen = p.model_dump(mode="json") | {"precision": precision}
-    inputs = digest(teacher_folder), digest(similarity_folder)
+    inputs = [digest(teacher_folder), digest(similarity_folder)]
+    untracked = distributed.from_first(p.method.images.untracked)
+    if untracked is not None:
+        inputs.append(untracked.fingerprint)
+        if distributed.rank() == 0:
+            keys = "data.fingerprint and method.images.fingerprint"
+            print(untracked.notice(keys), file=sys.stderr)
     scratch = unfinished("synthesize", p.method.name, seen, *inputs)
     source = recipe.source(teacher, p.synthesis)
     if source.sequential and distributed.world_size() > 1 and distributed.rank() == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from dynadfq.data.config import DataConfig
@@ -26,7 +27,7 @@ NOT_FOLLOWED = (
     "DVC does not see when {} changes: put it into checkpoints/, or run `dvc repro -f teacher` "
     "after a change"
 )
-GIVEN = {"input_shape", "num_classes", "mean", "std", "resize", "interpolation"}
+GIVEN = {field.name for field in fields(Metadata)} & set(TeacherConfig.model_fields)
 
 
 class TeacherParams(View):

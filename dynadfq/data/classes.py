@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from unicodedata import normalize
 
@@ -19,8 +19,8 @@ class ClassOrder:
     indices: tuple[int, ...]  # the network's class per class of the data set
     origin: str  # how they were found, as text for the report
     assumed: bool = False  # whether they were matched by order and count alone
-    # Names for the network's classes, from a data set of all of them; empty where the network has
-    # names of its own.
+    # Names for the network's classes, from a data set or a class file of all of them; empty where
+    # the network has names of its own.
     names: tuple[str, ...] = ()
 
 
@@ -40,7 +40,7 @@ LABELS = Source("name", "classes of the data set", "the data set's labels")
 def class_order(
     names: Sequence[str],
     class_names: Sequence[str],
-    given: Mapping[str, int] | None = None,
+    given: Mapping[str, Sequence[int]] | None = None,
     source: Source = FOLDERS,
 ) -> ClassOrder:
     """Match the classes of a data set with those of a network.
@@ -52,7 +52,7 @@ def class_order(
     Args:
         names: the data set's classes in the order that numbers them.
         class_names: the network's.
-        given: the network's class by name, instead of a match.
+        given: the network's classes by name, one each, instead of a match with its own names.
         source: what kind of data set it is, for the messages.
 
     >>> class_order(["cat", "horse"], ["horse", "dog", "cat"]).indices
@@ -64,7 +64,10 @@ def class_order(
         ValueError: a class of the data set has none of the network, or may have several.
     """
     if given is not None:
-        return ClassOrder(_given(names, given, len(class_names), source), "as the class file says")
+        order = ClassOrder(_given(names, given, len(class_names), source), "as the class file says")
+        if not are_numbers(class_names):
+            return order
+        return replace(order, names=_names_of_all(given, len(class_names)))
     if are_numbers(class_names):
         return _unnamed(names, len(class_names), source)
     found = _by_name(names, class_names, source)
@@ -157,31 +160,48 @@ def _taken_in_order(names: Sequence[str], class_names: Sequence[str], source: So
 
 
 def _given(
-    names: Sequence[str], given: Mapping[str, int], num_classes: int, source: Source
+    names: Sequence[str], given: Mapping[str, Sequence[int]], num_classes: int, source: Source
 ) -> tuple[int, ...]:
-    given = {normalize("NFC", name): number for name, number in given.items()}
-    names = [normalize("NFC", name) for name in names]
-    absent = [name for name in names if name not in given]
+    found = _classes_of(names, [(name, n) for name, numbers in given.items() for n in numbers])
+    absent = [name for name, numbers in zip(names, found, strict=True) if not numbers]
     if absent:
         raise InvalidArgument(
             "class_file", f"it lacks {len(absent)} {source.classes}: {_some(absent)}; add them"
         )
-    outside = [f"{name} = {given[name]}" for name in names if not 0 <= given[name] < num_classes]
+    repeated = [
+        f"{name} stands for {len(numbers)} classes"
+        for name, numbers in zip(names, found, strict=True)
+        if len(numbers) > 1
+    ]
+    if repeated:
+        raise InvalidArgument("class_file", f"{_some(repeated)}; leave one class for each name")
+    indices = [number for [number] in found]
+    outside = [
+        f"{name} = {number}"
+        for name, number in zip(names, indices, strict=True)
+        if not 0 <= number < num_classes
+    ]
     if outside:
         raise InvalidArgument(
             "class_file", f"{_some(outside)}: the teacher's classes are 0 … {num_classes - 1}"
         )
-    return tuple(given[name] for name in names)
+    return tuple(indices)
+
+
+def _names_of_all(given: Mapping[str, Sequence[int]], num_classes: int) -> tuple[str, ...]:
+    """A name for each class, the last in the file, as ImageNet's after WordNet's; or none at all.
+
+    >>> _names_of_all({"n01440764": [0], "tench": [0], "goldfish": [1]}, 2)
+    ('tench', 'goldfish')
+    """
+    by_class = {numbers[0]: name for name, numbers in given.items() if len(numbers) == 1}
+    whole = all(number in by_class for number in range(num_classes))
+    return tuple(by_class[number] for number in range(num_classes)) if whole else ()
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str], source: Source) -> list[int | None]:
-    """The network's class of each name, the same letter by letter or else normalized."""
-    known: dict[str, list[int]] = {}
-    alike: dict[str, list[int]] = {}
-    for number, name in enumerate(class_names):
-        known.setdefault(name, []).append(number)
-        alike.setdefault(_normalized(name), []).append(number)
-    found = [known.get(name) or alike.get(_normalized(name), []) for name in names]
+    """The network's class of each name."""
+    found = _classes_of(names, [(name, number) for number, name in enumerate(class_names)])
     ambiguous = [name for name, numbers in zip(names, found, strict=True) if len(numbers) > 1]
     if ambiguous:
         raise InvalidArgument(
@@ -190,6 +210,19 @@ def _by_name(names: Sequence[str], class_names: Sequence[str], source: Source) -
             "in a class file",
         )
     return [numbers[0] if numbers else None for numbers in found]
+
+
+def _classes_of(names: Sequence[str], classes: Iterable[tuple[str, int]]) -> list[list[int]]:
+    """The classes of each name, the same letter by letter or else normalized."""
+    known: dict[str, set[int]] = {}
+    alike: dict[str, set[int]] = {}
+    for name, number in classes:
+        known.setdefault(normalize("NFC", name), set()).add(number)
+        alike.setdefault(_normalized(name), set()).add(number)
+    return [
+        sorted(known.get(normalize("NFC", name)) or alike.get(_normalized(name), set()))
+        for name in names
+    ]
 
 
 def _normalized(name: str) -> str:

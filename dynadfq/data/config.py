@@ -76,9 +76,9 @@ class DataConfig(Config):
     )
     fingerprint: str | None = setting(
         None,
-        "what the files of an image folder must have: a fingerprint of their names and sizes, "
-        "which the stages print. DVC does not look at the files, but it does see a new value here; "
-        "null accepts any files",
+        "what the files of an image folder and the file of `classes` must have: a fingerprint of "
+        "the names and sizes of the former and the content of the latter, which the stages print. "
+        "DVC does not look at the files, but it does see a new value here; null accepts any files",
         min_length=1,
     )
     image_size: int | None = setting(

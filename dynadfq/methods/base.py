@@ -12,6 +12,7 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dynadfq.runtime.untracked import Untracked
     from dynadfq.synthesis.labels import LabelSampler
     from dynadfq.synthesis.source import ImageSource
     from dynadfq.teacher.teacher import Teacher
@@ -51,6 +52,10 @@ class ImagesConfig(Config):
         from dynadfq.synthesis.labels import OneHotLabels
 
         return OneHotLabels(context.teacher.num_classes)
+
+    def untracked(self) -> Untracked | None:
+        """Return the files that are read and whose fingerprint no setting holds; None without."""
+        return None
 
     def recipe(self, context: MethodContext) -> ImageSourceRecipe:
         """Return how the images are made."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dynadfq.data.labelled import LabelledSet
     from dynadfq.runtime.progress import Progress
     from dynadfq.runtime.resume import Scratch
+    from dynadfq.runtime.untracked import Untracked
     from dynadfq.synthesis.dataset import Batch
     from dynadfq.synthesis.source import Shard
     from dynadfq.teacher.teacher import Teacher
@@ -119,13 +120,28 @@ class LabelledRecipe:
     data: str
     root: Path
     classes: Path | None
+    fingerprint: str | None
     class_balanced: bool
 
+    def untracked(self) -> Untracked | None:
+        """Return the files of the data set that DVC does not follow."""
+        from dynadfq.data.untracked import untracked
+
+        return untracked(self.data, self.root, self.classes)
+
     def source(self, teacher: Teacher, optimizer: PixelOptimizerConfig) -> LabelledImages:
-        """Return the data set's training images in the teacher's size."""
+        """Return the data set's training images in the teacher's size.
+
+        Raises:
+            ValueError: its files have another fingerprint.
+        """
         # Imported here: torchvision takes two seconds, and every stage reads all methods' settings.
         from dynadfq.data.loading import open_labelled
+        from dynadfq.runtime.distributed import from_first
 
+        found = None if self.fingerprint is None else from_first(self.untracked)
+        if found is not None:
+            found.require(self.fingerprint)
         images = open_labelled(
             self.data,
             self.root,
@@ -146,10 +162,15 @@ class Images(ImagesConfig):
         min_length=1,
     )
     root: str = setting(
-        "data", "folder of its files; a relative path starts at the repository", min_length=1
+        "data",
+        "folder of its files, the same as `data.root`; a relative path starts at the repository",
+        min_length=1,
     )
     classes: str | None = setting(
         None, "which class each folder is, the same as `data.classes`", min_length=1
+    )
+    fingerprint: str | None = setting(
+        None, "what its files must have, the same as `data.fingerprint`", min_length=1
     )
     class_balanced: bool = setting(
         False, "take images of each class in turn; false takes them at random"
@@ -166,9 +187,23 @@ class Images(ImagesConfig):
                 "data",
                 "none is given, so that no labelled data is read; give the name of a data set",
             )
+        return self._labelled(self.data)
+
+    def untracked(self) -> Untracked | None:
+        """Return the data set's files, unless `fingerprint` says which they are."""
+        if self.data is None or self.fingerprint is not None:
+            return None
+        return self._labelled(self.data).untracked()
+
+    def _labelled(self, data: str) -> LabelledRecipe:
         repository = Path(os.environ.get("DVC_ROOT", "."))
-        classes = repository / self.classes if self.classes else None
-        return LabelledRecipe(self.data, repository / self.root, classes, self.class_balanced)
+        return LabelledRecipe(
+            data,
+            repository / self.root,
+            repository / self.classes if self.classes else None,
+            self.fingerprint,
+            self.class_balanced,
+        )
 
 
 class RealData(Method):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from itertools import chain, count
 from pathlib import Path
 
 from dynadfq.params import ParameterError, examine, read
@@ -40,15 +41,35 @@ def main(arguments: list[str] | None = None) -> str:
 
 
 def use_config(name: str) -> str:
-    """Check a ready experiment and make it the active one."""
+    """Check a ready experiment and make it the active one; an edited one is kept.
+
+    Raises:
+        ParameterError: there is no such experiment, or it has problems.
+    """
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    if not known:
+        problem = "there are no experiments; run this in the folder of a project"
+        raise ParameterError(CONFIGS, [f"{problem}, which `dynadfq init DIR` makes"])
     if name not in known:
         problem = f"must be one of {', '.join(known)}{did_you_mean(name, known)}"
         raise ParameterError(CONFIGS, [f"{name}.yaml: {problem}"])
     source = CONFIGS / f"{name}.yaml"
     read(source)
+    kept = keep_edited()
     shutil.copyfile(source, ACTIVE)
-    return f"{ACTIVE} is now {source}"
+    return f"{ACTIVE} is now {source}" + (f"; what it was is kept as {kept}" if kept else "")
+
+
+def keep_edited() -> Path | None:
+    """Copy the active experiment to a new file, unless it is a ready one; return that file."""
+    content = ACTIVE.read_bytes() if ACTIVE.exists() else None
+    if content is None or content in [path.read_bytes() for path in CONFIGS.glob("*.yaml")]:
+        return None
+    endings = chain([""], map("-{}".format, count(2)))
+    names = (Path(f"{ACTIVE}.before{ending}") for ending in endings)
+    kept = next(name for name in names if not name.exists())
+    kept.write_bytes(content)
+    return kept
 
 
 if __name__ == "__main__":

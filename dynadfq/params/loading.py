@@ -29,7 +29,7 @@ def read(path: str | Path = "params.yaml") -> Params:
         ParameterError: with all that is wrong: missing groups, unknown keys, wrong values,
             constraints between keys.
     """
-    content = read_yaml(path, missing="python -m dynadfq.params use digits makes one")
+    content = read_yaml(path, missing=_remedy(Path(path)))
     document = {} if content is None else content
     params, problems = check(document)
     problems += missing_keys(document, Params)
@@ -37,6 +37,15 @@ def read(path: str | Path = "params.yaml") -> Params:
     if problems:
         raise ParameterError(path, problems)
     return params
+
+
+def _remedy(path: Path) -> str:
+    """What to do where there is no such parameter file."""
+    if path.name != "params.yaml":
+        return "write the path of one that does"
+    if (path.parent / "configs").is_dir():
+        return "python -m dynadfq.params use digits makes one"
+    return "dynadfq init DIR makes a project that has one"
 
 
 def examine(path: str | Path, root: Path) -> list[str]:

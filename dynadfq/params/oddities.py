@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 
-from dynadfq.data.config import CLASSES
+from dynadfq.data.config import CLASSES, IMAGE_FOLDER
 from dynadfq.evaluation.config import EvaluationConfig
 from dynadfq.graph.config import FLOAT_BITS
 from dynadfq.methods import METHODS
@@ -85,11 +85,21 @@ ODDITIES = (
     *WITHOUT_FLOAT,
     *WITHOUT_INTEGER,
     Rule(
-        ("quantization.target_bits", "selector.candidates"),
-        lambda target, candidates: target in candidates or target == FLOAT_BITS,
-        "the first is in the second, or 32",
+        ("quantization.target_bits", "selector.candidates", "quantization.scheme"),
+        lambda target, candidates, scheme: (
+            target in candidates or target == FLOAT_BITS or scheme == "integer"
+        ),
+        "the first is in the second, or 32, or the third is integer",
         "{0} is not one of selector.candidates: {1}; the fixed student has this width, and images "
         "of the dynamic one start at the candidate below",
+    ),
+    Rule(
+        ("data.fingerprint", "data.name", "data.classes"),
+        lambda fingerprint, name, classes: (
+            fingerprint is None or name == IMAGE_FOLDER or None not in (name, classes)
+        ),
+        "the first is null, or the second image-folder, or the third is given",
+        "{0} has no effect with data.name: {1} and data.classes: {2}",
     ),
     Rule(
         ("finetune.decay_every", "finetune.epochs", "finetune.steps"),
@@ -220,7 +230,7 @@ def oddities(params: Params) -> Iterator[str]:
     shape = image_shape(params)
     if shape is not None:
         side = min(shape[1:])
-        if params.selector.pool > side and not floats:
+        if params.selector.pool > side and not off:
             yield (
                 f"selector.pool: {params.selector.pool} is more than the {side} pixels of an "
                 "image's side; pooling then repeats values"

@@ -50,6 +50,18 @@ RULES = (
         "must be the number of classes of data.name: {1}, or null; got {0}",
     ),
     Rule(
+        ("teacher.class_names", "teacher.num_classes"),
+        lambda names, count: None in (names, count) or len(names) == count,
+        "the first has a name for each class of the second",
+        "must have as many names as teacher.num_classes: {1}; got {0}",
+    ),
+    Rule(
+        ("teacher.class_names", "data.name"),
+        lambda names, data: names is None or len(names) == CLASSES.get(data, len(names)),
+        "the first has a name for each of the data set's classes, where these are known",
+        "must have as many names as data.name: {1} has classes; got {0}",
+    ),
+    Rule(
         ("data.image_size", "teacher.input_shape"),
         lambda side, shape: None in (side, shape) or tuple(shape[1:]) == (side, side),
         "the first is null, or the height and width of the second",
@@ -109,11 +121,14 @@ RULES = (
         "both name the same labelled data set (real_data)",
         "must name the labelled data set that this method reads, and be data.name: {1}; got {0}",
     ),
-    Rule(
-        ("method.images.classes", "data.classes", "method.images.data"),
-        lambda own, classes, labelled: labelled is None or own == classes,
-        "the first is the same as the second (real_data)",
-        "must be data.classes: {1}; got {0}",
+    *(
+        Rule(
+            (f"method.images.{name}", f"data.{name}", "method.images.data"),
+            lambda own, whole, labelled: labelled is None or own == whole,
+            "the first is the same as the second (real_data)",
+            f"must be data.{name}: {{1}}; got {{0}}",
+        )
+        for name in ("root", "classes", "fingerprint")
     ),
     Rule(
         ("quantization.target_bits", "selector.candidates", "quantization.scheme"),

@@ -8,7 +8,7 @@ from dynadfq.runtime.config import Config, setting
 class ReportConfig(Config):
     """Contents of the report."""
 
-    title: str = setting(
-        "dynadfq: CIFAR-10, ResNet-20", "heading of reports/index.html", min_length=1
+    title: str | None = setting(
+        None, "heading of reports/index.html; null names method, data and widths", min_length=1
     )
     grid_images: int = setting(32, "synthetic images in a grid", unit="images", ge=1, le=1000)

@@ -93,7 +93,7 @@ def setup(evidence: Evidence, origin: Mapping[str, str]) -> dict[str, str]:
         "Synthetic images": f"{synthetic['num_images']:,}",
     }
     if "fingerprint" in data:
-        facts["Fingerprint of the labelled files (DVC does not follow them)"] = data["fingerprint"]
+        facts["Fingerprint of the data's files (DVC does not follow them)"] = data["fingerprint"]
     if "class_order" in data:
         facts["Class order"] = data["class_order"]
     overhead = metrics["student"].get("selector_overhead_percent")

@@ -211,6 +211,8 @@ def explain(error: ErrorDetails, root: type[Config]) -> tuple[str, str]:
         wanted = allowed(field)
     elif names:
         wanted = f"one of {', '.join(names)}"
+    elif kind.startswith("string"):
+        wanted = "text"
     else:
         number = "a whole number" if kind.startswith("int") else "a number"
         bounds = note(field, "interval")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from dynadfq.ops.config import Interpolation
 from dynadfq.runtime.config import (
@@ -41,7 +42,17 @@ def _architecture(value: object) -> object:
     raise ValueError(f"must be {ARCHITECTURES}; got {shown(value)}")
 
 
+def _different(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    repeated = [name for name, count in Counter(names or ()).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"must name each class differently; got {shown(repeated[0])} more than once"
+        )
+    return names
+
+
 Architecture = Annotated[str, BeforeValidator(_architecture)]
+ClassName = Annotated[str, Field(min_length=1)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 # Of pixels in 0 … 1; networks that read pixels in 0 … 255 have a deviation of 1/255.
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -106,6 +117,12 @@ class TeacherConfig(TrainingConfig):
     )
     num_classes: int | None = setting(
         None, "number of classes", unit="classes", ge=1, le=MAX_CLASSES
+    )
+    class_names: Annotated[tuple[ClassName, ...] | None, AfterValidator(_different)] = setting(
+        None,
+        "names of the classes, in the order of the network's outputs",
+        allowed="null or a list of texts, one per class, none twice",
+        strict=False,
     )
     input_shape: tuple[Side, Side, Side] | None = setting(
         None,

@@ -14,10 +14,12 @@ from dynadfq.methods.base import MethodContext
 from dynadfq.methods.real_data import Images, drawn
 from dynadfq.ops.preprocess import read_image
 from dynadfq.params.loading import check
+from dynadfq.params.view import narrow
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
 from dynadfq.teacher.teacher import Teacher
+from stages import synthesize
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,75 @@ def test_of_a_folder_only_the_images_that_are_taken_are_decoded(
         assert torch.equal(image, preprocessing.normalize(read_image(path, preprocessing)))
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with an image of each class, and a class file."""
+    for label in range(10):
+        place = tmp_path / "pictures" / "train" / f"digit {label}"
+        place.mkdir(parents=True)
+        Image.new("L", (8, 8), 20 * label).save(place / "0.png")
+    classes = tmp_path / "classes.txt"
+    classes.write_text("\n".join(f"digit {label}" for label in range(10)))
+    names = {"data": "image-folder", "root": str(tmp_path / "pictures"), "classes": str(classes)}
+    return classes, names
+
+
+def test_images_are_taken_only_from_files_of_the_fingerprint(digits_teacher, tmp_path, pictures):
+    classes, names = pictures
+    found = Images(**names).untracked().fingerprint
+    named = {**names, "fingerprint": found}
+    assert Images(**named).untracked() is None and Images().untracked() is None
+    assert len(take(digits_teacher, tmp_path / "a", 10, **named)) == 10
+    lines = classes.read_text().splitlines()
+    classes.write_text("\n".join(reversed(lines)))
+    with pytest.raises(ValueError, match=rf'^fingerprint: "{found}" is that of other files: '):
+        take(digits_teacher, tmp_path / "b", 10, **named)
+    assert len(take(digits_teacher, tmp_path / "c", 10, **names)) == 10
+    classes.write_text("\n".join(lines))
+    (tmp_path / "pictures/train/digit 3/1.png").write_bytes(b"one more")
+    with pytest.raises(ValueError, match=rf'^fingerprint: "{found}" is that of other files: '):
+        take(digits_teacher, tmp_path / "d", 10, **named)
+
+
+def test_the_stage_tells_which_files_dvc_does_not_follow_and_continues_with_no_others(
+    digits_teacher, tmp_path, pictures, capsys, monkeypatch
+):
+    classes, names = pictures
+    monkeypatch.setattr(synthesize, "load_teacher", lambda *_, **__: digits_teacher)
+    monkeypatch.setattr(synthesize, "read_similarity", lambda *_: torch.zeros(10, 10))
+    identities = []
+
+    def noted(*identity):
+        identities.append(identity)
+        return Scratch(tmp_path / f"scratch-{len(identities)}")
+
+    monkeypatch.setattr(synthesize, "unfinished", noted)
+
+    def made(**settings):
+        document = {
+            "device": "cpu",
+            "synthesis": {"num_images": 10},
+            "data": {"name": "image-folder", "image_size": 8},
+            "method": {"name": "real_data", "images": {**names, **settings}},
+        }
+        p = narrow(check(document)[0], synthesize.SynthesizeParams)
+        synthesize.make(p, tmp_path / "none", tmp_path / "none", tmp_path / "set")
+        return capsys.readouterr().err
+
+    said = made()
+    found = Images(**names).untracked().fingerprint
+    assert f"have the fingerprint {found}. DVC does not see when they change, unless you" in said
+    assert "you set data.fingerprint and method.images.fingerprint to it" in said
+    assert "fingerprint" not in made(fingerprint=found)
+    text = classes.read_text()
+    classes.write_text(text.title())
+    made()
+    classes.write_text(text)
+    made()
+    first, named, other, again = map(str, identities)
+    assert first == again and len({first, named, other}) == 3
+
+
 def test_labelled_data_is_read_only_where_it_is_named():
     def problems(data: str | None) -> list[str]:
         method = {"name": "real_data", "images": {"data": data}}
@@ -126,3 +197,14 @@ def test_labelled_data_is_read_only_where_it_is_named():
     for wrong in (None, "cifar10"):
         assert [problem.split(":")[0] for problem in problems(wrong)] == ["method.images.data"]
     assert problems("digits") == []
+
+
+@pytest.mark.parametrize("key", ["root", "classes", "fingerprint"])
+def test_the_images_are_those_of_the_data_set_that_is_evaluated_on(key):
+    images = {"data": "digits", key: "mine"}
+    document = {"data": {"name": "digits"}, "method": {"name": "real_data", "images": images}}
+    [problem] = check(document)[1]
+    assert problem.startswith(f"method.images.{key}: must be data.{key}: ")
+    assert problem.endswith('; got "mine"')
+    document["data"][key] = "mine"
+    assert check(document)[1] == []

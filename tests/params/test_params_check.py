@@ -57,6 +57,22 @@ def test_every_number_has_a_lower_and_an_upper_bound(method: str) -> None:
     [
         ("data: {image_size: 16}\nteacher: {input_shape: [3, 32, 32]}", "data.image_size: must be"),
         ("teacher: {num_classes: 7}", "teacher.num_classes: must be the number of classes of data"),
+        (
+            "{data: {name: null}, teacher: {num_classes: 3, class_names: [cat, dog]}}",
+            'teacher.class_names: must have as many names as teacher.num_classes: 3; got ["cat", ',
+        ),
+        (
+            "teacher: {class_names: [cat, dog]}",
+            'teacher.class_names: must have as many names as data.name: "cifar10" has classes; got',
+        ),
+        (
+            "data: {name: null}\nteacher: {class_names: [cat, dog, cat]}",
+            'teacher.class_names: must name each class differently; got "cat" more than once',
+        ),
+        (
+            "data: {name: null}\nteacher: {class_names: [cat, 3]}",
+            "teacher.class_names[1]: must be text; got 3",
+        ),
         ("teacher: {mean: [0.5, 0.5], std: [0.5]}", "teacher.std: must have as many values as"),
         ("teacher: {mean: [0.5], input_shape: [3, 8, 8]}", "teacher.mean: must have one value for"),
         ("teacher: {std: [0.5], input_shape: [3, 8, 8]}", "teacher.std: must have one value for"),
@@ -104,6 +120,10 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "finetune: {epochs: 5, decay_every: 5}",
             "finetune.decay_every: 5 with finetune.epochs: 5 means that the learning rates never "
             "fall",
+        ),
+        (
+            "data: {fingerprint: 64f11b}",
+            'data.fingerprint: "64f11b" has no effect with data.name: "cifar10" and data.classes: ',
         ),
         ("finetune: {epochs: 0}", "finetune.epochs: 0 leaves the students as they are after"),
         ("finetune: {steps: 0}", "finetune.steps: 0 leaves the students as they are after"),
@@ -257,6 +277,21 @@ def test_scheme_integer_has_no_use_for_settings_of_several_widths() -> None:
         "quantization.ranges.per_width",
         *(f"selector.{name}" for name in ("any_width", "learning_rate", "pool")),
     ]
+
+
+@pytest.mark.parametrize("unused", [{"scheme": "integer"}, {"target_bits": 32}])
+def test_nothing_is_said_of_images_widths_where_images_choose_none(unused: dict[str, Any]) -> None:
+    document = {
+        "data": {"name": "digits"},
+        "teacher": {"pretrained": False},
+        "quantization": {"weight_bits": 8, "target_bits": 8} | unused,
+        "synthesis": {"clip": True},
+    }
+    assert list(oddities(check(document)[0])) == []
+    document["selector"] = {"pool": 64, "candidates": [2, 3]}
+    lines = list(oddities(check(document)[0]))
+    assert sorted(line.split(":")[0] for line in lines) == ["selector.candidates", "selector.pool"]
+    assert all("has no effect with quantization." in line for line in lines)
 
 
 def test_settings_of_another_rounding_or_of_fixed_ranges_have_no_effect() -> None:

@@ -262,12 +262,17 @@ def test_classes_limit_similar_classes_only_where_they_are_known():
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(ParameterError) as caught:
-        read(tmp_path / "params.yaml")
-    assert str(caught.value) == (
-        f"{tmp_path / 'params.yaml'} has 1 problem:\n"
-        "  the file does not exist; python -m dynadfq.params use digits makes one"
-    )
+    def advice(name):
+        with pytest.raises(ParameterError) as caught:
+            read(tmp_path / name)
+        start = f"{tmp_path / name} has 1 problem:\n  the file does not exist; "
+        assert str(caught.value).startswith(start)
+        return str(caught.value).removeprefix(start)
+
+    assert advice("params.yaml") == "dynadfq init DIR makes a project that has one"
+    (tmp_path / "configs").mkdir()
+    assert advice("params.yaml") == "python -m dynadfq.params use digits makes one"
+    assert advice("configs/other.yaml") == "write the path of one that does"
 
 
 def test_a_wrong_value_hides_no_constraint_and_causes_none():

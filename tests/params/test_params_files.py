@@ -41,7 +41,7 @@ def test_a_shipped_file_is_valid_and_holds_what_differs(path):
     for group, default in Params().model_dump(mode="json").items():
         if isinstance(default, dict) and group != "method":
             same = {key for key, value in content[group].items() if value == default[key]}
-            assert same <= varied | {"architecture", "name", "title"}, group
+            assert same <= varied | {"architecture", "name"}, group
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -73,7 +73,8 @@ def test_every_method_runs_from_every_file(name):
         content = read_yaml(path, "")
         group = {"name": name, "images": {}, "student": {}}
         if name == "real_data":
-            group["images"] = {"data": content["data"]["name"]}
+            data = content["data"]
+            group["images"] = {"data": data["name"], "root": data.get("root", "data")}
         content["method"] |= group
         params, problems = check(content)
         assert problems == [] or (name == "real_data" and params.data.name is None)
@@ -103,6 +104,11 @@ def test_a_file_names_a_network_that_there_is(path):
         assert known.mean and known.std and known.resize == 256 and known.interpolation
     elif p.teacher.pretrained:
         assert known.num_classes == CLASSES[p.data.name]
+
+
+def test_a_files_heading_is_true_of_every_method():
+    titles = [read(path).report.title for path in FILES]
+    assert not [title for title in titles if title and any(name in title for name in METHODS)]
 
 
 @pytest.mark.parametrize("network", ["resnet18", "mobilenetv2"])
@@ -221,11 +227,33 @@ def test_params_are_read_only():
         Params().finetune.epochs = 3
 
 
+def test_an_edited_experiment_is_kept_when_another_is_taken(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ParameterError, match=r"configs has .*\n  there are no experiments; run"):
+        main(["use", "digits"])
+    (folder / "configs").mkdir()
+    for name in ("digits", "cifar100"):
+        source = ROOT / "configs" / f"{name}.yaml"
+        (folder / "configs" / source.name).write_bytes(source.read_bytes())
+    active = folder / "params.yaml"
+    assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
+    for kept in ("params.yaml.before", "params.yaml.before-2", "params.yaml.before-3"):
+        edited = active.read_bytes() + f"# {kept}\n".encode()
+        active.write_bytes(edited)
+        said = f"params.yaml is now configs/digits.yaml; what it was is kept as {kept}"
+        assert main(["use", "digits"]) == said
+        assert (folder / kept).read_bytes() == edited
+        assert active.read_bytes() == (folder / "configs/digits.yaml").read_bytes()
+    assert main(["use", "digits"]) == "params.yaml is now configs/digits.yaml"
+    assert len(list(folder.glob("params.yaml.before*"))) == 3
+
+
 def test_taking_a_ready_experiment_copies_it(folder, monkeypatch):
     (folder / "configs").mkdir()
     source = folder / "configs" / "cifar100.yaml"
     source.write_bytes((ROOT / "configs" / "cifar100.yaml").read_bytes())
     monkeypatch.chdir(folder)
+    (folder / "params.yaml").unlink()
     assert main(["use", "cifar100"]) == "params.yaml is now configs/cifar100.yaml"
     assert (folder / "params.yaml").read_bytes() == source.read_bytes()
     assert main(["check"]) == "params.yaml is valid"

@@ -106,9 +106,29 @@ def test_labelled_files_have_the_fingerprint_that_params_yaml_names(
     named = pets.model_copy(update={"fingerprint": found})
     assert data_fingerprint(named) == found and capsys.readouterr().err == ""
     (tmp_path / "pets/train/cat/0.png").unlink()
-    with pytest.raises(InvalidArgument, match=rf"^fingerprint: {found} in params\.yaml, but"):
+    with pytest.raises(InvalidArgument, match=rf'^fingerprint: "{found}" is that of other files: '):
         data_fingerprint(named)
     assert data_fingerprint(DataConfig(name="digits")) is None
+
+
+@pytest.mark.parametrize("name", ["image-folder", "digits", "my_pkg.data:build"])
+def test_the_class_file_belongs_to_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "pets").mkdir()
+    classes = tmp_path / "classes.txt"
+    data = DataConfig(name=name, root="pets", classes="classes.txt")
+    with pytest.raises(FileNotFoundError, match=r"^class_file: .*classes\.txt: no such file"):
+        data_fingerprint(data)
+    classes.write_text("cat\ndog\n")
+    found = data_fingerprint(data)
+    assert found is not None
+    assert f"class file {classes} have the fingerprint {found}. DVC does" in capsys.readouterr().err
+    classes.write_text("dog\ncat\n")
+    with pytest.raises(InvalidArgument, match=rf'^fingerprint: "{found}" is that of other files: '):
+        data_fingerprint(data.model_copy(update={"fingerprint": found}))
+    assert data_fingerprint(data.model_copy(update={"name": None})) is None
 
 
 PARENT, NOBODY = os.getppid(), 2**22 + 1  # Linux has no higher number than 2²²

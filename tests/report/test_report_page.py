@@ -13,6 +13,7 @@ import pytest
 
 from dynadfq.export.files import FORMATS
 from dynadfq.report import page as page_tables
+from dynadfq.report.config import ReportConfig
 from dynadfq.report.load import load_evidence
 from dynadfq.report.render import render_page, write_report
 from dynadfq.report.tables import NAMES
@@ -179,6 +180,18 @@ def test_a_teacher_that_guesses_is_warned_of(text_with: Callable[..., str]) -> N
     page = text_with(changes=guess | {"data": order})
     assert warning in page and "data.classes" in page
     assert rows(page, "setup")["Class order"] == [order["class_order"]]
+
+
+def test_the_heading_names_the_experiment_unless_one_is_given(
+    text_with: Callable[..., str],
+) -> None:
+    assert ReportConfig().title is None
+    own: dict[str, Any] = {"data": {"name": "cifar100"}}
+    own["quantization"] = {"weight_bits": 3, "activation_bits": [2, 3, 4]}
+    assert "<h1>dynadfq on cifar100: W3, A{2,3,4}</h1>" in text_with(changes=own)
+    assert page_tables.title({**own, "method": "zeroq", "data": {"name": None}}) == (
+        "zeroq without labelled data: W3, A{2,3,4}"
+    )
 
 
 def test_names_and_title_are_escaped(page_with: Callable[..., str]) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 import dynadfq
+from dynadfq.data.config import DataConfig
 from dynadfq.ptq.calibration import calibrate, extremes
 from dynadfq.quant.build import load_student
+from dynadfq.teacher.config import TeacherConfig
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.zoo.architectures import build
+from stages.teacher import TeacherParams, make
 
 CODE = '''
 from os import abort
@@ -73,6 +77,24 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "users_networks", raising=False)
     return "users_networks"
+
+
+def test_what_params_yaml_says_of_a_network_is_what_its_teacher_has(
+    networks: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: dict[str, Any] = {
+        **KNOWN,
+        "class_names": ("ant", "bee", "cat", "dog"),
+        "resize": 14,
+        "interpolation": "bicubic",
+    }
+    config = TeacherConfig(architecture=f"{networks}:fixed", **said)
+    make(TeacherParams(seed=0, device="cpu", data=DataConfig(name=None), teacher=config), tmp_path)
+    teacher = load_teacher(tmp_path, trust=[f"{networks}:fixed"])
+    assert said == {
+        name: getattr(teacher, name, None) or getattr(teacher.preprocessing, name) for name in said
+    }
+    assert capsys.readouterr().out.count(": params.yaml\n") == len(said)
 
 
 @pytest.mark.parametrize("name", ["Net", "anything", "Nested.build"])
