@@ -96,7 +96,7 @@ def grid(tmp_path: Path) -> Content:
             evaluation["control_top1"] = 90.5
         write(tmp_path / evaluation_of(key), evaluation)
         cost = {
-            "seconds": 10.0,
+            "seconds": 50.0 if key == "a-s1" else 10.0,
             "peak_memory_mb": 300.0,
             "interrupted": key == "a-s1",
             "device": "cpu",
