@@ -22,7 +22,7 @@ LATE_IMPORTS = {
     "dynadfq/cli/": "`--help` and a wrong argument are answered without loading torch",
     "dynadfq/methods/": "settings are checked without loading torch",
     "dynadfq/runtime/resume.py": "a killed parent is noticed before torch has loaded",
-    "dynadfq/quant/knapsack.py": "scipy.optimize takes a quarter second, and few runs choose widths",
+    "dynadfq/quant/knapsack.py": "scipy.optimize takes a quarter second, and few runs need it",
     "dynadfq/data/": "torchvision takes a second, which the digits do not need",
     "dynadfq/zoo/families/imagenet.py": "torchvision takes a second, which other zoos do not need",
     "stages/launch.py": "a stage of one process does not need torchrun, which takes a second",
