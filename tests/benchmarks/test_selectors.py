@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,13 +22,21 @@ from dynadfq.quant.model import Student
 from dynadfq.teacher.teacher import Teacher
 
 SHARE = 0.2
+# Multiplications for an activation of 4 × 8 × 8 and two classes. The heads pool it to 4 × 4 first.
+MACS = {
+    "margin, ridge regression": 7 * 4,
+    "policy (VideoIQ)": 7 * 4 * 64 + 64 * 3,
+    "exit head, linear": 4 * 2,
+    "exit head, 2 convolutions": 4 * 9 * 32 * 2 * 2 + 32 * 9 * 64 + 64 * 2,
+}
 
 
 @pytest.fixture
 def decisions(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Decisions of the tests' network, which is shorter than ResNet-20."""
     found = {"early": 0, "late": 1}
-    monkeypatch.setattr(measured, "DECISIONS", found)
+    for module in (measured, command):
+        monkeypatch.setattr(module, "DECISIONS", found)
     return found
 
 
@@ -193,4 +202,44 @@ def test_a_selector_learns_what_its_activation_shows(name: str) -> None:
     on_source, scores, macs = LEARNERS[name](images, images, "here")
     torch.testing.assert_close(on_source, scores)
     assert scores[kind < 2].mean() > scores[kind == 2].mean() + scores.std()
-    assert macs > 0
+    assert macs == MACS[name]
+
+
+def test_a_selector_pays_for_itself_with_images_at_5_bits(
+    decisions: dict[str, int],
+    make_student: Callable[..., Student],
+    teacher: Teacher,
+    images: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def scores(macs: int, learn: dict[str, Tensor], *_: Any) -> tuple[Tensor, Tensor, int]:
+        return torch.arange(256.0), torch.arange(256.0), macs
+
+    def spied(right: Tensor, columns: Tensor, seed: int) -> Any:
+        chosen.append(columns.bincount(minlength=3))
+        return gains(right, columns, seed)
+
+    chosen: list[Tensor] = []
+    learners = {"free": partial(scores, 0), "dear": partial(scores, 500)}
+    monkeypatch.setattr(command, "LEARNERS", learners)
+    monkeypatch.setattr(command, "gains", spied)
+    student, labels = make_student(3, 4, 5), teacher(images).argmax(dim=1)
+    test = measure(student, teacher, [images], factor=1.0)
+    found = list(command.rows(test, labels, student, {"synthetic": test}))
+    rows = {
+        (row["decision"], row["selector"], row["share"]): (row, counts)
+        for row, counts in zip(found, chosen, strict=True)
+    }
+    assert len(rows) == len(found) == len(decisions) * 3 * len(command.SHARES)
+    for decision in decisions:
+        costs = torch.tensor(percent(student, decision), dtype=torch.float64)
+        for share in command.SHARES:
+            (free, most), (dear, fewer) = (rows[decision, name, share] for name in learners)
+            assert most[0] == fewer[0] == round(share * 256) and fewer[2] < most[2]
+            overhead = 100 * 500 * 4 * 4 / student.cost.float_total  # at 4 bits
+            assert (free["overhead_percent"], dear["overhead_percent"]) == (0, overhead)
+            for kind in ("fixed_thresholds_percent", "followed_thresholds_percent"):
+                assert dear[kind] - free[kind] == pytest.approx(overhead)
+            for counts, paid in ((most, 0.0), (fewer, overhead)):
+                spent = float((counts * costs).sum()) / 256 + paid
+                assert costs[1] - (costs[2] - costs[1]) / 256 < spent <= costs[1] + 1e-6
