@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dynadfq.api import quantize
 from dynadfq.graph.network import describe
 from dynadfq.graph.normalize import normalize
+from dynadfq.graph.plain_layers import replace_by_plain_layers
 from dynadfq.quant.build import load_student
 from dynadfq.quant.layers import QuantConv2d
 from dynadfq.teacher.teacher import Teacher
@@ -150,6 +151,23 @@ def test_a_layer_that_does_something_else_stays_as_it_is(kind: type[nn.Conv2d]) 
     )
     trace = describe(normalize(net, images), (3, 4, 4))
     assert not trace.layers and len(trace.float_calls) == 1
+
+
+class Stop(Exception):
+    pass
+
+
+class Stopping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise Stop
+
+
+def test_a_stop_leaves_no_hook() -> None:
+    net = nn.Sequential(Conv2dSame(3, 3, 3), Stopping())
+    with pytest.raises(Stop):
+        replace_by_plain_layers(net, torch.randn(1, 3, 4, 4))
+    assert type(net[0]) is Conv2dSame
+    assert not any(module._forward_pre_hooks for module in net.modules())
 
 
 def test_one_padded_layer_for_maps_of_two_sizes_stays_in_float_and_computes_the_same() -> None:

@@ -189,9 +189,10 @@ def test_an_interrupted_run_gives_the_same_student(
         step(self, **losses)
 
     monkeypatch.setattr(Progress, "step", interrupted)
+    stopped, again = make_student(4), make_student(4)
     with pytest.raises(KeyboardInterrupt):
-        block_reconstruction(make_student(4), teacher, synthetic, 0, Scratch(tmp_path), FAST)
-    again = make_student(4)
+        block_reconstruction(stopped, teacher, synthetic, 0, Scratch(tmp_path), FAST)
+    assert not stopped.training and all(p.grad is None for p in stopped.parameters())
     block_reconstruction(again, teacher, synthetic, 0, Scratch(tmp_path), FAST)
     assert steps == 4.5 * FAST.iterations
     assert torch.equal(again(images), whole(images))

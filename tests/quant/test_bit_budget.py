@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from dynadfq.quant.bit_budget import CostCurve, before_selector
 from dynadfq.quant.build import load_student
 from dynadfq.quant.model import Student
 from dynadfq.quant.selector import BitSelector
+from dynadfq.synthesis.dataset import Batch
 
 MULTIPLIERS = [-1e4, -300.0, -30.0, -3.0, -0.3, 0.0, 0.2, 1.0, 5.0, 40.0, 400.0, 1e4]
 
@@ -26,6 +27,18 @@ def student(make_student: Callable[..., Student]) -> Student:
 @pytest.fixture
 def curve(student: Student, images: Tensor) -> CostCurve:
     return student.cost_curve(ImageBatches(images))
+
+
+class Stop(Exception):
+    pass
+
+
+class Stopping(ImageBatches):
+    """A set that stops before its second batch."""
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        yield next(super().batches(batch_size, limit))
+        raise Stop
 
 
 def bits_at(student: Student, multiplier: float, images: Tensor) -> Tensor:
@@ -218,6 +231,18 @@ def test_the_multiplier_also_holds_in_training(student: Student, images: Tensor)
     student.train()
     bits = bits_at(student, 1e4, images)
     assert (bits.round()[:, 1:3] == 3).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_stop_leaves_the_student_in_its_form(
+    student: Student, images: Tensor, training: bool
+) -> None:
+    modes = [module.training for module in student.train(training).modules()]
+    student.cost_curve(ImageBatches(images))
+    assert [module.training for module in student.modules()] == modes
+    with pytest.raises(Stop):
+        student.cost_curve(Stopping(images))
+    assert [module.training for module in student.modules()] == modes
 
 
 def test_the_multiplier_is_saved_with_the_student(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from finetuning import SCHEDULE, changed, finetune, state
+from interrupts import killed_after
 
 from dynadfq.methods.zeroq import ZeroQ
 from dynadfq.quant.activation_site import ActivationFakeQuantize
@@ -60,3 +61,11 @@ def test_only_students_of_fixed_ranges_learn_otherwise_and_nothing_is_left(
         assert not any(site.passes_clipped for site in student.sites)
         states.append(state(student))
     assert (states[0] == states[1]) == learned
+
+
+def test_a_stop_leaves_no_site_passing_gradients(teacher, synthetic, monkeypatch):
+    student = new_student(teacher, RECIPE, Scheme(activation_bits=(3,), target_bits=3), 0)
+    prepare_student(student, teacher, synthetic, RECIPE, 0)
+    with killed_after(monkeypatch, 1):
+        finetune(student, teacher, synthetic, RECIPE, changed(SCHEDULE, clipped_gradient=True))
+    assert not any(site.passes_clipped for site in student.sites)
