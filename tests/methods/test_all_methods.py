@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
@@ -31,7 +32,7 @@ from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
 from dynadfq.training.finetune import finetune_student
 from dynadfq.training.prepare import new_student, prepare_student
 
-# Those that need a labelled data set are in test_real_data.py.
+# Those that make their images; what holds for images of a data set is in test_real_data.py.
 NAMES = [name for name, method in METHODS.items() if method.data_free]
 FINE = FinetuneConfig(
     epochs=2, steps_per_epoch=2, batch_size=8, learning_rate=1e-3, range_learning_rate=1e-3
@@ -90,7 +91,20 @@ def settings_of(name, side, **changes):
     return METHODS[name].model_fields[side].default.__class__(**{**quick, **changes})
 
 
+def pictures(folder):
+    """Labelled images of the tiny network's classes, four of each; returns where they are read."""
+    rng = torch.Generator().manual_seed(0)
+    for number in range(24):
+        path = folder / "train" / str(number % 6) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=rng)
+        Image.fromarray(pixels.numpy()).save(path)
+    return {"data": "image-folder", "root": str(folder)}
+
+
 def make_images(name, teacher, folder, iterations=3, **changes):
+    if not METHODS[name].data_free:
+        changes = {**pictures(folder.with_name(f"{folder.name}-pictures")), **changes}
     recipe = settings_of(name, "images", **changes).recipe(
         MethodContext(teacher, class_similarity(teacher), 0)
     )
@@ -183,9 +197,9 @@ def another_value(key, field, default):
     return moved if top is None or moved <= top else 0.5 * top
 
 
-def hyperparameters(side):
+def hyperparameters(side, names):
     found = []
-    for name in NAMES:
+    for name in names:
         section = typing.cast(type[Config], METHODS[name].model_fields[side].annotation)
         found += [
             (name, key, field)
@@ -195,7 +209,14 @@ def hyperparameters(side):
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_defaults_are_those_of_its_sections(name):
+    for side in ("images", "student"):
+        section = METHODS[name].model_fields[side]
+        assert section.default == section.annotation()
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_where_it_comes_from(name):
     file = importlib.import_module(METHODS[name].__module__)
     assert file.__doc__ and re.search(r"arXiv \d{4}\.\d{4,5}|WACV 2025|not data-free", file.__doc__)
@@ -244,7 +265,7 @@ def test_the_gate_counts_images_that_their_labels_shaped(name, teacher):
 
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_its_student_learns(name, dynamic, teacher, sets):
     plain = FinetuneConfig(
         epochs=6,
@@ -264,7 +285,7 @@ def test_its_student_learns(name, dynamic, teacher, sets):
         assert history.empty
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_it_works_in_bfloat16(name, teacher, tmp_path):
     with compute_precision("bfloat16", teacher.device):
         images = make_images(name, teacher, tmp_path)
@@ -284,7 +305,7 @@ def test_it_works_in_bfloat16(name, teacher, tmp_path):
         assert not same(weights(student), weights(exact))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_its_student_comes_back_from_a_file(name, taught, sets, make_net, tmp_path):
     student = taught(name)
     student.save(tmp_path)
@@ -293,7 +314,7 @@ def test_its_student_comes_back_from_a_file(name, taught, sets, make_net, tmp_pa
     assert torch.equal(student(images), again(images))
 
 
-@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("images"), ids=name_of)
+@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("images", NAMES), ids=name_of)
 def test_no_image_hyperparameter_is_dead(name, key, field, content_of):
     path = f"{name}.images.{key}"
     needed = NEEDED.get(path, {})
@@ -301,7 +322,7 @@ def test_no_image_hyperparameter_is_dead(name, key, field, content_of):
     assert not same(content_of(name, **needed), content_of(name, **changed))
 
 
-@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("student"), ids=name_of)
+@pytest.mark.parametrize(("name", "key", "field"), hyperparameters("student", METHODS), ids=name_of)
 def test_no_student_hyperparameter_is_dead(name, key, field, taught):
     path = f"{name}.student.{key}"
     needed = NEEDED.get(path, {})
