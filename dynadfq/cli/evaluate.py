@@ -87,7 +87,8 @@ def run(
             class_names=description(loaded)["class_names"],
             class_file=classes,
         )
-    found = evaluate(loaded, labelled.batches(batch_size), float_network, bits)
+    with options_named(teacher="--teacher", bits="--bits"):
+        found = evaluate(loaded, labelled.batches(batch_size), float_network, bits)
     assert found.top1 is not None
     if target is not None:
         write_card(model, found, str(folder), target)

@@ -61,6 +61,20 @@ def test_a_teacher_is_measured_too(run: Run, models: Any, folder: Path, tmp_path
     assert other.status == 1 and other.err.startswith("dynadfq: --teacher: ")
 
 
+def test_a_teacher_of_other_images_or_classes_is_refused(
+    run: Run, models: Any, folder: Path, tmp_path: Path
+) -> None:
+    own = dynadfq.load_teacher(models.teacher)
+    facts = own.arguments() | {"mean": [0.5, 0.4, 0.1], "class_names": own.class_names[::-1]}
+    dynadfq.Teacher(own.module, **facts).save(tmp_path / "other")
+    refused = run("evaluate", models.student, folder, "--teacher", tmp_path / "other")
+    assert refused.status == 1 and refused.err.splitlines()[-1] == (
+        "dynadfq: --teacher: its mean is [0.5, 0.4, 0.1] and the model's [0.5, 0.4, 0.3]; "
+        'its class 0 is "6" and the model\'s "cat"; '
+        "give the float network that the model was made from"
+    )
+
+
 def test_a_folder_without_labels_is_refused(run: Run, models: Any, tmp_path: Path) -> None:
     for path in (models.images, tmp_path / "no"):
         refused = run("evaluate", models.student, path)
