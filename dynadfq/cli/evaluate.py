@@ -61,7 +61,7 @@ def run(
     The standard error is that of a mean over as many images.
     """
     from dynadfq.data.config import IMAGE_FOLDER
-    from dynadfq.data.loading import load as load_images
+    from dynadfq.data.loading import open_labelled
     from dynadfq.evaluation.card import write_card
     from dynadfq.evaluation.evaluate import evaluate
     from dynadfq.teacher.teacher import Teacher
@@ -79,7 +79,7 @@ def run(
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
     with options_named(root="FOLDER"):
-        labelled = load_images(
+        labelled = open_labelled(
             IMAGE_FOLDER,
             folder,
             preprocessing=loaded.preprocessing,

@@ -27,9 +27,12 @@ def folder(models: Any, run: Run, tmp_path: Path) -> Path:
 
 
 def test_accuracy_is_that_of_the_predictions(
-    run: Run, models: Any, folder: Path, tmp_path: Path
+    run: Run, models: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     found = run("evaluate", models.student, folder, "--json").json
+    assert run("evaluate", models.student, folder, "--batch-size 2 --json").json == found
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]  # nothing is left behind
     assert found["images"] == 3 and found["top1"] == pytest.approx(200 / 3)
     assert found["top1_standard_error"] == pytest.approx(100 * (2 / 9 / 3) ** 0.5)
     assert found["agreement"] is None and "by name" in found["classes"]
