@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynadfq.cli.network import FloatNetwork, Seed, options_named, with_network
+from dynadfq.cli.network import FloatNetwork, Seed, with_network
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "calibrate"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dynadfq.cli.models import BatchSize, Model, Trust, description, load
-from dynadfq.cli.network import options_named
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, Cell, output_file, print_json, print_table
 
 NAME = "evaluate"
