@@ -206,6 +206,30 @@ def test_a_file_of_another_kind_is_not_written_over(
     assert [path.name for path in tmp_path.iterdir()] == [other]
 
 
+def test_a_student_of_another_command_is_not_written_over(
+    teacher: Teacher, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    make_student(4).save(tmp_path / "student")
+    before = files(tmp_path / "student")
+    with pytest.raises(InvalidArgument, match=rf"^to: {tmp_path}/student, which gets the student"):
+        quantize_model(teacher, tmp_path, effort="seconds")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert files(tmp_path / "student") == before
+
+
+def test_a_student_of_this_command_is_replaced(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynadfq.deploy.quantize_model.export_qdq", export_nothing)
+    made: list[dict[str, bytes]] = []
+    monkeypatch.setattr(Work, "delete", lambda work: made.append(files(work.folder / "student")))
+    for widths in ((8, 8), (4, 6), (4, 6)):  # the last one reads what was made before
+        quantize_model(teacher, tmp_path / "out", *widths, effort="seconds")
+        assert files(tmp_path / "out" / "student") == made[-1]
+    scheme = dynadfq.load_student(tmp_path / "out" / "student", teacher.module).scheme
+    assert (scheme.weight_bits, scheme.activation_bits) == (4, (6,))
+
+
 def test_unfinished_work_of_another_preprocessing_is_not_continued(
     teacher: Teacher, make_net: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
