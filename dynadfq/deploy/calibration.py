@@ -56,9 +56,11 @@ def check_target(path: Path, preprocessing: Preprocessing) -> None:
     if path.suffix in (".npz", ".npy"):
         if path.is_dir():
             raise InvalidArgument("to", f"{path} is a folder; name a file")
-    elif path.suffix:
+    elif not _is_folder(path):
         raise InvalidArgument(
-            "to", f"{path} must end in .npz or .npy, or be a folder, which has no suffix"
+            "to",
+            f"{path} must end in .npz or .npy, or be a folder; make one with a dot in its name "
+            "first",
         )
     elif preprocessing.input_shape[0] not in MODES:
         raise InvalidArgument(
@@ -68,6 +70,11 @@ def check_target(path: Path, preprocessing: Preprocessing) -> None:
         )
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InvalidArgument("to", f"{path} exists and is no empty folder; name a new one")
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is for PNG files."""
+    return path.is_dir() or not path.suffix
 
 
 def require_key(name: str) -> None:
@@ -106,7 +113,7 @@ def write_calibration(
     """
     check_target(path, preprocessing)
     require_key(name)
-    folder = not path.suffix
+    folder = _is_folder(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
     count = len(images)

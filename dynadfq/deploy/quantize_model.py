@@ -141,8 +141,12 @@ def _outputs(to: Path) -> _Outputs:
         if to.is_dir():
             raise InvalidArgument("to", f"{to} is a folder; name a file")
         return _Outputs(to, to.with_suffix(".md"), None)
-    if to.suffix or to.is_file():
-        raise InvalidArgument("to", f"{to} must be a file that ends in .onnx, or a folder")
+    if to.is_file() or (to.suffix and not to.is_dir()):
+        raise InvalidArgument(
+            "to",
+            f"{to} must be a file that ends in .onnx, or a folder; "
+            "make one with a dot in its name first",
+        )
     return _Outputs(to / "model.onnx", to / "card.md", to / "student")
 
 

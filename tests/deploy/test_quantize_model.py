@@ -230,6 +230,19 @@ def test_a_student_of_this_command_is_replaced(
     assert (scheme.weight_bits, scheme.activation_bits) == (4, (6,))
 
 
+def test_a_folder_may_have_a_dot_in_its_name(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynadfq.deploy.quantize_model.export_qdq", export_nothing)
+    folder = tmp_path / "rel-1.0"
+    with pytest.raises(InvalidArgument, match="^to: .*; make one with a dot in its name first"):
+        quantize_model(teacher, folder, effort="seconds")
+    folder.mkdir()
+    made = quantize_model(teacher, folder, effort="seconds")
+    assert (made.path, made.card) == (folder / "model.onnx", folder / "card.md")
+    assert (folder / "student" / "student.json").exists()
+
+
 def test_unfinished_work_of_another_preprocessing_is_not_continued(
     teacher: Teacher, make_net: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
