@@ -53,7 +53,9 @@ def test_a_folder_holds_the_same_pixels(
     teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, name: str
 ) -> None:
     if "." in name:
-        with pytest.raises(InvalidArgument, match="^to: .*; make one with a dot in its name first"):
+        with pytest.raises(
+            InvalidArgument, match=r"^to: .*; make one with a dot in its name first"
+        ):
             write_calibration(synthetic, tmp_path / name, teacher.preprocessing)
         (tmp_path / name).mkdir()
     write_calibration(synthetic, tmp_path / name, teacher.preprocessing)

@@ -235,7 +235,7 @@ def test_a_folder_may_have_a_dot_in_its_name(
 ) -> None:
     monkeypatch.setattr("dynadfq.deploy.quantize_model.export_qdq", export_nothing)
     folder = tmp_path / "rel-1.0"
-    with pytest.raises(InvalidArgument, match="^to: .*; make one with a dot in its name first"):
+    with pytest.raises(InvalidArgument, match=r"^to: .*; make one with a dot in its name first"):
         quantize_model(teacher, folder, effort="seconds")
     folder.mkdir()
     made = quantize_model(teacher, folder, effort="seconds")
