@@ -112,6 +112,7 @@ def run(
                 "float_bytes": measured.float_bytes,
                 "agreement": measured.agreement,
                 "images": measured.images,
+                "classes": measured.classes,
                 "top1": measured.top1,
                 "float_top1": measured.float_top1,
                 "times": measured.export.times,

@@ -30,6 +30,7 @@ class Measured:
     top1, float_top1: percent of the labelled images; None without any.
     labelled: number of labelled images.
     data: their folder.
+    classes: how its classes were matched with the network's; None without any.
     export: the file with its checks.
     float_bytes: size of the float weights.
     """
@@ -41,6 +42,7 @@ class Measured:
     float_top1: float | None
     labelled: int
     data: str
+    classes: str | None
     export: QdqExport
     float_bytes: int
 
@@ -56,6 +58,8 @@ class Measured:
                     f"{self.top1:.2f} %",
                 )
             )
+        if self.classes is not None:
+            rows.append((f"classes of {self.data}", "", self.classes))
         rows.append(("size", _megabytes(self.float_bytes), _megabytes(self.export.size)))
         rows += [
             (
@@ -113,12 +117,13 @@ def measure(
     found = evaluate(student, batches, teacher)
     assert found.teacher is not None
     agreement = percent_equal(found.predictions, found.teacher.predictions)
-    top1 = float_top1 = None
+    top1 = float_top1 = classes = None
     if labelled is not None:
         on_data = evaluate(student, labelled.batches(BATCH), teacher)
         assert on_data.teacher is not None
         top1 = on_data.top1
         float_top1 = percent_equal(on_data.teacher.predictions, labelled.labels)
+        classes = None if labelled.classes is None else labelled.classes.origin
     return Measured(
         agreement,
         len(held_back),
@@ -127,6 +132,7 @@ def measure(
         float_top1,
         0 if labelled is None else len(labelled),
         str(data),
+        classes,
         export,
         len(teacher.serialized()),
     )

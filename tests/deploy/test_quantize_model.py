@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from export_nothing import export_nothing
 from interrupts import counted_steps, files, killed_after
 from PIL import Image
 from torch import Tensor, nn
@@ -21,8 +22,6 @@ from dynadfq.deploy.quantize_model import quantize_model
 from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import onnx_session
-from dynadfq.export.qdq_checks import Agreement, EngineCheck, FloatNode, Kernels
-from dynadfq.export.qdq_notes import QdqExport
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -49,16 +48,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(path: Path, images: Tensor) -> Tensor:
     session = onnx_session(path.read_bytes(), exact=True)
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def export_nothing(student: Student, path: Path, images: Tensor, input: str) -> QdqExport:
-    """A file without content, and results of its checks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    times = ({"batch": 1, "float_ms": 2.0, "file_ms": 1.0, "ratio": 0.5},)
-    agreement = Agreement(len(images), len(images), 0.0)
-    kernels = Kernels({}, (FloatNode("gate", "HardSigmoid", 0.25, "no kernel"),))
-    return QdqExport(path, 250_000, EngineCheck(agreement, False, None), kernels, None, times)
 
 
 class Stop(Exception):
