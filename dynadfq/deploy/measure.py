@@ -9,9 +9,10 @@ from dynadfq.data.config import IMAGE_FOLDER
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
 from dynadfq.evaluation.evaluate import evaluate, percent_equal
-from dynadfq.export.qdq_notes import QdqExport
-from dynadfq.quant.artifact import CARD
+from dynadfq.export.qdq_notes import QdqExport, notes_path
+from dynadfq.quant.artifact import read_facts
 from dynadfq.quant.model import Student
+from dynadfq.quant.model_card import model_card
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -138,17 +139,22 @@ def measure(
     )
 
 
-def card(student: Path, measured: Measured) -> str:
+def card(student: Path, measured: Measured, weights: str | None) -> str:
     """Return the model card of a file: that of its student with what was measured.
 
     Args:
         student: folder of the student.
         measured: the results.
+        weights: the file of the student's weights, from the card's folder; None if it is not kept.
     """
-    page = (student / CARD).read_text(encoding="utf-8")
-    facts, _, _ = page.partition("## Accuracy")
-    lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     file = measured.export.path
+    programs = (
+        f"`{notes_path(file).name}` says, for programs, how images are prepared, what the network "
+        "was made from and what the checks found."
+    )
+    whole = model_card(read_facts(student).model_dump(mode="json"), None, programs, weights)
+    facts, _, _ = whole.partition("## Accuracy")
+    lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     remarks = [f"- {line}" for line in measured.export.remarks()]
     return "\n".join(
         [
@@ -158,7 +164,7 @@ def card(student: Path, measured: Measured) -> str:
             "",
             f"`{file.name}` gives {measured.export.agreement.same_class} of "
             f"{measured.export.agreement.images} check images the class that the student gives "
-            f"them; `{file.with_suffix('.json').name}` says how images are prepared.",
+            "them.",
             *(["", *remarks] if remarks else []),
             "",
         ]

@@ -25,6 +25,7 @@ from dynadfq.export.onnx_export import require_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_model import InputKind
 from dynadfq.export.qdq_notes import require_own_notes
+from dynadfq.quant.artifact import TENSORS
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.memory import kept_memory
@@ -120,9 +121,11 @@ def quantize_model(
     student = make_student(teacher, images, amount, scheme, uniform, seed, work)
     export = export_qdq(student, path, _all(held_back), input)
     measured = measure(student, teacher, held_back, bool(amount.images), labelled, data, export)
-    atomic_write(outputs.card, card(work.folder / "student", measured).encode())
+    weights = None
     if outputs.student is not None:
         student.save(outputs.student)
+        weights = f"{outputs.student.name}/{TENSORS}"
+    atomic_write(outputs.card, card(work.folder / "student", measured, weights).encode())
     work.delete()
     return QuantizedModel(path, outputs.card, student, measured)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,19 @@ def test_it_says_how_folders_were_matched_with_classes(
     done = run(command, "--data data")
     assert "classes of data" in done.out and classes in done.out, done.err
     assert f"| classes of data |  | {classes} |" in Path("a.md").read_text()
+
+
+@pytest.mark.parametrize("to", ["a.onnx", "out"])
+def test_its_card_names_files_that_are_there(run: Run, to: str) -> None:
+    made = run("quantize tiny --effort seconds --json --to", to).json
+    card = Path(made["card"])
+    page = card.read_text()
+    named = {name for name in re.findall(r"`([\w/-]+\.[a-z]+)`", page)}
+    expected = {"a.onnx", "a.json"}
+    if to == "out":
+        expected = {"model.onnx", "model.json", "student/model.safetensors"}
+        size = (card.parent / "student/model.safetensors").stat().st_size
+        assert f"- Size of `student/model.safetensors`: {size:,} bytes" in page
+    assert named == expected
+    # The JSON file is a part of the export, which is left out here.
+    assert all((card.parent / name).exists() for name in named if not name.endswith(".json"))
