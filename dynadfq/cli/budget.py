@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dynadfq.cli.models import StudentModel, Trust, load_only_student
-from dynadfq.cli.network import options_named
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "budget"

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynadfq.cli.network import FloatNetwork, Seed, options_named, with_network
+from dynadfq.cli.network import FloatNetwork, Seed, with_network
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, print_json
 
 NAME = "calibrate"
@@ -30,14 +31,23 @@ To = Annotated[
 ]
 InputName = Annotated[
     str | None,
-    typer.Option(help="Key in the .npz file; by default the name that torch.onnx.export gives."),
+    typer.Option(
+        help="Key in an .npz file; by default the name that torch.onnx.export gives the input."
+    ),
 ]
 ValuesOption = Annotated[
-    Literal["float32", "uint8"],
-    typer.Option("--input", help="Normalized values, or pixels of a model that normalizes them."),
+    Literal["float32", "uint8"] | None,
+    typer.Option(
+        "--input",
+        help="Of an .npz or .npy file: normalized values (float32, the default), or pixels of a "
+        "model that normalizes them. PNG files hold pixels.",
+    ),
 ]
 LayoutOption = Annotated[
-    Literal["nchw", "nhwc"], typer.Option(help="Order of the array's axes; LiteRT reads nhwc.")
+    Literal["nchw", "nhwc"] | None,
+    typer.Option(
+        help="Order of the axes in an .npz or .npy file; nchw by default, LiteRT reads nhwc."
+    ),
 ]
 
 
@@ -48,8 +58,8 @@ def run(
     images: Count = 256,
     iterations: Iterations = ITERATIONS,
     input_name: InputName = None,
-    values: ValuesOption = "float32",
-    layout: LayoutOption = "nchw",
+    values: ValuesOption = None,
+    layout: LayoutOption = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -61,15 +71,18 @@ def run(
     from dynadfq.deploy.images import make_images, require_statistics
     from dynadfq.deploy.work import Work
 
-    with options_named(name="--input-name"):
+    options = {"name": "--input-name", "values": "--input", "layout": "--layout"}
+    with options_named(**options, iterations="--iterations"):
         teacher = network.load()
+        calibration.check_target(to, teacher.preprocessing, input_name, values, layout)
         name = calibration.input_name(teacher) if input_name is None else input_name
-        calibration.check_target(to, teacher.preprocessing)
-        calibration.require_key(name)
+        calibration.require_key(to, name)
         require_statistics(teacher, "model", "calibrate on images of your own")
-    work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
-    made = make_images(teacher, images, iterations, seed, work)
-    written = calibration.write_calibration(made, to, teacher.preprocessing, name, values, layout)
+        work = Work.beside(to, teacher, "calibrate", images, iterations, seed)
+        made = make_images(teacher, images, iterations, seed, work)
+    written = calibration.write_calibration(
+        made, to, teacher.preprocessing, name, values or "float32", layout or "nchw"
+    )
     recognized = made.one_hot_recognized
     work.delete()
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dynadfq.cli.models import BatchSize, Model, Trust, description, load
-from dynadfq.cli.network import options_named
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, Cell, output_file, print_json, print_table
 
 NAME = "evaluate"
@@ -61,7 +61,7 @@ def run(
     The standard error is that of a mean over as many images.
     """
     from dynadfq.data.config import IMAGE_FOLDER
-    from dynadfq.data.loading import load as load_images
+    from dynadfq.data.loading import open_labelled
     from dynadfq.evaluation.card import write_card
     from dynadfq.evaluation.evaluate import evaluate
     from dynadfq.teacher.teacher import Teacher
@@ -79,7 +79,7 @@ def run(
     if float_network is not None and not isinstance(float_network, Teacher):
         raise ValueError(f"--teacher: {teacher} holds a student; give the folder of a teacher")
     with options_named(root="FOLDER"):
-        labelled = load_images(
+        labelled = open_labelled(
             IMAGE_FOLDER,
             folder,
             preprocessing=loaded.preprocessing,
@@ -87,7 +87,8 @@ def run(
             class_names=description(loaded)["class_names"],
             class_file=classes,
         )
-    found = evaluate(loaded, labelled.batches(batch_size), float_network, bits)
+    with options_named(teacher="--teacher", bits="--bits"):
+        found = evaluate(loaded, labelled.batches(batch_size), float_network, bits)
     assert found.top1 is not None
     if target is not None:
         write_card(model, found, str(folder), target)

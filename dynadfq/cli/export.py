@@ -10,7 +10,7 @@ import typer
 
 from dynadfq.cli.images import image_paths, is_pattern
 from dynadfq.cli.models import StudentModel, Trust, load_only_student
-from dynadfq.cli.network import options_named
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, output_file, print_json
 
 if TYPE_CHECKING:
@@ -86,23 +86,21 @@ def run(
     path = output_file(output or beside, "--output")
     images = _images(student, check, check_images)
     found: dict[str, object] = {"model": str(model), "path": str(path), "check_images": len(images)}
-    if to == "qdq":
-        with options_named(path="--output"):
+    with options_named(path="--output", images="--check"):
+        if to == "qdq":
             qdq = export_qdq(student, path, images, input)
-        found |= {
-            "worst_logit_difference": qdq.agreement.worst,
-            "same_class": qdq.agreement.same_class,
-            "times": list(qdq.times),
-        }
-        not_integer = qdq.remarks()
-    else:
-        if to == "onnx":
+            found |= {
+                "worst_logit_difference": qdq.agreement.worst,
+                "same_class": qdq.agreement.same_class,
+                "times": list(qdq.times),
+            }
+            not_integer = qdq.remarks()
+        elif to == "onnx":
             export = export_onnx(student, path, images)
             found["worst_logit_difference"] = export.worst
-            facts = export.facts
+            not_integer = in_floats(export.facts)
         else:
-            facts = export_program(student, path, images).facts
-        not_integer = in_floats(facts)
+            not_integer = in_floats(export_program(student, path, images).facts)
     size = path.stat().st_size
     if as_json:
         print_json(found | {"bytes": size, "not_integer": not_integer})

@@ -29,7 +29,7 @@ def run(folder: Folder, config: Experiment = "digits", as_json: AsJson = False) 
 
     The stages depend on the installed version of dynadfq, and are yours to change.
     """
-    from dynadfq.cli.network import options_named
+    from dynadfq.cli.options import options_named
     from dynadfq.project.create import create_project
 
     with options_named():

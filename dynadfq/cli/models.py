@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynadfq.cli.options import options_named
+
 if TYPE_CHECKING:
     from dynadfq.quant.model import Student
     from dynadfq.teacher.teacher import Teacher
@@ -39,10 +41,11 @@ def load(folder: Path, trust: Trust = None) -> Student | Teacher:
     from dynadfq.quant.build import load_student
     from dynadfq.teacher.loading import load_teacher
 
-    if (folder / "student.json").exists():
-        return load_student(folder, trust=trust or ())
-    if (folder / "teacher.json").exists():
-        return load_teacher(folder, trust=trust or ())
+    with options_named():
+        if (folder / "student.json").exists():
+            return load_student(folder, trust=trust or ())
+        if (folder / "teacher.json").exists():
+            return load_teacher(folder, trust=trust or ())
     state = "has neither student.json nor teacher.json" if folder.is_dir() else "is not a folder"
     raise ValueError(
         f"MODEL: {folder} {state}; give the folder of a model, such as artifacts/student"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
@@ -43,39 +42,6 @@ Std = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")]
 
 KEYWORD, EMPTY = Parameter.KEYWORD_ONLY, Parameter.empty
-# Arguments of the library that errors begin with, as the commands call them.
-OPTIONS = {
-    **{name: f"--{name}" for name in ("to", "data", "effort", "mean", "std", "device", "seed")},
-    "root": "--data",
-    "class_file": "--classes",
-    "classes": "--classes",
-    "config": "--config",
-    "num_classes": "--num-classes",
-    "input_shape": "--input-shape",
-    "checkpoint": "--checkpoint",
-}
-
-
-@contextmanager
-def options_named(**others: str) -> Iterator[None]:
-    """Turn arguments that a library error begins with into options of the command.
-
-    Args:
-        others: names that this command has for arguments, in place of those in ``OPTIONS``.
-
-    >>> with options_named():
-    ...     raise ValueError("num_classes: must be given")
-    Traceback (most recent call last):
-    ValueError: --num-classes: must be given
-    """
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        name, _, problem = str(error).partition(": ")
-        options = {**OPTIONS, **others}
-        if name not in options:
-            raise
-        raise ValueError(f"{options[name]}: {problem}") from error
 
 
 class FloatNetwork(NamedTuple):

@@ -12,7 +12,7 @@ import typer
 
 from dynadfq.cli.images import image_paths
 from dynadfq.cli.models import BatchSize, Model, Trust, description, load
-from dynadfq.cli.network import options_named
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, Cell, print_json, print_table
 
 if TYPE_CHECKING:

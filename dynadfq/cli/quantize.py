@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynadfq.cli.network import FloatNetwork, Seed, options_named, with_network
+from dynadfq.cli.network import FloatNetwork, Seed, with_network
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, print_json, print_table
 
 NAME = "quantize"
@@ -84,6 +85,8 @@ def run(
     from dynadfq.deploy.quantize_model import quantize_model
     from dynadfq.runtime.device import resolve
 
+    if classes is not None and data is None:
+        raise ValueError("--classes: says which class each folder of --data is; give --data too")
     with options_named():
         teacher = network.load()
         made = quantize_model(
@@ -109,6 +112,7 @@ def run(
                 "float_bytes": measured.float_bytes,
                 "agreement": measured.agreement,
                 "images": measured.images,
+                "classes": measured.classes,
                 "top1": measured.top1,
                 "float_top1": measured.float_top1,
                 "times": measured.export.times,

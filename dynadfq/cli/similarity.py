@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dynadfq.cli.models import Model, Trust, description, load
+from dynadfq.cli.options import options_named
 from dynadfq.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def run(
         if name not in names:
             [nearest] = get_close_matches(name, names, n=1, cutoff=0.0)
             raise ValueError(f"--class: {name!r} is not a class of {model}; nearest: {nearest}")
-    found = top_similar(similarity_of_weights(_class_weights(loaded), measure), names, top)
+    with options_named(num_classes="MODEL"):
+        weights = _class_weights(loaded)
+    found = top_similar(similarity_of_weights(weights, measure), names, top)
     rows = [row for row in found if not only or row[0] in only]
     if as_json:
         print_json([dict(zip(HEAD, row, strict=True)) for row in rows])

@@ -6,7 +6,7 @@ A mapped file is read page by page, so that a set may be of any size.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from math import prod
@@ -44,6 +44,11 @@ class LabelledFiles:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pixels = [*pool.map(lambda path: read_image(path, self.preprocessing), paths)]
         return self.preprocessing.normalize(torch.stack(pixels))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Decode all images in order and keep none: see ``LabelledSet.batches``."""
+        for indices in torch.arange(len(self)).split(batch_size):
+            yield self.images(indices), self.labels[indices]
 
     def decoded(self, scratch: Path) -> LabelledSet:
         """Decode all images, into a folder of ``scratch``."""

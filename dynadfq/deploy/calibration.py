@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynadfq.ops.preprocess import MODES, Preprocessing
-from dynadfq.runtime.errors import InvalidArgument
+from dynadfq.runtime.errors import InvalidArgument, shown
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -47,18 +47,31 @@ def input_name(teacher: Teacher) -> str:
     return next(iter(inspect.signature(teacher.module.forward).parameters))
 
 
-def check_target(path: Path, preprocessing: Preprocessing) -> None:
+def check_target(
+    path: Path,
+    preprocessing: Preprocessing,
+    name: str | None = None,
+    values: Values | None = None,
+    layout: Layout | None = None,
+) -> None:
     """Check a path for calibration images before they are made.
 
+    Args:
+        path, preprocessing: see ``write_calibration``.
+        name, values, layout: as the user gave them; None was not given.
+
     Raises:
-        InvalidArgument: its kind is unknown or cannot hold the images.
+        InvalidArgument: its kind is unknown or cannot hold the images, or an argument has no effect
+            on such a file.
     """
     if path.suffix in (".npz", ".npy"):
         if path.is_dir():
             raise InvalidArgument("to", f"{path} is a folder; name a file")
-    elif path.suffix:
+    elif not _is_folder(path):
         raise InvalidArgument(
-            "to", f"{path} must end in .npz or .npy, or be a folder, which has no suffix"
+            "to",
+            f"{path} must end in .npz or .npy, or be a folder; make one with a dot in its name "
+            "first",
         )
     elif preprocessing.input_shape[0] not in MODES:
         raise InvalidArgument(
@@ -68,15 +81,31 @@ def check_target(path: Path, preprocessing: Preprocessing) -> None:
         )
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InvalidArgument("to", f"{path} exists and is no empty folder; name a new one")
+    folder = _is_folder(path)
+    for argument, value, without, purpose in (
+        ("name", name, path.suffix != ".npz", "the key in an .npz file"),
+        ("values", values, folder, "what an array holds"),
+        ("layout", layout, folder, "the order of an array's axes"),
+    ):
+        if value is not None and without:
+            kind = "gets PNG files" if folder else f"is a {path.suffix} file"
+            raise InvalidArgument(
+                argument, f"{shown(value)} is for {purpose}, and {path} {kind}; leave it out"
+            )
 
 
-def require_key(name: str) -> None:
-    """Check the name of the network's input as a key of an ``.npz`` file.
+def _is_folder(path: Path) -> bool:
+    """Whether a path is for PNG files."""
+    return path.is_dir() or not path.suffix
+
+
+def require_key(path: Path, name: str) -> None:
+    """Check the name of the network's input as a key of the file, if it is an ``.npz`` file.
 
     Raises:
         InvalidArgument: it is empty, or an argument of NumPy's function.
     """
-    if name in ("", "file", "allow_pickle"):
+    if path.suffix == ".npz" and name in ("", "file", "allow_pickle"):
         raise InvalidArgument("name", f"{name!r} is no key that an .npz file can have")
 
 
@@ -105,8 +134,8 @@ def write_calibration(
             of an ``.npz`` file.
     """
     check_target(path, preprocessing)
-    require_key(name)
-    folder = not path.suffix
+    require_key(path, name)
+    folder = _is_folder(path)
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a call that was killed
     count = len(images)

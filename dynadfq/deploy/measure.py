@@ -9,9 +9,10 @@ from dynadfq.data.config import IMAGE_FOLDER
 from dynadfq.data.labelled import LabelledSet
 from dynadfq.data.loading import load
 from dynadfq.evaluation.evaluate import evaluate, percent_equal
-from dynadfq.export.qdq_notes import QdqExport
-from dynadfq.quant.artifact import CARD
+from dynadfq.export.qdq_notes import QdqExport, notes_path
+from dynadfq.quant.artifact import read_facts
 from dynadfq.quant.model import Student
+from dynadfq.quant.model_card import model_card
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 
@@ -30,6 +31,7 @@ class Measured:
     top1, float_top1: percent of the labelled images; None without any.
     labelled: number of labelled images.
     data: their folder.
+    classes: how its classes were matched with the network's; None without any.
     export: the file with its checks.
     float_bytes: size of the float weights.
     """
@@ -41,6 +43,7 @@ class Measured:
     float_top1: float | None
     labelled: int
     data: str
+    classes: str | None
     export: QdqExport
     float_bytes: int
 
@@ -56,6 +59,8 @@ class Measured:
                     f"{self.top1:.2f} %",
                 )
             )
+        if self.classes is not None:
+            rows.append((f"classes of {self.data}", "", self.classes))
         rows.append(("size", _megabytes(self.float_bytes), _megabytes(self.export.size)))
         rows += [
             (
@@ -113,12 +118,13 @@ def measure(
     found = evaluate(student, batches, teacher)
     assert found.teacher is not None
     agreement = percent_equal(found.predictions, found.teacher.predictions)
-    top1 = float_top1 = None
+    top1 = float_top1 = classes = None
     if labelled is not None:
         on_data = evaluate(student, labelled.batches(BATCH), teacher)
         assert on_data.teacher is not None
         top1 = on_data.top1
         float_top1 = percent_equal(on_data.teacher.predictions, labelled.labels)
+        classes = None if labelled.classes is None else labelled.classes.origin
     return Measured(
         agreement,
         len(held_back),
@@ -127,22 +133,28 @@ def measure(
         float_top1,
         0 if labelled is None else len(labelled),
         str(data),
+        classes,
         export,
         len(teacher.serialized()),
     )
 
 
-def card(student: Path, measured: Measured) -> str:
+def card(student: Path, measured: Measured, weights: str | None) -> str:
     """Return the model card of a file: that of its student with what was measured.
 
     Args:
         student: folder of the student.
         measured: the results.
+        weights: the file of the student's weights, from the card's folder; None if it is not kept.
     """
-    page = (student / CARD).read_text(encoding="utf-8")
-    facts, _, _ = page.partition("## Accuracy")
-    lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     file = measured.export.path
+    programs = (
+        f"`{notes_path(file).name}` says, for programs, how images are prepared, what the network "
+        "was made from and what the checks found."
+    )
+    whole = model_card(read_facts(student).model_dump(mode="json"), None, programs, weights)
+    facts, _, _ = whole.partition("## Accuracy")
+    lines = [f"| {' | '.join(row)} |" for row in (HEAD, ("---", "---:", "---:"), *measured.rows())]
     remarks = [f"- {line}" for line in measured.export.remarks()]
     return "\n".join(
         [
@@ -152,7 +164,7 @@ def card(student: Path, measured: Measured) -> str:
             "",
             f"`{file.name}` gives {measured.export.agreement.same_class} of "
             f"{measured.export.agreement.images} check images the class that the student gives "
-            f"them; `{file.with_suffix('.json').name}` says how images are prepared.",
+            "them.",
             *(["", *remarks] if remarks else []),
             "",
         ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 
@@ -26,6 +25,7 @@ from dynadfq.export.onnx_export import require_onnx
 from dynadfq.export.qdq import export_qdq
 from dynadfq.export.qdq_model import InputKind
 from dynadfq.export.qdq_notes import require_own_notes
+from dynadfq.quant.artifact import TENSORS
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.memory import kept_memory
@@ -96,8 +96,9 @@ def quantize_model(
         ArithmeticError: the file does not compute what the student computes; it is not written.
     """
     target = Path(to)
-    path, card_path = _files(target)
-    _require_own_files(path, card_path)
+    outputs = _outputs(target)
+    _require_own_files(outputs)
+    path = outputs.path
     amount = effort_of(effort)
     require_choice("input", input, get_args(InputKind))
     require_bits("weight_bits", weight_bits)
@@ -120,34 +121,53 @@ def quantize_model(
     student = make_student(teacher, images, amount, scheme, uniform, seed, work)
     export = export_qdq(student, path, _all(held_back), input)
     measured = measure(student, teacher, held_back, bool(amount.images), labelled, data, export)
-    atomic_write(card_path, card(work.folder / "student", measured).encode())
-    if target == path.parent:
-        shutil.copytree(work.folder / "student", target / "student", dirs_exist_ok=True)
+    weights = None
+    if outputs.student is not None:
+        student.save(outputs.student)
+        weights = f"{outputs.student.name}/{TENSORS}"
+    atomic_write(outputs.card, card(work.folder / "student", measured, weights).encode())
     work.delete()
-    return QuantizedModel(path, card_path, student, measured)
+    return QuantizedModel(path, outputs.card, student, measured)
 
 
-def _files(to: Path) -> tuple[Path, Path]:
-    """The ONNX file and the model card of an output."""
+class _Outputs(NamedTuple):
+    """The ONNX file, the model card, and in a folder also the student's folder."""
+
+    path: Path
+    card: Path
+    student: Path | None
+
+
+def _outputs(to: Path) -> _Outputs:
+    """What an output consists of."""
     if to.suffix == ".onnx":
         if to.is_dir():
             raise InvalidArgument("to", f"{to} is a folder; name a file")
-        return to, to.with_suffix(".md")
-    if to.suffix or to.is_file():
-        raise InvalidArgument("to", f"{to} must be a file that ends in .onnx, or a folder")
-    return to / "model.onnx", to / "card.md"
+        return _Outputs(to, to.with_suffix(".md"), None)
+    if to.is_file() or (to.suffix and not to.is_dir()):
+        raise InvalidArgument(
+            "to",
+            f"{to} must be a file that ends in .onnx, or a folder; "
+            "make one with a dot in its name first",
+        )
+    return _Outputs(to / "model.onnx", to / "card.md", to / "student")
 
 
-def _require_own_files(path: Path, card_path: Path) -> None:
-    """Check that the files beside an ONNX file replace none of another kind."""
+def _require_own_files(outputs: _Outputs) -> None:
+    """Check that what is written beside an ONNX file replaces nothing of another kind."""
     try:
-        require_own_notes(path)
+        require_own_notes(outputs.path)
     except InvalidArgument as error:
         raise InvalidArgument("to", error.problem) from None
-    if card_path.exists() and not path.exists():
-        raise InvalidArgument(
-            "to", f"{card_path}, which gets the model card, is there without {path}; choose another"
-        )
+    if outputs.path.exists():
+        return
+    for place, content in ((outputs.card, "model card"), (outputs.student, "student")):
+        if place is not None and place.exists():
+            raise InvalidArgument(
+                "to",
+                f"{place}, which gets the {content}, is there without {outputs.path}; "
+                "choose another",
+            )
 
 
 def _images(

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dynadfq.evaluation.batches import LabelledBatch, checked_batches
+from dynadfq.evaluation.same_inputs import require_same_inputs
 from dynadfq.evaluation.teacher_statistics import (
     TeacherObserver,
     TeacherStatistics,
@@ -93,7 +94,8 @@ def evaluate(
         model: the quantized or the float model.
         batches: (images, labels), (B, C, H, W) normalized and (B,) or None, as
             ``checked_batches`` takes them; read once and not kept.
-        teacher: the float model; adds its predictions and their entropies to the result.
+        teacher: the float model that a student was made from; adds its predictions and their
+            entropies to the result.
         bits: activation widths of all images, one for all sites or one per site (32 for a student
             of float activations); None lets the student choose.
 
@@ -101,8 +103,9 @@ def evaluate(
         Accuracy, cost and predictions.
 
     Raises:
-        InvalidArgument: there are no batches, images or labels are not the model's, ``bits`` are
-            given with a teacher or wrong, or an argument is of another type.
+        InvalidArgument: there are no batches, images or labels are not the model's, the teacher
+            reads other images or has other classes, ``bits`` are given with a teacher or wrong, or
+            an argument is of another type.
     """
     if not isinstance(model, (Student, Teacher)):
         raise InvalidArgument(
@@ -115,12 +118,9 @@ def evaluate(
         if isinstance(model, Teacher):
             raise InvalidArgument("bits", f"{shown(bits)} given, and a teacher has no widths")
         allocation = model.allocation(bits)
+    if teacher is not None:
+        require_same_inputs(teacher, model)
     measured = FloatModel(model) if isinstance(model, Teacher) else IntegerModel(model)
-    classes = measured.num_classes
-    if teacher is not None and teacher.num_classes != classes:
-        raise InvalidArgument(
-            "teacher", f"it has {teacher.num_classes} classes and the model {classes}"
-        )
     observer = None if teacher is None else TeacherObserver(teacher)
 
     def measure(batch: LabelledBatch) -> _BatchResult:
@@ -128,7 +128,7 @@ def evaluate(
         observed = None if observer is None else observer.observe(images)
         return _BatchResult(measured.predict(images, allocation), labels, observed)
 
-    checked = checked_batches(batches, model.preprocessing, classes)
+    checked = checked_batches(batches, model.preprocessing, measured.num_classes)
     results = distributed.in_turns(measure, checked)
     found = _joined([one.model for one in results])
     labels = [one.labels for one in results if one.labels is not None]

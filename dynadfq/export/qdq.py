@@ -108,7 +108,9 @@ def require_integer(student: Student) -> None:
     else:
         return
     raise InvalidArgument(
-        "student", f"{problem}; quantize with scheme integer, or export to onnx (onnx-codes)"
+        "student",
+        f"{problem}; quantize with scheme integer, or export ONNX of codes (dynadfq.export_onnx, "
+        "--to onnx, onnx-codes in export.formats)",
     )
 
 

@@ -18,9 +18,10 @@ DATA_FREE = {
     False: "no: it was fine-tuned on labelled images of a data set",
     None: "not recorded: the images were the caller's",
 }
+FOR_PROGRAMS = "`student.json` has the same facts for programs."
 PAGE = """# {name}, W{weight_bits}, A{{{candidates}}}
 
-{kind}. `student.json` has the same facts for programs.
+{kind}. {programs}
 
 ## Source
 
@@ -70,13 +71,20 @@ def provenance(
     return facts | ({"early_stopping": dict(early_stopping)} if early_stopping else {})
 
 
-def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = None) -> str:
+def model_card(
+    facts: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
+    programs: str = FOR_PROGRAMS,
+    weights: str | None = "model.safetensors",
+) -> str:
     """Return a page of Markdown.
 
     Args:
         facts: content of ``student.json``.
         measured: metrics of stage ``evaluate``, or of them ``data`` and ``student``, where there
             are any.
+        programs: a sentence on the file beside the card that programs read.
+        weights: the file of the student's weights; None where there is none.
     """
     widths = facts["scheme"]["activation_bits"]
     kind = "A quantized image classifier, activation widths the same for all images"
@@ -89,9 +97,10 @@ def model_card(facts: Mapping[str, Any], measured: Mapping[str, Any] | None = No
         weight_bits="-".join(map(str, dict.fromkeys(_narrowest_and_widest(facts)))),
         candidates=",".join(map(str, widths)),
         kind=kind,
+        programs=programs,
         source=_list(_source(facts["teacher"])),
         training=_list(_training(facts["provenance"])),
-        widths=_list(_widths(facts)),
+        widths=_list(_widths(facts, weights)),
         accuracy=NOT_MEASURED if measured is None else _accuracy(measured, facts),
     )
 
@@ -153,7 +162,7 @@ def _kept(facts: Mapping[str, Any]) -> str:
     return "after the last step of fine-tuning" if provenance.get("steps") else "not fine-tuned"
 
 
-def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
+def _widths(facts: Mapping[str, Any], file: str | None) -> dict[str, str]:
     scheme = facts["scheme"]
     cost = facts["cost"]
     granularity = "output channel" if scheme["weight_granularity"] == "channel" else "tensor"
@@ -169,8 +178,9 @@ def _widths(facts: Mapping[str, Any]) -> dict[str, str]:
     shared = {
         "Weights": f"{weights}, one scale per {granularity}",
         "MACs that read float32 inputs": f"{cost['float_input_macs']:.2f} %",
-        "Size of `model.safetensors`": f"{facts['bytes']:,} bytes",
     }
+    if file is not None:
+        shared[f"Size of `{file}`"] = f"{facts['bytes']:,} bytes"
     if not facts["sites"]:
         return shared | {
             "Activations": "float32",

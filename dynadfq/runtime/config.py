@@ -203,7 +203,8 @@ def explain(error: ErrorDetails, root: type[Config]) -> tuple[str, str]:
         return key, error["msg"]
     names = choices(field)
     if kind in BOUNDS:
-        wanted = f"in {note(field, 'interval')}"
+        bounds = note(field, "interval")
+        wanted = f"in {bounds}" if bounds else error["msg"].removeprefix("Input should be ")
     elif kind == "missing":  # an element of a list of fixed length
         key = dotted(location[:-1])
         wanted = allowed(field)

@@ -89,8 +89,9 @@ def load_teacher(
     channels = shape[0] if shape else 3
     unnormalized = Metadata("pixels as they are", mean=(0.0,) * channels, std=(1.0,) * channels)
     library = architectures.metadata(architecture)
-    sources = [unnormalized] if library is None else [library, unnormalized]
-    return import_teacher(architecture, resolve(given, sources), checkpoint, pretrained)
+    sources = [] if library is None else [library]
+    metadata = resolve(given, sources, unnormalized)
+    return import_teacher(architecture, metadata, checkpoint, pretrained)
 
 
 def _names_zoo(text: str) -> bool:

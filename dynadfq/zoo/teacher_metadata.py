@@ -102,7 +102,9 @@ def teacher_metadata(
     return found
 
 
-def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
+def resolve(
+    given: Metadata, sources: Sequence[Metadata], otherwise: Metadata | None = None
+) -> TeacherMetadata:
     """Take each value from the first source that knows it.
 
     Size and scaling belong together: ``resize`` and ``interpolation`` are those of the first source
@@ -112,6 +114,7 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     Args:
         given: has precedence over ``sources``.
         sources: in order of precedence.
+        otherwise: mean and std where no source knows them; errors do not name it.
 
     Raises:
         ValueError: a value is missing, or a given one does not fit the others.
@@ -129,7 +132,7 @@ def resolve(given: Metadata, sources: Sequence[Metadata]) -> TeacherMetadata:
     num_classes = first("num_classes", given, *sources)
     fitting = [
         source
-        for source in sources
+        for source in ([*sources, otherwise] if otherwise else sources)
         if shape is None or source.mean is None or len(source.mean) == shape[0]
     ]
     mean = first("mean", given, *fitting)

@@ -60,6 +60,60 @@ def test_a_network_without_statistics_is_refused_before_anything_is_written(
     assert "BatchNorm statistics" in refused.err and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("to", "option", "purpose"),
+    [
+        ("images", "--layout nhwc", "the order of an array's axes"),
+        ("images", "--layout nchw", "the order of an array's axes"),
+        ("images", "--input uint8", "what an array holds"),
+        ("images", "--input-name x", "the key in an .npz file"),
+        ("calib.npy", "--input-name x", "the key in an .npz file"),
+        ("calib.npz", "--iterations 99999999", "must be in 0 … 10000000"),
+    ],
+)
+def test_an_option_that_is_wrong_or_has_no_effect_is_refused(
+    teacher: Teacher,
+    run: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    to: str,
+    option: str,
+    purpose: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dynadfq.cli.network.FloatNetwork.load", lambda *args: teacher)
+    refused = run("calibrate tiny", option, "--to", to)
+    assert refused.status == 1 and refused.err.startswith(f"dynadfq: {option.split()[0]}: ")
+    assert purpose in refused.err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("to", "options", "dtype"),
+    [
+        (
+            "calib.npz",
+            "--layout nhwc --input uint8 --input-name x",
+            "input 'x', uint8 2 × 8 × 8 × 3",
+        ),
+        ("calib.npy", "--layout nhwc --input uint8", "uint8 2 × 8 × 8 × 3"),
+        ("images", "", "uint8 8 × 8 × 3"),
+    ],
+)
+def test_options_of_a_file_of_their_kind(
+    teacher: Teacher,
+    run: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    to: str,
+    options: str,
+    dtype: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dynadfq.cli.network.FloatNetwork.load", lambda *args: teacher)
+    done = run("calibrate tiny --images 2 --iterations 1", options, "--to", to)
+    assert done.status == 0 and f"{to}: 2 images, {dtype}" in done.out, done.err
+
+
 def test_onnxruntime_calibrates_on_the_command_s_file(
     teacher: Teacher, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,9 +27,12 @@ def folder(models: Any, run: Run, tmp_path: Path) -> Path:
 
 
 def test_accuracy_is_that_of_the_predictions(
-    run: Run, models: Any, folder: Path, tmp_path: Path
+    run: Run, models: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     found = run("evaluate", models.student, folder, "--json").json
+    assert run("evaluate", models.student, folder, "--batch-size 2 --json").json == found
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]  # nothing is left behind
     assert found["images"] == 3 and found["top1"] == pytest.approx(200 / 3)
     assert found["top1_standard_error"] == pytest.approx(100 * (2 / 9 / 3) ** 0.5)
     assert found["agreement"] is None and "by name" in found["classes"]
@@ -59,6 +62,20 @@ def test_a_teacher_is_measured_too(run: Run, models: Any, folder: Path, tmp_path
     assert refused.status == 1 and "a teacher has no model card" in refused.err
     other = run("evaluate", models.student, folder, "--teacher", models.student)
     assert other.status == 1 and other.err.startswith("dynadfq: --teacher: ")
+
+
+def test_a_teacher_of_other_images_or_classes_is_refused(
+    run: Run, models: Any, folder: Path, tmp_path: Path
+) -> None:
+    own = dynadfq.load_teacher(models.teacher)
+    facts = own.arguments() | {"mean": [0.5, 0.4, 0.1], "class_names": own.class_names[::-1]}
+    dynadfq.Teacher(own.module, **facts).save(tmp_path / "other")
+    refused = run("evaluate", models.student, folder, "--teacher", tmp_path / "other")
+    assert refused.status == 1 and refused.err.splitlines()[-1] == (
+        "dynadfq: --teacher: its mean is [0.5, 0.4, 0.1] and the model's [0.5, 0.4, 0.3]; "
+        'its class 0 is "6" and the model\'s "cat"; '
+        "give the float network that the model was made from"
+    )
 
 
 def test_a_folder_without_labels_is_refused(run: Run, models: Any, tmp_path: Path) -> None:

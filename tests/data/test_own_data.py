@@ -119,6 +119,8 @@ def test_files_are_decoded_when_they_are_taken(
     some = torch.tensor([5, 0])
     assert torch.equal(found.images(some), whole.images(some))
     assert sorted(read) == [files(folder)[0], files(folder)[5]]
+    for own, other in zip(found.batches(4), whole.batches(4), strict=True):
+        assert torch.equal(own[0], other[0]) and torch.equal(own[1], other[1])
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])

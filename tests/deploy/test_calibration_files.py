@@ -48,14 +48,21 @@ def test_arrays_hold_the_images(
         assert one.clipped_percent == pytest.approx(100 * float(outside))
 
 
+@pytest.mark.parametrize("name", ["images", "rel-1.0"])
 def test_a_folder_holds_the_same_pixels(
-    teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path
+    teacher: Teacher, synthetic: SyntheticSet, tmp_path: Path, name: str
 ) -> None:
-    write_calibration(synthetic, tmp_path / "images", teacher.preprocessing)
+    if "." in name:
+        with pytest.raises(
+            InvalidArgument, match=r"^to: .*; make one with a dot in its name first"
+        ):
+            write_calibration(synthetic, tmp_path / name, teacher.preprocessing)
+        (tmp_path / name).mkdir()
+    write_calibration(synthetic, tmp_path / name, teacher.preprocessing)
     array = write_calibration(
         synthetic, tmp_path / "a.npy", teacher.preprocessing, values="uint8", layout="nhwc"
     )
-    files = sorted((tmp_path / "images").iterdir())
+    files = sorted((tmp_path / name).iterdir())
     assert [file.name for file in files[:2]] == ["00000.png", "00001.png"]
     read = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(read, np.load(array.path))

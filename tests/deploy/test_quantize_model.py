@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from export_nothing import export_nothing
 from interrupts import counted_steps, files, killed_after
 from PIL import Image
 from torch import Tensor, nn
@@ -21,8 +22,6 @@ from dynadfq.deploy.quantize_model import quantize_model
 from dynadfq.deploy.work import Work
 from dynadfq.export.integer_form import to_integer_form
 from dynadfq.export.onnx_export import onnx_session
-from dynadfq.export.qdq_checks import Agreement, EngineCheck, FloatNode, Kernels
-from dynadfq.export.qdq_notes import QdqExport
 from dynadfq.quant.layers import QuantizedLayer
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument
@@ -49,16 +48,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(path: Path, images: Tensor) -> Tensor:
     session = onnx_session(path.read_bytes(), exact=True)
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def export_nothing(student: Student, path: Path, images: Tensor, input: str) -> QdqExport:
-    """A file without content, and results of its checks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    times = ({"batch": 1, "float_ms": 2.0, "file_ms": 1.0, "ratio": 0.5},)
-    agreement = Agreement(len(images), len(images), 0.0)
-    kernels = Kernels({}, (FloatNode("gate", "HardSigmoid", 0.25, "no kernel"),))
-    return QdqExport(path, 250_000, EngineCheck(agreement, False, None), kernels, None, times)
 
 
 class Stop(Exception):
@@ -204,6 +193,43 @@ def test_a_file_of_another_kind_is_not_written_over(
     with pytest.raises(InvalidArgument, match=rf"^to: .*{other}"):
         quantize_model(teacher, tmp_path / "teacher.onnx", effort="seconds")
     assert [path.name for path in tmp_path.iterdir()] == [other]
+
+
+def test_a_student_of_another_command_is_not_written_over(
+    teacher: Teacher, make_student: Callable[..., Student], tmp_path: Path
+) -> None:
+    make_student(4).save(tmp_path / "student")
+    before = files(tmp_path / "student")
+    with pytest.raises(InvalidArgument, match=rf"^to: {tmp_path}/student, which gets the student"):
+        quantize_model(teacher, tmp_path, effort="seconds")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert files(tmp_path / "student") == before
+
+
+def test_a_student_of_this_command_is_replaced(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynadfq.deploy.quantize_model.export_qdq", export_nothing)
+    made: list[dict[str, bytes]] = []
+    monkeypatch.setattr(Work, "delete", lambda work: made.append(files(work.folder / "student")))
+    for widths in ((8, 8), (4, 6), (4, 6)):  # the last one reads what was made before
+        quantize_model(teacher, tmp_path / "out", *widths, effort="seconds")
+        assert files(tmp_path / "out" / "student") == made[-1]
+    scheme = dynadfq.load_student(tmp_path / "out" / "student", teacher.module).scheme
+    assert (scheme.weight_bits, scheme.activation_bits) == (4, (6,))
+
+
+def test_a_folder_may_have_a_dot_in_its_name(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynadfq.deploy.quantize_model.export_qdq", export_nothing)
+    folder = tmp_path / "rel-1.0"
+    with pytest.raises(InvalidArgument, match=r"^to: .*; make one with a dot in its name first"):
+        quantize_model(teacher, folder, effort="seconds")
+    folder.mkdir()
+    made = quantize_model(teacher, folder, effort="seconds")
+    assert (made.path, made.card) == (folder / "model.onnx", folder / "card.md")
+    assert (folder / "student" / "student.json").exists()
 
 
 def test_unfinished_work_of_another_preprocessing_is_not_continued(

@@ -93,12 +93,31 @@ def test_images_that_were_not_normalized_are_warned_of(student: Student, images:
         evaluate(student, [(student.preprocessing.normalize(pixels * 255), LABELS)])
 
 
-def test_a_teacher_of_other_classes_is_refused(
-    student: Student, teacher: Teacher, images: Tensor
+@pytest.mark.parametrize(
+    ("name", "value", "differences"),
+    [
+        ("num_classes", 7, "it has 7 classes and the model 6"),
+        ("input_shape", (3, 4, 8), "its input_shape is [3, 4, 8] and the model's [3, 8, 8]"),
+        ("mean", (0.1, 0.4, 0.6), "its mean is [0.1, 0.4, 0.6] and the model's [0.5, 0.4, 0.6]"),
+        ("std", (0.2, 0.3, 0.5), "its std is [0.2, 0.3, 0.5] and the model's [0.2, 0.3, 0.25]"),
+        ("resize", 9, "its resize is 9 and the model's null"),
+        ("interpolation", "bicubic", 'its interpolation is "bicubic" and the model\'s "bilinear"'),
+        ("class_names", tuple("acbdef"), 'its class 1 is "c" and the model\'s "b"'),
+    ],
+)
+def test_a_teacher_of_other_inputs_or_classes_is_refused(
+    student: Student, teacher: Teacher, images: Tensor, name: str, value: Any, differences: str
 ) -> None:
-    teacher.num_classes = 7
-    with pytest.raises(ValueError, match="teacher: it has 7 classes and the model 6"):
+    student.description["class_names"] = list("abcdef")
+    evaluate(student, [(images[:8], LABELS)], teacher)  # its classes have no names
+    teacher.class_names = tuple("abcdef")
+    setattr(teacher, name, value)
+    with pytest.raises(InvalidArgument) as refused:
         evaluate(student, [(images[:8], LABELS)], teacher)
+    assert refused.value.argument == "teacher"
+    assert refused.value.problem == (
+        f"{differences}; give the float network that the model was made from"
+    )
 
 
 @pytest.mark.parametrize("training", [False, True])

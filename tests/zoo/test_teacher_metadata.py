@@ -46,6 +46,23 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     )
     with pytest.raises(ValueError, match=r"^input_shape, num_classes, .*std: not given; write"):
         resolve(NOTHING, [])
+    unnormalized = Metadata("no values of a source", mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(ValueError, match=r"^input_shape, num_classes: not given; write"):
+        resolve(NOTHING, [], unnormalized)
+    assert resolve(NOTHING, [LIBRARY], unnormalized).mean == LIBRARY.mean
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"std": (0.0, 1.0, 1.0)}, r"^std\[0\]: must be greater than 0; got 0\.0$"),
+        ({"mean": (float("nan"), 0.5, 0.5)}, r"^mean\[0\]: must be a finite number; got NaN$"),
+        ({"resize": 0}, "^resize: must be greater than or equal to 1; got 0$"),
+    ],
+)
+def test_a_value_out_of_bounds_is_said_in_words(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(Metadata("as given", **values), [LIBRARY])
 
 
 def test_scaling_follows_the_size() -> None:

@@ -89,7 +89,7 @@ def test_every_command_asks_for_trust(
     arguments = [command[0], str(folders / "student"), *command[1:]]
     with pytest.raises(SystemExit):
         main(arguments)
-    assert f"dynadfq: trust: {folders}" in capsys.readouterr().err
+    assert f"dynadfq: --trust: {folders}" in capsys.readouterr().err
     assert not (folders / "ran").exists()
     with pytest.raises(SystemExit):
         main([*arguments, "--trust", NAMED])
@@ -102,5 +102,5 @@ def test_a_command_on_a_float_network_asks_for_trust(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["calibrate", str(folders / "teacher"), "--to", "c.npz"])
-    assert f"dynadfq: trust: {folders}" in capsys.readouterr().err
+    assert f"dynadfq: --trust: {folders}" in capsys.readouterr().err
     assert not (folders / "ran").exists()
