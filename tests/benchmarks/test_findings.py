@@ -47,9 +47,9 @@ SENTENCE = "W4A4: Best has the highest top-1, 98.00 % (mean of 2 seeds)"
 
 
 def test_the_best_method_is_compared_with_the_second(folder: Path) -> None:
-    # Seeds gain 10 - 2 and 12 - 2 images.
-    within = (12 - 8**2 / 100 + 14 - 10**2 / 100) / 2 / 100**2
-    error = 100 * sqrt(within + 2 * 0.01**2 / 2)
+    # Seeds gain 10 - 2 and 12 - 2 images: twelve images with both seeds, two with one of them.
+    of_images = (12 * 1.0**2 + 2 * 0.5**2) / 100 - 0.09**2
+    error = 100 * sqrt(of_images / 100 + 2 * 0.01**2 / 2)
     words = f"{SENTENCE}, +9.00 points (standard error {error:.2f}) against Next."
     assert list(findings([NEXT, BEST], [], folder)) == [words]
 
@@ -60,13 +60,14 @@ def test_a_difference_below_its_error_is_undecided(folder: Path) -> None:
     assert found.endswith(" against Like, which is undecided.")
 
 
-def test_each_width_has_the_best_of_its_data_free_lines(folder: Path) -> None:
+def test_each_width_has_the_best_of_its_data_free_lines_if_there_are_two(folder: Path) -> None:
     real = line("Real data", 99.0, "real-s0", data_free=False)
     missing = line("Missing", None, "missing-s0")
-    narrow = line("Next", 80.0, "next-s0", width="W3A3")
-    first, second = findings([real, BEST, narrow, missing], [], folder)
-    assert first == f"{SENTENCE}."
-    assert second == "W3A3: Next has the highest top-1, 80.00 % (one seed)."
+    alone = line("Next", 80.0, "next-s0", width="W3A3")
+    fewer = [line(name, top1, "lost-s0", width="W2A2") for name, top1 in (("A", 60.0), ("B", 70.0))]
+    first, second = findings([real, BEST, alone, missing, *fewer, NEXT], [], folder)
+    assert first.startswith(f"{SENTENCE}, +9.00 points")
+    assert second == "W2A2: B has the highest top-1, 70.00 % (one seed), followed by A."
 
 
 def test_without_a_pair_of_cells_no_difference_is_named(folder: Path) -> None:
@@ -77,8 +78,12 @@ def test_without_a_pair_of_cells_no_difference_is_named(folder: Path) -> None:
 
 def test_claims_are_counted_by_what_they_are(tmp_path: Path) -> None:
     differences = [2.0, 2.0, 2.0, -2.0, -2.0, 0.5, None]
-    answers = [Answer("", "", "", "", "", 1, value, value and 0.5) for value in differences]
+    seeds = [3, 1, 1, 1, 1, 1, 0]
+    answers = [
+        Answer("", "", "", "", "", count, value, value and 0.5)
+        for count, value in zip(seeds, differences, strict=True)
+    ]
     (found,) = findings([], answers, tmp_path)
     assert found.startswith("Of 6 claims, the papers' and this grid's own, 3 hold here, 2 do not, ")
-    assert "and 1 are undecided (a difference below 2 standard errors)." in found
+    assert "and 1 are undecided (a difference below 2 standard errors); 4 of those" in found
     assert list(findings([], answers[-1:], tmp_path)) == []
