@@ -17,6 +17,7 @@ from dynadfq.quant.config import (
 from dynadfq.quant.model import Student
 from dynadfq.quant.range_config import RangeConfig, RangeRule
 from dynadfq.runtime.errors import InvalidArgument, require_choice, shown
+from dynadfq.runtime.numbers import seed_number
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -103,6 +104,7 @@ def finetune(
         raise InvalidArgument(
             "student", f"must be what quantize returns; got {type(student).__name__}"
         )
+    seed = seed_number(seed)
     products = finetuning_precision(precision, teacher.device)
     recipe = student_recipe(finetune, method, hyperparameters)
     config = _schedule(
