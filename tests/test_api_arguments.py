@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from dynadfq.api import finetune, quantize, quantize_model, synthesize
+from dynadfq.methods import METHODS
 from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.training.config import FinetuneConfig
 
 Call = Callable[[Any], object]
 
@@ -55,3 +58,45 @@ def test_other_seeds_are_refused(
         with pytest.raises(InvalidArgument, match=r"^seed: must be (a whole number|in 0 … 9223)"):
             call(seed)
     assert not list(tmp_path.iterdir()), "refused before any work"
+
+
+def test_no_argument_hides_a_setting_of_a_method() -> None:
+    """``finetune`` passes these three on to the methods that have them."""
+    shared = {"adaround": {"batch_size", "learning_rate"}, "dfq": {"ranges"}}
+    functions: tuple[tuple[Callable[..., object], str], ...] = (
+        (synthesize, "images"),
+        (quantize, "student"),
+        (finetune, "student"),
+    )
+    for function, part in functions:
+        for name, method in METHODS.items():
+            fields = set(type(getattr(method(), part)).model_fields)
+            hidden = fields & set(signature(function).parameters)
+            assert hidden == (shared.get(name, set()) if function is finetune else set())
+
+
+def test_arguments_that_the_method_has_as_settings_are_its_own(
+    teacher: Teacher, synthetic: SyntheticSet
+) -> None:
+    def rounded(**how: Any) -> Tensor:
+        student = quantize(teacher, 3, 4, method="adaround")
+        finetune(student, teacher, synthetic, method="adaround", iterations=10, **how)
+        return weights(student)
+
+    default = rounded()
+    assert torch.equal(rounded(learning_rate=1e-3, batch_size=32), default), "adaround's defaults"
+    assert not torch.equal(rounded(learning_rate=1e-5), default), "finetune's default"
+    assert not torch.equal(rounded(batch_size=4), default)
+    schedule = FinetuneConfig(calibration_images=24)
+    assert torch.equal(rounded(schedule=schedule, learning_rate=1e-3), default)
+    with pytest.raises(InvalidArgument, match=r"^learning_rate: must be in 0 … 100"):
+        rounded(learning_rate=-1.0)
+
+    def ranges(rule: str) -> Tensor:
+        student = quantize(teacher, 8, 8, method="dfq", ranges=rule)
+        finetune(student, teacher, synthetic, method="dfq", ranges=rule)
+        return torch.stack([site.high for site in student.sites])
+
+    assert not torch.equal(ranges("images"), ranges("bn_sigma"))
+    with pytest.raises(InvalidArgument, match=r'^ranges: must be one of bn_sigma, images; got "m'):
+        finetune(quantize(teacher, 8, 8), teacher, synthetic, method="dfq", ranges="max")

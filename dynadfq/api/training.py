@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from dynadfq.api.arguments import METHOD, require_teacher, student_recipe
+from dynadfq.api.arguments import METHOD, of_method_and_others, require_teacher, student_recipe
 from dynadfq.losses.config import Form
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.ops.precision import finetuning_precision
@@ -36,8 +36,8 @@ def finetune(
     images: SyntheticSet,
     epochs: int = FINETUNE.epochs,
     steps: int | None = FINETUNE.steps,
-    batch_size: int = FINETUNE.batch_size,
-    learning_rate: float = FINETUNE.learning_rate,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     range_learning_rate: float = FINETUNE.range_learning_rate,
     selector_learning_rate: float = SELECTOR.learning_rate,
     decay: float = FINETUNE.decay,
@@ -46,7 +46,7 @@ def finetune(
     method: str = METHOD,
     budget: Form = SELECTOR.budget,
     bit_weight: float = SELECTOR.bit_weight,
-    ranges: RangeRule = QUANTIZATION.ranges.observer,
+    ranges: str | None = None,
     rounding: Rounding = QUANTIZATION.rounding,
     calibration_images: int = FINETUNE.calibration_images,
     warm_up_images: int = SELECTOR.warm_up_images,
@@ -60,6 +60,10 @@ def finetune(
 
     An epoch is one pass over the images. The defaults are the paper's; its step counts for CIFAR
     and ImageNet stand in ``configs/``.
+
+    ``batch_size``, ``learning_rate`` and ``ranges`` are the method's own settings where its student
+    has settings of these names: the first two of "adaround", the third of "dfq". None is the
+    default.
 
     Args:
         student: what ``quantize`` returned.
@@ -106,18 +110,24 @@ def finetune(
         )
     seed = seed_number(seed)
     products = finetuning_precision(precision, teacher.device)
-    recipe = student_recipe(finetune, method, hyperparameters)
+    own, shared = of_method_and_others(
+        method,
+        "student",
+        {"batch_size": batch_size, "learning_rate": learning_rate, "ranges": ranges},
+    )
+    recipe = student_recipe(finetune, method, {**hyperparameters, **own})
+    observer = shared.pop("ranges", QUANTIZATION.ranges.observer)
+    require_choice("ranges", observer, get_args(RangeRule))
     config = _schedule(
         schedule,
         epochs=epochs,
         steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
         range_learning_rate=range_learning_rate,
         decay=decay,
         decay_every=decay_every,
         max_gradient_norm=max_gradient_norm,
         calibration_images=calibration_images,
+        **shared,
     )
     selector = SelectorConfig(
         learning_rate=selector_learning_rate,
@@ -132,8 +142,7 @@ def finetune(
             f"the student has one width, {student.scheme.activation_bits[0]} bits; make it with "
             "several activation_bits",
         )
-    require_choice("ranges", ranges, get_args(RangeRule))
-    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=ranges))
+    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=observer))
     return train_student(
         student,
         teacher,
