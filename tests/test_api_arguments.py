@@ -100,3 +100,26 @@ def test_arguments_that_the_method_has_as_settings_are_its_own(
     assert not torch.equal(ranges("images"), ranges("bn_sigma"))
     with pytest.raises(InvalidArgument, match=r'^ranges: must be one of bn_sigma, images; got "m'):
         finetune(quantize(teacher, 8, 8), teacher, synthetic, method="dfq", ranges="max")
+
+
+@pytest.mark.parametrize("bits", [4, 32])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"selector_learning_rate": 1.0},
+        {"budget": "constraint"},
+        {"bit_weight": 0.0},
+        {"warm_up_images": 8},
+        {"any_width": True},
+    ],
+    ids=str,
+)
+def test_settings_of_a_selector_are_refused_where_there_is_none(
+    teacher: Teacher, synthetic: SyntheticSet, argument: dict[str, Any], bits: int
+) -> None:
+    [name] = argument
+    default = {name: signature(finetune).parameters[name].default}
+    student = quantize(teacher, activation_bits=bits)
+    with pytest.raises(InvalidArgument, match=f"^{name}: the student has one width, {bits} bits"):
+        finetune(student, teacher, synthetic, **argument)
+    finetune(student, teacher, synthetic, steps=0, **default)

@@ -129,19 +129,14 @@ def finetune(
         calibration_images=calibration_images,
         **shared,
     )
-    selector = SelectorConfig(
-        learning_rate=selector_learning_rate,
+    selector = _selector(
+        student,
+        selector_learning_rate=selector_learning_rate,
         budget=budget,
         bit_weight=bit_weight,
         warm_up_images=warm_up_images,
         any_width=any_width,
     )
-    if any_width and not student.scheme.dynamic:
-        raise InvalidArgument(
-            "any_width",
-            f"the student has one width, {student.scheme.activation_bits[0]} bits; make it with "
-            "several activation_bits",
-        )
     quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=observer))
     return train_student(
         student,
@@ -169,3 +164,19 @@ def _schedule(schedule: FinetuneConfig | None, **given: Any) -> FinetuneConfig:
                 name, f"{shown(value)} is given beside schedule; set it in schedule alone"
             )
     return schedule
+
+
+def _selector(student: Student, **arguments: Any) -> SelectorConfig:
+    """Return how the student's selector is trained; a student without one has the defaults."""
+    given = {name.removeprefix("selector_"): value for name, value in arguments.items()}
+    settings = SelectorConfig(**given)
+    if not student.scheme.dynamic:
+        for name, value in arguments.items():
+            if value != getattr(SELECTOR, name.removeprefix("selector_")):
+                raise InvalidArgument(
+                    name,
+                    f"the student has one width, {student.scheme.activation_bits[0]} bits, and no "
+                    f"selector that {shown(value)} would be for; leave it out, or make the student "
+                    "with several activation_bits",
+                )
+    return settings
