@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from dynadfq.api.arguments import METHOD, of_method_and_others, require_teacher, student_recipe
+from dynadfq.api.arguments import METHOD, of_method_and_others, require_teacher, settings_of
 from dynadfq.losses.config import Form
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.ops.precision import finetuning_precision
@@ -22,6 +22,8 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
+from dynadfq.training.prepare import is_made_from, transformed
+from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
 # The defaults of the arguments are those of the settings.
@@ -115,7 +117,15 @@ def finetune(
         "student",
         {"batch_size": batch_size, "learning_rate": learning_rate, "ranges": ranges},
     )
-    recipe = student_recipe(finetune, method, {**hyperparameters, **own})
+    settings = settings_of(finetune, method, "student", {**hyperparameters, **own})
+    recipe: StudentRecipe = settings.recipe()
+    if recipe.transforms and not is_made_from(student, transformed(teacher, recipe)):
+        made = ", ".join(f"{name}: {shown(value)}" for name, value in settings)
+        raise InvalidArgument(
+            "student",
+            f"its weights are not those that method {method} quantizes with {made}; make the "
+            "student with the same hyperparameters, and fine-tune it once",
+        )
     observer = shared.pop("ranges", QUANTIZATION.ranges.observer)
     require_choice("ranges", observer, get_args(RangeRule))
     config = _schedule(
