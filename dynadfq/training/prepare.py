@@ -22,6 +22,7 @@ from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.teacher.transforms import FoldedTeacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.features import transfer_branches
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.selector_warm_up import warm_up_selector
 
@@ -93,8 +94,15 @@ def with_widths(
     return scheme.model_copy(update={"mixed": mixed})
 
 
-def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
+def require_student(
+    teacher: Teacher, recipe: StudentRecipe, schedule: FinetuneConfig = FINETUNE
+) -> None:
     """Check, before images are made, that a method can train a student of a network.
+
+    Args:
+        teacher: the float network.
+        recipe: the method's.
+        schedule: of fine-tuning, which may add the distance of attentions to the loss.
 
     Raises:
         ValueError: the network cannot be traced, or the method's loss cannot serve it.
@@ -103,6 +111,8 @@ def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
     normalize(network.module, network.example)
     if recipe.require is not None:
         recipe.require(teacher)
+    if recipe.loss is not None and schedule.total_steps(images=1):
+        transfer_branches(teacher, schedule.attention_transfer)
 
 
 def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:
