@@ -8,7 +8,7 @@ from dynadfq.params import View
 from dynadfq.quant.config import QuantizationConfig, Scheme
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.teacher.loading import load_teacher
-from dynadfq.training.config import SelectorConfig
+from dynadfq.training.config import FinetuneConfig, SelectorConfig
 from dynadfq.training.prepare import new_student, require_student
 from stages.artifacts import TEACHER
 from stages.finetune import MethodStudent
@@ -23,6 +23,7 @@ class TrialParams(View):
     teacher: TeacherName
     quantization: QuantizationConfig
     selector: SelectorConfig
+    finetune: FinetuneConfig
     method: MethodStudent
 
 
@@ -33,7 +34,7 @@ def run(p: TrialParams) -> None:
     """
     teacher = load_teacher(TEACHER, trust=(p.teacher.architecture,))
     recipe = p.method.student.recipe()
-    require_student(teacher, recipe)
+    require_student(teacher, recipe, p.finetune)
     for selector in (p.selector, None):
         new_student(teacher, recipe, Scheme.of(p.quantization, selector), seed=0)
     atomic_write(TRIED, b"students can be made of this teacher\n")

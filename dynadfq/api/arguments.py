@@ -36,13 +36,30 @@ def settings_of(
 
     A keyword may be a misspelt argument of the function as well.
     """
-    require_choice("method", method, METHODS)
-    kind = cast(type[Config], METHODS[method].model_fields[part].annotation)
+    kind = _settings_kind(method, part)
     known = [*kind.model_fields, *signature(function).parameters]
     for name in hyperparameters:
         if name not in kind.model_fields:
             raise InvalidArgument(name, f"unknown{did_you_mean(name, known)}")
     return kind(**hyperparameters)
+
+
+def of_method_and_others(
+    method: str, part: str, arguments: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide a function's arguments into those that are settings of the method, and the others.
+
+    None is an argument that was left out, and is in neither.
+    """
+    fields = _settings_kind(method, part).model_fields
+    given = {name: value for name, value in arguments.items() if value is not None}
+    own = {name: value for name, value in given.items() if name in fields}
+    return own, {name: value for name, value in given.items() if name not in fields}
+
+
+def _settings_kind(method: str, part: str) -> type[Config]:
+    require_choice("method", method, METHODS)
+    return cast(type[Config], METHODS[method].model_fields[part].annotation)
 
 
 def student_recipe(

@@ -16,6 +16,7 @@ from dynadfq.ops.config import PrecisionChoice
 from dynadfq.ops.precision import compute_precision, synthesis_precision
 from dynadfq.runtime import distributed
 from dynadfq.runtime.errors import InvalidArgument, require_choice
+from dynadfq.runtime.numbers import seed_number
 from dynadfq.runtime.resume import Scratch, fingerprint, library_digest
 from dynadfq.synthesis.config import PixelOptimizerConfig, Storage, SynthesisConfig
 from dynadfq.synthesis.dataset import SyntheticSet
@@ -70,6 +71,7 @@ def synthesize(
         InvalidArgument: an argument or a hyperparameter is unknown or wrong.
     """
     require_teacher(teacher)
+    seed = seed_number(seed)
     products = distributed.from_first(lambda: synthesis_precision(precision, teacher.device))
     settings = settings_of(synthesize, method, "images", hyperparameters)
     _warn_without_student(method, teacher)

@@ -21,7 +21,7 @@ from dynadfq.quant.model import Student
 from dynadfq.quant.range_config import ranges_of
 from dynadfq.quant.width_config import AllocationConfig
 from dynadfq.runtime.errors import InvalidArgument
-from dynadfq.runtime.numbers import whole_number
+from dynadfq.runtime.numbers import seed_number, whole_number
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -78,6 +78,7 @@ def quantize(
         InvalidArgument: an argument is wrong, or does not fit the network.
     """
     require_teacher(teacher)
+    seed = seed_number(seed)
     given = activation_bits if isinstance(activation_bits, Iterable) else [activation_bits]
     widths = tuple(sorted(whole_number("activation_bits", width) for width in given))
     if per_width_ranges and len(widths) == 1:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from dynadfq.api.arguments import METHOD, require_teacher, student_recipe
+from dynadfq.api.arguments import METHOD, of_method_and_others, require_teacher, settings_of
 from dynadfq.losses.config import Form
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.ops.precision import finetuning_precision
@@ -17,10 +17,13 @@ from dynadfq.quant.config import (
 from dynadfq.quant.model import Student
 from dynadfq.quant.range_config import RangeConfig, RangeRule
 from dynadfq.runtime.errors import InvalidArgument, require_choice, shown
+from dynadfq.runtime.numbers import seed_number
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
+from dynadfq.training.prepare import is_made_from, transformed
+from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.train import train_student
 
 # The defaults of the arguments are those of the settings.
@@ -35,8 +38,8 @@ def finetune(
     images: SyntheticSet,
     epochs: int = FINETUNE.epochs,
     steps: int | None = FINETUNE.steps,
-    batch_size: int = FINETUNE.batch_size,
-    learning_rate: float = FINETUNE.learning_rate,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
     range_learning_rate: float = FINETUNE.range_learning_rate,
     selector_learning_rate: float = SELECTOR.learning_rate,
     decay: float = FINETUNE.decay,
@@ -45,7 +48,7 @@ def finetune(
     method: str = METHOD,
     budget: Form = SELECTOR.budget,
     bit_weight: float = SELECTOR.bit_weight,
-    ranges: RangeRule = QUANTIZATION.ranges.observer,
+    ranges: str | None = None,
     rounding: Rounding = QUANTIZATION.rounding,
     calibration_images: int = FINETUNE.calibration_images,
     warm_up_images: int = SELECTOR.warm_up_images,
@@ -59,6 +62,10 @@ def finetune(
 
     An epoch is one pass over the images. The defaults are the paper's; its step counts for CIFAR
     and ImageNet stand in ``configs/``.
+
+    ``batch_size``, ``learning_rate`` and ``ranges`` are the method's own settings where its student
+    has settings of these names: the first two of "adaround", the third of "dfq". None is the
+    default.
 
     Args:
         student: what ``quantize`` returned.
@@ -103,35 +110,44 @@ def finetune(
         raise InvalidArgument(
             "student", f"must be what quantize returns; got {type(student).__name__}"
         )
+    seed = seed_number(seed)
     products = finetuning_precision(precision, teacher.device)
-    recipe = student_recipe(finetune, method, hyperparameters)
+    own, shared = of_method_and_others(
+        method,
+        "student",
+        {"batch_size": batch_size, "learning_rate": learning_rate, "ranges": ranges},
+    )
+    settings = settings_of(finetune, method, "student", {**hyperparameters, **own})
+    recipe: StudentRecipe = settings.recipe()
+    if recipe.transforms and not is_made_from(student, transformed(teacher, recipe)):
+        made = ", ".join(f"{name}: {shown(value)}" for name, value in settings)
+        raise InvalidArgument(
+            "student",
+            f"its weights are not those that method {method} quantizes with {made}; make the "
+            "student with the same hyperparameters, and fine-tune it once",
+        )
+    observer = shared.pop("ranges", QUANTIZATION.ranges.observer)
+    require_choice("ranges", observer, get_args(RangeRule))
     config = _schedule(
         schedule,
         epochs=epochs,
         steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
         range_learning_rate=range_learning_rate,
         decay=decay,
         decay_every=decay_every,
         max_gradient_norm=max_gradient_norm,
         calibration_images=calibration_images,
+        **shared,
     )
-    selector = SelectorConfig(
-        learning_rate=selector_learning_rate,
+    selector = _selector(
+        student,
+        selector_learning_rate=selector_learning_rate,
         budget=budget,
         bit_weight=bit_weight,
         warm_up_images=warm_up_images,
         any_width=any_width,
     )
-    if any_width and not student.scheme.dynamic:
-        raise InvalidArgument(
-            "any_width",
-            f"the student has one width, {student.scheme.activation_bits[0]} bits; make it with "
-            "several activation_bits",
-        )
-    require_choice("ranges", ranges, get_args(RangeRule))
-    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=ranges))
+    quantization = QuantizationConfig(rounding=rounding, ranges=RangeConfig(observer=observer))
     return train_student(
         student,
         teacher,
@@ -158,3 +174,19 @@ def _schedule(schedule: FinetuneConfig | None, **given: Any) -> FinetuneConfig:
                 name, f"{shown(value)} is given beside schedule; set it in schedule alone"
             )
     return schedule
+
+
+def _selector(student: Student, **arguments: Any) -> SelectorConfig:
+    """Return how the student's selector is trained; a student without one has the defaults."""
+    given = {name.removeprefix("selector_"): value for name, value in arguments.items()}
+    settings = SelectorConfig(**given)
+    if not student.scheme.dynamic:
+        for name, value in arguments.items():
+            if value != getattr(SELECTOR, name.removeprefix("selector_")):
+                raise InvalidArgument(
+                    name,
+                    f"the student has one width, {student.scheme.activation_bits[0]} bits, and no "
+                    f"selector that {shown(value)} would be for; leave it out, or make the student "
+                    "with several activation_bits",
+                )
+    return settings

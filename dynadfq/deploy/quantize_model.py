@@ -29,6 +29,7 @@ from dynadfq.quant.artifact import TENSORS
 from dynadfq.quant.model import Student
 from dynadfq.runtime.errors import InvalidArgument, require_choice
 from dynadfq.runtime.memory import kept_memory
+from dynadfq.runtime.numbers import seed_number
 from dynadfq.runtime.resume import atomic_write
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.teacher.teacher import Teacher
@@ -103,6 +104,7 @@ def quantize_model(
     require_choice("input", input, get_args(InputKind))
     require_bits("weight_bits", weight_bits)
     require_bits("activation_bits", activation_bits)
+    seed = seed_number(seed)
     if classes is not None and data is None:
         raise InvalidArgument("classes", "says which class each folder of data is; give data too")
     require_onnx()

@@ -19,7 +19,7 @@ IMAGES = "images"  # name of the site at the network's input
 class Site:
     """A tensor at which activations can be quantized."""
 
-    name: str  # of the activation module, or ``<layer>.input``
+    name: str  # of the activation module, or ``<layer>.input``; no two sites share one
     node: str  # name of the graph node whose output it is
     channels: int  # length of its second axis
     elements: int  # values per image

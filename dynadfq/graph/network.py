@@ -6,10 +6,10 @@ about quantization.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -105,8 +105,10 @@ class _Description(fx.Interpreter):
         name = str(node.target)
         source = node.all_input_nodes[0]
         share_of = fractions(labels)
-        if share_of.keys() != {INPUT}:
-            self.layer_inputs.setdefault(source.name, _site(f"{name}.input", source, labels.shape))
+        if share_of.keys() != {INPUT} and source.name not in self.layer_inputs:
+            taken = {site.name for site in self.layer_inputs.values()}
+            site_name = _name_of_call(node, "input", taken)
+            self.layer_inputs[source.name] = _site(site_name, source, labels.shape)
         input_site = self.layer_inputs.get(source.name)
         fed_by = {
             self.activations[label - FIRST_SITE].name: share
@@ -145,7 +147,8 @@ class _Description(fx.Interpreter):
         sites: dict[str, Site] = {}  # by the node that makes them
         names: set[str] = set()
         for grid in found.grids():
-            name = _integer_site_name(grid.node, names)
+            is_images = grid.node.op == "placeholder"
+            name = IMAGES if is_images else _name_of_call(grid.node, "output", names)
             names.add(name)
             site = _site(name, grid.node, self.shapes[grid.node.name])
             sites[grid.node.name] = replace(site, wide=grid.wide, limits=grid.limits)
@@ -158,13 +161,11 @@ class _Description(fx.Interpreter):
         return tuple(sites.values()), tuple(layers)
 
 
-def _integer_site_name(node: fx.Node, taken: set[str]) -> str:
-    """Name of the site behind a node; a module's second call has the node's name."""
-    if node.op == "placeholder":
-        return IMAGES
+def _name_of_call(node: fx.Node, end: Literal["input", "output"], taken: Container[str]) -> str:
+    """Name of the site at an end of a call; that of a module's second call is the node's."""
     of_node = calling_block(node) + node.name
     name = str(node.target) if node.op == "call_module" else of_node
-    return f"{of_node if f'{name}.output' in taken else name}.output"
+    return f"{of_node if f'{name}.{end}' in taken else name}.{end}"
 
 
 def _site(name: str, node: fx.Node, shape: torch.Size) -> Site:

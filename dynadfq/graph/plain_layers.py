@@ -38,7 +38,8 @@ _PADDING = ("input", "pad", "mode", "value")
 
 def replace_by_plain_layers(module: nn.Module, example: Tensor) -> None:
     """Replace custom layers in place by plain ones that do the same for images like ``example``."""
-    layers = {name: layer for name, layer in module.named_modules() if _is_custom(layer)}
+    named = module.named_modules(remove_duplicate=False)  # a layer may have several names
+    layers = {name: layer for name, layer in named if _is_custom(layer)}
     if not layers:
         return
     shapes = _input_shapes(module, list(layers.values()), example)

@@ -79,7 +79,7 @@ class Student(LabelledStudent):
     mixup_start: float = setting(
         0.5,
         "when mixup begins",
-        unit="fraction of the epochs",
+        unit="fraction of the steps",
         source=f"{PAPER}, Sec. 4.1",
         ge=0,
         le=1,
@@ -92,15 +92,14 @@ class Student(LabelledStudent):
         return StudentRecipe(self.loss, self.batches)
 
     def batches(self, context: TrainingContext) -> BatchStream:
-        """Return the stored images, from some epoch on with easy images mixed (Eqs. 12, 13)."""
+        """Return the stored images, from some step on with easy images mixed (Eqs. 12, 13)."""
         from dynadfq.training.batches import StoredBatches
         from dynadfq.training.mixup import EasyMixup
 
         stored = StoredBatches(context)
         if not self.mixup_share:
             return stored
-        start = self.mixup_start * context.epochs
-        return EasyMixup(stored, self.loss(context), context.teacher, self.mixup_share, start)
+        return EasyMixup(stored, self.loss(context), context, self.mixup_share, self.mixup_start)
 
 
 class DynaDFQ(Method):

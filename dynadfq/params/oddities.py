@@ -220,13 +220,16 @@ def oddities(params: Params) -> Iterator[str]:
     trains = method.trains_student and getattr(params.finetune, length) > 0
     if method.trains_student and not trains:
         yield f"finetune.{length}: 0 leaves the students as they are after calibration"
-    held_back = params.finetune.early_stopping.images
-    if held_back and not trains:
-        untrained = f"finetune.{length}: 0" if method.trains_student else f"method.name: {name}"
-        yield (
-            f"finetune.early_stopping.images: {held_back} has no effect with {untrained}, which "
-            "trains no student"
-        )
+    untrained = f"finetune.{length}: 0" if method.trains_student else f"method.name: {name}"
+    for key, value in (
+        ("early_stopping.images", params.finetune.early_stopping.images),
+        ("attention_transfer", params.finetune.attention_transfer),
+    ):
+        if value and not trains:
+            yield (
+                f"finetune.{key}: {shown(value)} has no effect with {untrained}, which trains no "
+                "student"
+            )
     shape = image_shape(params)
     if shape is not None:
         side = min(shape[1:])

@@ -19,7 +19,7 @@ from dynadfq.methods.student import StudentConfig
 from dynadfq.ops.config import PrecisionChoice
 from dynadfq.quant.config import QuantizationConfig
 from dynadfq.report.config import ReportConfig
-from dynadfq.runtime.config import DEVICE, DEVICES, Config, setting
+from dynadfq.runtime.config import DEVICE, DEVICES, MAX_SEED, Config, setting
 from dynadfq.synthesis.config import SynthesisConfig
 from dynadfq.teacher.config import SimilarityConfig, TeacherConfig
 from dynadfq.training.config import FinetuneConfig, SelectorConfig
@@ -66,7 +66,7 @@ class Params(Config):
     """Everything an experiment can vary."""
 
     seed: int = setting(
-        0, "the one source of randomness: the same seed gives the same files", ge=0, le=2**63 - 1
+        0, "the one source of randomness: the same seed gives the same files", ge=0, le=MAX_SEED
     )
     device: str = setting(
         "auto",

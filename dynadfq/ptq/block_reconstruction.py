@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynadfq.graph.calls import called_module
 from dynadfq.ptq.adaround import (
@@ -80,6 +80,8 @@ def learn_block(
 ) -> dict[str, SoftRounding]:
     """Learn the roundings of a block's layers, by name; only its activation ranges change.
 
+    A block of layers that earlier blocks have, without ranges to learn, takes no step.
+
     Raises:
         NonFiniteLoss: the loss is NaN or infinite.
     """
@@ -88,6 +90,9 @@ def learn_block(
         layer = student.network.get_submodule(name)
         assert isinstance(layer, QuantizedLayer)
         soft[name] = SoftRounding.of(layer)
+    if not soft and not _learned_ranges(student, block):
+        progress.skip(settings.iterations)
+        return soft
     run = SoftBlock(student, block, soft, settings.drop, rng)
     adam, rates = _optimizer(student, block, soft, settings)
     sites = _sites(student, block)
@@ -124,7 +129,7 @@ def _optimizer(
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
     """Adam on roundings, scales and ranges; the rates of the last two fall to 0 as a cosine."""
     scales = [s.log_growth.requires_grad_() for s in soft.values()] if settings.scale_rate else []
-    ranges = [p for site in _sites(student, block) for p in site.parameters() if p.requires_grad]
+    ranges = _learned_ranges(student, block)
 
     def constant(iteration: int) -> float:
         return 1.0
@@ -145,6 +150,10 @@ def _optimizer(
 def _sites(student: Student, block: Block) -> list[ActivationFakeQuantize]:
     modules = (called_module(node, student.network) for node in block.nodes)
     return [module for module in modules if isinstance(module, ActivationFakeQuantize)]
+
+
+def _learned_ranges(student: Student, block: Block) -> list[nn.Parameter]:
+    return [p for site in _sites(student, block) for p in site.parameters() if p.requires_grad]
 
 
 def block_reconstruction(

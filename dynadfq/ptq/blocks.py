@@ -72,21 +72,33 @@ def _stretches(student: Student, nodes: list[fx.Node]) -> list[list[fx.Node]]:
     last_read = {
         node: max((position.get(user, end) for user in node.users), default=-1) for node in nodes
     }
-    images, allocation = (node for node in nodes if node.op == "placeholder")
+    images = next(node for node in nodes if node.op == "placeholder")
+    passed_by = allocations(student)
     stretches: list[list[fx.Node]] = []
     stretch: list[fx.Node] = []
     live = {images}
     for index, node in enumerate(nodes):
-        if node in (images, allocation):
+        if node.op == "placeholder":
             continue
         stretch.append(node)
-        if not isinstance(called_module(node, student.network), BitSelector):
+        if node not in passed_by:
             live.add(node)
         live = {value for value in live if last_read[value] > index}
         if live == {node}:
             stretches.append(stretch)
             stretch = []
     return stretches
+
+
+def allocations(student: Student) -> list[fx.Node]:
+    """Return the nodes whose values are bit allocations: the graph's input, and the selector's."""
+    _, given = (node for node in student.network.graph.nodes if node.op == "placeholder")
+    calls = (
+        node
+        for node in student.network.graph.nodes
+        if isinstance(called_module(node, student.network), BitSelector)
+    )
+    return [given, *calls]
 
 
 def _layers(student: Student, nodes: list[fx.Node]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from dynadfq.ptq.blocks import Block
+from dynadfq.ptq.blocks import Block, allocations
 from dynadfq.ptq.soft_rounding import SoftRounding
 from dynadfq.quant.activation_site import ActivationFakeQuantize
 from dynadfq.quant.layers import QuantizedLayer
@@ -51,8 +51,7 @@ class SoftBlock(fx.Interpreter):
         self.soft = soft
         self.drop = drop
         self.rng = rng
-        _, allocation = (n for n in student.network.graph.nodes if n.op == "placeholder")
-        self.constants = {allocation: student.at_target}
+        self.constants = dict.fromkeys(allocations(student), student.at_target)
 
     def of(self, inputs: Tensor) -> Tensor:
         """Return the block's output for a (B, …) input."""

@@ -92,7 +92,8 @@ def _of_facts(facts: StudentRecord, module: nn.Module | None) -> Student:
         module = build(str(teacher.architecture), teacher.input_shape[0], teacher.num_classes)
     module = unwrapped(module)
     if facts.scheme.folded:
-        example = torch.zeros(1, *teacher.input_shape)
+        device = next(module.parameters()).device
+        example = torch.zeros(1, *teacher.input_shape, device=device)
         module = fold(module, example, facts.scheme.relu6_as_relu).network
     description = teacher.model_dump(mode="json")
     student = Student(module, teacher.input_shape, facts.scheme, description)

@@ -93,8 +93,9 @@ def insert_quantizers(
             readers = set(source.users) - {output, allocation}
         for reader in readers:
             reader.replace_input_with(source, value)
+    taken: set[nn.Parameter] = set()
     for layer in trace.layers:
-        _quantize_layer(model, layer.name, scheme)
+        _quantize_layer(model, layer.name, scheme, taken)
         if scale := _input_scale(layer, scales):
             node = nodes[layer.node]
             node.args = (node.args[0], scale)
@@ -174,7 +175,13 @@ def _item_after(graph: fx.Graph, after: fx.Node, source: fx.Node, index: int) ->
         return graph.call_function(operator.getitem, (source, index))
 
 
-def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
+def _quantize_layer(
+    model: fx.GraphModule, name: str, scheme: Scheme, taken: set[nn.Parameter]
+) -> None:
+    """Replace a layer by a quantized one with parameters that no earlier one has taken.
+
+    Tied weights become one weight each: codes belong to a layer, and so does what is learned.
+    """
     old = model.get_submodule(name)
     kind = layer_kind(old)
     if kind is not None:  # else it was replaced at an earlier call
@@ -185,6 +192,11 @@ def _quantize_layer(model: fx.GraphModule, name: str, scheme: Scheme) -> None:
             symmetric=scheme.integer,
             exact=not scheme.float_activations,
         )
+        for key, parameter in list(new.named_parameters(recurse=False)):
+            if parameter in taken:
+                own = parameter.detach().clone()
+                setattr(new, key, nn.Parameter(own, parameter.requires_grad))
+        taken.update(new.parameters(recurse=False))
         model.set_submodule(name, new)
 
 

@@ -24,6 +24,7 @@ MAX_WIDTH = 16_384  # features of a layer
 MAX_SIDE = 8_192  # pixels
 MAX_RATE = 100.0  # learning rates
 MAX_WEIGHT = 1e6  # of a term in a loss
+MAX_SEED = 2**63 - 1
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1000.0
 
 DEVICE, DEVICES = r"^(auto|cpu|cuda(:\d{1,3})?)$", "one of auto, cpu, cuda, cuda:N"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynadfq.runtime.config import MAX_SEED, interval
 from dynadfq.runtime.errors import InvalidArgument, shown
 
 Shape = tuple[int, int, int]
@@ -27,6 +28,18 @@ def whole_number(argument: str, value: object) -> int:
     if isinstance(found, bool) or not isinstance(found, int):
         raise InvalidArgument(argument, f"must be a whole number; got {shown(found)}")
     return found
+
+
+def seed_number(value: object) -> int:
+    """Return a seed as an int: equal numbers of any library then give equal streams.
+
+    Raises:
+        InvalidArgument: it is no whole number, or none that ``params.yaml`` permits.
+    """
+    seed = whole_number("seed", value)
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidArgument("seed", f"must be in {interval(ge=0, le=MAX_SEED)}; got {seed}")
+    return seed
 
 
 def real_number(argument: str, value: object) -> float:

@@ -14,6 +14,7 @@ from dynadfq.graph.trace import trace
 from dynadfq.ops.batch_norm import BatchNorm
 from dynadfq.ops.layers import layer_kind
 from dynadfq.ops.precision import to_float32
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.teacher import Teacher
 
 
@@ -83,6 +84,27 @@ def residual_branches(teacher: Teacher) -> tuple[str, ...]:
             "be compared; choose a method that compares none"
         )
     return names
+
+
+def transfer_branches(teacher: Teacher, attention_transfer: float) -> tuple[str, ...]:
+    """Return the names of the modules whose attentions are compared; none where the weight is 0.
+
+    Args:
+        teacher: the float network.
+        attention_transfer: weight of the comparison.
+
+    Raises:
+        InvalidArgument: the network has no maps to compare.
+    """
+    if not attention_transfer:
+        return ()
+    try:
+        return residual_branches(teacher)
+    except ValueError as error:
+        reason = str(error).partition(";")[0]
+        raise InvalidArgument(
+            "attention_transfer", f"{attention_transfer:g} given, and {reason}; set it to 0"
+        ) from error
 
 
 def last_convolution(teacher: Teacher) -> str:

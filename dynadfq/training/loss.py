@@ -10,7 +10,7 @@ from torch import Tensor
 from dynadfq.losses.attention import BRANCHES, attention_transfer_term
 from dynadfq.losses.budget import BudgetedObjective
 from dynadfq.losses.objective import Objective, StudentStep, Term
-from dynadfq.training.features import record_outputs, residual_branches
+from dynadfq.training.features import record_outputs, transfer_branches
 from dynadfq.training.parts import LossValue, TrainingBatch, TrainingContext
 
 NO_FEATURES: Mapping[str, Sequence[str]] = {}
@@ -42,7 +42,7 @@ class StudentLoss:
         self.teacher = context.teacher
         if weight := context.schedule.attention_transfer:
             terms = [*terms, attention_transfer_term(weight)]
-            features = {BRANCHES: residual_branches(context.teacher), **features}
+            features = {BRANCHES: transfer_branches(context.teacher, weight), **features}
         self.features = features
         self.teacher_gradients = teacher_gradients
         self.is_zero = not any(term.weight for term in terms)

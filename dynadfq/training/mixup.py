@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dynadfq.losses.objective import soft_cross_entropy
 from dynadfq.runtime import distributed
-from dynadfq.teacher.teacher import Teacher
-from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch
+from dynadfq.training.parts import BatchLoss, BatchStream, TrainingBatch, TrainingContext
 
 
 def easiest(losses: Tensor, share: float) -> Tensor:
@@ -59,24 +58,31 @@ class EasyMixup:
         batches: the stream to wrap.
         loss: run on the unmixed batch to find its easy images; its terms are reported as
             ``<term>_unmixed``.
-        teacher: labels the mixed images.
+        context: the teacher, which labels the mixed images, and the length of the training.
         share: fraction of each batch that is mixed.
-        start: the epoch from which on batches are mixed.
+        start: fraction of the steps after which batches are mixed.
     """
 
     def __init__(
-        self, batches: BatchStream, loss: BatchLoss, teacher: Teacher, share: float, start: float
+        self,
+        batches: BatchStream,
+        loss: BatchLoss,
+        context: TrainingContext,
+        share: float,
+        start: float,
     ) -> None:
         self.batches = batches
         self.loss = loss
-        self.teacher = teacher
+        self.teacher = context.teacher
+        self.steps_per_epoch = context.steps_per_epoch
         self.share = share
-        self.start = start
+        self.first_step = start * context.steps
 
     def epoch(self, number: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """Yield the wrapped stream's batches, mixed from epoch ``start`` on."""
-        for batch in self.batches.epoch(number, rng):
-            yield self._mixed(batch, rng) if number >= self.start else batch
+        """Yield the wrapped stream's batches, mixed from the first step to mix on."""
+        taken = number * self.steps_per_epoch
+        for step, batch in enumerate(self.batches.epoch(number, rng), taken):
+            yield self._mixed(batch, rng) if step >= self.first_step else batch
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the wrapped stream's state."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from functools import reduce
 
+import torch
+
 from dynadfq.graph.normalize import normalize
 from dynadfq.ops.precision import compute_precision
 from dynadfq.ptq.calibration import AVERAGES, CALIBRATION_BATCH, calibrate, observer
@@ -18,7 +20,9 @@ from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.dataset import SyntheticSet
 from dynadfq.synthesis.fit import require_fitting
 from dynadfq.teacher.teacher import Teacher
+from dynadfq.teacher.transforms import FoldedTeacher
 from dynadfq.training.config import FinetuneConfig, SelectorTrainingConfig
+from dynadfq.training.features import transfer_branches
 from dynadfq.training.recipe import StudentRecipe
 from dynadfq.training.selector_warm_up import warm_up_selector
 
@@ -31,6 +35,21 @@ MOST_CUT_OFF = 0.01  # share of values
 def transformed(teacher: Teacher, recipe: StudentRecipe) -> Teacher:
     """Return the float network as the method quantizes it."""
     return reduce(lambda network, transform: transform(network), recipe.transforms, teacher)
+
+
+def is_made_from(student: Student, network: Teacher) -> bool:
+    """Return whether a student has the weights of a float network, not yet rounded or trained."""
+    folded = isinstance(network, FoldedTeacher)
+    relu6_as_relu = isinstance(network, FoldedTeacher) and network.relu6_as_relu
+    if (student.scheme.folded, student.scheme.relu6_as_relu) != (folded, relu6_as_relu):
+        return False
+    own = student.network.state_dict()
+    return all(
+        name in own
+        and own[name].shape == tensor.shape
+        and torch.allclose(own[name], tensor.to(own[name].device))
+        for name, tensor in normalize(network.module, network.example).state_dict().items()
+    )
 
 
 def new_student(teacher: Teacher, recipe: StudentRecipe, scheme: Scheme, seed: int) -> Student:
@@ -75,8 +94,15 @@ def with_widths(
     return scheme.model_copy(update={"mixed": mixed})
 
 
-def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
+def require_student(
+    teacher: Teacher, recipe: StudentRecipe, schedule: FinetuneConfig = FINETUNE
+) -> None:
     """Check, before images are made, that a method can train a student of a network.
+
+    Args:
+        teacher: the float network.
+        recipe: the method's.
+        schedule: of fine-tuning, which may add the distance of attentions to the loss.
 
     Raises:
         ValueError: the network cannot be traced, or the method's loss cannot serve it.
@@ -85,6 +111,8 @@ def require_student(teacher: Teacher, recipe: StudentRecipe) -> None:
     normalize(network.module, network.example)
     if recipe.require is not None:
         recipe.require(teacher)
+    if recipe.loss is not None and schedule.total_steps(images=1):
+        transfer_branches(teacher, schedule.attention_transfer)
 
 
 def warn_of_cut_off_pixels(student: Student, images: SyntheticSet) -> None:

@@ -205,6 +205,15 @@ class Tied(nn.Module):
 
 
 def test_a_layer_called_twice_is_two_rows() -> None:
+    class Reading(Tied):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(self.relu(images - 1))
+
+    trace = trace_of(Reading(), 4)
+    names = [site.name for site in trace.layer_inputs]
+    assert (
+        names == [layer.input_site for layer in trace.layers] == ["conv.input", "conv.conv_1.input"]
+    )
     first, second = trace_of(Tied(), 4).layers
     assert first.name == second.name == "conv"
     assert first.node != second.node

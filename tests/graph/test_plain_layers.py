@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,39 @@ def test_weights_made_on_every_call_are_quantized_as_they_are_multiplied(tmp_pat
     student.save(tmp_path)
     with torch.no_grad():
         assert torch.equal(load_student(tmp_path, made_on_every_call())(images), student(images))
+
+
+def parametrized() -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3, padding=1))
+
+
+@pytest.mark.parametrize("layer", [parametrized, lambda: Conv2dSame(3, 3, 3)])
+@pytest.mark.parametrize("called", [["one", "other"], ["one"], ["other"], ["other", "one"]])
+def test_a_layer_of_two_names_is_replaced_under_both(
+    layer: Callable[[], nn.Module], called: list[str], tmp_path: Path
+) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = layer()
+            self.other, self.relu, self.fc = self.one, nn.ReLU(), nn.Linear(3 * 64, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for name in called:
+                x = self.relu(self.get_submodule(name)(x))
+            logits: Tensor = self.fc(x.flatten(1))
+            return logits
+
+    net, images = Named().eval(), torch.randn(2, 3, 8, 8)
+    student = quantize(Teacher(net, (3, 8, 8), 4, (0,) * 3, (1,) * 3), activation_bits=4)
+    assert [call.kind for call in student.cost.trace.layers] == ["conv"] * len(called) + ["linear"]
+    with student.unquantized(), torch.no_grad():
+        assert torch.equal(student(images), net(images))
+    student.train()(images).sum().backward()
+    assert all(weight.weight.grad is not None for weight in student.layers)
+    student.eval().save(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(load_student(tmp_path, Named())(images), student(images))
 
 
 class Routed(nn.Conv2d):

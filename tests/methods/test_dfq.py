@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from dynadfq.api import finetune, quantize
 from dynadfq.methods.base import MethodContext
 from dynadfq.methods.dfq import Images, Student
 from dynadfq.quant.build import load_student
 from dynadfq.quant.config import Scheme
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.runtime.resume import Scratch
 from dynadfq.synthesis.config import PixelOptimizerConfig
 from dynadfq.synthesis.synthesize import synthesize_set
@@ -158,3 +160,29 @@ def test_images_are_noise_unless_they_are_asked_to_be_more(teacher, tmp_path):
     better = images_of(teacher, tmp_path / "better", kind="bn_statistics").manifest["shards"]
     before = images_of(teacher, tmp_path / "again").manifest["shards"]
     assert sum(s["losses"]["total"] for s in better) < sum(s["losses"]["total"] for s in before)
+
+
+TRANSFORMS = [{}, {"relu6_as_relu": False}, {"equalize": False}, {"absorb": "off"}]
+
+
+@pytest.mark.parametrize("made", TRANSFORMS, ids=str)
+@pytest.mark.parametrize("tuned", TRANSFORMS, ids=str)
+def test_a_student_of_another_network_than_the_hyperparameters_make_is_refused(
+    teacher, noise, made, tuned
+):
+    student = quantize(teacher, 8, 8, method="dfq", **made)
+    if made == tuned:
+        finetune(student, teacher, noise, method="dfq", **tuned)
+        return
+    with pytest.raises(InvalidArgument, match=r"^student: its weights .*; make the student with"):
+        finetune(student, teacher, noise, method="dfq", **tuned)
+
+
+def test_biases_are_not_corrected_twice(teacher, noise):
+    student = quantize(teacher, 8, 8, method="dfq")
+    finetune(student, teacher, noise, method="dfq")
+    with pytest.raises(InvalidArgument, match=r"^student: its weights .*fine-tune it once"):
+        finetune(student, teacher, noise, method="dfq")
+    finetune(student, teacher, noise, method="zeroq", steps=1, batch_size=8)
+    with pytest.raises(InvalidArgument, match=r"not those that method dfq quantizes with relu6_as"):
+        finetune(quantize(teacher, 8, 8), teacher, noise, method="dfq")

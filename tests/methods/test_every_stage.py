@@ -69,16 +69,23 @@ def without_maps():
 
 
 @pytest.mark.parametrize(
-    ("network", "method", "said"),
+    ("network", "method", "changes", "said"),
     [
-        ("Asking", "dynadfq", "cannot be traced"),
-        ("without_maps", "hast", "neither residual units nor BatchNorm layers"),
-        ("without_maps", "dynadfq", "selector.candidates: the network has 1 activation sites"),
+        ("Asking", "dynadfq", {}, "cannot be traced"),
+        ("without_maps", "hast", {}, "neither residual units nor BatchNorm layers"),
+        (
+            "without_maps",
+            "dynadfq",
+            {"finetune.attention_transfer": 2.5},
+            "finetune.attention_transfer: 2.5 given, and the network has neither residual units",
+        ),
+        ("without_maps", "dynadfq", {}, "selector.candidates: the network has 1 activation sites"),
     ],
 )
 def test_a_network_that_no_student_can_be_made_of_ends_the_run_before_images(
     network: str,
     method: str,
+    changes: dict[str, float],
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,5 +95,5 @@ def test_a_network_that_no_student_can_be_made_of_ends_the_run_before_images(
     path = f"networks_to_try:{network}"
     teacher = dynadfq.load_teacher(path, input_shape=(1, 8, 8), num_classes=10)
     teacher.save(tmp_path / "artifacts" / "teacher")
-    found = run_stages(tmp_path, tiny(method, **{"teacher.architecture": path}), "trial")
+    found = run_stages(tmp_path, tiny(method, **{"teacher.architecture": path, **changes}), "trial")
     assert said in str(found) and not (tmp_path / "artifacts/tried.txt").exists()

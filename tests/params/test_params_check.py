@@ -132,6 +132,11 @@ def test_keys_that_disagree_are_named(text: str, problem: str) -> None:
             "finetune.early_stopping.images: 64 has no effect with method.name: adaround, which "
             "trains no student",
         ),
+        (
+            "method: {name: squant}\nfinetune: {attention_transfer: 2.5}",
+            "finetune.attention_transfer: 2.5 has no effect with method.name: squant, which trains "
+            "no student",
+        ),
         ("synthesis: {iterations: 0}", "synthesis.iterations: 0 leaves the images as they start"),
         (
             "data: {name: digits}\nteacher: {pretrained: false, crop_padding: 0}\n"
@@ -318,13 +323,13 @@ def test_a_generator_has_no_use_for_the_settings_of_pixels() -> None:
 
 
 @pytest.mark.parametrize("length", ["epochs", "steps"])
-def test_early_stopping_of_no_steps_is_said(length: str) -> None:
-    document = {"finetune": {length: 0, "early_stopping": {"images": 64}}}
-    _, line = oddities(check(document)[0])
-    assert line == (
-        f"finetune.early_stopping.images: 64 has no effect with finetune.{length}: 0, which trains "
-        "no student"
-    )
+def test_settings_of_training_without_steps_are_said(length: str) -> None:
+    settings = {"early_stopping": {"images": 64}, "attention_transfer": 2.5}
+    _, *lines = oddities(check({"finetune": {length: 0, **settings}})[0])
+    assert lines == [
+        f"finetune.{key} has no effect with finetune.{length}: 0, which trains no student"
+        for key in ("early_stopping.images: 64", "attention_transfer: 2.5")
+    ]
 
 
 def test_either_setting_keeps_the_pixels_of_deepinversion_in_range() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,20 +66,50 @@ def test_blocks_follow_the_network(
     assert nodes == inner
 
 
+class Twice(nn.Module):
+    """A convolution that is called twice, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Linear(192, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.conv(self.relu(self.conv(x))))
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
+
+
 def test_a_layer_that_is_called_twice_is_in_the_block_of_its_first_call() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.relu, self.fc = nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Linear(48, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.relu(self.conv(self.relu(self.conv(x))))
-            logits: Tensor = self.fc(x.flatten(1))
-            return logits
-
-    teacher = Teacher(Twice().eval(), (3, 4, 4), 2, (0.5,) * 3, (0.5,) * 3)
+    teacher = Teacher(Twice().eval(), (3, 8, 8), 6, (0.5,) * 3, (0.5,) * 3)
     found = blocks(quantize(teacher, activation_bits=4))
     assert [block.layers for block in found] == [("conv",), (), ("fc",)]
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        {"activation_bits": 4},
+        {"activation_bits": 4, "learned_ranges": False},
+        {"activation_bits": 4, "scheme": "integer"},
+        {"activation_bits": 32},
+    ],
+    ids=str,
+)
+def test_a_block_without_a_layer_of_its_own_learns_ranges_or_nothing(
+    synthetic: SyntheticSet, monkeypatch: pytest.MonkeyPatch, scheme: dict[str, Any]
+) -> None:
+    counts: list[tuple[int, int]] = []
+    leave = Progress.__exit__
+    monkeypatch.setattr(
+        Progress,
+        "__exit__",
+        lambda bar, *error: (counts.append((bar.done, bar.total)), leave(bar, *error))[1],
+    )
+    teacher = Teacher(Twice().eval(), (3, 8, 8), 6, (0.5,) * 3, (0.5,) * 3)
+    student = quantize(teacher, **scheme)
+    block_reconstruction(student, teacher, synthetic, 0, Scratch(None), FAST)
+    assert all(layer.frozen_qparams is not None for layer in student.layers)
+    assert counts == [(3 * FAST.iterations,) * 2]
 
 
 def test_the_data_are_the_networks_values(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynadfq.ptq.ranges import bn_sigma_ranges
+from dynadfq.quant import build as building
 from dynadfq.quant.build import build_student, load_student
 from dynadfq.quant.config import Scheme
 from dynadfq.teacher.teacher import Teacher
@@ -49,6 +50,28 @@ def test_it_is_loaded_with_the_structure_it_had(
     assert loaded.scheme == student.scheme and loaded.scheme.folded and loaded.scheme.relu6_as_relu
     for ours, theirs in zip(loaded.run(images), student.run(images), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_it_is_loaded_on_the_device_of_the_architecture(
+    teacher: Teacher,
+    make_net: Callable[[], nn.Module],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On "meta", a device without values, as far as to the folding."""
+
+    class Folding(Exception):
+        pass
+
+    def folding(module: nn.Module, example: Tensor, relu6_as_relu: bool) -> None:
+        assert module(example).device == example.device == torch.device("meta")
+        raise Folding
+
+    scheme = Scheme(weight_bits=8, activation_bits=(8,), target_bits=8)
+    build_student(prepared(teacher), scheme).save(tmp_path)
+    monkeypatch.setattr(building, "fold", folding)
+    with pytest.raises(Folding):
+        load_student(tmp_path, make_net().to("meta"))
 
 
 def test_a_network_of_the_zoo_too(tmp_path: Path) -> None:

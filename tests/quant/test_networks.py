@@ -31,13 +31,34 @@ NETWORKS = {
     "mobilenet_v2": (35, 52),  # ReLU6, depthwise, linear bottlenecks
     "densenet121": (121, 120),
     "pytorchcv/mobilenetv2_w1": (36, 53),  # a convolution as the classifier
+    "repeated": (5, 5),  # layers that are called several times
 }
+
+
+class Repeated(nn.Module):
+    """A stem whose convolution runs three times, and a head that reads its tensors twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.again = nn.ModuleDict({"conv": nn.Conv2d(8, 8, 3, padding=1)})
+        self.relu, self.fc = nn.ReLU(), nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(self.stem(images))
+        for _ in range(3):
+            x = self.relu(self.again["conv"](x))
+        pooled = x.mean((2, 3))
+        logits: Tensor = self.fc(pooled) + self.fc(self.relu(pooled - 0.1)) + self.fc(pooled)
+        return logits
 
 
 @lru_cache
 def network(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        if name == "repeated":
+            return Repeated().eval()
         if "/" in name:
             return build(name, num_classes=10).eval()
         settings = {"init_weights": False} if name == "googlenet" else {}
@@ -64,7 +85,9 @@ def test_every_site_exactly_once(name: str, placement: str) -> None:
         "selector.hidden",
         "selector.choice",
     }
-    assert len(student.layers) == len(trace.layers)
+    assert len(student.layers) == len({layer.name for layer in trace.layers})
+    assert (student.cost.per_site >= 0).all()
+    assert 0 <= student.cost.float_input_macs_percent <= 100
 
     calls: list[int] = []
     handles = [

@@ -4,12 +4,15 @@ from finetuning import SCHEDULE, changed, context
 from torch import nn
 
 import dynadfq
-from dynadfq.methods import hast, zeroq
+from dynadfq.methods import adaround, hast, zeroq
 from dynadfq.methods.dynadfq import DynaDFQ
+from dynadfq.runtime.errors import InvalidArgument
 from dynadfq.teacher.loading import load_teacher
 from dynadfq.teacher.teacher import Teacher
 from dynadfq.training.batches import StoredBatches
+from dynadfq.training.config import FinetuneConfig
 from dynadfq.training.features import last_convolution, record_outputs, residual_branches
+from dynadfq.training.prepare import require_student
 
 
 def convolution(inputs, outputs, size=3):
@@ -202,6 +205,17 @@ def test_a_method_that_cannot_serve_a_network_says_so_before_images_are_made():
     teacher = teacher_of(Headed(maps=False))
     with pytest.warns(UserWarning, match="hast cannot train a student of this network: .* feature"):
         dynadfq.synthesize(teacher, "hast", num_images=2, iterations=1, batch_size=2)
+
+
+def test_attention_transfer_is_refused_before_images_are_made_where_there_are_no_maps():
+    teacher = teacher_of(Headed(maps=False))
+    trained, rounded = (kind().student.recipe() for kind in (zeroq.ZeroQ, adaround.AdaRound))
+    transfer = FinetuneConfig(attention_transfer=2.5)
+    require_student(teacher, trained)
+    require_student(teacher, trained, changed(transfer, epochs=0))
+    require_student(teacher, rounded, transfer)  # which trains nothing
+    with pytest.raises(InvalidArgument, match=r"^attention_transfer: 2\.5 given.*; set it to 0"):
+        require_student(teacher, trained, transfer)
 
 
 @pytest.mark.parametrize("kind", [zeroq.ZeroQ, DynaDFQ, hast.HAST])

@@ -149,11 +149,21 @@ def test_steps_in_place_of_epochs_end_the_same_training_earlier(
     assert state(resumed) == states[2]
 
 
-def test_mixup_starts_on_time_and_the_teacher_sees_the_mixed_images(
-    make_student, teacher, synthetic
+@pytest.mark.parametrize(
+    ("length", "plain", "mixed"),
+    [
+        ({"epochs": 4}, 4, 4),
+        ({"epochs": 1}, 1, 1),
+        ({"epochs": 3}, 3, 3),  # from the middle of the second one on
+        ({"steps": 7}, 4, 3),
+        ({"epochs": 1, "steps_per_epoch": 5}, 3, 2),
+    ],
+)
+def test_mixup_starts_after_half_of_the_steps_and_the_teacher_sees_the_mixed_images(
+    make_student, teacher, synthetic, length, plain, mixed
 ):
-    seen = images_seen(make_student(), teacher, synthetic, RECIPE)
-    assert [len(batch) for batch in seen] == [8] * 4 + [8, 2] * 4  # from half of the epochs on
+    seen = images_seen(make_student(), teacher, synthetic, RECIPE, changed(SCHEDULE, **length))
+    assert [len(batch) for batch in seen] == [8] * plain + [8, 2] * mixed
 
 
 def test_the_history_has_a_row_per_epoch(make_student, teacher, synthetic):

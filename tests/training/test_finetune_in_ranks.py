@@ -44,7 +44,7 @@ def features(teacher):
 
 def mixed(context):
     loss = StudentLoss(context, TERMS)
-    return EasyMixup(StoredBatches(context), loss, context.teacher, share=0.5, start=0)
+    return EasyMixup(StoredBatches(context), loss, context, share=0.5, start=0)
 
 
 def perturbed(context):
