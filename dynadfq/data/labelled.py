@@ -58,3 +58,24 @@ def evenly_spaced(total: int, count: int | None) -> Tensor:
     if count is None or count >= total:
         return torch.arange(total)
     return torch.arange(count) * total // count
+
+
+def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
+    """Return the (N,) indices of all images in the order in which they are taken.
+
+    With ``class_balanced`` the classes take turns.
+
+    >>> import torch
+    >>> labels = torch.tensor([0, 0, 0, 1])
+    >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
+    tensor([0, 1])
+    """
+    order = torch.randperm(len(labels), generator=rng)
+    if not class_balanced:
+        return order
+    shuffled = labels[order]
+    turn = torch.empty_like(order)  # how many images of its class come before
+    for label in shuffled.unique():
+        own = shuffled == label
+        turn[own] = torch.arange(int(own.sum()))
+    return order[turn.argsort(stable=True)]

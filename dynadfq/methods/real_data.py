@@ -24,7 +24,6 @@ from dynadfq.synthesis.config import PixelOptimizerConfig
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from dynadfq.data.decoded import LabelledFiles
     from dynadfq.data.labelled import LabelledSet
@@ -34,29 +33,6 @@ if TYPE_CHECKING:
     from dynadfq.synthesis.dataset import Batch
     from dynadfq.synthesis.source import Shard
     from dynadfq.teacher.teacher import Teacher
-
-
-def drawn(labels: Tensor, class_balanced: bool, rng: torch.Generator) -> Tensor:
-    """Return the (N,) indices of all images in the order in which they are taken.
-
-    With ``class_balanced`` the classes take turns.
-
-    >>> import torch
-    >>> labels = torch.tensor([0, 0, 0, 1])
-    >>> labels[drawn(labels, True, torch.Generator())[:2]].sort().values
-    tensor([0, 1])
-    """
-    import torch
-
-    order = torch.randperm(len(labels), generator=rng)
-    if not class_balanced:
-        return order
-    shuffled = labels[order]
-    turn = torch.empty_like(order)  # how many images of its class come before
-    for label in shuffled.unique():
-        own = shuffled == label
-        turn[own] = torch.arange(int(own.sum()))
-    return order[turn.argsort(stable=True)]
 
 
 class LabelledImages:
@@ -79,6 +55,7 @@ class LabelledImages:
 
     def prepare(self, seed: int, scratch: Scratch, progress: Progress) -> Mapping[str, bytes]:
         """Draw the order of the images; there are no files."""
+        from dynadfq.data.labelled import drawn
         from dynadfq.runtime.seeding import generator
 
         self.order = drawn(self.images.labels, self.class_balanced, generator(seed, "real data"))

@@ -8,10 +8,11 @@ from torch import nn
 
 from dynadfq.data import decoded
 from dynadfq.data import loading as data
+from dynadfq.data.labelled import drawn
 from dynadfq.data.sets import CARDS
 from dynadfq.methods import METHODS
 from dynadfq.methods.base import MethodContext
-from dynadfq.methods.real_data import Images, drawn
+from dynadfq.methods.real_data import Images
 from dynadfq.ops.preprocess import read_image
 from dynadfq.params.loading import check
 from dynadfq.params.view import narrow
