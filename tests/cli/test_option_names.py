@@ -38,6 +38,7 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setitem(sys.modules, "timm", None)  # not installed
+    monkeypatch.delitem(sys.modules, "dynadfq.zoo.families.timm", raising=False)
 
 
 @pytest.mark.parametrize(
