@@ -156,7 +156,7 @@ def split_line(rows: Sequence[Row], minutes: float) -> list[str] | None:
 
 def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """Draw top-1 over the budget, a line for each method; a bar is one standard deviation."""
-    figure = new_figure(3.6)
+    figure = new_figure(4.0)
     ax = figure.subplots()
     for number, (label, line) in enumerate(lines(rows).items()):
         points = []
@@ -179,5 +179,5 @@ def curves(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     ax.minorticks_off()
     ax.set_xlabel("CPU minutes, one thread")
     ax.set_ylabel("top-1 (%)")
-    figure.legend(loc="outside lower center", ncols=4)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -13,7 +13,7 @@ import dynadfq
 from benchmarks.deployment import networks
 from benchmarks.time_to_accuracy import __main__ as command
 from benchmarks.time_to_accuracy.cell import PARTS, Bench, schedule
-from benchmarks.time_to_accuracy.page import page, write_page
+from benchmarks.time_to_accuracy.page import curves, page, write_page
 from benchmarks.time_to_accuracy.rows import Cell, Row, append, chosen, of_chosen, read, write
 from benchmarks.time_to_accuracy.split import START, Split, search
 from benchmarks.time_to_accuracy.timing import Rates
@@ -292,6 +292,16 @@ def test_the_page_by_hand(tmp_path: Path) -> None:
     text = page(rows, "net")
     write_page(rows, tmp_path, "net")
     assert (tmp_path / "net.png").stat().st_size and (tmp_path / "net.md").read_text() == text
+
+
+def test_the_legend_of_all_methods_is_within_the_figure() -> None:
+    figure = curves([row(method, minutes) for method in command.TRAINED for minutes in (1.0, 40.0)])
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(command.TRAINED)
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 and box.y1 <= whole.y1
 
 
 def test_the_page_keeps_committed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
